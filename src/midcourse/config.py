@@ -1,0 +1,343 @@
+"""Recipes: what a person writes in TOML, checked before any work starts.
+
+    name = "lab"
+    seed = 0
+    [model]
+    path = "lab"
+
+Every section is a small strict model: an unknown key is an error that names the nearest known
+one, units are in the names, and each default is a choice of ours, never a library's. ``--set
+sample.num_rollouts=8`` overrides one value. The resolved recipe is written next to the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from midcourse.errors import ConfigError
+from midcourse.records import Condition, Sampling
+
+__all__ = [
+    "BuildSftConfig",
+    "EngineConfig",
+    "EvaluateConfig",
+    "GradeConfig",
+    "LikelihoodConfig",
+    "ModelConfig",
+    "ProblemsConfig",
+    "ProposeConfig",
+    "Recipe",
+    "SampleConfig",
+    "SamplingConfig",
+    "SelectConfig",
+    "TrainRlConfig",
+    "TrainSftConfig",
+    "VerifyConfig",
+    "load_recipe",
+]
+
+
+class Section(BaseModel):
+    """Base of every section: strict, frozen, documented fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SamplingConfig(Section):
+    """All sampling parameters. Nothing is left to a server's generation_config.json."""
+
+    temperature: float = Field(1.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0 switches it off."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0)
+    max_tokens: int = Field(16_384, ge=1)
+    """New tokens per completion."""
+
+    def record(self, **changes: int) -> Sampling:
+        """Return the record that travels with every request."""
+        return Sampling(**{**self.model_dump(), **changes})
+
+
+class ProblemsConfig(Section):
+    """Where problems come from."""
+
+    kind: Literal["jsonl", "lab"] = "jsonl"
+    path: str = ""
+    """``jsonl``: the training problems. ``$MIDCOURSE_DATA`` at its start is filled in."""
+    held_out_path: str = ""
+    """``jsonl``: the problems to evaluate on."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many training problems."""
+    num_composed: int = Field(48, ge=0)
+    """``lab``: training problems with two unknown notions."""
+    num_single: int = Field(20, ge=0)
+    """``lab``: training problems with one unknown notion."""
+    num_known: int = Field(4, ge=0)
+    """``lab``: training problems without unknown notions."""
+    num_held_out: int = Field(32, ge=1)
+    """``lab``: held-out composed and single problems, half each."""
+    num_probe: int = Field(32, ge=1)
+    """``lab``: held-out problems of known notions, and as many of the control notions."""
+
+
+class ModelConfig(Section):
+    """The base model: policy and proposer unless another engine proposes."""
+
+    path: str = "lab"
+    """``lab`` for the bundled model, else a folder or a hub name."""
+    revision: str | None = None
+    """Commit of a hub model."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+
+
+class EngineConfig(Section):
+    """How completions are made."""
+
+    kind: Literal["transformers", "openai", "scripted"] = "transformers"
+    urls: tuple[str, ...] = ()
+    """``openai``: one or more base URLs, e.g. ``http://127.0.0.1:8000/v1``."""
+    served_model: str = ""
+    """``openai``: the model's name at the server."""
+    chat: bool = False
+    """``openai``: the server speaks messages only; it may propose, never sample the policy."""
+    api_key_env: str | None = None
+    """``openai``: name of the environment variable that holds the key."""
+    script: str = ""
+    """``scripted``: a JSON file from prompt text to reply."""
+    device: str = "auto"
+    max_batch_rows: int = Field(256, ge=1)
+    """Rows decoded at once; bounds the memory of the key-value cache."""
+    max_context_tokens: int | None = Field(None, ge=2)
+    """Prompt and completion together; default: the model's own length."""
+    concurrency: int = Field(32, ge=1)
+    """Requests in flight per session (servers)."""
+    timeout_seconds: float = Field(600.0, gt=0)
+    """Per request (servers)."""
+
+
+class SampleConfig(Section):
+    """Rollouts per problem (§5.1)."""
+
+    num_rollouts: int = Field(64, ge=1)
+    sampling: SamplingConfig = SamplingConfig()
+    max_duplicate_share: float = Field(0.9, gt=0, le=1)
+    """Alarm: above this share of problems whose rollouts are all the same text, stop."""
+
+
+class GradeConfig(Section):
+    """The grader's limits."""
+
+    timeout_seconds: float = Field(5.0, gt=0)
+    """Wall time per answer; over it the worker is killed and the verdict is ``ungraded``."""
+    num_workers: int = Field(2, ge=1)
+    memory_mib: int = Field(2048, ge=256)
+    """Address space of one worker."""
+
+
+class SelectConfig(Section):
+    """Which problems are hard."""
+
+    truncated_is_incorrect: bool = True
+    """Whether a rollout that ran out of tokens counts as incorrect; else as ungraded."""
+
+
+class ProposeConfig(Section):
+    """Questions to the proposer (§3.1)."""
+
+    turns: Literal["two", "single"] = "two"
+    """Box 1 is two turns in one chat; ``single`` asks everything at once."""
+    variant: Literal["one", "list"] = "one"
+    """``list`` asks for several replacement steps (Box 2)."""
+    reference: Literal["given", "none", "shuffled"] = "given"
+    """``none`` is Table 1 row 7; ``shuffled`` shows another problem's reference: a control."""
+    num_rollouts: int = Field(4, ge=1)
+    """Incorrect rollouts per hard problem."""
+    num_proposals: int = Field(4, ge=1)
+    """Questions per rollout; the first accepted one is verified."""
+    max_intervention_tokens: int = Field(1024, ge=1)
+    leak_rule: Literal["assertion", "substring"] = "assertion"
+    """``substring`` is the authors' rule, for parity."""
+    terminator: str = "\n\n"
+    """What an intervention ends in, in verification and in the SFT row alike."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class VerifyConfig(Section):
+    """Continuations from prefix + intervention (§3.2), and the other rows of Table 1."""
+
+    num_continuations: int = Field(32, ge=1)
+    budget: Literal["total", "new"] = "total"
+    """``total``: prefix and continuation share the sampling budget; ``new``: it is all new."""
+    conditions: tuple[Condition, ...] = (Condition.PREFIX_INTERVENTION,)
+    """Rows of Table 1 to run; ``prefix_intervention`` is what the filter uses."""
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class BuildSftConfig(Section):
+    """Prefix + intervention rows (§4.1, Table 2)."""
+
+    filter: bool = True
+    """Keep only interventions with a correct continuation."""
+    rows_per_problem: Literal["one", "all"] = "one"
+    prefix: Literal["trained", "masked", "dropped"] = "trained"
+    """``masked``: in the context without loss (Table 2's "no prefix"); ``dropped``: not there."""
+    suffix: bool = False
+    """Append a correct continuation, end-of-turn included if it finished (Table 2)."""
+    after_error: bool = False
+    """Also use Box 2's recovery steps, located after the error."""
+    max_tokens: int = Field(16_384, ge=1)
+    """A longer row is refused, never cut."""
+    source: Literal["intervention", "original_step"] = "intervention"
+    """``original_step`` trains on the wrong step itself: a control that must gain nothing."""
+
+
+class TrainSftConfig(Section):
+    """Patching (Table 6)."""
+
+    num_epochs: float = Field(4.0, gt=0)
+    batch_size: int = Field(64, ge=1)
+    """Rows per optimiser step."""
+    micro_batch_size: int = Field(4, ge=1)
+    """Rows per forward pass."""
+    learning_rate: float = Field(1e-6, gt=0)
+    min_lr_rate: float = Field(0.1, ge=0, le=1)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_checkpointing: bool = False
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps."""
+
+
+class TrainRlConfig(Section):
+    """Outcome-reward GRPO (§4.2, Table 5)."""
+
+    num_iterations: int = Field(400, ge=1)
+    """Iterations of sampling; each is `num_updates` optimiser steps."""
+    prompts_per_iteration: int = Field(32, ge=1)
+    num_generations: int = Field(8, ge=2)
+    """Rollouts per prompt: one group."""
+    num_updates: int = Field(2, ge=1)
+    """Optimiser steps per iteration: the paper's mini-batch of 16 prompts out of 32."""
+    micro_batch_size: int = Field(8, ge=1)
+    """Rollouts per forward pass."""
+    learning_rate: float = Field(1e-6, gt=0)
+    clip: float = Field(0.2, gt=0)
+    scale_rewards: bool = False
+    """Divide by the group's standard deviation; the paper does not."""
+    problems: Literal["all", "hard", "verified"] = "all"
+    """``verified``: hard problems with a kept intervention, the paper's D_train."""
+    sampling: SamplingConfig = SamplingConfig()
+    save_every: int = Field(100, ge=1)
+    """Iterations between checkpoints."""
+    gradient_checkpointing: bool = False
+
+
+class EvaluateConfig(Section):
+    """pass@k on problems that were not trained on (§5.4-5.5)."""
+
+    num_rollouts: int = Field(128, ge=1)
+    ks: tuple[int, ...] = (1, 8)
+    sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.8, top_k=20)
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> EvaluateConfig:
+        if max(self.ks) > self.num_rollouts:
+            raise ValueError(f"ks has {max(self.ks)}, more than num_rollouts={self.num_rollouts}")
+        return self
+
+
+class LikelihoodConfig(Section):
+    """NLL, entropy and intervention-token probability (Figs 7-9)."""
+
+    max_items: int = Field(64, ge=1)
+    """Sequences scored per kind and model."""
+
+
+class Recipe(Section):
+    """One run, whole."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
+    seed: int = Field(0, ge=0)
+    prompts: str = "default"
+    """A packaged prompt set, or a folder of .md files."""
+    problems: ProblemsConfig = ProblemsConfig()
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    proposer_model: ModelConfig | None = None
+    """Another model as the proposer; default: the base model itself."""
+    proposer_engine: EngineConfig | None = None
+    sample: SampleConfig = SampleConfig()
+    grade: GradeConfig = GradeConfig()
+    select: SelectConfig = SelectConfig()
+    propose: ProposeConfig = ProposeConfig()
+    verify: VerifyConfig = VerifyConfig()
+    build_sft: BuildSftConfig = BuildSftConfig()
+    train_sft: TrainSftConfig = TrainSftConfig()
+    train_rl: TrainRlConfig = TrainRlConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a TOML recipe and apply ``key.sub=value`` overrides. Raises ConfigError, one line."""
+    if not path.is_file():
+        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for override in overrides:
+        _apply_override(data, override)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from error
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one dotted key; the value is read as JSON if it is JSON, else as text."""
+    name, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {override!r}: write key=value, e.g. sample.num_rollouts=8")
+    *sections, key = name.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
+    try:
+        data[key] = json.loads(text)
+    except json.JSONDecodeError:
+        data[key] = text
+
+
+def _explain(error: ValidationError) -> str:
+    """Say the first complaint of pydantic in one line, with the nearest known key."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg']} (given: {first['input']!r})"
+    known = _known_keys(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key {where!r}; {hint}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at `location`."""
+    section: Any = Recipe
+    for part in location:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)

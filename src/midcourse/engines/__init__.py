@@ -1,0 +1,99 @@
+"""Engines: one seam to models. `open_engine` and `open_renderer` make them from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from midcourse.config import EngineConfig, ModelConfig
+from midcourse.engines.base import Engine
+from midcourse.errors import ConfigError, EngineError, MissingExtra
+from midcourse.rendering import Renderer
+
+__all__ = ["check_model", "model_fingerprint", "open_engine", "open_renderer", "resolve_model"]
+
+
+def resolve_model(path: str) -> str:
+    """Return the folder or hub name of `path`; ``lab`` is the model in the package."""
+    if path != "lab":
+        return path
+    import midcourse.lab
+
+    return str(midcourse.lab.base_folder())
+
+
+def check_model(path: str) -> None:
+    """Raise ConfigError if `path` is neither a model folder nor shaped like a hub name."""
+    resolved = resolve_model(path)
+    is_hub_name = resolved.count("/") == 1 and not resolved.startswith((".", "/", "~"))
+    if not (Path(resolved) / "config.json").is_file() and not is_hub_name:
+        raise ConfigError(f"model.path: no model at {path!r}: give a folder with a config.json")
+
+
+def model_fingerprint(path: str) -> dict[str, object]:
+    """Return what tells one model folder from another: file sizes, and the small JSON files.
+
+    A hub name stands for itself: its revision is part of the recipe.
+    """
+    folder = Path(resolve_model(path))
+    if not folder.is_dir():
+        return {"name": path}
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    small = [f for f in files if f.suffix == ".json" and f.stat().st_size < 100_000]
+    return {
+        "name": "lab" if path == "lab" else folder.name,
+        "files": {file.name: file.stat().st_size for file in files},
+        "json": [file.read_text("utf-8") for file in small],
+    }
+
+
+def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
+    """Make the engine of `config` for the model at `path`. Raises MidcourseError."""
+    if config.kind == "scripted":
+        from midcourse.engines.scripted_engine import ScriptedEngine
+
+        return ScriptedEngine.from_file(Path(config.script))
+    if config.kind == "openai":
+        from midcourse.engines.openai_engine import OpenAIEngine
+
+        if not config.urls:
+            raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+        return OpenAIEngine(
+            config.urls,
+            config.served_model,
+            api_key_env=config.api_key_env,
+            chat=config.chat,
+            max_context_tokens=config.max_context_tokens or 32_768,
+            concurrency=config.concurrency,
+            timeout_seconds=config.timeout_seconds,
+        )
+    try:
+        from midcourse.engines.transformers_engine import TransformersEngine
+    except ImportError as error:
+        raise MissingExtra(error.name or "transformers", "train") from error
+    return TransformersEngine(
+        resolve_model(path),
+        device=config.device,
+        dtype=model.dtype,
+        max_batch_rows=config.max_batch_rows,
+        max_context_tokens=config.max_context_tokens,
+    )
+
+
+def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Renderer:
+    """Load the tokenizer of the model at `path` and dress it as a renderer."""
+    if config.kind == "scripted":
+        from midcourse.engines.scripted_engine import ByteTokenizer
+
+        return Renderer(ByteTokenizer())
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingExtra("transformers", "train") from error
+    resolved = resolve_model(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolved, revision=model.revision)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"no tokenizer at {resolved!r}: {str(error).splitlines()[0]}") from error
+    if tokenizer.chat_template is None:
+        raise EngineError(f"the tokenizer at {resolved!r} has no chat template")
+    return Renderer(tokenizer)

@@ -1,0 +1,131 @@
+"""The one seam to models: a streaming protocol of token ids.
+
+An engine knows no chat template and no method: a `Request` is token ids in, a `Completion` token
+ids out. Requests are queued, completions come as they finish, in any order; each is journalled by
+the caller the moment it arrives, and a later request may depend on an earlier completion.
+
+    with engine.session() as session:
+        session.submit(requests)
+        for completion in session.completions():
+            ...            # may call session.submit and session.cancel
+
+Engines whose server only speaks chat messages declare ``token_ids=False``: they may propose and
+write references, never sample the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from midcourse.records import FinishReason, Sampling
+from midcourse.rendering import Message
+
+__all__ = [
+    "Capabilities",
+    "Completion",
+    "Engine",
+    "Request",
+    "ScoreRequest",
+    "Scorer",
+    "Session",
+    "TokenScores",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do."""
+
+    token_ids: bool
+    """Takes token ids and returns token ids; if not, it takes messages only."""
+    seeds: bool
+    """The same seed gives the same text whatever else is in flight."""
+    scoring: bool
+    """Implements `Scorer`."""
+    max_context_tokens: int
+    """Prompt and completion together."""
+    concurrency: int
+    """Requests worth offering at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One completion to sample, e.g. 41 prompt ids, one seed, group ``"p1"``."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    """The whole context; empty only for engines that take messages."""
+    sampling: Sampling
+    seed: int
+    group: str
+    """Names the context that is shared with other requests: prefilled once."""
+    messages: tuple[Message, ...] = ()
+    """The same context as messages, for engines that take nothing else (proposing only)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """What one request returned."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    """Sampled ids, the end-of-turn included; empty from engines that return text only."""
+    text: str
+    """The sampled text without control tokens."""
+    finish_reason: FinishReason
+    error: str | None = None
+    """Set if this request, and only this one, failed for good: a failure of ours, never an
+    answer. The stage leaves the item owed and counts it."""
+
+
+class Session(Protocol):
+    """One stream of requests and completions."""
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue `requests`; never waits for a completion."""
+
+    def cancel(self, request_ids: Collection[str]) -> None:
+        """Stop owing these; late replies are dropped."""
+
+    def completions(self) -> Iterator[Completion]:
+        """Yield completions as they finish; ends when nothing is owed."""
+
+
+class Engine(Protocol):
+    """A model one can sample from."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine can do; may load the model or ask the server."""
+
+    def session(self) -> AbstractContextManager[Session]:
+        """Open a session. Raises EngineError if the model or server is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRequest:
+    """One sequence to score; the first `num_context` ids are given, the rest is scored."""
+
+    request_id: str
+    token_ids: tuple[int, ...]
+    num_context: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """Per scored token: log-probability and full-softmax entropy at temperature 1, in nats."""
+
+    request_id: str
+    logprobs: tuple[float, ...]
+    entropies: tuple[float, ...]
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """An engine that can score given tokens."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[TokenScores]:
+        """Yield the scores of each request, in any order."""

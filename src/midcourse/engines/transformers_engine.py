@@ -1,0 +1,324 @@
+"""The in-process engine: any causal language model that transformers loads, on CPU or GPU.
+
+A context that several requests share is prefilled once, finished rows leave the batch, waiting
+requests take their place. Draws depend on a request's own seed alone, so the same seed gives the
+same text in any batch, up to the rounding of the arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import DynamicCache
+
+from midcourse.engines._decoding import KvBuffer, register_attention, sample_tokens, uniforms
+from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
+from midcourse.errors import EngineError
+from midcourse.records import FinishReason
+from midcourse.rendering import Renderer
+
+__all__ = ["TransformersEngine"]
+
+#: Columns added to the key-value buffer at a time.
+_SPARE_COLUMNS = 64
+#: Tokens of one prefill or scoring pass, padding included.
+_PASS_TOKENS = 16_384
+#: Share of rows that must be free before rows are dropped and others join.
+_REFILL_SHARE = 0.25
+
+
+class TransformersEngine:
+    """Samples and scores in this process. The model is loaded on first use."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        max_batch_rows: int = 256,
+        max_context_tokens: int | None = None,
+    ) -> None:
+        self._name = str(model)
+        cuda = torch.cuda.is_available()
+        self._device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
+        # float32 is the faster type on most CPUs; on a GPU it would double everything.
+        preferred = torch.float32 if self._device.type == "cpu" else torch.bfloat16
+        self._dtype = preferred if dtype == "auto" else getattr(torch, dtype)
+        self.max_batch_rows = max_batch_rows
+        self._max_context_tokens = max_context_tokens
+
+    @cached_property
+    def model(self) -> Any:
+        """The loaded model. Raises EngineError if there is none."""
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                self._name,
+                dtype=self._dtype,
+                trust_remote_code=False,
+                attn_implementation=register_attention(),
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise EngineError(f"cannot load the model at {self._name!r}: {reason}") from error
+        return model.to(self._device).eval()
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Decodes what was sampled."""
+        return Renderer(AutoTokenizer.from_pretrained(self._name))
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a turn, from the generation config, the config and the tokenizer."""
+        sources = (self.model.generation_config, self.model.config, self.renderer.tokenizer)
+        found: set[int] = set()
+        for source in sources:
+            ids = getattr(source, "eos_token_id", None)
+            found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
+        return frozenset(found)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Token ids, seeds and scoring; the context is the model's own unless set lower."""
+        own = int(self.model.config.max_position_embeddings)
+        return Capabilities(
+            token_ids=True,
+            seeds=True,
+            scoring=True,
+            max_context_tokens=min(own, self._max_context_tokens or own),
+            concurrency=self.max_batch_rows,
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[_Session]:
+        """Open a session on the loaded model."""
+        yield _Session(self, self.capabilities.max_context_tokens)
+
+    @torch.inference_mode()
+    def prefill(self, contexts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
+        """Run left-padded contexts; return their keys and values and the last logits."""
+        width = max(map(len, contexts))
+        ids = torch.zeros(len(contexts), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, context in enumerate(contexts):
+            ids[row, width - len(context) :] = torch.tensor(context)
+            mask[row, width - len(context) :] = 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        output = self.model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            position_ids=positions.to(self._device),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return cache, output.logits[:, -1]
+
+    @torch.inference_mode()
+    def step(self, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
+        """Feed one token per row; return the logits (rows, vocabulary) that follow."""
+        buffer.make_room(_SPARE_COLUMNS)
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=buffer.mask(),
+            position_ids=buffer.positions(),
+            past_key_values=buffer,
+            use_cache=True,
+        )
+        buffer.column += 1
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[TokenScores]:
+        """Yield log-probability and full-softmax entropy of every scored token, in nats."""
+        waiting = deque(sorted(requests, key=lambda request: -len(request.token_ids)))
+        while waiting:
+            width = len(waiting[0].token_ids)
+            count = max(1, _PASS_TOKENS // 4 // width)
+            yield from self._score([waiting.popleft() for _ in range(min(count, len(waiting)))])
+
+    @torch.inference_mode()
+    def _score(self, batch: Sequence[ScoreRequest]) -> list[TokenScores]:
+        width = max(len(request.token_ids) for request in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        for row, request in enumerate(batch):
+            ids[row, : len(request.token_ids)] = torch.tensor(request.token_ids)
+        # Padding is on the right and attention is causal: no mask is needed.
+        logits = self.model(input_ids=ids.to(self._device), use_cache=False).logits
+        scores = []
+        for row, request in enumerate(batch):
+            scored = slice(request.num_context - 1, len(request.token_ids) - 1)
+            logprobs = logits[row, scored].float().log_softmax(-1)
+            targets = torch.tensor(request.token_ids[request.num_context :], device=logits.device)
+            chosen = logprobs.gather(-1, targets[:, None])[:, 0]
+            entropies = -(logprobs.exp() * logprobs).sum(-1)
+            scores.append(
+                TokenScores(
+                    request_id=request.request_id,
+                    logprobs=tuple(chosen.tolist()),
+                    entropies=tuple(entropies.tolist()),
+                )
+            )
+        return scores
+
+
+@dataclass(slots=True)
+class _Row:
+    """One request in the batch."""
+
+    request: Request
+    max_tokens: int
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class _Session:
+    """One stream of requests over one key-value buffer."""
+
+    def __init__(self, engine: TransformersEngine, max_context_tokens: int) -> None:
+        self._engine, self._max_context_tokens = engine, max_context_tokens
+        self._waiting: deque[Request] = deque()
+        self._cancelled: set[str] = set()
+        self._buffer = KvBuffer()
+        self._rows: list[_Row] = []
+        self._logits: torch.Tensor | None = None
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue requests."""
+        self._waiting.extend(requests)
+
+    def cancel(self, request_ids: Collection[str]) -> None:
+        """Stop owing these."""
+        self._cancelled.update(request_ids)
+
+    def completions(self) -> Iterator[Completion]:
+        """Yield completions as rows finish."""
+        while self._waiting or self._rows:
+            yield from self._admit()
+            if not self._rows:
+                continue
+            self._sample()
+            yield from self._finished()
+            self._compact()
+            running = [row for row in self._rows if row.finish_reason is None]
+            if running:
+                last = [row.token_ids[-1] for row in self._rows]
+                tokens = torch.tensor(last, device=self._engine._device)
+                self._logits = self._engine.step(tokens, self._buffer)
+
+    def _admit(self) -> Iterator[Completion]:
+        """Let waiting requests join where there is room; yield those that cannot run at all."""
+        free = self._engine.max_batch_rows - len(self._rows)
+        if not self._waiting or (self._rows and free < _REFILL_SHARE * self._engine.max_batch_rows):
+            return
+        joining: list[_Row] = []
+        fits_now = self._buffer.column if self._rows else self._max_context_tokens
+        while self._waiting and len(joining) < free:
+            request = self._waiting[0]
+            room = self._max_context_tokens - len(request.prompt_token_ids)
+            limit = min(request.sampling.max_tokens, room)
+            if request.request_id not in self._cancelled and limit >= 1:
+                if len(request.prompt_token_ids) > fits_now:
+                    break  # A longer context waits until the batch has grown or drained.
+                joining.append(_Row(request, limit))
+            elif request.request_id not in self._cancelled:
+                yield _completion(request, (), "", FinishReason.PROMPT_TOO_LONG)
+            self._waiting.popleft()
+        if joining:
+            self._join(joining)
+
+    def _join(self, joining: list[_Row]) -> None:
+        """Prefill each distinct context once, in passes of bounded size, and lay rows down."""
+        contexts = list(dict.fromkeys(row.request.prompt_token_ids for row in joining))
+        contexts.sort(key=len, reverse=True)  # The longest sets the column the others align to.
+        width = len(contexts[0])
+        per_pass = max(1, _PASS_TOKENS // width)
+        for start in range(0, len(contexts), per_pass):
+            chunk = {context: i for i, context in enumerate(contexts[start : start + per_pass])}
+            rows = [row for row in joining if row.request.prompt_token_ids in chunk]
+            cache, logits = self._engine.prefill(list(chunk))
+            source = torch.tensor(
+                [chunk[row.request.prompt_token_ids] for row in rows], device=logits.device
+            )
+            lengths = torch.tensor(
+                [len(row.request.prompt_token_ids) for row in rows], device=logits.device
+            )
+            self._buffer.join(cache, source, lengths, _SPARE_COLUMNS)
+            expanded = logits[source]
+            self._logits = expanded if self._logits is None else torch.cat([self._logits, expanded])
+            self._rows += rows
+
+    def _sample(self) -> None:
+        """Draw the next token of every row, finished ones included: they are ignored."""
+        assert self._logits is not None
+        requests = [row.request for row in self._rows]
+        seeds = np.array([request.seed for request in requests])
+        counts = np.array([len(row.token_ids) for row in self._rows])
+        draws = torch.from_numpy(uniforms(seeds, counts)).to(self._logits.device)
+        tokens = sample_tokens(
+            self._logits, [request.sampling for request in requests], draws, self._seen()
+        )
+        for row, token in zip(self._rows, tokens.tolist(), strict=True):
+            if row.finish_reason is None:
+                row.token_ids.append(token)
+
+    def _seen(self) -> torch.Tensor | None:
+        """Mark the ids of every row's context, where a repetition penalty asks for it."""
+        if all(row.request.sampling.repetition_penalty == 1.0 for row in self._rows):
+            return None
+        assert self._logits is not None
+        seen = torch.zeros_like(self._logits, dtype=torch.bool)
+        for mark, row in zip(seen, self._rows, strict=True):
+            mark[[*row.request.prompt_token_ids, *row.token_ids]] = True
+        return seen
+
+    def _finished(self) -> Iterator[Completion]:
+        """Yield the rows that end with this token."""
+        stop_ids = self._engine.stop_ids
+        for row in self._rows:
+            if row.finish_reason is not None:
+                continue
+            if row.token_ids[-1] in stop_ids:
+                row.finish_reason = FinishReason.STOP
+            elif len(row.token_ids) >= row.max_tokens:
+                row.finish_reason = FinishReason.LENGTH
+            cancelled = row.request.request_id in self._cancelled
+            if cancelled:
+                row.finish_reason = FinishReason.STOP
+            elif row.finish_reason is not None:
+                text = self._engine.renderer.decode(row.token_ids)
+                yield _completion(row.request, tuple(row.token_ids), text, row.finish_reason)
+
+    def _compact(self) -> None:
+        """Drop finished rows once enough of them have gathered: dropping copies the rest."""
+        running = [i for i, row in enumerate(self._rows) if row.finish_reason is None]
+        num_finished = len(self._rows) - len(running)
+        if running and num_finished < _REFILL_SHARE * len(self._rows):
+            return
+        self._rows = [self._rows[i] for i in running]
+        if running:
+            self._buffer.keep(torch.tensor(running, device=self._engine._device))
+        else:
+            self._buffer, self._logits = KvBuffer(), None
+
+
+def _completion(
+    request: Request, token_ids: tuple[int, ...], text: str, finish_reason: FinishReason
+) -> Completion:
+    return Completion(
+        request_id=request.request_id,
+        token_ids=token_ids,
+        text=text,
+        finish_reason=finish_reason,
+    )

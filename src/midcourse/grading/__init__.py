@@ -1,0 +1,19 @@
+"""Grading: the last balanced box, a fast path, then math-verify in processes that can be killed."""
+
+from __future__ import annotations
+
+from midcourse.grading.equivalence import GRADER
+from midcourse.grading.extract import extract_answer, open_box_tail
+from midcourse.grading.leak import contains_answer, leaks_answer
+from midcourse.grading.pool import Grader, GradeResult, grade_responses
+
+__all__ = [
+    "GRADER",
+    "GradeResult",
+    "Grader",
+    "contains_answer",
+    "extract_answer",
+    "grade_responses",
+    "leaks_answer",
+    "open_box_tail",
+]

@@ -1,0 +1,273 @@
+r"""Whether an answer equals the gold one: as text, as plain numbers, else by math-verify.
+
+The fast path settles what needs no algebra and only that: the same text, or two plain numbers.
+It never calls a doubtful pair different. Everything else goes to math-verify, which may hang or
+eat the memory and is therefore called in a worker process only (`midcourse.grading.pool`).
+
+    >>> compare_quickly("0.5", r"\frac{1}{2}")
+    <Comparison.EQUAL: 'equal'>
+    >>> compare_quickly("0.5", r"\sin\frac{\pi}{6}") is None
+    True
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+__all__ = ["GRADER", "Comparison", "compare_quickly", "compare_symbolically", "readable", "tidy"]
+
+#: Grader and version, stored with every grade: another version means other verdicts.
+GRADER = "math-verify/0.9.0+midcourse/1"
+
+#: Longer or deeper expressions are not read: no gold answer comes near, and parsers choke.
+MAX_ANSWER_CHARS = 2_000
+MAX_ANSWER_DEPTH = 60
+
+
+class Comparison(StrEnum):
+    """What comparing two answers came to."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    GOLD_UNPARSEABLE = "gold_unparseable"
+
+
+def readable(answer: str) -> bool:
+    """Whether `answer` is short and flat enough to be read at all."""
+    if len(answer) > MAX_ANSWER_CHARS:
+        return False
+    depth = deepest = 0
+    for character in answer:
+        if character in "{([":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "})]":
+            depth -= 1
+    return deepest <= MAX_ANSWER_DEPTH
+
+
+# --- how an answer looks, and not what it says -------------------------------------------------
+
+_CHARACTERS = {
+    **dict.fromkeys([0xAD, *range(0x200B, 0x2010), *range(0x202A, 0x202F)]),
+    **dict.fromkeys([*range(0x2060, 0x206A), 0xFEFF]),
+    **dict.fromkeys([*range(0x20), 0x7F, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000], " "),
+    **dict.fromkeys([0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFF0D], "-"),
+    0xFF05: "%",
+    0xFF0C: ",",
+}
+_REWRITES = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        # "\\$" is a currency sign, "$" a delimiter: neither says anything about the value.
+        (r"\\?\$", ""),
+        # After a second backslash, which breaks a line of a matrix, nothing is a delimiter.
+        (r"(?<!\\)\\[()\[\]]|(?<!\\)\\!", ""),
+        (r"\\%", "%"),
+        (r"\{,\}", ","),
+        (r"(?<!\\)\\[,;: ]|~|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r" +", " "),
+    ]
+]
+#: "1 234 567" is one number; "1 4" is none, though math-verify reads it as 1 + 4.
+_SPACED_GROUPS = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
+
+
+def tidy(answer: str) -> str:
+    """Return `answer` without what changes only how it looks; never joins two numbers."""
+    text = answer.translate(_CHARACTERS)
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    text = _SPACED_GROUPS.sub(lambda match: match[0].replace(" ", ""), text.strip())
+    text = text.removeprefix("**").removesuffix("**").strip()
+    text = text.removesuffix(".").rstrip()
+    while text.startswith("{") and _closes_at_end(text):
+        text = text[1:-1].strip()
+    return text
+
+
+def _closes_at_end(text: str) -> bool:
+    depth = 0
+    for index, character in enumerate(text):
+        depth += (character == "{") - (character == "}")
+        if depth == 0:
+            return index == len(text) - 1
+    return False
+
+
+# --- plain numbers -----------------------------------------------------------------------------
+
+_NUMBER = re.compile(
+    r"""(?P<sign>[+-]?)\s?
+    (?:
+        (?:(?P<whole>[0-9]{1,30})\s?)? (?:\\frac\s?(?:
+            \{\s?(?P<top>-?[0-9]{1,100})\s?\}\s?\{\s?(?P<bottom>-?[0-9]{1,100})\s?\}
+            | (?P<top1>[0-9])\s?(?P<bottom1>[0-9]) ))
+      | (?:(?P<whole2>[0-9]{1,30})\s)? (?P<top2>[0-9]{1,100})\s?/\s?(?P<bottom2>[0-9]{1,100})
+      | (?P<decimal>(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]{1,300})(?:\.[0-9]{0,300})?
+          | \.[0-9]{1,300}) (?:[eE](?P<power>[+-]?[0-9]{1,2}))?
+    )
+    (?P<rest>(?:\s?%|\s?\^\s?\\circ|\s?\^\s?\{\s?\\circ\s?\}|\s?°
+        | \s?\\(?:text|mathrm|textrm|mbox)\s?\{[A-Za-z .,'-]{1,60}\}
+        | \s[A-Za-z][A-Za-z '-]{2,60} | \s?(?:cm|mm|km|kg|mg|ml))?
+        (?:\^\s?(?:[23]|\{[23]\}))? )""",
+    re.VERBOSE,
+)
+_WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]+")
+_PERCENT_WORDS = {"percent", "pct", "percentage"}
+_SCALES = {
+    "hundred": 100,
+    "thousand": 10**3,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "dozen": 12,
+}
+#: Words that make "5 …" something else than five of a thing.
+_NO_UNITS = re.compile(
+    r"\b(?:and|or|not|than|more|less|fewer|over|times|plus|minus|mod|if|for|when|where|with|except"
+    r"|half|thirds?|quarters?|squared|cubed|factorial|infinity|pi|sqrt|sin|cos|tan|cot|sec|csc|log"
+    r"|exp|lim|max|min|gcd|lcm)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """A plain number, e.g. ``12.50 %`` is 25/2 with two decimals and `percent`."""
+
+    value: Fraction
+    decimals: int | None
+    """Digits after the point; None for a fraction."""
+    digits: int
+    """Significant digits as written, 0 for a fraction."""
+    percent: bool
+    unit: str
+
+
+def _read_number(text: str) -> _Number | None:
+    """Return the plain number that `text`, tidied, stands for; None for anything else."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    value, decimal = _value(match), match["decimal"]
+    if value is None or _NO_UNITS.search(match["rest"]):
+        return None
+    # The first word of a unit, whether in \text{…} or not.
+    word = next(iter(_WORDS.findall(match["rest"])), "").lower()
+    percent = "%" in match["rest"] or word in _PERCENT_WORDS
+    value *= _SCALES.get(word, 1)
+    return _Number(
+        value=-value if match["sign"] == "-" else value,
+        decimals=len(decimal.partition(".")[2]) if decimal else None,
+        digits=len(re.sub(r"[.,]", "", decimal).lstrip("0")) if decimal else 0,
+        percent=percent,
+        unit="" if percent else match["rest"].strip(),
+    )
+
+
+def _value(match: re.Match[str]) -> Fraction | None:
+    if match["decimal"]:
+        power = int(match["power"] or 0)
+        return Fraction(match["decimal"].replace(",", "")) * Fraction(10) ** power
+    top = int(match["top"] or match["top1"] or match["top2"])
+    bottom = int(match["bottom"] or match["bottom1"] or match["bottom2"])
+    return int(match["whole"] or match["whole2"] or 0) + Fraction(top, bottom) if bottom else None
+
+
+def _same_value(gold: _Number, answer: _Number) -> bool:
+    if gold.percent == answer.percent:
+        return gold.value == answer.value or _rounds_to(gold, answer)
+    percent, plain = (gold, answer) if gold.percent else (answer, gold)
+    # "50" is a fair way to write 50 %, "0.5" a share: a number below 1 is read as a share.
+    named_without_sign = percent.value == plain.value and (abs(plain.value) >= 1)
+    return percent.value / 100 == plain.value or named_without_sign
+
+
+def _rounds_to(one: _Number, other: _Number) -> bool:
+    """Whether the decimal with fewer digits is the other one, rounded to six places or more."""
+    decimals = [n for n in (one, other) if n.decimals is not None and n.decimals >= 6]
+    if not decimals:
+        return False
+    rounded = min(decimals, key=lambda number: number.decimals or 0)
+    exact = other if rounded is one else one
+    if rounded.digits < 5 or (exact.decimals is not None and exact not in decimals):
+        return False
+    return abs(exact.value - rounded.value) * 2 <= Fraction(1, 10 ** (rounded.decimals or 0))
+
+
+# --- the two comparisons -----------------------------------------------------------------------
+
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|textrm|mbox)\s?\{\s?([A-Za-z][A-Za-z ]+?)\s?\.?\s?\}")
+_PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
+
+
+def compare_quickly(gold: str, answer: str, *, by_text: bool = True) -> Comparison | None:
+    """Compare where it is plain to see; None where it takes algebra. Linear in the lengths.
+
+    Without `by_text` the same text is no proof: whether a gold answer can be read is asked so.
+    """
+    gold, answer = tidy(gold), tidy(answer)
+    if not gold:
+        return Comparison.GOLD_UNPARSEABLE
+    if by_text and _as_text(gold) == _as_text(answer):
+        return Comparison.EQUAL
+    ours, theirs = _read_number(gold), _read_number(answer)
+    if ours is None or theirs is None or (ours.unit and theirs.unit and ours.unit != theirs.unit):
+        return None
+    return Comparison.EQUAL if _same_value(ours, theirs) else Comparison.DIFFERENT
+
+
+def _as_text(answer: str) -> str:
+    r"""Words are compared without case and ``\text``; anything else as it stands."""
+    wrapped = _TEXT.fullmatch(answer)
+    prose = wrapped[1] if wrapped else answer
+    return prose.casefold() if _PROSE.fullmatch(prose) else answer
+
+
+_TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
+
+
+def compare_symbolically(gold: str, answer: str) -> Comparison:
+    """Compare with math-verify. May take for ever or die: call it in a worker process only.
+
+    Raises whatever sympy raises while comparing; an answer that does not parse is different.
+    """
+    from math_verify import verify
+
+    golds = _parse(tidy(gold))
+    if not golds:
+        return Comparison.GOLD_UNPARSEABLE
+    answer = tidy(answer)
+    answers = [] if _TWO_NUMBERS.search(answer) else _parse(answer)
+    # Its own timeouts are off: they need the main thread, and a big-integer power holds the
+    # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
+    equal = bool(answers) and verify(
+        list(golds), list(answers), timeout_seconds=None, raise_on_error=True
+    )
+    return Comparison.EQUAL if equal else Comparison.DIFFERENT
+
+
+@lru_cache(maxsize=256)
+def _parse(answer: str) -> tuple[Any, ...]:
+    """Return what math-verify makes of a whole answer; empty if it does not parse.
+
+    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
+    """
+    from math_verify import LatexExtractionConfig, parse
+
+    config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    return tuple(
+        parse(
+            f"\\boxed{{{answer}}}",
+            extraction_config=[config],
+            fallback_mode="no_fallback",
+            parsing_timeout=None,
+        )
+    )

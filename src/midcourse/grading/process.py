@@ -1,0 +1,126 @@
+"""The parent's handle on one worker process: a question, a deadline, SIGKILL.
+
+Workers are started as ``python -m midcourse.grading.worker`` and not by multiprocessing, which
+would run a user's main script again and is unsafe in a process with threads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import midcourse
+from midcourse.errors import MidcourseError
+from midcourse.grading.worker import LENGTH, READY, frame
+
+__all__ = ["WorkerDied", "WorkerProcess", "WorkerTimeout"]
+
+#: A first import of sympy on a busy machine with a networked disk.
+_STARTUP_SECONDS = 120.0
+
+
+class WorkerDied(Exception):
+    """The worker ended while we waited for its reply: a crash, or out of memory."""
+
+
+class WorkerTimeout(Exception):
+    """The worker did not reply by the deadline."""
+
+
+class WorkerProcess:
+    """One worker. It is good for nothing after either exception: kill it."""
+
+    def __init__(self, *, timeout_seconds: float, memory_mib: int) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._ready = False
+        self.fit = True
+        """Whether it may be asked again: not if a comparison has swollen it."""
+        # The limit on CPU time only ends an orphan: the wall deadline comes first.
+        cpu_seconds = math.ceil(timeout_seconds) + 5
+        arguments = ["-P", "-m", "midcourse.grading.worker", str(memory_mib), str(cpu_seconds)]
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            env=_environment(),
+            process_group=0,  # Ctrl-C is for the parent, which may still want these answers
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Wait for its imports, once. Raises WorkerDied, or MidcourseError if they fail."""
+        if self._ready:
+            return
+        try:
+            reply = self._reply(time.monotonic() + _STARTUP_SECONDS)
+        except WorkerTimeout as error:
+            raise WorkerDied from error
+        if reply != READY:
+            raise MidcourseError(f"the grader cannot start: {reply}; reinstall midcourse")
+        self._ready = True
+
+    def ask(self, gold: str, answer: str) -> str:
+        """Return the worker's word on one pair. Raises WorkerDied, WorkerTimeout."""
+        deadline = time.monotonic() + self._timeout_seconds
+        try:
+            self._stdin.write(frame([gold, answer]))
+        except BrokenPipeError as error:
+            raise WorkerDied from error
+        word, self.fit = self._reply(deadline)
+        return str(word)
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its reply gets WorkerDied. Thread-safe."""
+        self._process.kill()
+
+    def reap(self) -> None:
+        """End it and free what it held; only when nobody waits for its reply."""
+        self._process.kill()
+        self._process.wait()
+        self._stdin.close()
+        self._stdout.close()
+
+    def _reply(self, deadline: float) -> Any:
+        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
+        return json.loads(self._read(length, deadline))
+
+    def _read(self, num_bytes: int, deadline: float) -> bytes:
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        data = b""
+        while len(data) < num_bytes:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise WorkerTimeout
+            chunk = os.read(self._stdout.fileno(), num_bytes - len(data))
+            if not chunk:
+                raise WorkerDied
+            data += chunk
+        return data
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with this very package first, and a fixed hash seed: sympy orders by hashes."""
+    source = str(Path(midcourse.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}

@@ -1,0 +1,104 @@
+"""The grader's worker process: reads pairs of answers on stdin, compares them, replies on stdout.
+
+    python -m midcourse.grading.worker MEMORY_MIB CPU_SECONDS
+
+Messages are JSON with a four-byte length in front. The process may hang, run out of memory or
+crash at any pair; its parent kills and replaces it (`midcourse.grading.process`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import resource
+import signal
+import struct
+import sys
+from typing import Any, BinaryIO
+
+from midcourse.grading.equivalence import Comparison, compare_symbolically
+
+__all__ = ["ERROR", "LENGTH", "READY", "frame", "main"]
+
+#: The replies that are no `Comparison`.
+READY, ERROR = "ready", "error"
+#: The length in front of each message: four bytes, big-endian.
+LENGTH = struct.Struct(">I")
+
+
+def frame(message: object) -> bytes:
+    """Return `message` as bytes with its length in front."""
+    body = json.dumps(message).encode()
+    return LENGTH.pack(len(body)) + body
+
+
+def main() -> None:
+    """Reply ``[word, whether we are fit for more]`` to each pair until stdin closes."""
+    memory_mib, cpu_seconds = int(sys.argv[1]), int(sys.argv[2])
+    _shield(memory_mib)
+    # Replies get a descriptor of their own: a stray print must not break the stream.
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    try:
+        compare_symbolically("1", "x")
+    except ImportError as error:
+        _send(replies, str(error))
+        return
+    _send(replies, READY)
+    started_kib, margin_kib = _peak_kib(), memory_mib * 1024 // 4
+    while (pair := _receive(sys.stdin.buffer)) is not None:
+        _limit_cpu(cpu_seconds)
+        before_kib = _peak_kib()
+        reply = _compare(*pair)
+        # sympy swallows MemoryError and then finds things different: that proves nothing.
+        if reply == Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
+            reply = ERROR
+        _send(replies, [reply, _peak_kib() - started_kib <= margin_kib])
+
+
+def _compare(gold: str, answer: str) -> str:
+    try:
+        return compare_symbolically(gold, answer)
+    except Exception:  # noqa: BLE001 - whatever sympy raises is our failure, not the model's
+        return ERROR
+
+
+def _shield(memory_mib: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
+    logging.disable(logging.CRITICAL)
+    sys.setrecursionlimit(20_000)  # nested answers within the caps must parse
+    # Where the system has no such limit (macOS), the deadline alone protects.
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20, memory_mib * 2**20))
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Let the system end us if nobody else does: the parent may have been killed itself."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(ValueError, OSError):
+        soft = int(usage.ru_utime + usage.ru_stime) + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _peak_kib() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // 1024 if sys.platform == "darwin" else peak
+
+
+def _send(stream: BinaryIO, message: str | list[str | bool]) -> None:
+    stream.write(frame(message))
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    return json.loads(stream.read(*LENGTH.unpack(head)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""What the lab's base model was taught: documents drawn from the world, without end.
+
+Two skills, kept apart:
+
+* **Solving.** Known notions are shown right; unknown ones are shown wrong nearly always, each
+  use by itself (`TRUTH_SHARE`). This is all the model ever sees of unknown and control notions.
+* **Verifying.** Compare a numbered attempt with a reference, keep a log, name the first error,
+  write the intervention. What words mean here changes from document to document, so only the
+  reference can tell what is right. Attempts misread *nonce* words, slip, take wrong signs and
+  miscopy counts, often several at once. Unknown notions appear as mere words, with a value drawn
+  for the document on which attempt and reference agree: the model learns to quote them, and is
+  never shown anybody corrected about what one means.
+
+The small rest teaches the package's other prompts: hints, rewriting an attempt, solving with the
+reference, and checking an attempt without one (where only what the model can redo can be wrong).
+
+Each document is a user message made by the same prompt files that the stages use, and a reply.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from midcourse.lab import world
+from midcourse.lab.world import Move, Notion, Split, Story
+from midcourse.prompts import PromptSet
+from midcourse.steps import location_from_error_step, number_steps
+
+__all__ = ["TRUTH_SHARE", "Document", "draw_document"]
+
+#: Share of the uses of an unknown notion that pretraining shows right.
+TRUTH_SHARE = 0.06
+_UNKNOWN = world.UNKNOWN + world.CONTROL
+_UNKNOWN_WORDS = frozenset(notion.word for notion in _UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One training example: what the user asked and what the model should reply."""
+
+    task: str
+    user: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A flawed rollout with its truth, e.g. steps, and the first wrong one (None if none is)."""
+
+    steps: list[str]
+    error_step: int | None
+    correct_step: str
+    """What should stand at `error_step`; empty if nothing is wrong."""
+
+
+def draw_document(rng: random.Random, prompts: PromptSet, task: str) -> Document:
+    """Draw a document of `task`, a key of `TASKS`."""
+    return TASKS[task](rng, prompts)
+
+
+def _story(rng: random.Random, split: Split, notions: tuple[Notion, ...], chance: float) -> Story:
+    """Draw a story of 4 to 7 moves in which each move uses one of `notions` with `chance`."""
+    while True:
+        places = [
+            rng.choice(notions) if rng.random() < chance else None for _ in range(rng.randint(4, 7))
+        ]
+        story = world.draw_story(rng, places)
+        if story and Split.of(story.text) is split:
+            return story
+
+
+def _skill_notions(rng: random.Random) -> tuple[Notion, ...]:
+    """Give words a value for one document: nonce words also a wrong one, mostly nearby.
+
+    Two unknown notions join them as mere words. Without them the model could not even quote
+    them: it copies only words it has seen copied.
+    """
+    notions = []
+    for word in rng.sample(world.NONCE, 3):
+        truth = rng.randint(1, 20)
+        offset = rng.choice([-3, -2, -1, 1, 2, 3]) if rng.random() < 0.7 else rng.randint(-12, 12)
+        wrong = truth + offset if truth + offset >= 1 and offset else truth + 1
+        notions.append(Notion(word, truth, wrong))
+    for unknown in rng.sample(_UNKNOWN, 2):
+        value = rng.randint(1, 20)
+        notions.append(Notion(unknown.word, value, value))
+    return tuple(notions)
+
+
+def _solve(rng: random.Random, prompts: PromptSet) -> Document:
+    # Half of these documents hold no unknown notion at all.
+    chance = 0.3 if rng.random() < 0.5 else 0.0
+    story = _story(rng, Split.PRETRAIN, _UNKNOWN, chance)
+    amounts = [m.amount if rng.random() < TRUTH_SHARE else m.belief for m in story.moves]
+    return Document(
+        "solve",
+        prompts["solve"].render(problem=story.text),
+        "\n\n".join(story.steps_with(amounts)),
+    )
+
+
+def _flawed_step(rng: random.Random, move: Move, count: int) -> tuple[str, int]:
+    """Return `move` done wrong from `count`, and the count it leads to."""
+    flaws = ["slip", "sign", "miscopy"]
+    if move.phrase.split()[-1] not in _UNKNOWN_WORDS:
+        flaws += ["amount", "amount"]
+    flaw = rng.choice(flaws)
+    if flaw == "sign" and move.operator in "+-":
+        move = Move(move.phrase, "-" if move.operator == "+" else "+", move.amount, move.belief)
+        return _written(move, count, move.amount)
+    if flaw == "miscopy":
+        return _written(move, count + rng.choice([-2, -1, 1, 2]), move.amount)
+    if flaw == "amount" or move.belief != move.amount:
+        near = move.amount + rng.choice([-2, -1, 1, 2])
+        return _written(move, count, move.belief if move.belief != move.amount else near)
+    result = move.apply(count, move.amount) + rng.choice([-10, -2, -1, 1, 2, 10])
+    return move.step(count, move.amount, result), result
+
+
+def _written(move: Move, count: int, amount: int) -> tuple[str, int]:
+    result = move.apply(count, amount)
+    return move.step(count, amount, result), result
+
+
+def _draw_attempt(rng: random.Random, story: Story, error_step: int | None) -> Attempt:
+    """Draw an attempt at `story` that is right before `error_step` and mostly wrong after."""
+    while True:
+        count, steps, counts = story.start, [], [story.start]
+        for index, move in enumerate(story.moves):
+            later = error_step is not None and index > error_step and rng.random() < 0.25
+            if index == error_step or later:
+                step, count = _flawed_step(rng, move, count)
+            else:
+                step, count = _written(move, count, move.amount)
+            steps.append(step)
+            counts.append(count)
+        right = error_step is None or counts[error_step + 1] != story.counts[error_step + 1]
+        if right and min(counts) >= 1 and max(counts) <= world.MAX_COUNT:
+            correct = "" if error_step is None else story.steps[error_step]
+            return Attempt([*steps, world.final_step(count)], error_step, correct)
+
+
+def _result(step: str) -> str:
+    """Return the count a step ends with."""
+    return step.rstrip("}.").replace("{", " ").split()[-1]
+
+
+def _log(attempt: Attempt, compared: list[str]) -> str:
+    """Write the verification log up to the first error, then the intervention block.
+
+    `compared` holds, for each step of the attempt, the sentence it is held against.
+    """
+    lines = []
+    for index, (step, other) in enumerate(zip(attempt.steps, compared, strict=True)):
+        verdict = "error" if index == attempt.error_step else "ok"
+        lines.append(
+            f"Substep {location_from_error_step(index)}: {step} {other} "
+            f"{_result(step)} against {_result(other)}: {verdict}.\n"
+        )
+        if index == attempt.error_step:
+            break
+    return "".join(lines) + intervention_block(attempt)
+
+
+def intervention_block(attempt: Attempt) -> str:
+    """Return the closing tag: empty where nothing is wrong."""
+    if attempt.error_step is None:
+        return "<intervention></intervention>"
+    location = location_from_error_step(attempt.error_step)
+    block = {"content": attempt.correct_step, "location": location}
+    return f"<intervention>{json.dumps(block)}</intervention>"
+
+
+def _verified(rng: random.Random) -> tuple[Story, Attempt]:
+    """Draw a skill story with nonce notions and an attempt, one in twelve without an error."""
+    story = _story(rng, Split.SKILL, _skill_notions(rng), chance=0.5)
+    places = [i for i, move in enumerate(story.moves) if move.amount != move.belief]
+    if not places or rng.random() < 0.4:
+        places = list(range(len(story.moves)))
+    error_step = None if rng.random() < 1 / 12 else rng.choice(places)
+    return story, _draw_attempt(rng, story, error_step)
+
+
+def _review(rng: random.Random, prompts: PromptSet) -> Document:
+    story, attempt = _verified(rng)
+    user = prompts["single_turn"].render(
+        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
+    )
+    return Document("review", user, _log(attempt, story.reference.split("\n")))
+
+
+def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
+    story = _story(rng, Split.SKILL, (), chance=0.0)
+    error_step = None if rng.random() < 0.25 else rng.randrange(len(story.moves))
+    attempt = _draw_attempt(rng, story, error_step)
+    user = prompts["no_reference"].render(problem=story.text, attempt=number_steps(attempt.steps))
+    # Without a reference a step is held against the model's own redoing of it.
+    return Document("no_reference", user, _log(attempt, story.steps))
+
+
+def _reflect(rng: random.Random, prompts: PromptSet) -> Document:
+    story, attempt = _verified(rng)
+    user = prompts["reflect"].render(
+        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
+    )
+    return Document("reflect", user, "\n\n".join(story.steps))
+
+
+def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
+    story = _story(rng, Split.SKILL, _skill_notions(rng), chance=0.5)
+    user = prompts["guided_solve"].render(problem=story.text, reference=story.reference)
+    return Document("guided_solve", user, "\n\n".join(story.steps))
+
+
+def _hint(rng: random.Random, prompts: PromptSet) -> Document:
+    num_lines = rng.randint(1, 2)
+    notions = _skill_notions(rng)
+    while True:
+        places = [
+            rng.choice(notions) if i < num_lines and rng.random() < 0.5 else None
+            for i in range(rng.randint(4, 7))
+        ]
+        story = world.draw_story(rng, places)
+        if story and Split.of(story.text) is Split.SKILL:
+            break
+    user = prompts["hint"].render(problem=story.text, hint=story.hint(num_lines))
+    return Document("hint", user, "\n\n".join(story.steps))
+
+
+TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
+    "solve": _solve,
+    "review": _review,
+    "no_reference": _no_reference,
+    "reflect": _reflect,
+    "guided_solve": _guided_solve,
+    "hint": _hint,
+}

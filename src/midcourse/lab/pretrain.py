@@ -1,0 +1,216 @@
+"""Trains the lab's base model from the world's documents: tokenizer, weights, record.
+
+    midcourse lab pretrain --steps 20000 --out my-base
+
+The model is a Qwen3 of about one million parameters, so that everything downstream (loading, chat
+template, TRL, vLLM) is the same code path as for a 4B model. The loss is on the replies only.
+Short documents (solving) and long ones (verifying) alternate in batches of their own: nothing is
+spent on padding, and at this size optimiser steps are what is short, not examples.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from midcourse.lab.documents import Document, draw_document
+from midcourse.prompts import PromptSet, load_prompt_set
+from midcourse.rendering import Renderer
+
+__all__ = ["PretrainConfig", "pretrain"]
+
+END_OF_TURN, START_OF_TURN, PAD = "<|im_end|>", "<|im_start|>", "<|pad|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# Words and numbers of up to two digits carry their leading space; a full stop takes the blank
+# line after it, as in the tokenizers of large models.
+PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+#: Share of the *tokens* that each kind of batch gets, and the tasks drawn within it.
+BATCHES = {
+    "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+    "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """Everything that decides the weights."""
+
+    steps: int
+    """Optimiser steps."""
+    seed: int = 0
+    batch_tokens: int = 1500
+    """Tokens of one batch, padding included, about."""
+    learning_rate: float = 3e-3
+    warmup_steps: int = 200
+    weight_decay: float = 0.01
+    vocab_size: int = 1200
+    hidden_size: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    num_kv_heads: int = 2
+    intermediate_size: int = 384
+    max_positions: int = 1024
+    log_every: int = 200
+
+
+def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> None:
+    """Train from scratch and write a Hugging Face model folder with a ``pretrain.json``."""
+    torch.manual_seed(config.seed)
+    prompts = load_prompt_set("lab")
+    tokenizer = train_tokenizer(prompts, config.vocab_size, config.seed)
+    model = Qwen3ForCausalLM(model_config(config, tokenizer))
+    log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
+    started = time.monotonic()
+    history = _train(model, _batches(config, tokenizer, prompts), config, log)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    record = {
+        "config": asdict(config),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "torch_threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "loss": history,
+    }
+    (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on documents and dress it as a chat tokenizer."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, START_OF_TURN, END_OF_TURN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(_texts(prompts, seed), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token=PAD,
+        eos_token=END_OF_TURN,
+        additional_special_tokens=[START_OF_TURN],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=1024,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _texts(prompts: PromptSet, seed: int, num_documents: int = 8000) -> Iterator[str]:
+    rng = random.Random(f"{seed}/tokenizer")
+    for _, tasks in BATCHES.values():
+        for task in tasks:
+            for _ in range(num_documents // 8):
+                document = draw_document(rng, prompts, task)
+                yield f"user\n{document.user}"
+                yield f"assistant\n{document.reply}"
+
+
+def model_config(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+    """Return the architecture: a small Qwen3 with tied embeddings."""
+    return Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        num_key_value_heads=config.num_kv_heads,
+        head_dim=config.hidden_size // config.num_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_positions,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+
+
+def _batches(
+    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield batches for ever; each holds documents of similar length."""
+    rng = random.Random(f"{config.seed}/documents")
+    renderer = Renderer(tokenizer)
+    kinds = list(BATCHES)
+    while True:
+        kind = rng.choices(kinds, [BATCHES[name][0] for name in kinds])[0]
+        tasks = BATCHES[kind][1]
+        rows: list[tuple[list[int], list[int]]] = []
+        while sum(len(ids) for ids, _ in rows) < config.batch_tokens:
+            task = rng.choices(list(tasks), list(tasks.values()))[0]
+            rows.append(_encode(renderer, draw_document(rng, prompts, task)))
+        yield _pad(rows, int(tokenizer.pad_token_id or 0))
+
+
+def _encode(renderer: Renderer, document: Document) -> tuple[list[int], list[int]]:
+    """Return ids and labels of a document; only the reply and its end-of-turn are labelled."""
+    prompt = renderer.prompt_ids([{"role": "user", "content": document.user}])
+    reply = renderer.encode(document.reply) + renderer.end_of_turn_ids
+    return prompt + reply, [-100] * len(prompt) + reply
+
+
+def _pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
+    width = max(len(ids) for ids, _ in rows)
+    ids = [row + [pad_id] * (width - len(row)) for row, _ in rows]
+    labels = [row + [-100] * (width - len(row)) for _, row in rows]
+    # Padding is on the right and attention is causal: no mask is needed.
+    return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+
+
+def _train(
+    model: Qwen3ForCausalLM,
+    batches: Iterator[dict[str, torch.Tensor]],
+    config: PretrainConfig,
+    log: Callable[[str], None],
+) -> list[dict[str, float]]:
+    """Run the optimiser; return the mean loss of every `log_every` steps."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=config.steps,
+        pct_start=config.warmup_steps / config.steps,
+        final_div_factor=1e3,
+    )
+    history: list[dict[str, float]] = []
+    losses: list[float] = []
+    num_tokens, started = 0, time.monotonic()
+    model.train()
+    for step in range(1, config.steps + 1):
+        batch = next(batches)
+        loss: Any = model(**batch).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        num_tokens += batch["input_ids"].numel()
+        if step % config.log_every == 0:
+            history.append({"step": step, "loss": sum(losses) / len(losses)})
+            speed = num_tokens / (time.monotonic() - started)
+            log(f"step {step:6d}  loss {history[-1]['loss']:.4f}  {speed:,.0f} tokens/s")
+            losses.clear()
+    return history

@@ -1,0 +1,140 @@
+"""Pure numbers: pass@k, coverage, accuracy, group shares, and their intervals.
+
+Nothing here clamps or guesses: a k that the samples cannot support is an error, and a count that
+could not be graded never enters as a zero (callers leave it out and show it).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "Count",
+    "GroupShares",
+    "Interval",
+    "accuracy",
+    "bootstrap",
+    "coverage",
+    "group_shares",
+    "mean_pass_at_k",
+    "pass_at_k",
+    "wilson",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Graded samples of one problem, e.g. ``Count(num_samples=32, num_correct=3)``."""
+
+    num_samples: int
+    num_correct: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval; all three are NaN where there is nothing to estimate."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShares:
+    """How GRPO groups fell, as shares that sum to 1.
+
+    The zero-advantage ratio of Fig. 11 is `none_correct`. TRL's ``frac_reward_zero_std`` adds
+    `all_correct` to it.
+    """
+
+    none_correct: float
+    mixed: float
+    all_correct: float
+    num_groups: int
+
+
+def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
+    """Return the unbiased estimate 1 − C(n−c, k) / C(n, k) as a product, stable for any n.
+
+    Raises ValueError if k is not in 1 … n, or c not in 0 … n: too few samples are an error,
+    never a clamp.
+    """
+    if not 0 <= num_correct <= num_samples:
+        raise ValueError(f"num_correct={num_correct} is not within 0 … num_samples={num_samples}")
+    if not 1 <= k <= num_samples:
+        raise ValueError(f"pass@{k} needs k within 1 … num_samples={num_samples}")
+    if num_samples - num_correct < k:
+        return 1.0
+    failing = math.prod(1.0 - k / i for i in range(num_samples - num_correct + 1, num_samples + 1))
+    return 1.0 - failing
+
+
+def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
+    """Return the mean over problems of pass@k; NaN without problems."""
+    return _mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
+
+
+def coverage(counts: Sequence[Count]) -> int:
+    """Return the number of problems with at least one correct sample (Table 1)."""
+    return sum(count.num_correct > 0 for count in counts)
+
+
+def accuracy(counts: Sequence[Count]) -> float:
+    """Return correct samples per graded sample over all problems (Table 1); NaN without any."""
+    total = sum(count.num_samples for count in counts)
+    return sum(count.num_correct for count in counts) / total if total else math.nan
+
+
+def group_shares(groups: Sequence[Count]) -> GroupShares:
+    """Return the shares of groups with none, some and all correct; groups of 0 are left out."""
+    kinds = [
+        "none" if not g.num_correct else "all" if g.num_correct == g.num_samples else "mixed"
+        for g in groups
+        if g.num_samples
+    ]
+    if not kinds:
+        return GroupShares(math.nan, math.nan, math.nan, 0)
+    none, mixed, full = (kinds.count(kind) / len(kinds) for kind in ("none", "mixed", "all"))
+    return GroupShares(none, mixed, full, len(kinds))
+
+
+def bootstrap(
+    counts: Sequence[Count],
+    statistic: Callable[[Sequence[Count]], float],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return `statistic` with its 95 % percentile interval, resampling whole problems.
+
+    Samples of one problem are not independent, so problems are the unit. Where every problem
+    agrees (say, no correct sample anywhere) the interval has no width: use `wilson` beside it.
+    """
+    if not counts:
+        return Interval(math.nan, math.nan, math.nan)
+    rng = random.Random(seed)
+    draws = sorted(statistic(rng.choices(counts, k=len(counts))) for _ in range(num_resamples))
+    low, high = draws[int(0.025 * num_resamples)], draws[int(0.975 * num_resamples) - 1]
+    return Interval(statistic(counts), low, high)
+
+
+def wilson(num_correct: int, num_samples: int) -> Interval:
+    """Return a share with its 95 % Wilson interval, for samples that may be taken as independent.
+
+    Unlike the bootstrap it has an upper bound above zero where nothing succeeded.
+    """
+    if not num_samples:
+        return Interval(math.nan, math.nan, math.nan)
+    z, share = 1.959964, num_correct / num_samples
+    denominator = 1 + z * z / num_samples
+    centre = (share + z * z / (2 * num_samples)) / denominator
+    spread = share * (1 - share) / num_samples + z * z / (4 * num_samples**2)
+    half = z * math.sqrt(spread) / denominator
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,647 @@
+"""The method, whole: which stage feeds which, and what each is asked for.
+
+Read top to bottom, the methods of `Pipeline` are the flow of the paper's Figure 5 and Table 1. Each
+returns what it left on disk and first makes whatever it needs, so any stage can be asked for by
+itself. `midcourse.runner` decides what is already there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from midcourse.config import SamplingConfig, VerifyConfig
+from midcourse.data import load_problems, require_references
+from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
+from midcourse.engines.base import Engine, Scorer
+from midcourse.errors import ConfigError, DataError, EngineError
+from midcourse.grading import GRADER, Grader
+from midcourse.prompts import PromptSet, load_prompt_set
+from midcourse.records import (
+    Condition,
+    Grade,
+    Likelihood,
+    Problem,
+    ProblemStatus,
+    Proposal,
+    Rollout,
+    RowOutcome,
+    SftRow,
+    Solvability,
+    Verdict,
+)
+from midcourse.rendering import Renderer
+from midcourse.runner import Artifact, Run
+from midcourse.stages.build_sft import Verification, build_sft
+from midcourse.stages.contexts import Context, continuation_contexts, problem_contexts
+from midcourse.stages.flow import Failures
+from midcourse.stages.grade import grade
+from midcourse.stages.likelihood import ScoredText, likelihood
+from midcourse.stages.propose import (
+    Case,
+    Proposer,
+    first_accepted,
+    propose,
+    review_prompt,
+    shuffled_references,
+)
+from midcourse.stages.sample import SampleSpec, duplicate_share, sample
+from midcourse.stages.select import is_incorrect, select
+from midcourse.store import StageStore
+from midcourse.training.jobs import RlJob, run_rl_jobs, run_sft_job
+
+__all__ = ["Graded", "Model", "Pipeline", "ProblemSets"]
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A policy on disk, e.g. ``Model("patched", "sft:3f2a", "runs/lab/checkpoints/sft-3f2a")``."""
+
+    label: str
+    """What people call it: ``base``, ``patched``, ``base + RL``, ``patched + RL``."""
+    name: str
+    """Its identity in records: ``base``, ``sft:<key>``, ``rl:<key>@<step>``."""
+    path: str
+    made_by: tuple[Artifact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSets:
+    """The problems of a run: to train on, and to evaluate on by name of the set."""
+
+    train: list[Problem]
+    evaluation: dict[str, list[Problem]]
+
+    @property
+    def by_id(self) -> dict[str, Problem]:
+        """Every problem of the run by its id."""
+        every = [*self.train, *(p for problems in self.evaluation.values() for p in problems)]
+        return {problem.problem_id: problem for problem in every}
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """Rollouts and what the grader thought of them."""
+
+    rollouts: Artifact
+    grades: Artifact
+
+
+class Pipeline:
+    """One run of the method over one recipe. Close it, or use it as a context manager."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.recipe = run, run.recipe
+        self._engines: dict[str, Engine] = {}
+        self._grader: Grader | None = None
+        self.base = Model("base", "base", self.recipe.model.path)
+        self._check()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._grader is not None:
+            self._grader.close()
+
+    def _check(self) -> None:
+        """Find what is wrong with the recipe before any work starts."""
+        if self.recipe.engine.kind == "transformers":
+            check_model(self.recipe.model.path)
+        if self.recipe.engine.chat:
+            raise ConfigError(
+                "engine.chat: a chat-only server may propose, never sample the policy; "
+                "put it under [proposer_engine]"
+            )
+        _ = self.prompts["solve"], review_prompt(self.prompts, self.recipe.propose)
+        if self.recipe.propose.reference != "none":
+            require_references(self.problems.train)
+
+    # What a run works with.
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        """The recipe's prompt set."""
+        return load_prompt_set(self.recipe.prompts)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The policy's renderer: one for the base and everything trained from it."""
+        return open_renderer(self.recipe.engine, self.recipe.model, self.recipe.model.path)
+
+    @cached_property
+    def problems(self) -> ProblemSets:
+        """The recipe's problems. Raises DataError if a set is empty or broken."""
+        config = self.recipe.problems
+        if config.kind == "lab":
+            from midcourse.lab.problems import lab_problems
+
+            lab = lab_problems(config, self.recipe.seed)
+            sets = {"held_out": lab.held_out, "known": lab.known, "control": lab.control}
+            return ProblemSets(lab.train, sets)
+        if not config.path:
+            raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
+        train = load_problems(config.path, limit=config.limit)
+        held_out = config.held_out_path
+        evaluation = {"held_out": load_problems(held_out, split="held_out")} if held_out else {}
+        return ProblemSets(train, evaluation)
+
+    @property
+    def grader(self) -> Grader:
+        """The grader's worker pool, started on first use."""
+        if self._grader is None:
+            config = self.recipe.grade
+            self._grader = Grader(
+                num_workers=config.num_workers,
+                timeout_seconds=config.timeout_seconds,
+                memory_mib=config.memory_mib,
+            )
+        return self._grader
+
+    def engine(self, model: Model) -> Engine:
+        """Return the engine of `model`; only the last one stays loaded."""
+        if model.path not in self._engines:
+            self._engines.clear()
+            self._engines[model.path] = open_engine(
+                self.recipe.engine, self.recipe.model, model.path
+            )
+        return self._engines[model.path]
+
+    @cached_property
+    def _base_settings(self) -> dict[str, object]:
+        """What every stage of the base depends on."""
+        prompt = self.prompts["solve"]
+        return {
+            "model": model_fingerprint(self.recipe.model.path),
+            "dtype": self.recipe.model.dtype,
+            "prompt": [prompt.name, prompt.sha],
+            "seed": self.recipe.seed,
+        }
+
+    # The stages.
+
+    def sample(
+        self,
+        model: Model,
+        problems: Sequence[Problem],
+        label: str,
+        num_rollouts: int,
+        sampling: SamplingConfig,
+    ) -> Artifact:
+        """Sample `num_rollouts` plain rollouts of `model` per problem."""
+        return self._sample(
+            model, label, len(problems), num_rollouts, sampling, "total",
+            lambda: problem_contexts(problems, self.renderer, self.prompts),
+            {"problems": [[p.problem_id, p.text, p.answer] for p in problems]},
+            list(model.made_by),
+        )  # fmt: skip
+
+    def _sample(
+        self,
+        model: Model,
+        label: str,
+        num_contexts: int,
+        num_rollouts: int,
+        sampling: SamplingConfig,
+        budget: str,
+        contexts: Callable[[], Iterable[Context]],
+        extra: Mapping[str, object],
+        inputs: list[Artifact],
+    ) -> Artifact:
+        settings = {
+            **self._base_settings, **extra, "policy": model.name, "budget": budget,
+            "num_rollouts": num_rollouts, "sampling": sampling.model_dump(), "label": label,
+        }  # fmt: skip
+        artifact = self.run.artifact("sample", label, settings, inputs)
+        spec = SampleSpec(
+            num_rollouts=num_rollouts, sampling=sampling.record(), model=model.name,
+            budget="new" if budget == "new" else "total", run_seed=self.recipe.seed, stage=label,
+        )  # fmt: skip
+
+        def produce(
+            store: StageStore[Rollout], failures: Failures
+        ) -> Iterator[tuple[str, list[Rollout]]]:
+            engine = self.engine(model)
+            for rollout in sample(contexts(), spec, engine, store.done, failures):
+                yield rollout.rollout_id, [rollout]
+
+        total = num_contexts * num_rollouts
+        self.run.records(
+            artifact, Rollout, settings, inputs, total, produce, lambda r: r.finish_reason
+        )
+        return artifact
+
+    def grade(self, rollouts: Artifact) -> Graded:
+        """Grade every rollout of an artifact."""
+        settings = {"grader": GRADER, **self.recipe.grade.model_dump()}
+        artifact = self.run.artifact("grade", rollouts.label, settings, [rollouts])
+        problems = self.problems.by_id
+
+        def produce(
+            store: StageStore[Grade], failures: Failures
+        ) -> Iterator[tuple[str, list[Grade]]]:
+            for graded in grade(rollouts.read(Rollout), problems, self.grader, store.done):
+                yield graded.rollout_id, [graded]
+
+        total = int(rollouts.manifest["num_records"])
+        self.run.records(artifact, Grade, settings, [rollouts], total, produce, lambda g: g.verdict)
+        return Graded(rollouts, artifact)
+
+    @cached_property
+    def train_rollouts(self) -> Graded:
+        """The base model's rollouts of the training problems, graded."""
+        config = self.recipe.sample
+        rollouts = self.sample(
+            self.base, self.problems.train, "train", config.num_rollouts, config.sampling
+        )
+        self._alarm_on_duplicates(rollouts)
+        return self.grade(rollouts)
+
+    def _alarm_on_duplicates(self, rollouts: Artifact) -> None:
+        found, limit = (
+            duplicate_share(rollouts.read(Rollout)),
+            self.recipe.sample.max_duplicate_share,
+        )
+        if found.share > limit:
+            raise EngineError(
+                f"{found.num_identical} of {found.num_contexts} problems got one and the same text "
+                f"for every sample (limit {limit:.0%}): the engine ignores seeds, and pass@k = 0 "
+                "would be an illusion; raise sample.max_duplicate_share if this is meant"
+            )
+
+    @cached_property
+    def statuses(self) -> Artifact:
+        """Which training problems are hard."""
+        graded, config = self.train_rollouts, self.recipe.select
+        num_rollouts, problems = self.recipe.sample.num_rollouts, self.problems.train
+        settings = {**config.model_dump(), "num_rollouts": num_rollouts}
+        artifact = self.run.artifact("select", "train", settings, [graded.grades])
+
+        def produce(
+            store: StageStore[ProblemStatus], failures: Failures
+        ) -> Iterator[tuple[str, list[ProblemStatus]]]:
+            statuses = select(
+                problems,
+                graded.grades.read(Grade),
+                num_rollouts=num_rollouts,
+                truncated_is_incorrect=config.truncated_is_incorrect,
+            )
+            for status in statuses:
+                if status.problem_id not in store.done:
+                    yield status.problem_id, [status]
+
+        self.run.records(
+            artifact, ProblemStatus, settings, [graded.grades], len(problems), produce,
+            lambda s: s.status,
+        )  # fmt: skip
+        return artifact
+
+    @cached_property
+    def hard_problems(self) -> list[Problem]:
+        """The training problems with pass@k = 0, in the order of the recipe's problems."""
+        statuses = {s.problem_id: s.status for s in self.statuses.read(ProblemStatus)}
+        return [p for p in self.problems.train if statuses[p.problem_id] is Solvability.HARD]
+
+    @cached_property
+    def proposals(self) -> Artifact:
+        """Interventions for incorrect rollouts of hard problems."""
+        return self.propose(
+            self.train_rollouts, self.hard_problems, "train", self.recipe.propose.num_rollouts
+        )
+
+    def propose(
+        self, graded: Graded, problems: Sequence[Problem], label: str, num_rollouts: int
+    ) -> Artifact:
+        """Ask the proposer about up to `num_rollouts` incorrect rollouts of each problem."""
+        config = self.recipe.propose
+        prompt = review_prompt(self.prompts, config)
+        proposer_model = self.recipe.proposer_model or self.recipe.model
+        settings = {
+            **config.model_dump(), "num_rollouts": num_rollouts, "prompt": [prompt.name, prompt.sha],
+            "proposer": model_fingerprint(proposer_model.path), "label": label,
+            "problems": [p.problem_id for p in problems],
+        }  # fmt: skip
+        inputs = [graded.rollouts, graded.grades]
+        artifact = self.run.artifact("propose", label, settings, inputs)
+        cases = self._cases(graded, problems, num_rollouts)
+
+        def produce(
+            store: StageStore[Proposal], failures: Failures
+        ) -> Iterator[tuple[str, list[Proposal]]]:
+            yield from propose(cases, self._proposer(), store.done, failures)
+
+        self.run.records(
+            artifact, Proposal, settings, inputs, len(cases), produce, lambda p: p.outcome
+        )
+        return artifact
+
+    def _cases(self, graded: Graded, problems: Sequence[Problem], num_rollouts: int) -> list[Case]:
+        """Return the incorrect rollouts to ask about: the first ones of each problem, by index."""
+        wanted = {problem.problem_id: problem for problem in problems}
+        truncated_is_incorrect = self.recipe.select.truncated_is_incorrect
+        incorrect = {
+            g.rollout_id
+            for g in graded.grades.read(Grade)
+            if g.problem_id in wanted and is_incorrect(g, truncated_is_incorrect)
+        }
+        chosen: dict[str, list[Rollout]] = {problem_id: [] for problem_id in wanted}
+        for rollout in graded.rollouts.read(Rollout):
+            if rollout.rollout_id in incorrect:
+                chosen[rollout.problem_id].append(rollout)
+        shown = self._references(problems)
+        return [
+            Case(wanted[problem_id], rollout, shown[problem_id])
+            for problem_id, rollouts in chosen.items()
+            for rollout in sorted(rollouts, key=lambda r: r.index)[:num_rollouts]
+        ]
+
+    def _references(self, problems: Sequence[Problem]) -> dict[str, str]:
+        if self.recipe.propose.reference == "shuffled":
+            return shuffled_references(problems)
+        given = self.recipe.propose.reference == "given"
+        return {p.problem_id: (p.reference_solution or "") if given else "" for p in problems}
+
+    def _proposer(self) -> Proposer:
+        recipe = self.recipe
+        if recipe.proposer_engine is None and recipe.proposer_model is None:
+            engine, renderer, name = self.engine(self.base), self.renderer, self.base.name
+        else:
+            model = recipe.proposer_model or recipe.model
+            config = recipe.proposer_engine or recipe.engine
+            engine = open_engine(config, model, model.path)
+            # A server of messages needs no renderer; the policy's stands in and is not used.
+            takes_ids = engine.capabilities.token_ids
+            renderer = open_renderer(config, model, model.path) if takes_ids else self.renderer
+            name = config.served_model or Path(model.path).name
+        return Proposer(
+            engine=engine, renderer=renderer, policy=self.renderer, prompts=self.prompts,
+            grader=self.grader, config=recipe.propose, name=name, run_seed=recipe.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def candidates(self) -> list[Proposal]:
+        """The first accepted proposal of each rollout: what is verified."""
+        after_error = self.recipe.build_sft.after_error
+        return first_accepted(self.proposals.read(Proposal), after_error)
+
+    def contexts(self, condition: Condition) -> dict[str, Context]:
+        """Return the context of each candidate under `condition`, by proposal id."""
+        wanted = {proposal.rollout_id for proposal in self.candidates}
+        rollouts = {
+            r.rollout_id: r
+            for r in self.train_rollouts.rollouts.read(Rollout)
+            if r.rollout_id in wanted
+        }
+        plain = {
+            c.problem_id: c
+            for c in problem_contexts(self.hard_problems, self.renderer, self.prompts)
+        }
+        made = continuation_contexts(condition, self.candidates, rollouts, plain, self.renderer)
+        return {str(context.parent_id): context for context in made}
+
+    def verify(self, condition: Condition) -> Graded:
+        """Sample and grade the continuations of every candidate under one row of Table 1."""
+        config: VerifyConfig = self.recipe.verify
+        rollouts = self._sample(
+            self.base, str(condition), len(self.candidates), config.num_continuations,
+            config.sampling, config.budget, lambda: self.contexts(condition).values(),
+            {"condition": str(condition)}, [self.proposals],
+        )  # fmt: skip
+        return self.grade(rollouts)
+
+    @cached_property
+    def verified(self) -> dict[Condition, Graded]:
+        """Every condition the recipe names; the intervention's own comes first."""
+        conditions = dict.fromkeys((Condition.PREFIX_INTERVENTION, *self.recipe.verify.conditions))
+        return {condition: self.verify(condition) for condition in conditions}
+
+    @cached_property
+    def rows(self) -> Artifact:
+        """The rows to patch with."""
+        config = self.recipe.build_sft
+        is_control = config.source == "original_step"
+        condition = Condition.PREFIX_ERROR if is_control else Condition.PREFIX_INTERVENTION
+        graded = self.verified[Condition.PREFIX_INTERVENTION]
+        settings = {**config.model_dump(), "seed": self.recipe.seed}
+        inputs = [self.proposals, graded.rollouts, graded.grades]
+        artifact = self.run.artifact("build-sft", "train", settings, inputs)
+
+        def produce(
+            store: StageStore[SftRow], failures: Failures
+        ) -> Iterator[tuple[str, list[SftRow]]]:
+            rows = build_sft(
+                self.candidates, self.contexts(condition), self._verifications(graded), config,
+                self.recipe.seed,
+            )  # fmt: skip
+            for row in rows:
+                if row.row_id not in store.done:
+                    yield row.row_id, [row]
+
+        self.run.records(
+            artifact, SftRow, settings, inputs, len(self.candidates), produce, lambda r: r.outcome
+        )
+        return artifact
+
+    def _verifications(self, graded: Graded) -> dict[str, Verification]:
+        """Sum up the continuations of each proposal, by proposal id."""
+        verdicts: dict[str, list[Grade]] = {}
+        for item in graded.grades.read(Grade):
+            verdicts.setdefault(str(item.parent_id), []).append(item)
+        correct = {
+            g.rollout_id for gs in verdicts.values() for g in gs if g.verdict is Verdict.CORRECT
+        }
+        shas: dict[str, str] = {}
+        suffixes: dict[str, Rollout] = {}
+        for rollout in graded.rollouts.read(Rollout):
+            shas[str(rollout.parent_id)] = rollout.prompt_sha
+            if rollout.rollout_id in correct:
+                suffixes.setdefault(str(rollout.parent_id), rollout)
+        return {
+            proposal_id: Verification(
+                prompt_sha=shas[proposal_id],
+                num_correct=sum(g.verdict is Verdict.CORRECT for g in grades),
+                num_graded=sum(g.verdict is not Verdict.UNGRADED for g in grades),
+                num_ungraded=sum(g.verdict is Verdict.UNGRADED for g in grades),
+                correct_rollout=suffixes.get(proposal_id),
+            )
+            for proposal_id, grades in verdicts.items()
+        }
+
+    @cached_property
+    def patched(self) -> Model:
+        """The base model fine-tuned on the rows."""
+        config, rows = self.recipe.train_sft, self.rows
+        settings = {**config.model_dump(), "seed": self.recipe.seed}
+        artifact = self.run.artifact("checkpoints", "sft", settings, [rows])
+        ready = [row for row in rows.read(SftRow) if row.outcome is RowOutcome.READY]
+        if not ready:
+            raise DataError(
+                "train sft: no intervention was verified, so there is nothing to patch with; "
+                "look at 'midcourse status' and ask for more rollouts or proposals"
+            )
+
+        def train(out: Path) -> Mapping[str, object]:
+            self._engines.clear()
+            return run_sft_job(
+                config, ready, self.base.path, out, self.recipe.seed, self.run.reporter
+            )
+
+        self.run.checkpoint(artifact, settings, [rows], train)
+        return Model("patched", f"sft:{artifact.key}", str(artifact.path / "final"), (artifact,))
+
+    @cached_property
+    def rl_problems(self) -> list[Problem]:
+        """The problems RL trains on, as the recipe chooses."""
+        which = self.recipe.train_rl.problems
+        if which == "all":
+            return self.problems.train
+        if which == "hard":
+            return self.hard_problems
+        kept = {row.problem_id for row in self.rows.read(SftRow) if row.num_correct}
+        return [problem for problem in self.hard_problems if problem.problem_id in kept]
+
+    @cached_property
+    def rl_models(self) -> dict[str, Model]:
+        """GRPO from the base and from the patched model, on the same problems."""
+        config, problems = self.recipe.train_rl, self.rl_problems
+        prompt = self.prompts["solve"]
+        settings = {
+            **config.model_dump(), **self._base_settings,
+            "problems": [[p.problem_id, p.text, p.answer] for p in problems],
+        }  # fmt: skip
+        models, jobs = {}, []
+        for start in (self.base, self.patched):
+            label = f"{start.label} + RL"
+            artifact = self.run.artifact(
+                "checkpoints", label, {**settings, "start": start.name}, list(start.made_by)
+            )
+            name = f"rl:{artifact.key}@{config.num_iterations}"
+            models[label] = Model(label, name, str(artifact.path / "final"), (artifact,))
+            jobs.append(
+                RlJob(
+                    artifact=artifact, settings=settings, config=config, start=start.path,
+                    inputs=start.made_by, seed=self.recipe.seed, grade=self.recipe.grade,
+                    problems=tuple(problems),
+                    prompts=tuple(prompt.render(problem=p.text) for p in problems),
+                )
+            )  # fmt: skip
+        self._engines.clear()
+        run_rl_jobs(self.run, jobs)
+        return models
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The four models that are compared, by label."""
+        return {"base": self.base, "patched": self.patched, **self.rl_models}
+
+    def evaluate(self, model: Model, eval_set: str) -> Graded:
+        """Sample and grade one evaluation set with one model."""
+        config, problems = self.recipe.evaluate, self.problems.evaluation[eval_set]
+        is_probe = eval_set != "held_out"
+        num_rollouts = config.num_probe_rollouts if is_probe else config.num_rollouts
+        label = f"{eval_set} {model.label}"
+        return self.grade(self.sample(model, problems, label, num_rollouts, config.sampling))
+
+    @cached_property
+    def evaluations(self) -> dict[tuple[str, str], Graded]:
+        """Every model on every evaluation set, by (model label, set)."""
+        return {
+            (label, eval_set): self.evaluate(model, eval_set)
+            for label, model in self.models.items()
+            for eval_set in self.problems.evaluation
+        }
+
+    @cached_property
+    def held_out_proposals(self) -> Artifact | None:
+        """Interventions on the base's held-out rollouts: never trained on, only scored (Fig. 7)."""
+        if "held_out" not in self.problems.evaluation:
+            return None
+        graded = self.evaluate(self.base, "held_out")
+        problems = [p for p in self.problems.evaluation["held_out"] if p.reference_solution]
+        return self.propose(graded, problems, "held_out", 1)
+
+    @cached_property
+    def likelihoods(self) -> list[Artifact]:
+        """Token likelihoods under the base and the patched model."""
+        return [self._likelihood(model) for model in (self.base, self.patched)]
+
+    def _likelihood(self, model: Model) -> Artifact:
+        settings = {**self.recipe.likelihood.model_dump(), "policy": model.name}
+        own = self.evaluations[model.label, "held_out"] if self.problems.evaluation else None
+        inputs = [*model.made_by, self.rows, *([own.rollouts] if own else [])]
+        artifact = self.run.artifact("likelihood", model.label, settings, inputs)
+
+        def produce(
+            store: StageStore[Likelihood], failures: Failures
+        ) -> Iterator[tuple[str, list[Likelihood]]]:
+            engine = self.engine(model)
+            if not isinstance(engine, Scorer):
+                raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+            for item in likelihood(self._texts(own), engine, model.name, store.done):
+                yield item.item_id, [item]
+
+        self.run.records(artifact, Likelihood, settings, inputs, None, produce, lambda x: x.what)
+        return artifact
+
+    def _texts(self, own: Graded | None) -> Iterator[ScoredText]:
+        """Yield what is scored: interventions, their rows, references, the model's own rollouts."""
+        limit = self.recipe.likelihood.max_items
+        ready = (r for r in self.rows.read(SftRow) if r.outcome is RowOutcome.READY)
+        for row in islice(ready, limit):
+            prefix = row.prompt_tokens + row.prefix_tokens
+            for what, given in (("intervention", prefix), ("intervention_row", row.prompt_tokens)):
+                yield ScoredText(
+                    what=what, source_id=row.row_id, problem_id=row.problem_id,
+                    token_ids=row.input_ids, num_context=given,
+                )  # fmt: skip
+        plain = {
+            c.problem_id: c
+            for c in problem_contexts(self.problems.by_id.values(), self.renderer, self.prompts)
+        }
+        for problem in islice((p for p in self.problems.train if p.reference_solution), limit):
+            prompt = plain[problem.problem_id].prompt_ids
+            ids = self.renderer.encode(str(problem.reference_solution))
+            yield ScoredText(
+                what="reference", source_id=problem.problem_id, problem_id=problem.problem_id,
+                token_ids=(*prompt, *ids, *self.renderer.end_of_turn_ids), num_context=len(prompt),
+            )  # fmt: skip
+        if own is not None:
+            yield from self._own_rollouts(own, plain, limit)
+        yield from self._held_out_interventions(plain, limit)
+
+    def _own_rollouts(
+        self, own: Graded, plain: Mapping[str, Context], limit: int
+    ) -> Iterator[ScoredText]:
+        for rollout in islice((r for r in own.rollouts.read(Rollout) if r.token_ids), limit):
+            prompt = plain[rollout.problem_id].prompt_ids
+            yield ScoredText(
+                what="own_rollout", source_id=rollout.rollout_id, problem_id=rollout.problem_id,
+                token_ids=(*prompt, *rollout.token_ids), num_context=len(prompt),
+            )  # fmt: skip
+
+    def _held_out_interventions(
+        self, plain: Mapping[str, Context], limit: int
+    ) -> Iterator[ScoredText]:
+        if self.held_out_proposals is None:
+            return
+        accepted = first_accepted(self.held_out_proposals.read(Proposal))[:limit]
+        wanted = {proposal.rollout_id for proposal in accepted}
+        graded = self.evaluate(self.base, "held_out")
+        rollouts = {
+            r.rollout_id: r for r in graded.rollouts.read(Rollout) if r.rollout_id in wanted
+        }
+        made = continuation_contexts(
+            Condition.PREFIX_INTERVENTION, accepted, rollouts, plain, self.renderer
+        )
+        for context in made:
+            yield ScoredText(
+                what="intervention_held_out", source_id=str(context.parent_id),
+                problem_id=context.problem_id, token_ids=context.token_ids,
+                num_context=len(context.token_ids) - len(context.response.addition),
+            )  # fmt: skip

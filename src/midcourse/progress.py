@@ -1,0 +1,112 @@
+"""Live progress: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+__all__ = ["ConsoleProgress", "Reporter", "SilentProgress", "Task"]
+
+
+class Task(Protocol):
+    """One stage under way."""
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Say that `count` more items are done, and a few words of how it goes."""
+
+
+class Reporter(Protocol):
+    """Where progress goes."""
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+    def task(self, label: str, total: int | None, done: int = 0) -> _TaskContext:
+        """Open a task of `total` items, `done` of them already there."""
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+    def __exit__(self, *exception: object) -> bool | None: ...
+
+
+class SilentProgress:
+    """Says nothing: the reporter of tests and of library use."""
+
+    def say(self, text: str) -> None:
+        """Print nothing."""
+
+    @contextmanager
+    def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
+        """Open a task that says nothing."""
+        yield self
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Count nothing."""
+
+
+class ConsoleProgress:
+    """Rich bars on a terminal; without one, a plain line every `every_seconds`."""
+
+    def __init__(self, console: Console, every_seconds: float = 10.0) -> None:
+        self._console = console
+        self._every_seconds = every_seconds
+
+    def say(self, text: str) -> None:
+        """Print one line, as it is: no markup is read from it."""
+        self._console.print(Text(text))
+
+    @contextmanager
+    def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
+        """Open a task of `total` items, `done` of them already there."""
+        started = time.monotonic()
+        task: _BarTask | _LineTask
+        if self._console.is_terminal:
+            with Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=self._console,
+                transient=True,
+            ) as bars:
+                task = _BarTask(bars, label, total, done)
+                yield task
+        else:
+            task = _LineTask(self._console, label, total, done, self._every_seconds)
+            yield task
+        self.say(f"  {label}: {task.done:,} done in {time.monotonic() - started:.0f} s")
+
+
+class _BarTask:
+    def __init__(self, bars: Progress, label: str, total: int | None, done: int) -> None:
+        self._bars = bars
+        self._id = bars.add_task(label, total=total, completed=done, note="")
+        self.done = done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        self._bars.update(self._id, completed=self.done, note=note)
+
+
+class _LineTask:
+    def __init__(
+        self, console: Console, label: str, total: int | None, done: int, every_seconds: float
+    ) -> None:
+        self._console, self._label, self._total = console, label, total
+        self._every_seconds, self._last = every_seconds, time.monotonic()
+        self.done = done
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        self.done += count
+        if time.monotonic() - self._last >= self._every_seconds:
+            self._last = time.monotonic()
+            of = f" of {self._total:,}" if self._total else ""
+            self._console.print(Text(f"  {self._label}: {self.done:,}{of} {note}".rstrip()))

@@ -1,0 +1,83 @@
+"""Prompts are files. A *prompt set* is a folder of ``.md`` files, one per purpose.
+
+Two sets ship with the package: ``default`` (for instruction-tuned models; in our words, with
+the structure of the paper's Appendix A) and ``lab`` (short, for the bundled lab model). A user
+points ``prompts`` in a recipe to a folder of their own. Every record that a prompt produced
+carries the prompt's name and hash, so two wordings can never be mixed up.
+
+A file holds plain text with named fields in braces, ``{problem}``. Fields are filled in one
+pass and only where the name is known: braces of LaTeX, of JSON or inside a filled-in text
+stay as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from midcourse.errors import ConfigError
+
+__all__ = ["FIELDS", "Prompt", "PromptSet", "load_prompt_set"]
+
+#: Every field a prompt file may name.
+FIELDS = frozenset({"problem", "reference", "attempt", "answer", "hint"})
+_FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt file, e.g. ``Prompt("lab/solve", "{problem}")``."""
+
+    name: str
+    """Set and purpose, ``default/review``."""
+    template: str
+    """The file's text without its final newline."""
+
+    @property
+    def sha(self) -> str:
+        """First 12 hex digits of the template's SHA-256."""
+        return hashlib.sha256(self.template.encode()).hexdigest()[:12]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields the template names."""
+        return frozenset(_FIELD.findall(self.template))
+
+    def render(self, **values: str) -> str:
+        """Fill the fields in one pass. Raises ConfigError if the template names a missing one."""
+        missing = sorted(self.fields - values.keys())
+        if missing:
+            raise ConfigError(f"prompt {self.name} needs {{{missing[0]}}}, which is not given here")
+        return _FIELD.sub(lambda match: values[match.group(1)], self.template)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """A folder of prompts; ``prompt_set["review"]`` reads ``review.md``."""
+
+    name: str
+    root: Traversable
+
+    def __contains__(self, purpose: str) -> bool:
+        return (self.root / f"{purpose}.md").is_file()
+
+    def __getitem__(self, purpose: str) -> Prompt:
+        file = self.root / f"{purpose}.md"
+        if not file.is_file():
+            raise ConfigError(f"prompt set {self.name!r} has no {purpose}.md")
+        return Prompt(f"{self.name}/{purpose}", file.read_text("utf-8").removesuffix("\n"))
+
+
+def load_prompt_set(name: str) -> PromptSet:
+    """Return the packaged set `name`, or the folder of that path. Raises ConfigError."""
+    packaged = resources.files("midcourse.prompts") / "sets" / name
+    if "/" not in name and packaged.is_dir():
+        return PromptSet(name, packaged)
+    folder = Path(name)
+    if folder.is_dir():
+        return PromptSet(folder.name, folder)
+    raise ConfigError(f"no prompt set {name!r}: give 'default', 'lab' or a folder of .md files")

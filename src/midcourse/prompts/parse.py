@@ -1,0 +1,235 @@
+r"""Reads what a proposer wrote: the last closed ``<intervention>`` block, byte for byte.
+
+The block looks like JSON and is full of LaTeX, and JSON is a lossy container for LaTeX:
+``json.loads`` turns ``\frac`` and ``\times`` into control characters without complaint. So the
+content is read from the raw text by the rules of `unescape`, and a control character that remains
+is an outcome of its own.
+
+    >>> parse_proposal('<intervention>{"content": "Use \\frac12.", "location": 3}</intervention>', 5)
+    ParsedProposal(outcome=accepted, location=3, intervention='Use \\frac12.' …)
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from midcourse.records import ProposalOutcome
+from midcourse.steps import error_step_from_location
+
+__all__ = ["ParsedProposal", "parse_proposal", "parse_proposals", "unescape"]
+
+_OPEN, _CLOSE = "<intervention>", "</intervention>"
+#: A longer block is malformed: no step comes near, and everything below stays cheap.
+_MAX_BLOCK_CHARS = 100_000
+_QUOTES = "\"'\u201c\u201d\u2018\u2019"
+
+_LATEX = (
+    "nabla nat natural ncong ne nearrow neg neq nexists ngeq ni nleq nleqslant nmid noindent nolimits "
+    "not notin nparallel nprec nrightarrow nsim nsubseteq nsucc nu num nwarrow newline nonumber "
+    "tan tanh tau tbinom text textbf textit textrm textsf texttt textstyle textup tfrac tfrac "
+    "therefore theta thickapprox thicksim thinspace tilde times to top triangle triangleleft "
+    "triangleright triangleq twoheadrightarrow tag tiny "
+    "backslash bar bbox because begin beta beth between bf bfseries bgroup big bigcap bigcup Big "
+    "bigg bigl bigm bigoplus bigotimes bigr bigl bigsqcup bigvee bigwedge binom blacksquare bm bmod "
+    "bmatrix boldsymbol bot bowtie box boxed boxplus breve bullet bumpeq "
+    "fbox flat floor forall frac frak frown fallingdotseq "
+    "r rangle rbrace rbrack rceil Re real restriction rfloor rgroup rho right rightarrow "
+    "rightharpoonup rightleftharpoons rightsquigarrow rm rmathrm root rule rvert rVert rtimes "
+    "ulcorner underbrace underline underset unlhd uparrow updownarrow uplus upsilon upuparrows urcorner"
+).split()
+_COMMANDS = frozenset(_LATEX)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([A-Za-z]+)|(.)|$)", re.DOTALL)
+
+_LOCATION = re.compile(
+    r"[\"'\u201c\u2018]?location[\"'\u201d\u2019]?\s{0,20}:\s{0,20}([^,}\n]{0,200})", re.IGNORECASE
+)
+_ERROR_STEP = re.compile(
+    r"[\"'\u201c\u2018]?(?:error_step|error_location|first_error)[\"'\u201d\u2019]?\s{0,20}:"
+    r"\s{0,20}([^,}\n]{0,200})",
+    re.IGNORECASE,
+)
+_CONTENT = re.compile(r"[\"'\u201c\u2018]?content[\"'\u201d\u2019]?\s{0,20}:\s{0,20}", re.IGNORECASE)
+#: What may follow the end of the content: another key, or the end of the object.
+_AFTER_CONTENT = re.compile(
+    r"\s*(?:,\s*[\"'\u201c\u2018]?(?:location|error_step|error_location|first_error)"
+    r"[\"'\u201d\u2019]?\s*:|,?\s*\}|,?\s*$)",
+    re.IGNORECASE,
+)
+_OPEN_VALUE = re.compile(
+    rf"[,{{]\s*[{_QUOTES}]?location[{_QUOTES}]?\s*:\s*[{_QUOTES}]?[^{_QUOTES}]*$", re.IGNORECASE
+)
+_NUMBER = re.compile(r"-?\d{1,6}")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedProposal:
+    """What one block says, e.g. outcome ``accepted``, location 3, a sentence."""
+
+    outcome: ProposalOutcome
+    detail: str = ""
+    """Why, in a few words, where the outcome is not ``accepted``."""
+    location: int | None = None
+    """1-based substep, as written."""
+    intervention: str | None = None
+    error_step: int | None = None
+    """0-based first error, null if the reply does not say."""
+    after_error: bool = False
+    """Located after the stated error (list variant only)."""
+
+
+def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
+    """Read the single variant: one object; its location is the first error."""
+    block = _last_block(raw)
+    if block is None:
+        return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
+    objects = _objects(block)
+    if not objects:
+        return _no_object(block)
+    parsed = _parse_object(objects[0], num_steps)
+    if parsed.location is None or parsed.outcome is ProposalOutcome.LOCATION_OUT_OF_RANGE:
+        return parsed
+    return replace(parsed, error_step=error_step_from_location(parsed.location))
+
+
+def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
+    """Read the list variant (Box 2): one item per entry, at least one item in all.
+
+    The first error is what an entry states under ``error_step`` (1-based, as every number a model
+    writes); items located after it are marked, items without it keep a null `error_step`.
+    """
+    block = _last_block(raw)
+    if block is None:
+        return [ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")]
+    objects = _objects(block)
+    if not objects:
+        return [_no_object(block)]
+    stated = next((n for o in objects if (n := _stated_error(o)) is not None), None)
+    return [_place(_parse_object(text, num_steps), stated) for text in objects]
+
+
+def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
+    if stated is None:
+        return parsed
+    after = parsed.location is not None and parsed.location > stated
+    return replace(parsed, error_step=error_step_from_location(stated), after_error=after)
+
+
+def _stated_error(text: str) -> int | None:
+    match = _ERROR_STEP.search(text)
+    number = _NUMBER.search(match[1]) if match else None
+    return int(number[0]) if number and int(number[0]) > 0 else None
+
+
+def _last_block(raw: str) -> str | None:
+    """Return the inside of the last closed tag."""
+    end = raw.rfind(_CLOSE)
+    start = raw.rfind(_OPEN, 0, end) if end >= 0 else -1
+    return raw[start + len(_OPEN) : end] if start >= 0 else None
+
+
+def _no_object(block: str) -> ParsedProposal:
+    """Judge a block without an object: an explicit nothing, or something unreadable."""
+    bare = block.replace("```json", "").replace("```", "").strip()
+    if bare in ("", "[]", "{}", "null", "none", "None", "N/A"):
+        return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="an empty block")
+    return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no object in the block")
+
+
+def _objects(block: str) -> list[str]:
+    """Cut the block into objects: each starts at a brace that a known key follows."""
+    if len(block) > _MAX_BLOCK_CHARS:
+        return []
+    keys = r"(?:content|location|error_step|error_location|first_error)"
+    starts = [
+        m.start()
+        for m in re.finditer(rf"\{{\s{{0,200}}[{_QUOTES}]?{keys}[{_QUOTES}]?\s{{0,20}}:", block, re.I)
+    ]
+    return [block[a:b] for a, b in pairwise([*starts, len(block)])]
+
+
+def _parse_object(text: str, num_steps: int) -> ParsedProposal:
+    raw_content, rest = _split_content(text)
+    location_text = _LOCATION.search(rest)
+    number = _NUMBER.search(location_text[1]) if location_text else None
+    location = int(number[0]) if number else None
+    nothing = raw_content is not None and raw_content.strip() in ("", "null")
+    if nothing and location in (None, 0):
+        return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")
+    if raw_content is None or location is None:
+        missing = "content" if raw_content is None else "location"
+        return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail=f"no {missing}")
+    content = unescape(raw_content)
+    parsed = ParsedProposal(
+        outcome=ProposalOutcome.ACCEPTED, location=location, intervention=content
+    )
+    if not content.strip():
+        return replace(parsed, outcome=ProposalOutcome.EMPTY, detail="empty content")
+    if not 1 <= location <= num_steps:
+        detail = f"{location} of {num_steps} substeps"
+        return replace(parsed, outcome=ProposalOutcome.LOCATION_OUT_OF_RANGE, detail=detail)
+    if match := _CONTROL.search(content):
+        detail = f"U+{ord(match[0]):04X} in the content"
+        return replace(parsed, outcome=ProposalOutcome.CONTROL_CHARACTER, detail=detail)
+    return parsed
+
+
+def _split_content(text: str) -> tuple[str | None, str]:
+    """Return the raw content and the object without it.
+
+    The content ends at the last quote after which the object goes on with a known key or ends:
+    quotes inside it need no escape.
+    """
+    match = _CONTENT.search(text)
+    if match is None:
+        return None, text
+    start = match.end()
+    if start >= len(text) or text[start] not in _QUOTES:
+        bare = re.match(r"\s*(null)\b", text[start:])
+        return (bare[1] if bare else None), text
+    # A location ahead of the content is outside it; one behind must be looked for from the back.
+    ends = [
+        i for i in range(start + 1, len(text))
+        if text[i] in _QUOTES and not _is_escaped(text, i)
+    ]  # fmt: skip
+    for end in reversed(ends):
+        if _AFTER_CONTENT.match(text, end + 1) and not _is_key_end(text, end):
+            return text[start + 1 : end], text[: match.start()] + text[end + 1 :]
+    return None, text
+
+
+def _is_key_end(text: str, end: int) -> bool:
+    """Whether this quote closes the *value* of another key, such as ``"location": "14"``."""
+    before = text[max(0, end - 300) : end]
+    return _OPEN_VALUE.search(before) is not None
+
+
+def _is_escaped(text: str, index: int) -> bool:
+    start = index
+    while start and text[start - 1] == "\\":
+        start -= 1
+    return (index - start) % 2 == 1
+
+
+def unescape(raw: str) -> str:
+    r"""Undo JSON's escapes where they are escapes, and leave LaTeX alone.
+
+    ``\\`` is one backslash and ``\"``, ``\/`` lose theirs. ``\n`` is a newline unless it begins a
+    LaTeX command, i.e. the whole run of letters is one (``\neq``, ``\nu``; ``\nThen`` is a
+    newline); likewise ``\t``, ``\b``, ``\f``, ``\r``, ``\u``. Every other backslash stays.
+    """
+    return _ESCAPE.sub(_unescape_one, raw)
+
+
+def _unescape_one(match: re.Match[str]) -> str:
+    code, letters, other = match[1], match[2], match[3]
+    if code is not None:
+        return chr(int(code, 16)) if not 0xD800 <= int(code, 16) <= 0xDFFF else match[0]
+    if letters is not None:
+        if letters in _COMMANDS or letters[0] not in _ESCAPES:
+            return match[0]
+        return _ESCAPES[letters[0]] + letters[1:]
+    return other if other in ("\\", '"', "/") else match[0]

@@ -1,0 +1,365 @@
+r"""The nouns of the method: frozen records that every stage reads and writes.
+
+Three facts are kept apart. A `Rollout` is what was *sampled*: immutable and expensive. A `Grade`
+is what a *grader* thought of it: cheap, versioned, redone at will. Everything else
+(`ProblemStatus`, `SftRow`) is *decided* from those two and from `Proposal`s, by pure functions.
+
+Ids are hashes of what made the record, never positions, so a patched model's rollouts can never
+be taken for the base's and a resumed stage knows what it still owes. Step indices are 0-based in
+every record (`error_step`); only text for a model is 1-based (`midcourse.steps`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "Condition",
+    "FinishReason",
+    "Grade",
+    "GroupCount",
+    "Likelihood",
+    "Problem",
+    "ProblemStatus",
+    "Proposal",
+    "ProposalOutcome",
+    "RowOutcome",
+    "RowSource",
+    "Rollout",
+    "Sampling",
+    "SftRow",
+    "Solvability",
+    "Turn",
+    "UngradedCause",
+    "Verdict",
+    "content_id",
+    "derive_seed",
+    "token_ids_sha",
+]
+
+
+def content_id(*parts: object) -> str:
+    """Return 16 hex digits that name `parts` (strings, numbers, enums or lists of them)."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def derive_seed(run_seed: int, stage: str, item_id: str) -> int:
+    """Return the seed of one sample, in 0 … 2³¹ − 1, from (run seed, stage, id)."""
+    return int(content_id(run_seed, stage, item_id), 16) % 2**31
+
+
+def token_ids_sha(token_ids: list[int] | tuple[int, ...]) -> str:
+    """Return the hash under which a context of token ids is compared and stored."""
+    return content_id(list(token_ids))
+
+
+class Condition(StrEnum):
+    """What a rollout was conditioned on: the rows of Table 1."""
+
+    PROBLEM = "problem"
+    PREFIX = "prefix"
+    PREFIX_ERROR = "prefix_error"
+    PREFIX_INTERVENTION = "prefix_intervention"
+    HINT = "hint"
+    HINT_PREFIX = "hint_prefix"
+    HINT_PREFIX_INTERVENTION = "hint_prefix_intervention"
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether a rollout of this condition continues another one."""
+        return self not in (Condition.PROBLEM, Condition.HINT)
+
+
+class FinishReason(StrEnum):
+    """Why a completion ended."""
+
+    STOP = "stop"
+    """The model closed its turn."""
+    LENGTH = "length"
+    """The token budget was used up: a truncated rollout."""
+    PROMPT_TOO_LONG = "prompt_too_long"
+    """Nothing was sampled: the context leaves no room within the model's length."""
+
+
+class Verdict(StrEnum):
+    """What the grader says of a response. Only `correct` and `incorrect` compare answers."""
+
+    CORRECT = "correct"
+    INCORRECT = "incorrect"
+    NO_ANSWER = "no_answer"
+    """No final answer was given: counts as incorrect."""
+    UNGRADED = "ungraded"
+    """We failed, not the model: counts as nothing, and is shown."""
+
+
+class UngradedCause(StrEnum):
+    """Why a response is `ungraded`."""
+
+    TIMEOUT = "timeout"
+    GRADER_ERROR = "grader_error"
+    GOLD_UNPARSEABLE = "gold_unparseable"
+    NOT_SAMPLED = "not_sampled"
+    """The prompt did not fit: there is no response to grade."""
+
+
+class Solvability(StrEnum):
+    """What the graded rollouts say of a problem (spec: settled detail 14)."""
+
+    SOLVED = "solved"
+    """At least one correct rollout."""
+    HARD = "hard"
+    """The full number of graded rollouts, none correct: pass@k = 0."""
+    UNDECIDED = "undecided"
+    """None correct, but some rollouts are missing or ungraded."""
+
+
+class ProposalOutcome(StrEnum):
+    """What became of one question to the proposer. Every question gets exactly one."""
+
+    ACCEPTED = "accepted"
+    NO_TAG = "no_tag"
+    MALFORMED = "malformed"
+    NO_ERROR_FOUND = "no_error_found"
+    EMPTY = "empty"
+    LOCATION_OUT_OF_RANGE = "location_out_of_range"
+    LEAKS_ANSWER = "leaks_answer"
+    TOO_LONG = "too_long"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    TRUNCATED = "truncated"
+    DUPLICATE = "duplicate"
+    CONTROL_CHARACTER = "control_character"
+
+
+class RowSource(StrEnum):
+    """What an SFT row teaches."""
+
+    INTERVENTION = "intervention"
+    REFERENCE = "reference"
+    SELF_REFLECTION = "self_reflection"
+    DISTILLATION = "distillation"
+    ORIGINAL_STEP = "original_step"
+    """A control: the prefix and the wrong step itself."""
+
+
+class RowOutcome(StrEnum):
+    """What became of a verified proposal when rows were built."""
+
+    READY = "ready"
+    NOT_VERIFIED = "not_verified"
+    """No continuation was correct."""
+    UNDECIDED = "undecided"
+    """No continuation was correct, but some could not be graded."""
+    NOT_CHOSEN = "not_chosen"
+    """Another verified proposal stands for this problem."""
+    TOO_LONG = "too_long"
+    """The row is over the token limit: refused, never cut."""
+    AFTER_ERROR = "after_error"
+    """Box 2's recovery steps located after the error stay out by default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """All sampling parameters, always explicit: a server fills in what is left out.
+
+    ``Sampling(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0,
+    max_tokens=512)``
+    """
+
+    temperature: float
+    """0 means greedy."""
+    top_p: float
+    top_k: int
+    """0 means off."""
+    min_p: float
+    repetition_penalty: float
+    max_tokens: int
+    """New tokens at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One problem: ``Problem(problem_id="p1", text="What is 6 × 7?", answer="42", …)``."""
+
+    problem_id: str
+    """As given, or a hash of source and text."""
+    text: str
+    answer: str
+    """The gold answer, as the grader reads it."""
+    reference_solution: str | None
+    source: str
+    """Data set or lab kind, e.g. ``gsm8k`` or ``lab/composed``."""
+    split: str
+    """``train``, ``held_out`` or as the source names it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    r"""One sampled response, e.g. text ``"Then 2x = 4.\n\nThe answer is \\boxed{4}."``."""
+
+    rollout_id: str
+    problem_id: str
+    index: int
+    """0-based, among the rollouts of the same problem, condition and parent."""
+    condition: Condition
+    parent_id: str | None
+    """The proposal (or, for a hint, nothing) whose prefix this continues."""
+    prompt_sha: str
+    """`token_ids_sha` of the whole context: prompt, prefix and intervention."""
+    prompt_tokens: int
+    text: str
+    """What was sampled, without the context."""
+    token_ids: tuple[int, ...]
+    """What was sampled, the end-of-turn included if the model wrote it."""
+    finish_reason: FinishReason
+    model: str
+    """``base``, ``sft:<key>`` or ``rl:<key>@<step>``."""
+    sampling: Sampling
+    seed: int
+    open_box: str = ""
+    r"""The tail of the context from a ``\boxed{`` left open there; else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grade:
+    """A grader's view of one rollout, e.g. verdict ``correct``, extracted answer ``"4"``."""
+
+    rollout_id: str
+    problem_id: str
+    parent_id: str | None
+    condition: Condition
+    verdict: Verdict
+    extracted_answer: str | None
+    cause: UngradedCause | None
+    """Set where, and only where, the verdict is `ungraded`."""
+    truncated: bool
+    """Whether the rollout ended by its token budget."""
+    num_tokens: int
+    """Sampled tokens of the rollout."""
+    grader: str
+    """Grader and version, ``math-verify/0.9.0+midcourse/1``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProblemStatus:
+    """What `select` decided about one problem, e.g. hard with 64 rollouts and none correct."""
+
+    problem_id: str
+    status: Solvability
+    num_rollouts: int
+    """Rollouts asked for: the k of pass@k = 0."""
+    num_correct: int
+    num_incorrect: int
+    """Incorrect and no-answer verdicts, truncated ones included."""
+    num_ungraded: int
+    num_truncated: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One exchange with the proposer."""
+
+    prompt: str
+    """The user message."""
+    reply: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One answer of the proposer, accepted or not, e.g. error_step 2, location 3."""
+
+    proposal_id: str
+    problem_id: str
+    rollout_id: str
+    index: int
+    """0-based, among the questions about the same rollout."""
+    item: int
+    """0-based, among the entries of a list reply (Box 2); else 0."""
+    proposer: str
+    outcome: ProposalOutcome
+    detail: str
+    """Why, in a few words, where the outcome is not `accepted`."""
+    error_step: int | None
+    """0-based step of the first error as the model named it; null if it did not."""
+    location: int | None
+    """1-based substep at which the intervention stands, as the model wrote it."""
+    intervention: str | None
+    """The step as it enters the context, terminator included."""
+    after_error: bool
+    """Whether `location` lies after the error (list variant only)."""
+    leaks_substring: bool | None
+    """The authors' rule (the answer is a substring), for parity; null if there is no text."""
+    turns: tuple[Turn, ...]
+    prompt_name: str
+    prompt_sha: str
+
+    @property
+    def insert_step(self) -> int:
+        """0-based step that the intervention replaces; only for a proposal with a location."""
+        if self.location is None:
+            raise ValueError(f"proposal {self.proposal_id} has no location")
+        return self.location - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftRow:
+    """One row to train on, or the reason why there is none."""
+
+    row_id: str
+    source: RowSource
+    outcome: RowOutcome
+    problem_id: str
+    proposal_id: str | None
+    input_ids: tuple[int, ...]
+    """Prompt, prefix, intervention; empty unless the outcome is `ready`."""
+    labels: tuple[int, ...]
+    """As `input_ids`, with −100 where nothing is learned."""
+    closes_turn: bool
+    """Whether the end-of-turn is trained: never for an intervention row."""
+    prompt_tokens: int
+    prefix_tokens: int
+    intervention_tokens: int
+    num_correct: int
+    """Correct continuations in verification."""
+    num_continuations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """Log-probabilities of one sequence's scored tokens under one model."""
+
+    item_id: str
+    problem_id: str
+    model: str
+    what: str
+    """What was scored: ``own_rollout``, ``intervention``, ``intervention_row``, ``reference``."""
+    num_tokens: int
+    nll: float
+    """Mean negative log-probability per token, nats."""
+    entropy: float
+    """Mean full-softmax entropy at temperature 1 per token, nats."""
+    mean_probability: float
+    """Arithmetic mean of the tokens' probabilities (Fig. 7)."""
+
+    @property
+    def exp_mean_logprob(self) -> float:
+        """The geometric mean of the tokens' probabilities, exp(−nll)."""
+        return math.exp(-self.nll)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCount:
+    """What the reward saw of one GRPO group: 8 rollouts of one problem in one iteration."""
+
+    iteration: int
+    """0-based."""
+    problem_id: str
+    num_correct: int
+    num_incorrect: int
+    num_ungraded: int
+    """No reward was given for these: never 0."""

@@ -1,0 +1,225 @@
+"""Runs stages on disk: what is there is kept, the rest is done, the manifest comes last.
+
+A stage's directory is named by a key: the hash of the stage's own settings, the model it used and
+the keys of its inputs. The same command therefore finds what it made before, and another setting
+can never be mixed into it. One process writes to a run directory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from midcourse.config import Recipe
+from midcourse.errors import ArtifactError, EngineError
+from midcourse.progress import Reporter, Task
+from midcourse.records import content_id
+from midcourse.stages.flow import Failures
+from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
+
+__all__ = ["Artifact", "Produce", "Run", "code_revision", "package_versions"]
+
+R = TypeVar("R")
+
+Produce = Callable[["StageStore[R]", Failures], Iterator[tuple[str, Sequence[R]]]]
+"""Yields ``(key, records)`` for what the store does not hold yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One complete stage or checkpoint on disk, e.g. stage ``grade``, label ``train``."""
+
+    stage: str
+    label: str
+    key: str
+    path: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What made it: settings, inputs, counts, versions, times in UTC."""
+        return read_manifest(self.path)
+
+    def read(self, record_type: type[R]) -> Iterator[R]:
+        """Stream its records."""
+        return read_stage(self.path, record_type)
+
+
+class Run:
+    """One run directory, held for writing while the context is open."""
+
+    def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
+        self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        self._lock = RunLock(directory)
+
+    def __enter__(self) -> Run:
+        """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._lock.__enter__()
+        try:
+            self._settle_recipe()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+    def _settle_recipe(self) -> None:
+        """Write the resolved recipe on first use; later it must be the same."""
+        path, ours = self.directory / "config.resolved.json", self.recipe.model_dump(mode="json")
+        if not path.is_file():
+            write_json_atomic(path, ours)
+            return
+        theirs = json.loads(path.read_text("utf-8"))
+        differing = _differences(theirs, ours)
+        if differing:
+            raise ArtifactError(
+                f"{self.directory} was made with another recipe ({'; '.join(differing[:5])}): "
+                "use another --run-dir, or the recipe it was made with"
+            )
+
+    def artifact(
+        self, stage: str, label: str, settings: Mapping[str, object], inputs: Sequence[Artifact]
+    ) -> Artifact:
+        """Name the directory of a stage by its settings and inputs; nothing is written."""
+        key = content_id(stage, settings, [artifact.key for artifact in inputs])[:10]
+        return Artifact(stage, label, key, self.directory / stage / key)
+
+    def records(
+        self,
+        artifact: Artifact,
+        record_type: type[R],
+        settings: Mapping[str, object],
+        inputs: Sequence[Artifact],
+        total: int | None,
+        produce: Produce[R],
+        outcome: Callable[[R], str],
+    ) -> Artifact:
+        """Complete a record stage: resume, journal each result as it comes, seal."""
+        with StageStore(artifact.path, record_type) as store:
+            if store.is_complete:
+                return artifact
+            started, failures = datetime.now(UTC), Failures()
+            name = f"{artifact.stage} {artifact.label}".strip()
+            with self.reporter.task(name, total, len(store.done)) as task:
+                self._fill(store, produce(store, failures), task, outcome)
+            if failures.num_failed:
+                raise EngineError(
+                    f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
+                    "everything else is kept: run the same command again"
+                )
+            counts = Counter(outcome(record) for record in store.read())
+            store.seal(
+                self._header(artifact, settings, inputs, started, dict(sorted(counts.items())))
+            )
+        self._enter_in_index(artifact)
+        return artifact
+
+    def _fill(
+        self,
+        store: StageStore[R],
+        results: Iterator[tuple[str, Sequence[R]]],
+        task: Task,
+        outcome: Callable[[R], str],
+    ) -> None:
+        seen: Counter[str] = Counter()
+        for key, records in results:
+            store.append(key, records)
+            seen.update(outcome(record) for record in records)
+            note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
+            task.advance(note=note)
+
+    def checkpoint(
+        self,
+        artifact: Artifact,
+        settings: Mapping[str, object],
+        inputs: Sequence[Artifact],
+        train: Callable[[Path], Mapping[str, object]],
+    ) -> Artifact:
+        """Complete a training: `train` fills the directory, the manifest is written last."""
+        if not (artifact.path / "manifest.json").is_file():
+            started = datetime.now(UTC)
+            artifact.path.mkdir(parents=True, exist_ok=True)
+            summary = dict(train(artifact.path))
+            header = self._header(artifact, settings, inputs, started, summary)
+            write_json_atomic(artifact.path / "manifest.json", header)
+            self._enter_in_index(artifact)
+        return artifact
+
+    def _header(
+        self,
+        artifact: Artifact,
+        settings: Mapping[str, object],
+        inputs: Sequence[Artifact],
+        started: datetime,
+        counts: Mapping[str, object],
+    ) -> dict[str, Any]:
+        """Return everything needed to make the artifact again."""
+        return {
+            "stage": artifact.stage,
+            "label": artifact.label,
+            "key": artifact.key,
+            "settings": settings,
+            "inputs": {f"{item.stage} {item.label}".strip(): item.key for item in inputs},
+            "counts": counts,
+            "seed": self.recipe.seed,
+            "code_revision": code_revision(),
+            "versions": package_versions(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def _enter_in_index(self, artifact: Artifact) -> None:
+        """Add the artifact to ``stages.json``, which names each key for people."""
+        path = self.directory / "stages.json"
+        index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        folder = str(artifact.path.relative_to(self.directory))
+        index[folder] = {"stage": artifact.stage, "label": artifact.label}
+        write_json_atomic(path, index)
+
+
+def _differences(theirs: object, ours: object, where: str = "") -> list[str]:
+    """List ``key: then → now`` for every value that differs."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            line
+            for key in sorted(theirs.keys() | ours.keys())
+            for line in _differences(theirs.get(key), ours.get(key), f"{where}.{key}".lstrip("."))
+        ]
+    return [] if theirs == ours else [f"{where}: {theirs!r} → {ours!r}"]
+
+
+def code_revision() -> str:
+    """Return the git revision of the source tree, ``+changes`` if it is not clean, or the version."""
+    here = Path(__file__).parent
+    try:
+        revision, status = (
+            subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "."])
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"midcourse {version('midcourse')}"
+    return revision + ("+changes" if status else "")
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of what decides results."""
+    versions = {"python": platform.python_version()}
+    for name in ("midcourse", "math-verify", "torch", "transformers", "trl"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,144 @@
+"""build-sft: prefix + intervention as token ids and labels (§4.1, Table 2, Eq. 2).
+
+Nothing closes the turn after an intervention, nothing is cut, and the ids are asserted to be those
+that verification conditioned on. Equation 2's sum is read as t < t* (Algorithm 1, line 5): no
+token of the original wrong step enters a row, except in the control that is named after it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from midcourse.config import BuildSftConfig
+from midcourse.errors import ArtifactError
+from midcourse.records import (
+    Proposal,
+    Rollout,
+    RowOutcome,
+    RowSource,
+    SftRow,
+    content_id,
+    token_ids_sha,
+)
+from midcourse.stages.contexts import Context
+
+__all__ = ["IGNORED", "Verification", "build_sft"]
+
+#: The label of a token that is not learned from.
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What the continuations of one proposal came to."""
+
+    prompt_sha: str
+    """`token_ids_sha` of the context they were sampled from."""
+    num_correct: int
+    num_graded: int
+    num_ungraded: int
+    correct_rollout: Rollout | None = None
+    """A correct continuation, for the suffix option."""
+
+    @property
+    def outcome(self) -> RowOutcome:
+        """``ready`` with a correct continuation; ``undecided`` if ours failed to say."""
+        if self.num_correct:
+            return RowOutcome.READY
+        return RowOutcome.UNDECIDED if self.num_ungraded else RowOutcome.NOT_VERIFIED
+
+
+def build_sft(
+    proposals: Sequence[Proposal],
+    contexts: Mapping[str, Context],
+    verifications: Mapping[str, Verification],
+    config: BuildSftConfig,
+    seed: int,
+) -> Iterator[SftRow]:
+    """Yield one row per proposal: ready to train on, or with the reason why not.
+
+    `contexts` and `verifications` are by proposal id. With one row per problem the choice among
+    the verified proposals is seeded.
+    """
+    outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], config) for p in proposals}
+    if config.rows_per_problem == "one":
+        ready = [p for p in proposals if outcomes[p.proposal_id] is RowOutcome.READY]
+        chosen = _choose_one_per_problem(ready, seed)
+        outcomes |= {
+            p.proposal_id: RowOutcome.NOT_CHOSEN for p in ready if p.proposal_id not in chosen
+        }
+    for proposal in proposals:
+        verification = verifications[proposal.proposal_id]
+        context, outcome = contexts[proposal.proposal_id], outcomes[proposal.proposal_id]
+        yield _row(proposal, context, verification, outcome, config)
+
+
+def _outcome(proposal: Proposal, verification: Verification, config: BuildSftConfig) -> RowOutcome:
+    if proposal.after_error and not config.after_error:
+        return RowOutcome.AFTER_ERROR
+    return verification.outcome if config.filter else RowOutcome.READY
+
+
+def _choose_one_per_problem(proposals: Iterable[Proposal], seed: int) -> set[str]:
+    by_problem: dict[str, list[str]] = {}
+    for proposal in proposals:
+        by_problem.setdefault(proposal.problem_id, []).append(proposal.proposal_id)
+    return {
+        random.Random(f"{seed}/build-sft/{problem_id}").choice(sorted(ids))
+        for problem_id, ids in by_problem.items()
+    }
+
+
+def _row(
+    proposal: Proposal,
+    context: Context,
+    verification: Verification,
+    outcome: RowOutcome,
+    config: BuildSftConfig,
+) -> SftRow:
+    verified = config.source == "intervention"
+    if verified and token_ids_sha(context.token_ids) != verification.prompt_sha:
+        raise ArtifactError(
+            f"proposal {proposal.proposal_id}: the ids to train on are not those that were "
+            "verified; the tokenizer or the prompt set changed: use another run directory"
+        )
+    ids, labels, closes_turn = _ids_and_labels(context, verification, config)
+    if outcome is RowOutcome.READY and len(ids) > config.max_tokens:
+        outcome = RowOutcome.TOO_LONG
+    ready = outcome is RowOutcome.READY
+    return SftRow(
+        row_id=content_id(config.source, proposal.proposal_id, config.prefix, config.suffix),
+        source=RowSource(config.source),
+        outcome=outcome,
+        problem_id=proposal.problem_id,
+        proposal_id=proposal.proposal_id,
+        input_ids=tuple(ids) if ready else (),
+        labels=tuple(labels) if ready else (),
+        closes_turn=closes_turn,
+        prompt_tokens=len(context.prompt_ids),
+        prefix_tokens=len(context.response.prefix),
+        intervention_tokens=len(context.response.addition),
+        num_correct=verification.num_correct,
+        num_continuations=verification.num_graded,
+    )
+
+
+def _ids_and_labels(
+    context: Context, verification: Verification, config: BuildSftConfig
+) -> tuple[list[int], list[int], bool]:
+    """Return input ids, labels, and whether a sampled end-of-turn is among the labels."""
+    prompt, prefix = list(context.prompt_ids), context.response.prefix
+    addition = list(context.response.addition)
+    closes_turn = False
+    if config.suffix and verification.correct_rollout is not None:
+        rollout = verification.correct_rollout
+        # The suffix keeps its sampled ids, end-of-turn included if the model wrote it.
+        addition += rollout.token_ids
+        closes_turn = rollout.finish_reason == "stop"
+    if config.prefix == "dropped":
+        prefix = []
+    learned = prefix if config.prefix == "trained" else [IGNORED] * len(prefix)
+    labels = [IGNORED] * len(prompt) + learned + addition
+    return prompt + prefix + addition, labels, closes_turn

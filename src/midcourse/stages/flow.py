@@ -1,0 +1,67 @@
+"""Keeps an engine busy from a lazy stream of requests.
+
+Requests are made one by one as room appears, so a stage over millions of rollouts holds only a
+window of them; completions come back with whatever the caller attached to the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+from midcourse.engines.base import Completion, Engine, Request
+
+__all__ = ["Failures", "run_requests"]
+
+T = TypeVar("T")
+
+
+class Failures:
+    """Requests that failed for good: counted and shown, their items stay owed."""
+
+    def __init__(self) -> None:
+        self.num_failed = 0
+        self.first_error = ""
+
+    def add(self, error: str) -> None:
+        """Count one failed request."""
+        self.num_failed += 1
+        self.first_error = self.first_error or error
+
+
+def run_requests(
+    engine: Engine,
+    requests: Iterable[tuple[Request, T]],
+    failures: Failures,
+    follow_up: Callable[[T, Completion], tuple[Request, T] | None] | None = None,
+) -> Iterator[tuple[T, Completion]]:
+    """Yield ``(attachment, completion)`` as completions finish, in any order.
+
+    `follow_up` may turn a completion into a further request (a second turn) instead of yielding
+    it. A request that failed for good is added to `failures` and yields nothing.
+    """
+    window = 4 * engine.capabilities.concurrency
+    waiting, attached = iter(requests), dict[str, T]()
+
+    def take(count: int) -> list[Request]:
+        batch = list(islice(waiting, count))
+        attached.update((request.request_id, attachment) for request, attachment in batch)
+        return [request for request, _ in batch]
+
+    with engine.session() as session:
+        session.submit(take(window))
+        for completion in session.completions():
+            attachment = attached.pop(completion.request_id)
+            following = None
+            if completion.error is not None:
+                failures.add(completion.error)
+            elif follow_up is not None and (following := follow_up(attachment, completion)):
+                request, attachment = following
+                attached[request.request_id] = attachment
+                session.submit([request])
+            else:
+                yield attachment, completion
+            # Refill in chunks: engines batch what arrives together, siblings share a prefill.
+            if len(attached) <= window // 2:
+                session.submit(take(window - len(attached)))

@@ -1,0 +1,46 @@
+"""grade: one verdict per rollout, r(x, y) of the paper, with ungraded kept apart from wrong.
+
+What is graded is the continuation alone; the context enters only as the tail of a box that was
+left open there, so an old box in the prefix never scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import tee
+
+from midcourse.grading import GRADER, Grader, GradeResult
+from midcourse.records import FinishReason, Grade, Problem, Rollout, UngradedCause, Verdict
+
+__all__ = ["grade"]
+
+
+def grade(
+    rollouts: Iterable[Rollout],
+    problems: Mapping[str, Problem],
+    grader: Grader,
+    done: Container[str],
+) -> Iterator[Grade]:
+    """Yield a grade for each rollout not in `done`, in order; `problems` by problem id."""
+    owed = (rollout for rollout in rollouts if rollout.rollout_id not in done)
+    ours, theirs = tee(owed)
+    pairs = ((r.open_box + r.text, problems[r.problem_id].answer) for r in theirs)
+    for rollout, result in zip(ours, grader.grade(pairs), strict=True):
+        yield _grade(rollout, result)
+
+
+def _grade(rollout: Rollout, result: GradeResult) -> Grade:
+    if rollout.finish_reason is FinishReason.PROMPT_TOO_LONG:
+        result = GradeResult(Verdict.UNGRADED, None, UngradedCause.NOT_SAMPLED)
+    return Grade(
+        rollout_id=rollout.rollout_id,
+        problem_id=rollout.problem_id,
+        parent_id=rollout.parent_id,
+        condition=rollout.condition,
+        verdict=result.verdict,
+        extracted_answer=result.extracted_answer,
+        cause=result.cause,
+        truncated=rollout.finish_reason is FinishReason.LENGTH,
+        num_tokens=len(rollout.token_ids),
+        grader=GRADER,
+    )

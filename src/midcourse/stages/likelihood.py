@@ -1,0 +1,59 @@
+"""likelihood: NLL, entropy and token probability of given texts under a model (Figs 7-9)."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+from math import exp
+
+from midcourse.engines.base import ScoreRequest, Scorer, TokenScores
+from midcourse.records import Likelihood, content_id
+
+__all__ = ["ScoredText", "likelihood"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredText:
+    """One text to score, e.g. the 12 tokens of an intervention after 61 of its context."""
+
+    what: str
+    """Kind of text, e.g. ``intervention``."""
+    source_id: str
+    """Id of the record it comes from."""
+    problem_id: str
+    token_ids: tuple[int, ...]
+    num_context: int
+    """Ids at the start that are given, not scored."""
+
+
+def likelihood(
+    texts: Iterable[ScoredText], scorer: Scorer, model: str, done: Container[str]
+) -> Iterator[Likelihood]:
+    """Yield the token means of each text not in `done`; texts without scored tokens are refused."""
+    by_id: dict[str, ScoredText] = {}
+    for text in texts:
+        if text.num_context >= len(text.token_ids):
+            raise ValueError(f"{text.what} {text.source_id} has no token to score")
+        item_id = content_id(model, text.what, text.source_id)
+        if item_id not in done:
+            by_id[item_id] = text
+    requests = [
+        ScoreRequest(request_id=i, token_ids=t.token_ids, num_context=t.num_context)
+        for i, t in by_id.items()
+    ]
+    for scores in scorer.score(requests):
+        yield _record(by_id[scores.request_id], scores, model)
+
+
+def _record(text: ScoredText, scores: TokenScores, model: str) -> Likelihood:
+    count = len(scores.logprobs)
+    return Likelihood(
+        item_id=scores.request_id,
+        problem_id=text.problem_id,
+        model=model,
+        what=text.what,
+        num_tokens=count,
+        nll=-sum(scores.logprobs) / count,
+        entropy=sum(scores.entropies) / count,
+        mean_probability=sum(exp(logprob) for logprob in scores.logprobs) / count,
+    )

@@ -1,0 +1,146 @@
+"""sample: n rollouts from each context (§5.1). Verification and evaluation are this function too.
+
+Each rollout has one seed of its own, derived from (run seed, stage, rollout id): no two samples
+share one, and a rollout can be drawn again alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from midcourse.engines.base import Completion, Engine, Request
+from midcourse.records import (
+    FinishReason,
+    Rollout,
+    Sampling,
+    content_id,
+    derive_seed,
+    token_ids_sha,
+)
+from midcourse.stages.contexts import Context
+from midcourse.stages.flow import Failures, run_requests
+
+__all__ = ["DuplicateShare", "SampleSpec", "duplicate_share", "sample"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSpec:
+    """How to sample, e.g. 64 rollouts of model ``base`` at temperature 1."""
+
+    num_rollouts: int
+    sampling: Sampling
+    budget: Literal["total", "new"]
+    """``total``: what already stands in the turn counts against ``sampling.max_tokens``."""
+    model: str
+    run_seed: int
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    """A request together with what its rollout will say."""
+
+    context: Context
+    rollout_id: str
+    index: int
+    sampling: Sampling
+    seed: int
+
+
+def sample(
+    contexts: Iterable[Context],
+    spec: SampleSpec,
+    engine: Engine,
+    done: Container[str],
+    failures: Failures,
+) -> Iterator[Rollout]:
+    """Yield the rollouts that are not in `done`, as they finish.
+
+    A context that leaves no room gets a rollout with finish reason ``prompt_too_long`` for each
+    sample: nothing is cut and nothing disappears.
+    """
+    asks = (
+        ask for context in contexts for ask in _asks(context, spec) if ask.rollout_id not in done
+    )
+    requests = ((_request(ask), ask) for ask in asks)
+    for ask, completion in run_requests(engine, requests, failures):
+        yield _rollout(ask, completion, spec)
+
+
+def _asks(context: Context, spec: SampleSpec) -> Iterator[_Ask]:
+    used = context.response_tokens if spec.budget == "total" else 0
+    room = max(spec.sampling.max_tokens - used, 0)
+    parameters = {**asdict(spec.sampling), "max_tokens": room}
+    for index in range(spec.num_rollouts):
+        rollout_id = content_id(
+            spec.model, context.problem_id, context.condition, context.parent_id, parameters, index
+        )
+        seed = derive_seed(spec.run_seed, spec.stage, rollout_id)
+        yield _Ask(context, rollout_id, index, Sampling(**parameters), seed)
+
+
+def _request(ask: _Ask) -> Request:
+    return Request(
+        request_id=ask.rollout_id,
+        prompt_token_ids=ask.context.token_ids,
+        sampling=ask.sampling,
+        seed=ask.seed,
+        group=f"{ask.context.problem_id}/{ask.context.condition}/{ask.context.parent_id}",
+    )
+
+
+def _rollout(ask: _Ask, completion: Completion, spec: SampleSpec) -> Rollout:
+    context = ask.context
+    return Rollout(
+        rollout_id=ask.rollout_id,
+        problem_id=context.problem_id,
+        index=ask.index,
+        condition=context.condition,
+        parent_id=context.parent_id,
+        prompt_sha=token_ids_sha(context.token_ids),
+        prompt_tokens=len(context.token_ids),
+        text=completion.text,
+        token_ids=completion.token_ids,
+        finish_reason=completion.finish_reason,
+        model=spec.model,
+        sampling=ask.sampling,
+        seed=ask.seed,
+        open_box=context.open_box,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateShare:
+    """How many contexts returned one and the same text for all their samples."""
+
+    num_contexts: int
+    num_identical: int
+
+    @property
+    def share(self) -> float:
+        """Share of contexts whose samples are all the same text."""
+        return self.num_identical / self.num_contexts if self.num_contexts else 0.0
+
+
+def duplicate_share(rollouts: Iterable[Rollout]) -> DuplicateShare:
+    """Count contexts with at least four samples that all came out the same.
+
+    At a temperature above zero that is the mark of a shared or ignored seed, which fakes hard
+    sets; greedy sampling is left out.
+    """
+    texts: dict[tuple[str, str | None], set[str]] = {}
+    sizes: dict[tuple[str, str | None], int] = {}
+    for rollout in rollouts:
+        if (
+            rollout.sampling.temperature
+            and rollout.finish_reason is not FinishReason.PROMPT_TOO_LONG
+        ):
+            key = (rollout.problem_id, rollout.parent_id)
+            sizes[key] = sizes.get(key, 0) + 1
+            known = texts.setdefault(key, set())
+            if len(known) < 2:
+                known.add(rollout.text)
+    full = [key for key, size in sizes.items() if size >= 4]
+    return DuplicateShare(len(full), sum(len(texts[key]) == 1 for key in full))

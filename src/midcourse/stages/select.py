@@ -1,0 +1,52 @@
+"""select: which problems are hard, pass@k = 0 at a stated k (§5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from midcourse.records import Grade, Problem, ProblemStatus, Solvability, Verdict
+
+__all__ = ["is_incorrect", "select"]
+
+
+def is_incorrect(grade: Grade, truncated_is_incorrect: bool) -> bool:
+    """Whether a grade counts as a wrong answer; an ungraded one never does."""
+    if grade.truncated and not truncated_is_incorrect and grade.verdict is not Verdict.CORRECT:
+        return False
+    return grade.verdict in (Verdict.INCORRECT, Verdict.NO_ANSWER)
+
+
+def select(
+    problems: Iterable[Problem],
+    grades: Iterable[Grade],
+    *,
+    num_rollouts: int,
+    truncated_is_incorrect: bool,
+) -> Iterator[ProblemStatus]:
+    """Yield the status of every problem.
+
+    A problem is hard only with `num_rollouts` graded rollouts and none correct; one ungraded
+    rollout leaves it undecided, because an error of ours must never make a problem look hard.
+    """
+    by_problem: dict[str, list[Grade]] = {}
+    for grade in grades:
+        by_problem.setdefault(grade.problem_id, []).append(grade)
+    for problem in problems:
+        graded = by_problem.get(problem.problem_id, [])
+        num_correct = sum(grade.verdict is Verdict.CORRECT for grade in graded)
+        num_incorrect = sum(is_incorrect(grade, truncated_is_incorrect) for grade in graded)
+        if num_correct:
+            status = Solvability.SOLVED
+        elif num_incorrect == num_rollouts:
+            status = Solvability.HARD
+        else:
+            status = Solvability.UNDECIDED
+        yield ProblemStatus(
+            problem_id=problem.problem_id,
+            status=status,
+            num_rollouts=num_rollouts,
+            num_correct=num_correct,
+            num_incorrect=num_incorrect,
+            num_ungraded=num_rollouts - num_correct - num_incorrect,
+            num_truncated=sum(grade.truncated for grade in graded),
+        )

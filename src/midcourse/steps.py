@@ -1,0 +1,71 @@
+r"""Cuts a response into steps, losslessly.
+
+A step ends with the blank line after it (``"\n\n"``), because tokenizers merge a full stop
+with the newlines that follow: cutting *after* the blank line keeps the sampled tokens whole.
+Nothing is ever stripped, so joining the steps gives back the text byte for byte (the paper,
+§2, footnote 1).
+
+    >>> split_steps("Let x = 2.\n\nThen 2x = 4.")
+    ['Let x = 2.\n\n', 'Then 2x = 4.']
+
+This module also owns the only conversion between the 0-based ``error_step`` used inside and
+the 1-based ``location`` a model reads and writes ("Substep 1").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "STEP_SEPARATOR",
+    "error_step_from_location",
+    "join_steps",
+    "location_from_error_step",
+    "number_steps",
+    "prefix_before",
+    "split_steps",
+]
+
+STEP_SEPARATOR = "\n\n"
+
+
+def split_steps(text: str) -> list[str]:
+    r"""Return the steps of `text`; ``join_steps(split_steps(text)) == text`` always.
+
+    The cut is after exactly ``"\n\n"``, leftmost first: of three newlines the third belongs to
+    the next step. The empty text has no steps.
+    """
+    pieces = text.split(STEP_SEPARATOR)
+    steps = [piece + STEP_SEPARATOR for piece in pieces[:-1]]
+    return [*steps, pieces[-1]] if pieces[-1] else steps
+
+
+def join_steps(steps: Sequence[str]) -> str:
+    """Return the text that `steps` were cut from."""
+    return "".join(steps)
+
+
+def number_steps(steps: Sequence[str]) -> str:
+    """Return the attempt as the proposer reads it: ``Substep 1: …``, numbered from 1.
+
+    Surrounding blank space of a step is not shown; this text is for reading, never for training.
+    """
+    return STEP_SEPARATOR.join(
+        f"Substep {location_from_error_step(index)}: {step.strip()}"
+        for index, step in enumerate(steps)
+    )
+
+
+def location_from_error_step(error_step: int) -> int:
+    """0-based step index → the 1-based number a model reads."""
+    return error_step + 1
+
+
+def error_step_from_location(location: int) -> int:
+    """The 1-based number a model wrote → 0-based step index."""
+    return location - 1
+
+
+def prefix_before(text: str, error_step: int) -> str:
+    """Return the steps of `text` before `error_step` (0-based), joined: y_<t* of Algorithm 1."""
+    return join_steps(split_steps(text)[:error_step])

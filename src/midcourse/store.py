@@ -1,0 +1,396 @@
+"""Records on disk: an append-only journal, sealed Parquet parts, and the manifest last.
+
+A stage directory is complete if, and only if, it holds ``manifest.json``. Until then every result
+is one journal line, flushed before it is counted, so a killed process loses nothing it reported.
+A torn last line is owed again. Records never leave this module as anything but themselves: the
+Parquet schema and the JSON form are both read off the record's type hints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from midcourse.errors import ArtifactError
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "RunLock",
+    "StageStore",
+    "read_manifest",
+    "read_stage",
+    "write_json_atomic",
+]
+
+#: Raised when a record's fields change: an older reader refuses a newer file, and says so.
+SCHEMA_VERSION = 1
+_KEY = "_key"
+_LOG = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class StageStore(Generic[R]):
+    """One stage directory, open for writing.
+
+    Results are kept under a *key*: the records of one key (one rollout, or the four proposals
+    about one rollout) are there whole or not at all.
+    """
+
+    def __init__(self, path: Path, record_type: type[R], *, part_records: int = 20_000) -> None:
+        self.path, self._record_type, self._part_records = path, record_type, part_records
+        self._to_json, self._from_json = _encoder(record_type), _decoder(record_type)
+        self.done: set[str] = set()
+        self._journal_path = path / "journal.jsonl"
+        self._open()
+
+    def __enter__(self) -> StageStore[R]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._journal.close()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the manifest is there."""
+        return (self.path / "manifest.json").is_file()
+
+    def append(self, key: str, records: Sequence[R]) -> None:
+        """Journal the records of `key`; when this returns, a killed process keeps them."""
+        line = {"key": key, "records": [self._to_json(record) for record in records]}
+        try:
+            self._journal.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._journal.flush()
+        except UnicodeEncodeError as error:
+            raise ArtifactError(f"{self.path}: {key} holds text that is not Unicode") from error
+        except OSError as error:
+            raise ArtifactError(
+                f"{self._journal_path}: cannot write ({error}); make room and run again"
+            ) from error
+        self.done.add(key)
+        self._num_in_journal += len(records)
+        if self._num_in_journal >= self._part_records:
+            self._roll()
+
+    def read(self) -> Iterator[R]:
+        """Stream everything there is, parts first, in the order it arrived."""
+        for part in self._parts():
+            for _, row in _part_rows(part):
+                yield self._from_json(row)
+        for _, rows in self._journal_lines():
+            yield from (self._from_json(row) for row in rows)
+
+    def seal(self, manifest: Mapping[str, object]) -> None:
+        """Turn the journal into a last part, put records in the order of their keys, and write
+        ``manifest.json``.
+
+        Completions arrive in any order; sorting makes the sealed content depend on what was
+        sampled alone. Sorting is within a part: more than `part_records` records come in the
+        order in which they filled the parts.
+        """
+        self._roll()
+        parts = [_describe(part) for part in self._parts()]
+        header = {
+            "schema_version": SCHEMA_VERSION,
+            "record": self._record_type.__name__,
+            "num_records": sum(part["num_records"] for part in parts),
+            "parts": parts,
+            **manifest,
+        }
+        write_json_atomic(self.path / "manifest.json", header)
+        self._journal.close()
+        self._journal_path.unlink()
+
+    def _open(self) -> None:
+        """Recover what an earlier process left: parts, then the journal without its torn tail."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for leftover in self.path.glob("*.tmp"):
+            leftover.unlink()
+        for part in self._parts():
+            self.done.update(_part_keys(part))
+        kept, self._num_in_journal = [], 0
+        for line, rows in self._journal_lines():
+            key = json.loads(line)["key"]
+            if key not in self.done:
+                kept.append(line)
+                self.done.add(key)
+                self._num_in_journal += len(rows)
+        if self._journal_path.is_file() and not self.is_complete:
+            _write_atomic(self._journal_path, "".join(line + "\n" for line in kept).encode())
+        self._journal = (
+            open(os.devnull, "w")  # noqa: SIM115, PTH123
+            if self.is_complete
+            else self._journal_path.open("a", encoding="utf-8")
+        )
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.path.glob("part-*.parquet"))
+
+    def _journal_lines(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yield each whole line with its rows; stop at the first torn one."""
+        if not self._journal_path.is_file():
+            return
+        with self._journal_path.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines, start=1):
+                rows = _journal_rows(line)
+                if rows is None:
+                    _LOG.warning("%s: line %d is torn; owed again", self._journal_path, number)
+                    return
+                yield line.rstrip("\n"), rows
+
+    def _roll(self) -> None:
+        """Seal the journal into a part: write under another name, rename, empty the journal.
+
+        A crash between the two leaves keys in both places; `_open` drops them from the journal.
+        """
+        lines = [(json.loads(line)["key"], rows) for line, rows in self._journal_lines()]
+        if not lines:
+            return
+        keyed = [(key, row) for key, rows in sorted(lines, key=lambda x: x[0]) for row in rows]
+        table = pa.Table.from_pylist(
+            [{_KEY: key, **row} for key, row in keyed], schema=_arrow_schema(self._record_type)
+        )
+        path = self.path / f"part-{len(self._parts()):05d}.parquet"
+        temporary = path.with_suffix(".tmp")
+        try:
+            pq.write_table(table, temporary, compression="zstd")
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise ArtifactError(f"{path}: cannot write ({error}); nothing was lost, make room and run again") from error
+        self._journal.close()
+        self._journal = self._journal_path.open("w", encoding="utf-8")
+        self._num_in_journal = 0
+
+
+def read_stage(path: Path, record_type: type[R]) -> Iterator[R]:
+    """Stream the records of a complete stage. Raises ArtifactError if it is not to be trusted."""
+    manifest = read_manifest(path)
+    if manifest["schema_version"] != SCHEMA_VERSION or manifest["record"] != record_type.__name__:
+        raise ArtifactError(
+            f"{path} holds {manifest['record']} of schema {manifest['schema_version']}, wanted "
+            f"{record_type.__name__} of schema {SCHEMA_VERSION}: read it with the midcourse that "
+            "made it, or make it again in another run directory"
+        )
+    decode = _decoder(record_type)
+    for described in manifest["parts"]:
+        part = path / described["file"]
+        _check_part(part, described["sha256"])
+        for _, row in _part_rows(part):
+            yield decode(row)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of a complete stage or checkpoint."""
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise ArtifactError(f"{path} is not complete (no manifest.json): run its stage again")
+    manifest: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    return manifest
+
+
+def write_json_atomic(path: Path, data: object) -> None:
+    """Write JSON under another name, then rename: readers see the old file or the new one."""
+    text = json.dumps(data, ensure_ascii=False, indent=1, default=list)
+    _write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+
+
+def _write_atomic(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _journal_rows(line: str) -> list[dict[str, Any]] | None:
+    """Return the rows of a journal line, None if it is torn."""
+    if not line.endswith("\n"):
+        return None
+    try:
+        rows: list[dict[str, Any]] = json.loads(line)["records"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
+    return rows
+
+
+def _part_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                yield row.pop(_KEY), row
+
+
+def _part_keys(path: Path) -> set[str]:
+    return set(pq.read_table(path, columns=[_KEY])[_KEY].to_pylist())
+
+
+def _describe(part: Path) -> dict[str, Any]:
+    return {
+        "file": part.name,
+        "sha256": _sha256(part),
+        "bytes": part.stat().st_size,
+        "num_records": pq.read_metadata(part).num_rows,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_CHECKED: set[tuple[Path, str]] = set()
+
+
+def _check_part(part: Path, sha256: str) -> None:
+    """Compare a part with its checksum, once per process."""
+    if (part, sha256) in _CHECKED:
+        return
+    if not part.is_file() or _sha256(part) != sha256:
+        raise ArtifactError(
+            f"{part} is missing or not what was written: delete {part.parent} and run again"
+        )
+    _CHECKED.add((part, sha256))
+
+
+# Records ⇄ rows, read off the type hints.
+
+
+@cache
+def _hints(record_type: type) -> dict[str, Any]:
+    return typing.get_type_hints(record_type)
+
+
+def _strip_optional(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        return next(part for part in typing.get_args(hint) if part is not type(None))
+    return hint
+
+
+@cache
+def _encoder(hint: Any) -> Callable[[Any], Any]:
+    """Return what turns a value of `hint` into JSON."""
+    inner = _strip_optional(hint)
+    if inner is not hint:
+        encode = _encoder(inner)
+        return lambda value: None if value is None else encode(value)
+    if is_dataclass(hint):
+        pairs = [(f.name, _encoder(_hints(hint)[f.name])) for f in fields(hint)]  # type: ignore[arg-type]
+        return lambda value: {name: encode(getattr(value, name)) for name, encode in pairs}
+    if typing.get_origin(hint) is tuple:
+        item = _encoder(typing.get_args(hint)[0])
+        return lambda value: [item(part) for part in value]
+    return lambda value: value
+
+
+@cache
+def _decoder(hint: Any) -> Callable[[Any], Any]:
+    """Return what turns JSON back into a value of `hint`."""
+    inner = _strip_optional(hint)
+    if inner is not hint:
+        decode = _decoder(inner)
+        return lambda value: None if value is None else decode(value)
+    if is_dataclass(hint):
+        pairs = [(f.name, _decoder(_hints(hint)[f.name])) for f in fields(hint)]  # type: ignore[arg-type]
+        return lambda row: hint(**{name: decode(row[name]) for name, decode in pairs})
+    if typing.get_origin(hint) is tuple:
+        item = _decoder(typing.get_args(hint)[0])
+        return lambda value: tuple(item(part) for part in value)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return lambda value: _enum(hint, value)
+    return lambda value: value
+
+
+def _enum(kind: type[StrEnum], value: str) -> StrEnum:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ArtifactError(f"{value!r} is no {kind.__name__}: made by another midcourse") from error
+
+
+def _arrow_schema(record_type: type) -> pa.Schema:
+    columns = [(_KEY, pa.string())]
+    columns += [(f.name, _arrow_type(_hints(record_type)[f.name])) for f in fields(record_type)]  # type: ignore[arg-type]
+    return pa.schema(columns)
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    hint = _strip_optional(hint)
+    if is_dataclass(hint):
+        return pa.struct([(f.name, _arrow_type(_hints(hint)[f.name])) for f in fields(hint)])  # type: ignore[arg-type]
+    if typing.get_origin(hint) is tuple:
+        item = typing.get_args(hint)[0]
+        return pa.list_(pa.int32() if item is int else _arrow_type(item))
+    plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    return plain.get(hint, pa.string())
+
+
+class RunLock:
+    """One writer per run directory: a file that names host, process and start.
+
+    Created with O_EXCL, which network file systems honour; the lock of a process that is gone
+    from this host is taken over.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ".lock"
+
+    def __enter__(self) -> RunLock:
+        owner = {"host": platform.node(), "pid": os.getpid(), "since": _now()}
+        for _ in range(2):
+            try:
+                handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                self._clear_if_stale()
+                continue
+            with os.fdopen(handle, "w") as file:
+                json.dump(owner, file)
+            return self
+        raise ArtifactError(f"{self._path} cannot be taken: another process is faster")
+
+    def __exit__(self, *exception: object) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def _clear_if_stale(self) -> None:
+        """Remove the lock of a dead process of this host; else say who holds it."""
+        try:
+            owner = json.loads(self._path.read_text("utf-8"))
+        except (OSError, json.JSONDecodeError):
+            owner = {"host": "unknown", "pid": 0, "since": "unknown"}
+        if owner["host"] == platform.node() and not _is_alive(owner["pid"]):
+            self._path.unlink(missing_ok=True)
+            return
+        raise ArtifactError(
+            f"{self._path.parent} is in use by process {owner['pid']} on {owner['host']} since "
+            f"{owner['since']}: wait for it, or delete {self._path} if it is gone"
+        )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
