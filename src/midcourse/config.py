@@ -246,6 +246,8 @@ class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
 
     num_rollouts: int = Field(128, ge=1)
+    num_probe_rollouts: int = Field(8, ge=1)
+    """Per problem of a probe set: known and control notions of the lab."""
     ks: tuple[int, ...] = (1, 8)
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.8, top_k=20)
 

@@ -8,7 +8,8 @@ itself. `midcourse.runner` decides what is already there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,13 @@ from typing import Any, TypeVar
 
 from midcourse.config import SamplingConfig, VerifyConfig
 from midcourse.data import load_problems, require_references
-from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
+from midcourse.engines import (
+    check_model,
+    model_fingerprint,
+    open_engine,
+    open_renderer,
+    resolve_model,
+)
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError, EngineError
 from midcourse.grading import GRADER, Grader
@@ -52,7 +59,7 @@ from midcourse.stages.propose import (
 from midcourse.stages.sample import SampleSpec, duplicate_share, sample
 from midcourse.stages.select import is_incorrect, select
 from midcourse.store import StageStore
-from midcourse.training.jobs import RlJob, run_rl_jobs, run_sft_job
+from midcourse.training.jobs import Job, run_jobs
 
 __all__ = ["Graded", "Model", "Pipeline", "ProblemSets"]
 
@@ -486,14 +493,31 @@ class Pipeline:
                 "look at 'midcourse status' and ask for more rollouts or proposals"
             )
 
-        def train(out: Path) -> Mapping[str, object]:
-            self._engines.clear()
-            return run_sft_job(
-                config, ready, self.base.path, out, self.recipe.seed, self.run.reporter
-            )
-
-        self.run.checkpoint(artifact, settings, [rows], train)
+        content = {
+            "kind": "sft", "config": config.model_dump(), "model": resolve_model(self.base.path),
+            "seed": self.recipe.seed, "rows": str(rows.path), "row_ids": [r.row_id for r in ready],
+        }  # fmt: skip
+        steps_per_epoch = -(-len(ready) // config.batch_size)
+        total = config.max_steps or round(steps_per_epoch * config.num_epochs)
+        self._train([(artifact, settings, [rows], content, total)])
         return Model("patched", f"sft:{artifact.key}", str(artifact.path / "final"), (artifact,))
+
+    def _train(
+        self,
+        trainings: Sequence[
+            tuple[Artifact, Mapping[str, object], list[Artifact], dict[str, Any], int]
+        ],
+    ) -> None:
+        """Run what is missing side by side; each gets its manifest when all of them are done."""
+        owed = [t for t in trainings if not t[0].is_complete]
+        if not owed:
+            return
+        self._engines.clear()  # The memory of a loaded model is better spent on training.
+        started = datetime.now(UTC)
+        jobs = [Job(f"train {a.label}", a.path, content, total) for a, _, _, content, total in owed]
+        summaries = run_jobs(jobs, self.run.reporter)
+        for (artifact, settings, inputs, _, _), summary in zip(owed, summaries, strict=True):
+            self.run.complete(artifact, settings, inputs, started, summary)
 
     @cached_property
     def rl_problems(self) -> list[Problem]:
@@ -515,24 +539,22 @@ class Pipeline:
             **config.model_dump(), **self._base_settings,
             "problems": [[p.problem_id, p.text, p.answer] for p in problems],
         }  # fmt: skip
-        models, jobs = {}, []
+        models, trainings = {}, []
         for start in (self.base, self.patched):
-            label = f"{start.label} + RL"
-            artifact = self.run.artifact(
-                "checkpoints", label, {**settings, "start": start.name}, list(start.made_by)
-            )
+            label, inputs = f"{start.label} + RL", list(start.made_by)
+            ours = {**settings, "start": start.name}
+            artifact = self.run.artifact("checkpoints", label, ours, inputs)
+            content = {
+                "kind": "rl", "config": config.model_dump(), "model": resolve_model(start.path),
+                "seed": self.recipe.seed, "grade": self.recipe.grade.model_dump(),
+                "problems": [
+                    [p.problem_id, prompt.render(problem=p.text), p.answer] for p in problems
+                ],
+            }  # fmt: skip
+            trainings.append((artifact, ours, inputs, content, config.num_iterations))
             name = f"rl:{artifact.key}@{config.num_iterations}"
             models[label] = Model(label, name, str(artifact.path / "final"), (artifact,))
-            jobs.append(
-                RlJob(
-                    artifact=artifact, settings=settings, config=config, start=start.path,
-                    inputs=start.made_by, seed=self.recipe.seed, grade=self.recipe.grade,
-                    problems=tuple(problems),
-                    prompts=tuple(prompt.render(problem=p.text) for p in problems),
-                )
-            )  # fmt: skip
-        self._engines.clear()
-        run_rl_jobs(self.run, jobs)
+        self._train(trainings)
         return models
 
     @property

@@ -43,6 +43,11 @@ class Artifact:
     path: Path
 
     @property
+    def is_complete(self) -> bool:
+        """Whether its manifest is there."""
+        return (self.path / "manifest.json").is_file()
+
+    @property
     def manifest(self) -> dict[str, Any]:
         """What made it: settings, inputs, counts, versions, times in UTC."""
         return read_manifest(self.path)
@@ -138,22 +143,18 @@ class Run:
             note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
             task.advance(note=note)
 
-    def checkpoint(
+    def complete(
         self,
         artifact: Artifact,
         settings: Mapping[str, object],
         inputs: Sequence[Artifact],
-        train: Callable[[Path], Mapping[str, object]],
-    ) -> Artifact:
-        """Complete a training: `train` fills the directory, the manifest is written last."""
-        if not (artifact.path / "manifest.json").is_file():
-            started = datetime.now(UTC)
-            artifact.path.mkdir(parents=True, exist_ok=True)
-            summary = dict(train(artifact.path))
-            header = self._header(artifact, settings, inputs, started, summary)
-            write_json_atomic(artifact.path / "manifest.json", header)
-            self._enter_in_index(artifact)
-        return artifact
+        started: datetime,
+        summary: Mapping[str, object],
+    ) -> None:
+        """Write the manifest of a training that is done."""
+        header = self._header(artifact, settings, inputs, started, summary)
+        write_json_atomic(artifact.path / "manifest.json", header)
+        self._enter_in_index(artifact)
 
     def _header(
         self,

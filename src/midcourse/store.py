@@ -172,7 +172,9 @@ class StageStore(Generic[R]):
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            raise ArtifactError(f"{path}: cannot write ({error}); nothing was lost, make room and run again") from error
+            raise ArtifactError(
+                f"{path}: cannot write ({error}); nothing was lost, make room and run again"
+            ) from error
         self._journal.close()
         self._journal = self._journal_path.open("w", encoding="utf-8")
         self._num_in_journal = 0
@@ -321,7 +323,9 @@ def _enum(kind: type[StrEnum], value: str) -> StrEnum:
     try:
         return kind(value)
     except ValueError as error:
-        raise ArtifactError(f"{value!r} is no {kind.__name__}: made by another midcourse") from error
+        raise ArtifactError(
+            f"{value!r} is no {kind.__name__}: made by another midcourse"
+        ) from error
 
 
 def _arrow_schema(record_type: type) -> pa.Schema:

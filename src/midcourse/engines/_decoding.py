@@ -70,7 +70,12 @@ class KvBuffer(Cache):
         self.starts = torch.zeros(0, dtype=torch.long)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write one column of one layer; return everything from `first` on."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
@@ -120,12 +125,16 @@ class KvBuffer(Cache):
         at = slice(self.column - width, self.column)
         for index, layer in enumerate(prefilled.layers):
             for store, fresh in ((self.keys, layer.keys), (self.values, layer.values)):
-                rows = fresh.new_zeros(len(source), fresh.shape[1], self.column + spare, fresh.shape[3])
+                rows = fresh.new_zeros(
+                    len(source), fresh.shape[1], self.column + spare, fresh.shape[3]
+                )
                 rows[:, :, at] = fresh[source]
                 if not self.num_rows:
                     store[index : index + 1] = [rows]
                 else:
-                    store[index] = torch.cat([_widen(store[index], rows.shape[2]), _widen(rows, store[index].shape[2])])
+                    store[index] = torch.cat(
+                        [_widen(store[index], rows.shape[2]), _widen(rows, store[index].shape[2])]
+                    )
         self.starts = torch.cat([self.starts.to(starts.device), starts])
         self.first = int(self.starts.min())
 
@@ -179,7 +188,9 @@ def sample_tokens(
     """
     tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
     for sampling in dict.fromkeys(parameters):
-        rows = torch.tensor([i for i, p in enumerate(parameters) if p == sampling], device=logits.device)
+        rows = torch.tensor(
+            [i for i, p in enumerate(parameters) if p == sampling], device=logits.device
+        )
         chosen = logits[rows] if len(rows) < len(logits) else logits
         marks = seen[rows] if seen is not None else None
         tokens[rows] = _sample(chosen.float(), sampling, draws[rows], marks)

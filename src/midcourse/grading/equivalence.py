@@ -13,7 +13,7 @@ eat the memory and is therefore called in a worker process only (`midcourse.grad
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
@@ -234,6 +234,12 @@ def _as_text(answer: str) -> str:
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
 
 
+_UNIT = re.compile(
+    r"(?<=\S)\s?\\(?:text|mathrm|textrm|mbox)\s?\{[A-Za-z .,'-]+\}(?:\^[23]|\^\{[23]\})?\Z"
+)
+_VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+
+
 def compare_symbolically(gold: str, answer: str) -> Comparison:
     """Compare with math-verify. May take for ever or die: call it in a worker process only.
 
@@ -241,10 +247,10 @@ def compare_symbolically(gold: str, answer: str) -> Comparison:
     """
     from math_verify import verify
 
-    golds = _parse(tidy(gold))
+    golds = _parse(_without_unit(tidy(gold)))
     if not golds:
         return Comparison.GOLD_UNPARSEABLE
-    answer = tidy(answer)
+    answer = _without_unit(tidy(answer))
     answers = [] if _TWO_NUMBERS.search(answer) else _parse(answer)
     # Its own timeouts are off: they need the main thread, and a big-integer power holds the
     # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
@@ -254,15 +260,25 @@ def compare_symbolically(gold: str, answer: str) -> Comparison:
     return Comparison.EQUAL if equal else Comparison.DIFFERENT
 
 
+def _without_unit(answer: str) -> str:
+    r"""Drop a final ``\text{ cm}`` after an expression without variables, and only there."""
+    unit = _UNIT.search(answer)
+    if unit is None or _NO_UNITS.search(unit[0]) or _VARIABLE.search(answer, 0, unit.start()):
+        return answer
+    return answer[: unit.start()]
+
+
 @lru_cache(maxsize=256)
 def _parse(answer: str) -> tuple[Any, ...]:
     """Return what math-verify makes of a whole answer; empty if it does not parse.
 
     Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
+    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
     """
     from math_verify import LatexExtractionConfig, parse
 
-    config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
     return tuple(
         parse(
             f"\\boxed{{{answer}}}",

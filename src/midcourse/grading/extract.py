@@ -11,24 +11,20 @@ from (marin#9163). One pass over the text, whatever it holds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 __all__ = ["boxed_answers", "extract_answer", "open_box_tail"]
 
 #: What opens a box, what is escaped and therefore no brace, and braces. A response that doubles
 #: its backslashes still means a box; in ``\\\boxed{`` the first two are a line break.
-_TOKEN = re.compile(r"(\\?\\(?:boxed|fbox)\s{0,8}\{)|\\.|\{|\}", re.DOTALL)
-#: Boxes within a box that says nothing else: more would be a game.
-_MAX_UNWRAPPED = 4
+_TOKEN = re.compile(r"(\\?\\(?:boxed|fbox)\s{0,8}\{)|\\.|(\{)|(\})", re.DOTALL)
+_BOX, _OPEN, _CLOSE = 1, 2, 3
+#: Of a longer text, only this much of the end is looked at, and the last box wherever it begins.
+_MAX_TEXT_CHARS = 2_000_000
+#: Boxes within a box that says nothing else; more of them, or longer ones, are a game.
+_MAX_UNWRAPPED, _MAX_UNWRAPPED_CHARS = 4, 10_000
 
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """Where one box stands in a text; `end` is None while it is open."""
-
-    start: int
-    content: int
-    end: int | None = None
+_Box = tuple[int, int, int]
+"""Where a box starts, where its content starts, and where that ends (−1 while it is open)."""
 
 
 def extract_answer(text: str) -> str | None:
@@ -37,13 +33,24 @@ def extract_answer(text: str) -> str | None:
     None where there is no box, where the last one opened is never closed, and where the last
     one is empty. A box that encloses the last one wins over it.
     """
-    return _content(text, *_scan(text))
+    text = _end_of(text)
+    closed, last = _scan(text)
+    if last is None or last[2] < 0:
+        return None
+    _, start, end = closed[-1]
+    content = text[start:end].strip()
+    for _ in range(_MAX_UNWRAPPED):
+        if len(content) > _MAX_UNWRAPPED_CHARS or (inner := _only_box(content)) is None:
+            break
+        content = inner
+    return content or None
 
 
 def boxed_answers(text: str) -> list[str]:
     """Return the contents of all closed boxes of `text`, in the order they close."""
+    text = _end_of(text)
     closed, _ = _scan(text)
-    return [text[box.content : box.end].strip() for box in closed]
+    return [text[start:end].strip() for _, start, end in closed]
 
 
 def open_box_tail(context: str) -> str:
@@ -53,26 +60,16 @@ def open_box_tail(context: str) -> str:
     that straddles the cut scores and a box closed before it never does: only the last box of
     the context can be the open one.
     """
+    context = _end_of(context)
     _, last = _scan(context)
-    return context[last.start :] if last is not None and last.end is None else ""
+    return context[last[0] :] if last is not None and last[2] < 0 else ""
 
 
-def _content(text: str, closed: list[_Box], last: _Box | None) -> str | None:
-    if last is None or last.end is None:
-        return None
-    outermost = closed[-1]
-    content = text[outermost.content : outermost.end].strip()
-    for _ in range(_MAX_UNWRAPPED):
-        inner = _TOKEN.match(content)
-        if inner is None or inner[1] is None or not _is_one_box(content):
-            break
-        content = content[inner.end() : -1].strip()
-    return content or None
-
-
-def _is_one_box(content: str) -> bool:
+def _only_box(content: str) -> str | None:
+    """Return what the box says that `content` consists of; None if there is more to it."""
     closed, _ = _scan(content)
-    return any(box.start == 0 and box.end == len(content) - 1 for box in closed)
+    whole = [box for box in closed if box[0] == 0 and box[2] == len(content) - 1]
+    return content[whole[0][1] : whole[0][2]].strip() if whole else None
 
 
 def _scan(text: str) -> tuple[list[_Box], _Box | None]:
@@ -80,27 +77,34 @@ def _scan(text: str) -> tuple[list[_Box], _Box | None]:
     closed: list[_Box] = []
     last: _Box | None = None
     # None stands for a plain brace. A brace that closes nothing is passed over.
-    open_braces: list[_Box | None] = []
+    opened: list[_Box | None] = []
     for token in _TOKEN.finditer(text, _first_box(text)):
-        if token[1] is not None:
-            last = _Box(token.start(), token.end())
-            open_braces.append(last)
-        elif token[0] == "{":
-            open_braces.append(None)
-        elif token[0] == "}" and open_braces:
-            box = open_braces.pop()
+        kind = token.lastindex
+        if kind == _OPEN:
+            opened.append(None)
+        elif kind == _CLOSE:
+            box = opened.pop() if opened else None
             if box is not None:
-                closed.append(_Box(box.start, box.content, token.start()))
+                closed.append((*box[:2], token.start()))
                 last = closed[-1] if box is last else last
+        elif kind == _BOX:
+            last = (token.start(), token.end(), -1)
+            opened.append(last)
     return closed, last
 
 
 def _first_box(text: str) -> int:
-    """Where scanning must begin: at the first box, or one backslash before it."""
+    """Where scanning must begin: at the first box, or at the backslashes before it."""
     starts = [at for at in (text.find("\\boxed"), text.find("\\fbox")) if at >= 0]
-    if not starts:
-        return len(text)
-    start = min(starts)
+    start = min(starts, default=len(text))
     while start > 0 and text[start - 1] == "\\":
         start -= 1
     return start
+
+
+def _end_of(text: str) -> str:
+    if len(text) <= _MAX_TEXT_CHARS:
+        return text
+    last_box = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    cut = len(text) - _MAX_TEXT_CHARS
+    return text[min(last_box, cut) if last_box >= 0 else cut :]

@@ -51,7 +51,9 @@ _ERROR_STEP = re.compile(
     r"\s{0,20}([^,}\n]{0,200})",
     re.IGNORECASE,
 )
-_CONTENT = re.compile(r"[\"'\u201c\u2018]?content[\"'\u201d\u2019]?\s{0,20}:\s{0,20}", re.IGNORECASE)
+_CONTENT = re.compile(
+    r"[\"'\u201c\u2018]?content[\"'\u201d\u2019]?\s{0,20}:\s{0,20}", re.IGNORECASE
+)
 #: What may follow the end of the content: another key, or the end of the object.
 _AFTER_CONTENT = re.compile(
     r"\s*(?:,\s*[\"'\u201c\u2018]?(?:location|error_step|error_location|first_error)"
@@ -146,7 +148,9 @@ def _objects(block: str) -> list[str]:
     keys = r"(?:content|location|error_step|error_location|first_error)"
     starts = [
         m.start()
-        for m in re.finditer(rf"\{{\s{{0,200}}[{_QUOTES}]?{keys}[{_QUOTES}]?\s{{0,20}}:", block, re.I)
+        for m in re.finditer(
+            rf"\{{\s{{0,200}}[{_QUOTES}]?{keys}[{_QUOTES}]?\s{{0,20}}:", block, re.I
+        )
     ]
     return [block[a:b] for a, b in pairwise([*starts, len(block)])]
 

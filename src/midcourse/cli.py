@@ -1,0 +1,201 @@
+"""The command line: argument parsing, and one line for every error a user can mend.
+
+Each stage is a verb; a verb makes what it needs and keeps what is there. Exit codes: 0 done, 1
+failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from midcourse.errors import MidcourseError
+
+if TYPE_CHECKING:
+    from midcourse.pipeline import Pipeline
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="midcourse",
+    help="Intervention Training (InT): first errors, interventions, patching, GRPO.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train: sft (patching) or rl (GRPO).", no_args_is_help=True)
+lab_app = typer.Typer(help="The lab's base model: pretrain it, check it.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(lab_app, name="lab")
+
+RecipePath = Annotated[Path, typer.Argument(help="A .toml recipe, e.g. recipes/lab.toml.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one value: sample.num_rollouts=8. Repeatable."),
+]
+RunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="Where the run lives; default runs/<name>.")
+]
+
+
+def main() -> None:
+    """Run the command line; a `MidcourseError` is one line on stderr and exit code 1."""
+    try:
+        app()
+    except MidcourseError as error:
+        sys.stderr.write(f"midcourse: {error}\n")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("midcourse: interrupted; run the same command again to go on\n")
+        sys.exit(130)
+
+
+@contextmanager
+def _pipeline(
+    recipe_path: Path, overrides: list[str] | None, run_dir: Path | None
+) -> Iterator[Pipeline]:
+    """Open the run of a recipe."""
+    from rich.console import Console
+
+    from midcourse.config import load_recipe
+    from midcourse.pipeline import Pipeline
+    from midcourse.progress import ConsoleProgress
+    from midcourse.runner import Run
+
+    recipe = load_recipe(recipe_path, overrides or [])
+    directory = run_dir or Path("runs") / recipe.name
+    reporter = ConsoleProgress(Console())
+    with Run(directory, recipe, reporter) as run, Pipeline(run) as pipeline:
+        yield pipeline
+
+
+def _stage(name: str, doc: str, make: Callable[[Pipeline], Any]) -> None:
+    """Add a verb that completes one stage and everything before it."""
+
+    def command(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+        with _pipeline(recipe, set_, run_dir) as pipeline:
+            make(pipeline)
+            pipeline.run.reporter.say(f"{name}: complete in {pipeline.run.directory}")
+
+    app.command(name, help=doc)(command)
+
+
+_stage("sample", "Sample rollouts of the training problems.", lambda p: p.train_rollouts.rollouts)
+_stage("grade", "Grade the rollouts.", lambda p: p.train_rollouts.grades)
+_stage("select", "Find the hard problems: pass@k = 0.", lambda p: p.statuses)
+_stage("propose", "Find first errors and write interventions.", lambda p: p.proposals)
+_stage("verify", "Continue from the interventions and grade.", lambda p: p.verified)
+_stage("build-sft", "Build prefix + intervention rows.", lambda p: p.rows)
+_stage("evaluate", "Sample and grade held-out problems.", lambda p: p.evaluations)
+_stage("likelihood", "Score interventions, references and own rollouts.", lambda p: p.likelihoods)
+
+
+@train_app.command("sft")
+def train_sft(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+    """Patch the base model with the rows."""
+    with _pipeline(recipe, set_, run_dir) as pipeline:
+        pipeline.run.reporter.say(f"train sft: complete in {pipeline.patched.path}")
+
+
+@train_app.command("rl")
+def train_rl(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+    """Run GRPO from the base and from the patched model."""
+    with _pipeline(recipe, set_, run_dir) as pipeline:
+        for model in pipeline.rl_models.values():
+            pipeline.run.reporter.say(f"train rl: {model.label} complete in {model.path}")
+
+
+@app.command()
+def run(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+    """Run the whole loop and report: what is there is kept, the rest is done."""
+    with _pipeline(recipe, set_, run_dir) as pipeline:
+        from midcourse.report.write import is_reported, write_report
+
+        if is_reported(pipeline.run.directory):
+            pipeline.run.reporter.say(
+                f"{pipeline.run.directory} is complete: nothing to do. "
+                f"The report is {pipeline.run.directory / 'report' / 'report.html'}"
+            )
+            return
+        write_report(pipeline)
+
+
+@app.command()
+def report(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+    """Write the report again, running what is missing."""
+    with _pipeline(recipe, set_, run_dir) as pipeline:
+        from midcourse.report.write import write_report
+
+        write_report(pipeline)
+
+
+@app.command()
+def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Say what a run directory holds, from its files alone; works while it is being written."""
+    from rich.console import Console
+
+    from midcourse.report.status import status_table
+
+    Console().print(status_table(run_dir).rich())
+
+
+@app.command()
+def show(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",
+) -> None:
+    """Show proposals in the terminal: prefix, first error, intervention, outcome."""
+    from rich.console import Console
+
+    from midcourse.report.status import show_proposals
+
+    Console().print(show_proposals(run_dir, record_id))
+
+
+@app.command()
+def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
+    """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
+    from midcourse.data import validate_problems
+    from midcourse.grading import Grader
+
+    with Grader() as grader:
+        complaints = validate_problems(problems, grader)
+    for complaint in complaints:
+        typer.echo(complaint)
+    if complaints:
+        typer.echo(f"{len(complaints)} complaints")
+        raise typer.Exit(1)
+    typer.echo(f"{problems}: every problem is sound")
+
+
+@lab_app.command("pretrain")
+def lab_pretrain(
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 8500,
+    seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
+) -> None:
+    """Train the lab's base model from scratch."""
+    from midcourse.lab.pretrain import PretrainConfig, pretrain
+
+    pretrain(PretrainConfig(steps=steps, seed=seed), out, typer.echo)
+
+
+@lab_app.command("check")
+def lab_check(
+    model: Annotated[str, typer.Option(help="A model folder; default: the bundled one.")] = "lab",
+    num_problems: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 1000,
+) -> None:
+    """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
+    from rich.console import Console
+
+    from midcourse.lab.check import check_base
+
+    table, passed = check_base(model, num_problems, seed)
+    Console().print(table.rich())
+    raise typer.Exit(0 if passed else 1)

@@ -1,0 +1,189 @@
+"""Reads a finished pipeline's artifacts into what the report shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from midcourse.metrics import Count, group_shares
+from midcourse.pipeline import Graded, Pipeline
+from midcourse.records import (
+    Condition,
+    Grade,
+    GroupCount,
+    Likelihood,
+    Problem,
+    ProblemStatus,
+    Proposal,
+    Rollout,
+    SftRow,
+    Verdict,
+)
+from midcourse.training.rewards import read_group_counts
+
+__all__ = ["ReportData", "Trace", "collect", "funnel_counts"]
+
+#: Continuations shown per trace; the rest is counted.
+_SHOWN_CONTINUATIONS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One proposal with everything around it, as the viewer shows it."""
+
+    problem: Problem
+    rollout: Rollout
+    proposal: Proposal
+    continuations: list[tuple[str, str]]
+    """(text, verdict) of the first few."""
+    verdicts: dict[str, int]
+    row_tokens: list[tuple[str, bool]]
+    """(token text, trained?) of the row's last tokens; empty without a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything the report shows, already counted."""
+
+    name: str
+    seed: int
+    funnel: dict[str, dict[str, int]]
+    conditions: dict[Condition, list[Count]]
+    evaluations: dict[str, dict[str, list[Count]]]
+    arms: dict[str, list[GroupCount]]
+    likelihoods: list[Likelihood]
+    model_labels: dict[str, str]
+    error_steps: list[int]
+    ks: tuple[int, ...]
+    traces: list[Trace]
+
+
+def collect(pipeline: Pipeline) -> ReportData:
+    """Read every artifact of a pipeline, running what is missing."""
+    evaluations: dict[str, dict[str, list[Count]]] = {}
+    for (label, eval_set), graded in pipeline.evaluations.items():
+        problems = pipeline.problems.evaluation[eval_set]
+        evaluations.setdefault(eval_set, {})[label] = count_by_problem(graded, problems)
+    arms = {
+        label: read_group_counts(model.made_by[0].path / "groups.jsonl")
+        for label, model in pipeline.rl_models.items()
+    }
+    hard = pipeline.hard_problems
+    conditions = {c: count_by_problem(g, hard) for c, g in pipeline.verified.items()}
+    return ReportData(
+        name=pipeline.recipe.name,
+        seed=pipeline.recipe.seed,
+        funnel={**funnel_counts(pipeline), **_rl_counts(arms)},
+        conditions=conditions,
+        evaluations=evaluations,
+        arms=arms,
+        likelihoods=[item for art in pipeline.likelihoods for item in art.read(Likelihood)],
+        model_labels={model.name: label for label, model in pipeline.models.items()},
+        error_steps=[p.error_step for p in pipeline.candidates if p.error_step is not None],
+        ks=pipeline.recipe.evaluate.ks,
+        traces=list(_traces(pipeline)),
+    )
+
+
+def count_by_problem(graded: Graded, problems: Sequence[Problem]) -> list[Count]:
+    """Return one count per problem; ungraded rollouts are in no count, problems without any are
+    there with zero samples."""
+    samples: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
+    for grade in graded.grades.read(Grade):
+        if grade.verdict is not Verdict.UNGRADED:
+            samples[grade.problem_id] += 1
+            correct[grade.problem_id] += grade.verdict is Verdict.CORRECT
+    return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
+
+
+def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
+    """Count every stage up to the rows by outcome; totals come from the manifests."""
+    graded = pipeline.train_rollouts
+    verified = pipeline.verified[Condition.PREFIX_INTERVENTION]
+    finishes: Counter[str] = Counter(str(r.finish_reason) for r in graded.rollouts.read(Rollout))
+    leaks = Counter(bool(p.leaks_substring) for p in pipeline.proposals.read(Proposal))
+    stages = {
+        "rollouts": dict(finishes),
+        "grades": _count(str(g.verdict) for g in graded.grades.read(Grade)),
+        "problems": _count(str(s.status) for s in pipeline.statuses.read(ProblemStatus)),
+        "proposals": _count(str(p.outcome) for p in pipeline.proposals.read(Proposal)),
+        "of them, substring rule": {"leak": leaks[True], "do not": leaks[False]},
+        "continuations": _count(str(g.verdict) for g in verified.grades.read(Grade)),
+        "candidates for a row": _count(str(r.outcome) for r in pipeline.rows.read(SftRow)),
+    }
+    artifacts = {
+        "rollouts": graded.rollouts,
+        "grades": graded.grades,
+        "problems": pipeline.statuses,
+        "proposals": pipeline.proposals,
+        "continuations": verified.grades,
+        "candidates for a row": pipeline.rows,
+    }
+    for stage, artifact in artifacts.items():
+        stages[stage]["total"] = int(artifact.manifest["num_records"])
+    return stages
+
+
+def _count(outcomes: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(outcomes).most_common())
+
+
+def _rl_counts(arms: dict[str, list[GroupCount]]) -> dict[str, dict[str, int]]:
+    counts = {}
+    for arm, groups in arms.items():
+        graded = [Count(g.num_correct + g.num_incorrect, g.num_correct) for g in groups]
+        shares, total = group_shares(graded), len(groups)
+        of = shares.num_groups
+        counts[f"groups of {arm}"] = {
+            "none correct": round(shares.none_correct * of) if of else 0,
+            "mixed": round(shares.mixed * of) if of else 0,
+            "all correct": round(shares.all_correct * of) if of else 0,
+            "ungraded": total - of,
+            "total": total,
+        }
+    return counts
+
+
+def _traces(pipeline: Pipeline) -> Iterable[Trace]:
+    """Yield a trace per proposal, accepted or not."""
+    problems = pipeline.problems.by_id
+    proposals = list(pipeline.proposals.read(Proposal))
+    wanted = {proposal.rollout_id for proposal in proposals}
+    rollouts = {
+        r.rollout_id: r
+        for r in pipeline.train_rollouts.rollouts.read(Rollout)
+        if r.rollout_id in wanted
+    }
+    continuations = _continuations(pipeline.verified[Condition.PREFIX_INTERVENTION])
+    rows = {row.proposal_id: row for row in pipeline.rows.read(SftRow)}
+    for proposal in proposals:
+        shown, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
+        row = rows.get(proposal.proposal_id)
+        yield Trace(
+            problem=problems[proposal.problem_id],
+            rollout=rollouts[proposal.rollout_id],
+            proposal=proposal,
+            continuations=shown,
+            verdicts=dict(verdicts),
+            row_tokens=_row_tokens(pipeline, row) if row else [],
+        )
+
+
+def _continuations(graded: Graded) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
+    verdicts = {g.rollout_id: str(g.verdict) for g in graded.grades.read(Grade)}
+    found: dict[str, tuple[list[tuple[str, str]], Counter[str]]] = {}
+    for rollout in graded.rollouts.read(Rollout):
+        shown, counts = found.setdefault(str(rollout.parent_id), ([], Counter()))
+        verdict = verdicts[rollout.rollout_id]
+        counts[verdict] += 1
+        if len(shown) < _SHOWN_CONTINUATIONS:
+            shown.append((rollout.text, verdict))
+    return found
+
+
+def _row_tokens(pipeline: Pipeline, row: SftRow) -> list[tuple[str, bool]]:
+    """Return the last 200 tokens of a row with whether each is trained."""
+    pairs = list(zip(row.input_ids, row.labels, strict=True))[-200:]
+    return [(pipeline.renderer.tokenizer.decode([token]), label >= 0) for token, label in pairs]

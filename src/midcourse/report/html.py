@@ -1,0 +1,102 @@
+"""One HTML file that needs no network: tables, figures, and a viewer of traces.
+
+Text of models and data sets is untrusted. In tables it is escaped; in the viewer it travels as
+JSON in which nothing can end the element, and becomes text nodes. The page's policy allows the
+one script whose hash it names and nothing from outside.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+
+from midcourse.report.collect import ReportData, Trace
+from midcourse.report.figures import draw_figures
+from midcourse.report.shape import ShapeLine
+from midcourse.report.tables import Table
+from midcourse.steps import split_steps
+
+__all__ = ["json_island", "render_html"]
+
+
+def render_html(
+    data: ReportData, tables: Sequence[Table], shape: Sequence[ShapeLine], facts: Mapping[str, str]
+) -> str:
+    """Return the report as one page."""
+    script, style = _asset("viewer.js"), _asset("report.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    said = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
+    figures = "".join(f"<figure>{svg}</figure>" for svg in draw_figures(data).values())
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>midcourse: {escape(data.name)}</title><style>{style}</style></head><body>
+<h1>{escape(data.name)}</h1><p class="facts">{said}</p>
+{_shape(shape)}{"".join(_table(table) for table in tables)}
+<h2>Figures</h2><div class="figures">{figures or "<p>matplotlib is not installed.</p>"}</div>
+<h2>Traces</h2><p class="note">j and k move, / searches.</p>
+<div id="viewer"><div><div id="filters"><input id="query" aria-label="search" placeholder="search">
+<select id="outcome" aria-label="outcome"><option value="">all outcomes</option></select></div>
+<div id="list"></div></div><div id="detail"></div></div>
+<script type="application/json" id="traces">{json_island([_trace(t) for t in data.traces])}</script>
+<script>{script}</script></body></html>
+"""
+
+
+def json_island(data: object) -> str:
+    """Return JSON that nothing inside can break out of: no ``<``, ``>``, ``&``, no separators."""
+    text = json.dumps(data, ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _asset(name: str) -> str:
+    return (resources.files("midcourse.report") / "templates" / name).read_text("utf-8")
+
+
+def _shape(lines: Sequence[ShapeLine]) -> str:
+    rows = "".join(
+        f'<tr><td class="{"holds" if line.holds else "fails"}">{line.verdict}</td>'
+        f"<td>{escape(line.claim)}</td><td>{escape(line.figures)}</td></tr>"
+        for line in lines
+    )
+    return f'<h2>The paper\'s shape</h2><div class="scroll"><table>{rows}</table></div>'
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
+    rows = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+    )
+    return (
+        f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><p class="note">{escape(table.note)}</p>'
+    )
+
+
+def _trace(trace: Trace) -> dict[str, object]:
+    proposal = trace.proposal
+    return {
+        "problem_id": trace.problem.problem_id,
+        "problem": trace.problem.text,
+        "answer": trace.problem.answer,
+        "reference": trace.problem.reference_solution or "none",
+        "rollout_id": trace.rollout.rollout_id,
+        "steps": [step.strip() for step in split_steps(trace.rollout.text)],
+        "proposal_id": proposal.proposal_id,
+        "outcome": str(proposal.outcome),
+        "detail": proposal.detail,
+        "location": proposal.location,
+        "intervention": (proposal.intervention or "").strip(),
+        "turns": [[turn.prompt, turn.reply] for turn in proposal.turns],
+        "continuations": trace.continuations,
+        "verdicts": trace.verdicts,
+        "tokens": trace.row_tokens,
+    }

@@ -1,0 +1,200 @@
+"""Tables of a run as plain data: built once, shown in a terminal, in HTML and as JSON.
+
+Every figure is computed from counts handed in; a denominator stands beside each share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from midcourse.metrics import (
+    Count,
+    Interval,
+    accuracy,
+    bootstrap,
+    coverage,
+    group_shares,
+    mean_pass_at_k,
+    wilson,
+)
+from midcourse.records import Condition, GroupCount, Likelihood
+
+__all__ = [
+    "Table",
+    "condition_table",
+    "funnel_table",
+    "likelihood_table",
+    "pass_at_k_table",
+    "rl_table",
+    "share",
+    "windows",
+]
+
+#: Iterations of RL that are read together.
+WINDOW = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of text cells, with a note on how to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def rich(self) -> RichTable:
+        """Return it for a terminal; cells are text, never markup."""
+        table = RichTable(title=Text(self.title), caption=Text(self.note) if self.note else None)
+        for index, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if index == 0 else "right")
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+
+def share(interval: Interval, digits: int = 2) -> str:
+    """Return a share as per cent with its interval, ``4.27 [3.1, 5.6]``."""
+    if interval.estimate != interval.estimate:
+        return "–"
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * interval.estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def funnel_table(stages: Mapping[str, Mapping[str, int]]) -> Table:
+    """Build the funnel from counts by outcome; each stage's outcomes add up to its total.
+
+    Raises ValueError if a stage's ``total`` is not the sum of its outcomes.
+    """
+    rows: list[tuple[str, ...]] = []
+    for stage, counts in stages.items():
+        outcomes = {name: count for name, count in counts.items() if name != "total"}
+        total = counts.get("total", sum(outcomes.values()))
+        if total != sum(outcomes.values()):
+            raise ValueError(f"the funnel does not add up at {stage}: {dict(counts)}")
+        said = " + ".join(f"{count:,} {name}" for name, count in outcomes.items())
+        rows.append((stage, f"{total:,}", said or "–"))
+    note = "Every count is the sum of its outcomes; nothing is dropped."
+    return Table("Funnel", ("stage", "records", "outcomes"), tuple(rows), note)
+
+
+#: Table 1 of the paper, rows 1-4: coverage of 334 problems, accuracy in per cent.
+PAPER_TABLE_1 = {
+    Condition.PROBLEM: ("problem only", "40/334, 0.0984"),
+    Condition.PREFIX: ("+ correct prefix", "31/334, 0.0726"),
+    Condition.PREFIX_ERROR: ("+ prefix + original step", "29/334, 0.0713"),
+    Condition.PREFIX_INTERVENTION: ("+ prefix + intervention", "80/334, 1.56"),
+}
+
+
+def condition_table(conditions: Mapping[Condition, Sequence[Count]]) -> Table:
+    """Build Table 1 rows 1-4: counts per hard problem under each condition."""
+    rows = []
+    for condition, (name, paper) in PAPER_TABLE_1.items():
+        counts = conditions.get(condition)
+        if counts is None:
+            continue
+        samples = sum(count.num_samples for count in counts)
+        correct = sum(count.num_correct for count in counts)
+        rows.append(
+            (
+                name,
+                f"{coverage(counts)}/{len(counts)}",
+                f"{correct:,}/{samples:,}",
+                share(bootstrap(counts, accuracy)),
+                share(wilson(correct, samples)),
+                paper,
+            )
+        )
+    columns = (
+        "base model given", "coverage", "correct", "accuracy %, by problem",
+        "accuracy %, Wilson", "paper: coverage, %",
+    )  # fmt: skip
+    note = "95 % intervals: bootstrap over problems, and Wilson over samples."
+    return Table("Table 1, rows 1-4: what an intervention is worth", columns, tuple(rows), note)
+
+
+def pass_at_k_table(
+    results: Mapping[str, Mapping[str, Sequence[Count]]], ks: Sequence[int]
+) -> list[Table]:
+    """Build pass@k per evaluation set: ``results[eval set][model]`` are counts per problem."""
+    tables = []
+    for eval_set, models in results.items():
+        smallest = min(c.num_samples for counts in models.values() for c in counts)
+        usable = [k for k in ks if k <= smallest]
+        rows = []
+        for model, counts in models.items():
+            cells = [share(_pass_interval(counts, k), 1) for k in usable]
+            rows.append((model, str(len(counts)), str(sum(c.num_samples for c in counts)), *cells))
+        columns = ("model", "problems", "samples", *(f"pass@{k} %" for k in usable))
+        note = "Unbiased estimate; 95 % bootstrap over problems."
+        tables.append(Table(f"pass@k on {eval_set}", columns, tuple(rows), note))
+    return tables
+
+
+def _pass_interval(counts: Sequence[Count], k: int) -> Interval:
+    return bootstrap(counts, lambda drawn: mean_pass_at_k(drawn, k), num_resamples=500)
+
+
+def windows(groups: Sequence[GroupCount]) -> list[tuple[int, list[Count]]]:
+    """Return the graded groups of every `WINDOW` iterations, by the window's first iteration."""
+    found: dict[int, list[Count]] = {}
+    for group in groups:
+        first = group.iteration - group.iteration % WINDOW
+        graded = Count(group.num_correct + group.num_incorrect, group.num_correct)
+        found.setdefault(first, []).append(graded)
+    return sorted(found.items())
+
+
+def rl_table(arms: Mapping[str, Sequence[GroupCount]]) -> Table:
+    """Build reward and the three group shares per window of iterations for each arm."""
+    rows = []
+    for arm, groups in arms.items():
+        for first, counts in windows(groups):
+            shares = group_shares(counts)
+            rows.append(
+                (
+                    arm,
+                    f"{first + 1}-{first + WINDOW}",
+                    str(shares.num_groups),
+                    share(bootstrap(counts, accuracy, num_resamples=500), 1),
+                    f"{100 * shares.none_correct:.0f}",
+                    f"{100 * shares.mixed:.0f}",
+                    f"{100 * shares.all_correct:.0f}",
+                )
+            )
+    columns = ("arm", "iterations", "groups", "reward %", "none correct %", "mixed %", "all %")
+    note = "The zero-advantage ratio of Fig. 11 is “none correct”. 95 % bootstrap over groups."
+    return Table("RL: reward and zero-advantage ratio", columns, tuple(rows), note)
+
+
+def likelihood_table(items: Sequence[Likelihood], labels: Mapping[str, str]) -> Table:
+    """Build NLL, entropy and both token probabilities per model and kind of text."""
+    groups: dict[tuple[str, str], list[Likelihood]] = {}
+    for item in items:
+        groups.setdefault((labels.get(item.model, item.model), item.what), []).append(item)
+    rows = []
+    for (model, what), members in sorted(groups.items(), key=lambda pair: (pair[0][1], pair[0][0])):
+        count = len(members)
+        means = [
+            sum(getattr(m, name) for m in members) / count
+            for name in ("nll", "entropy", "mean_probability", "exp_mean_logprob")
+        ]
+        rows.append((what, model, str(count), *(f"{mean:.3f}" for mean in means)))
+    columns = (
+        "text",
+        "model",
+        "texts",
+        "NLL, nats/token",
+        "entropy, nats",
+        "mean p",
+        "exp(mean log p)",
+    )
+    note = (
+        "Figs 7-9: token means per text, then the mean over texts; full softmax at temperature 1."
+    )
+    return Table("Likelihood", columns, tuple(rows), note)

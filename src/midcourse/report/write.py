@@ -1,0 +1,93 @@
+"""Writes the report of a run: ``report/tables.json``, ``report.html``, figures; and says it all."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from midcourse.pipeline import Pipeline
+from midcourse.report.collect import ReportData, collect
+from midcourse.report.html import render_html
+from midcourse.report.shape import ShapeLine, shape_lines
+from midcourse.report.tables import (
+    Table,
+    condition_table,
+    funnel_table,
+    likelihood_table,
+    pass_at_k_table,
+    rl_table,
+)
+from midcourse.runner import code_revision, package_versions
+from midcourse.store import write_json_atomic
+
+__all__ = ["is_reported", "make_tables", "write_report"]
+
+
+def is_reported(run_dir: Path) -> bool:
+    """Whether the report, the last thing a run makes, is there."""
+    return (run_dir / "report" / "tables.json").is_file()
+
+
+def write_report(pipeline: Pipeline) -> None:
+    """Collect, write and print the report of a pipeline, running what is missing."""
+    data = collect(pipeline)
+    tables = make_tables(data)
+    shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
+    folder = pipeline.run.directory / "report"
+    folder.mkdir(exist_ok=True)
+    facts = {
+        "recipe": data.name,
+        "seed": str(data.seed),
+        "code": code_revision(),
+        **package_versions(),
+    }
+    (folder / "report.html").write_text(render_html(data, tables, shape, facts), "utf-8")
+    write_json_atomic(
+        folder / "tables.json",
+        {
+            "facts": facts,
+            "tables": [asdict(table) for table in tables],
+            "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
+            "counts": _counts(data),
+        },
+    )
+    _say(Console(), tables, shape, folder / "report.html")
+
+
+def make_tables(data: ReportData) -> list[Table]:
+    """Build every table that the data allow."""
+    tables = [funnel_table(data.funnel), condition_table(data.conditions)]
+    if data.evaluations:
+        tables += pass_at_k_table(data.evaluations, data.ks)
+    return [*tables, rl_table(data.arms), likelihood_table(data.likelihoods, data.model_labels)]
+
+
+def _counts(data: ReportData) -> dict[str, object]:
+    """The bare counts behind the tables, so that runs of several seeds can be put together."""
+    return {
+        "conditions": {
+            str(c): [asdict(x) for x in counts] for c, counts in data.conditions.items()
+        },
+        "evaluations": {
+            eval_set: {model: [asdict(x) for x in counts] for model, counts in models.items()}
+            for eval_set, models in data.evaluations.items()
+        },
+        "arms": {arm: [asdict(group) for group in groups] for arm, groups in data.arms.items()},
+        "error_steps": data.error_steps,
+    }
+
+
+def _say(console: Console, tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
+    for table in tables:
+        console.print(table.rich())
+    console.print(Text("\nThe paper's shape", style="bold"))
+    for line in shape:
+        mark = Text(
+            "  holds         " if line.holds else "  does not hold ",
+            "green" if line.holds else "red",
+        )
+        console.print(mark + Text(f"{line.claim}: {line.figures}", style="default"))
+    console.print(Text(f"\nThe report is {report}"))

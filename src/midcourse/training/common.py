@@ -1,0 +1,49 @@
+"""What both trainers share: the machine's arguments, quiet libraries, a log callback."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+__all__ = ["OnLog", "hardware_arguments", "quiet_libraries"]
+
+
+def hardware_arguments() -> dict[str, bool]:
+    """Return the precision arguments for this machine: bfloat16 on a GPU, float32 on a CPU."""
+    cuda = torch.cuda.is_available()
+    return {"use_cpu": not cuda, "bf16": cuda, "fp16": False}
+
+
+def quiet_libraries() -> None:
+    """Send nothing anywhere and keep library chatter off the screen; ours is shown instead."""
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # A CPU has no memory to pin; torch says so once per data loader.
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
+
+
+class OnLog(TrainerCallback):
+    """Hands each log entry of numbers to a function."""
+
+    def __init__(self, on_log: Callable[[Mapping[str, float]], None]) -> None:
+        self._on_log = on_log
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Pass on what is a number, with the optimiser step."""
+        numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        self._on_log({**numbers, "step": float(state.global_step)})

@@ -1,0 +1,84 @@
+"""The one place that turns a verdict into a reward, and counts what it saw.
+
+Correct is 1, incorrect and no answer are 0, ungraded is *no reward*: TRL keeps None out of the
+group's mean. The group statistics of Fig. 11 are counted here, from what the reward saw, and not
+from a trainer's means, which lump groups with all right and none right together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from midcourse.grading import GradeResult
+from midcourse.records import GroupCount, Verdict
+
+__all__ = ["GroupReward", "read_group_counts", "reward_of"]
+
+
+class Grades(Protocol):
+    """The part of a grader that the reward uses."""
+
+    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]: ...
+
+
+def reward_of(verdict: Verdict) -> float | None:
+    """Return 1, 0 or no reward."""
+    if verdict is Verdict.UNGRADED:
+        return None
+    return 1.0 if verdict is Verdict.CORRECT else 0.0
+
+
+class GroupReward:
+    """TRL's reward function: grades a batch of completions and journals its groups.
+
+    The data set's columns ``answer`` and ``problem_id`` come with every call; completions are
+    conversations of one assistant message.
+    """
+
+    __name__ = "correct"
+
+    def __init__(self, grader: Grades, counts_path: Path, first_iteration: int = 0) -> None:
+        self._grader, self._counts_path = grader, counts_path
+        self._iteration = first_iteration
+
+    def __call__(
+        self,
+        completions: Sequence[Sequence[dict[str, str]]],
+        answer: Sequence[str],
+        problem_id: Sequence[str],
+        **_: Any,
+    ) -> list[float | None]:
+        """Return one reward per completion; called once per iteration."""
+        texts = (completion[0]["content"] for completion in completions)
+        verdicts = [g.verdict for g in self._grader.grade(zip(texts, answer, strict=True))]
+        self._journal(problem_id, verdicts)
+        self._iteration += 1
+        return [reward_of(verdict) for verdict in verdicts]
+
+    def _journal(self, problem_ids: Sequence[str], verdicts: Sequence[Verdict]) -> None:
+        groups: dict[str, list[Verdict]] = {}
+        for problem_id, verdict in zip(problem_ids, verdicts, strict=True):
+            groups.setdefault(problem_id, []).append(verdict)
+        with self._counts_path.open("a", encoding="utf-8") as file:
+            for problem_id, seen in groups.items():
+                correct, ungraded = seen.count(Verdict.CORRECT), seen.count(Verdict.UNGRADED)
+                count = {
+                    "iteration": self._iteration,
+                    "problem_id": problem_id,
+                    "num_correct": correct,
+                    "num_incorrect": len(seen) - correct - ungraded,
+                    "num_ungraded": ungraded,
+                }
+                file.write(json.dumps(count) + "\n")
+
+
+def read_group_counts(path: Path, before_iteration: int | None = None) -> list[GroupCount]:
+    """Read a journal of groups, only those before an iteration if one is given."""
+    if not path.is_file():
+        return []
+    lines = path.read_text("utf-8").splitlines()
+    counts = [GroupCount(**json.loads(line)) for line in lines if line.endswith("}")]
+    return [c for c in counts if before_iteration is None or c.iteration < before_iteration]

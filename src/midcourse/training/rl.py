@@ -1,0 +1,202 @@
+"""Outcome-reward RL: TRL's GRPOTrainer with the paper's values, all written out (§4.2, Table 5).
+
+An iteration samples ``prompts_per_iteration × num_generations`` rollouts and makes `num_updates`
+optimiser steps on them. Advantage is reward minus group mean; there is no KL, no entropy bonus,
+no reference model. Checkpoints count only with a marker that is written last, because
+transformers would resume from a torn one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from trl import GRPOConfig, GRPOTrainer
+
+from midcourse.config import TrainRlConfig
+from midcourse.errors import ConfigError
+from midcourse.training.common import OnLog, hardware_arguments, quiet_libraries
+from midcourse.training.rewards import Grades, GroupReward, read_group_counts
+
+__all__ = ["COMPLETE", "RlProblem", "make_rl_trainer", "train_rl"]
+
+#: The marker of a checkpoint that was written to its end.
+COMPLETE = "COMPLETE"
+GROUPS_FILE = "groups.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RlProblem:
+    """What RL needs of a problem: the rendered user message and the gold answer."""
+
+    problem_id: str
+    prompt: str
+    answer: str
+
+
+def train_rl(
+    config: TrainRlConfig,
+    problems: Sequence[RlProblem],
+    *,
+    model_path: str,
+    out: Path,
+    seed: int,
+    grader: Grades,
+    on_log: Callable[[Mapping[str, float]], None],
+) -> dict[str, float]:
+    """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
+
+    Groups as the reward saw them go to ``out/groups.jsonl``. Raises ConfigError before the first
+    step if the numbers do not fit together.
+    """
+    quiet_libraries()
+    checkpoint = _newest_complete(out)
+    iteration = int(checkpoint.name.split("-")[1]) // config.num_updates if checkpoint else 0
+    _rewind(out / GROUPS_FILE, iteration)
+    reward = GroupReward(grader, out / GROUPS_FILE, iteration)
+    trainer = make_rl_trainer(config, problems, model_path, out, seed, reward, [OnLog(on_log)])
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(out / "final"))
+    for folder in out.glob("checkpoint-*"):
+        shutil.rmtree(folder)
+    return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
+
+
+def make_rl_trainer(
+    config: TrainRlConfig,
+    problems: Sequence[RlProblem],
+    model_path: str,
+    out: Path,
+    seed: int,
+    reward: GroupReward,
+    callbacks: list[TrainerCallback],
+) -> GRPOTrainer:
+    """Configure TRL; apart from `train_rl` so that a test can look at its batches."""
+    per_update = _check_sizes(config, len(problems))
+    accumulation = per_update // config.micro_batch_size
+    sampling = config.sampling
+    arguments = GRPOConfig(
+        output_dir=str(out),
+        max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * config.num_updates,
+        num_iterations=1,  # every rollout is used once
+        num_generations=config.num_generations,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        max_grad_norm=1.0,
+        beta=0.0,  # no KL, hence no reference model
+        entropy_coef=0.0,
+        epsilon=config.clip,
+        epsilon_high=config.clip,
+        loss_type="grpo",
+        importance_sampling_level="token",
+        scale_rewards="group" if config.scale_rewards else "none",
+        mask_truncated_completions=False,  # a truncated rollout counts as incorrect
+        disable_dropout=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p or None,
+        repetition_penalty=sampling.repetition_penalty,
+        max_completion_length=sampling.max_tokens,
+        use_vllm=False,
+        shuffle_dataset=True,
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=config.save_every * config.num_updates,
+        logging_steps=config.num_updates,
+        log_completions=False,
+        report_to=[],
+        disable_tqdm=True,
+        push_to_hub=False,
+        seed=seed,
+        data_seed=seed,
+        dataloader_num_workers=0,
+        **hardware_arguments(),
+    )
+    return GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
+        reward_funcs=[reward],
+        args=arguments,
+        train_dataset=_dataset(problems),
+        processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
+        callbacks=[*callbacks, _MarkComplete()],
+    )
+
+
+def _check_sizes(config: TrainRlConfig, num_problems: int) -> int:
+    """Return the rollouts of one optimiser step. Raises ConfigError if they do not divide."""
+    rollouts = config.prompts_per_iteration * config.num_generations
+    per_update, rest = divmod(rollouts, config.num_updates)
+    if rest or per_update % config.micro_batch_size:
+        raise ConfigError(
+            f"train_rl: {rollouts} rollouts an iteration do not divide into {config.num_updates} "
+            f"updates of micro_batch_size={config.micro_batch_size}"
+        )
+    if num_problems < config.prompts_per_iteration:
+        raise ConfigError(
+            f"train_rl: {num_problems} problems are fewer than prompts_per_iteration="
+            f"{config.prompts_per_iteration}"
+        )
+    return per_update
+
+
+def _dataset(problems: Sequence[RlProblem]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "prompt": [[{"role": "user", "content": problem.prompt}] for problem in problems],
+            "answer": [problem.answer for problem in problems],
+            "problem_id": [problem.problem_id for problem in problems],
+        }
+    )
+
+
+def _newest_complete(out: Path) -> Path | None:
+    """Return the newest checkpoint with a marker; torn ones are removed."""
+    complete: list[Path] = []
+    for folder in out.glob("checkpoint-*"):
+        if (folder / COMPLETE).is_file():
+            complete.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+
+
+def _rewind(path: Path, iteration: int) -> None:
+    """Drop the groups of iterations that will be done again."""
+    kept = read_group_counts(path, iteration)
+    lines = [json.dumps({name: getattr(c, name) for name in c.__slots__}) for c in kept]
+    path.write_text("".join(line + "\n" for line in lines), "utf-8")
+
+
+class _MarkComplete(TrainerCallback):
+    """Marks a checkpoint after everything in it was written."""
+
+    def on_save(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **kwargs: Any,
+    ) -> None:
+        """Write the marker."""
+        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -1,0 +1,145 @@
+"""Patching: TRL's SFTTrainer on rows of token ids and labels (§4.1, Table 6).
+
+Rows are handed over as ids, because every mainstream trainer closes the turn when given text, and
+an intervention row must not end. What would be a library's default is written out. A patch takes
+minutes: a killed one starts over, and nothing looks complete before it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from midcourse.config import TrainSftConfig
+from midcourse.errors import ConfigError, DataError, MidcourseError
+from midcourse.records import RowSource, SftRow
+from midcourse.rendering import Renderer
+from midcourse.training.common import OnLog, hardware_arguments, quiet_libraries
+
+__all__ = ["check_rows", "make_sft_trainer", "train_sft"]
+
+_IGNORED = -100
+
+
+def train_sft(
+    config: TrainSftConfig,
+    rows: Sequence[SftRow],
+    *,
+    model_path: str,
+    out: Path,
+    seed: int,
+    on_log: Callable[[Mapping[str, float]], None],
+) -> dict[str, float]:
+    """Fine-tune on `rows`, write the model to ``out/final``, return the loss before and after.
+
+    Raises DataError before the first step if a row is not fit to train on.
+    """
+    quiet_libraries()
+    trainer = make_sft_trainer(config, rows, model_path, out, seed, [OnLog(on_log)])
+    result = trainer.train()
+    if not math.isfinite(result.training_loss):
+        raise MidcourseError(f"train sft: the loss is {result.training_loss}; lower learning_rate")
+    trainer.save_model(str(out / "final"))
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "num_rows": float(len(rows)),
+        "num_steps": float(result.global_step),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
+
+
+def make_sft_trainer(
+    config: TrainSftConfig,
+    rows: Sequence[SftRow],
+    model_path: str,
+    out: Path,
+    seed: int,
+    callbacks: list[TrainerCallback],
+) -> SFTTrainer:
+    """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
+    if config.batch_size % config.micro_batch_size:
+        raise ConfigError(
+            f"train_sft: batch_size={config.batch_size} is no multiple of "
+            f"micro_batch_size={config.micro_batch_size}"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    longest, limit = max(len(row.input_ids) for row in rows), model.config.max_position_embeddings
+    if longest > limit:
+        raise DataError(f"train sft: a row has {longest} tokens, the model takes {limit}")
+    arguments = SFTConfig(
+        output_dir=str(out),
+        num_train_epochs=config.num_epochs,
+        max_steps=config.max_steps or -1,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=config.batch_size // config.micro_batch_size,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine_with_min_lr",
+        lr_scheduler_kwargs={"min_lr_rate": config.min_lr_rate},
+        warmup_steps=config.warmup_ratio,  # below 1 it is a ratio of the steps
+        weight_decay=config.weight_decay,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        max_grad_norm=1.0,
+        max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
+        packing=False,
+        shuffle_dataset=True,
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="no",
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        push_to_hub=False,
+        seed=seed,
+        data_seed=seed,
+        dataloader_num_workers=0,
+        **hardware_arguments(),
+    )
+    data = Dataset.from_dict(
+        {"input_ids": [list(r.input_ids) for r in rows], "labels": [list(r.labels) for r in rows]}
+    )
+    return SFTTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=data,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
+    """Raise DataError unless every row is what the method trains on.
+
+    Labels are the ids or ignored, the prompt is ignored, the last label is the last id, something
+    is learned, and no intervention row teaches an end-of-turn.
+    """
+    if not rows:
+        raise DataError("train sft: there are no rows")
+    for row in rows:
+        problem = _row_problem(row, end_of_turn_ids)
+        if problem:
+            raise DataError(f"train sft: row {row.row_id} {problem}")
+
+
+def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
+    pairs = list(zip(row.input_ids, row.labels, strict=True))
+    learned = [label for _, label in pairs if label != _IGNORED]
+    if not learned:
+        return "has nothing to learn: every label is masked"
+    if any(label not in (_IGNORED, token) for token, label in pairs):
+        return "has a label that is not its token"
+    if any(label != _IGNORED for label in row.labels[: row.prompt_tokens]):
+        return "would train on the prompt"
+    if row.labels[-1] != row.input_ids[-1]:
+        return "does not train on its last token"
+    intervenes = row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP)
+    if intervenes and not row.closes_turn and set(end_of_turn_ids) & set(learned):
+        return "would teach an end-of-turn after the intervention"
+    return ""

@@ -1,0 +1,96 @@
+"""Runs one training job in a process of its own: ``python -m midcourse.training.worker OUT``.
+
+The job is ``OUT/job.json``. Trainers then never share memory with an engine, two of them run side
+by side, and a crash of one is an error message, not the end of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midcourse.config import GradeConfig, TrainRlConfig, TrainSftConfig
+from midcourse.grading import Grader
+from midcourse.records import SftRow
+from midcourse.store import read_stage, write_json_atomic
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Do the job, write ``summary.json`` last."""
+    out = Path(sys.argv[1])
+    job: dict[str, Any] = json.loads((out / "job.json").read_text("utf-8"))
+    _die_with_parent()
+    torch.set_num_threads(job["num_threads"])
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+
+        def on_log(numbers: Mapping[str, float]) -> None:
+            file.write(json.dumps(numbers) + "\n")
+            file.flush()
+
+        run = _sft if job["kind"] == "sft" else _rl
+        write_json_atomic(out / "summary.json", run(job, out, on_log))
+
+
+def _sft(
+    job: Mapping[str, Any], out: Path, on_log: Callable[[Mapping[str, float]], None]
+) -> dict[str, float]:
+    from midcourse.training.sft import train_sft
+
+    wanted = set(job["row_ids"])
+    rows = [row for row in read_stage(Path(job["rows"]), SftRow) if row.row_id in wanted]
+    return train_sft(
+        TrainSftConfig.model_validate(job["config"]),
+        rows,
+        model_path=job["model"],
+        out=out,
+        seed=job["seed"],
+        on_log=on_log,
+    )
+
+
+def _rl(
+    job: Mapping[str, Any], out: Path, on_log: Callable[[Mapping[str, float]], None]
+) -> dict[str, float]:
+    from midcourse.training.rl import RlProblem, train_rl
+
+    limits = GradeConfig.model_validate(job["grade"])
+    with Grader(
+        num_workers=limits.num_workers,
+        timeout_seconds=limits.timeout_seconds,
+        memory_mib=limits.memory_mib,
+    ) as grader:
+        return train_rl(
+            TrainRlConfig.model_validate(job["config"]),
+            [RlProblem(*problem) for problem in job["problems"]],
+            model_path=job["model"],
+            out=out,
+            seed=job["seed"],
+            grader=grader,
+            on_log=on_log,
+        )
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that started it is gone, however it went."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
