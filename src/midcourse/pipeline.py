@@ -330,7 +330,8 @@ class Pipeline:
         prompt = review_prompt(self.prompts, config)
         proposer_model = self.recipe.proposer_model or self.recipe.model
         settings = {
-            **config.model_dump(), "num_rollouts": num_rollouts, "prompt": [prompt.name, prompt.sha],
+            **config.model_dump(), "num_rollouts": num_rollouts,
+            "prompt": [prompt.name, prompt.sha],
             "proposer": model_fingerprint(proposer_model.path), "label": label,
             "problems": [p.problem_id for p in problems],
         }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -27,13 +27,8 @@ class Reporter(Protocol):
     def say(self, text: str) -> None:
         """Print one line."""
 
-    def task(self, label: str, total: int | None, done: int = 0) -> _TaskContext:
+    def task(self, label: str, total: int | None, done: int = 0) -> AbstractContextManager[Task]:
         """Open a task of `total` items, `done` of them already there."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class SilentProgress:

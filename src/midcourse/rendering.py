@@ -34,9 +34,14 @@ class Tokenizer(Protocol):
     eos_token_id: int | None
     chat_template: Any
 
-    def __call__(self, text: str, **kwargs: Any) -> Any: ...
-    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any: ...
-    def decode(self, token_ids: Any, **kwargs: Any) -> Any: ...
+    def __call__(self, text: str, **kwargs: Any) -> Any:
+        """Encode; ``["input_ids"]`` of the result are the ids."""
+
+    def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
+        """Return the conversation as the template writes it."""
+
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """Return the text of ids."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,14 +201,22 @@ def _differences(theirs: object, ours: object, where: str = "") -> list[str]:
 
 
 def code_revision() -> str:
-    """Return the git revision of the source tree, ``+changes`` if it is not clean, or the version."""
+    """Return the git revision of the source tree, ``+changes`` if it is not clean.
+
+    An installed package, which git does not track, gives its version.
+    """
     here = Path(__file__).parent
+    commands = (
+        ["ls-files", "--error-unmatch", Path(__file__).name],
+        ["rev-parse", "--short=12", "HEAD"],
+        ["status", "--porcelain", "."],
+    )
     try:
-        revision, status = (
+        _, revision, status = (
             subprocess.run(
                 ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "."])
+            for arguments in commands
         )
     except (OSError, subprocess.CalledProcessError):
         return f"midcourse {version('midcourse')}"

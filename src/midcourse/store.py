@@ -96,8 +96,7 @@ class StageStore(Generic[R]):
             yield from (self._from_json(row) for row in rows)
 
     def seal(self, manifest: Mapping[str, object]) -> None:
-        """Turn the journal into a last part, put records in the order of their keys, and write
-        ``manifest.json``.
+        """Turn the journal into a last part and write ``manifest.json``, last of all.
 
         Completions arrive in any order; sorting makes the sealed content depend on what was
         sampled alone. Sorting is within a part: more than `part_records` records come in the
@@ -285,7 +284,6 @@ def _strip_optional(hint: Any) -> Any:
     return hint
 
 
-@cache
 def _encoder(hint: Any) -> Callable[[Any], Any]:
     """Return what turns a value of `hint` into JSON."""
     inner = _strip_optional(hint)
@@ -301,7 +299,6 @@ def _encoder(hint: Any) -> Callable[[Any], Any]:
     return lambda value: value
 
 
-@cache
 def _decoder(hint: Any) -> Callable[[Any], Any]:
     """Return what turns JSON back into a value of `hint`."""
     inner = _strip_optional(hint)
@@ -310,7 +307,8 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
         return lambda value: None if value is None else decode(value)
     if is_dataclass(hint):
         pairs = [(f.name, _decoder(_hints(hint)[f.name])) for f in fields(hint)]  # type: ignore[arg-type]
-        return lambda row: hint(**{name: decode(row[name]) for name, decode in pairs})
+        record_type: Any = hint
+        return lambda row: record_type(**{name: decode(row[name]) for name, decode in pairs})
     if typing.get_origin(hint) is tuple:
         item = _decoder(typing.get_args(hint)[0])
         return lambda value: tuple(item(part) for part in value)
@@ -337,7 +335,7 @@ def _arrow_schema(record_type: type) -> pa.Schema:
 def _arrow_type(hint: Any) -> pa.DataType:
     hint = _strip_optional(hint)
     if is_dataclass(hint):
-        return pa.struct([(f.name, _arrow_type(_hints(hint)[f.name])) for f in fields(hint)])  # type: ignore[arg-type]
+        return pa.struct([(f.name, _arrow_type(_hints(hint)[f.name])) for f in fields(hint)])
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return pa.list_(pa.int32() if item is int else _arrow_type(item))

@@ -134,7 +134,7 @@ def _fields(line: bytes) -> tuple[dict[str, str], list[str]]:
     try:
         # The byte-order mark that some editors write in front of a file is no fault.
         row = json.loads(
-            line.decode("utf-8-sig"), parse_int=_Number, parse_float=_Number, parse_constant=_Number
+            line.decode("utf-8-sig"), parse_int=_Number, parse_float=_Number, parse_constant=_refuse
         )
     except (ValueError, RecursionError) as error:
         return {}, [f"not JSON in UTF-8 ({error}): write one object per line"]
@@ -147,6 +147,10 @@ def _fields(line: bytes) -> tuple[dict[str, str], list[str]]:
     complaints += [_complaint(row, name) for name in optional if row.get(name) is not None]
     fields = {name: row[name] for name in (*required, *optional) if isinstance(row.get(name), str)}
     return fields, [complaint for complaint in complaints if complaint]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _complaint(row: dict[str, Any], name: str) -> str:

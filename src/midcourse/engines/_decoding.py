@@ -39,9 +39,10 @@ def grouped_attention(
     attention itself.
     """
     if query.shape[2] > 1:
-        return sdpa_attention_forward(
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
+        return output
     rows, heads, _, width = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
     scores = grouped @ key.transpose(2, 3) * (width**-0.5 if scaling is None else scaling)
@@ -51,7 +52,7 @@ def grouped_attention(
     return attended.reshape(rows, 1, heads, width), None
 
 
-class KvBuffer(Cache):
+class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     """Keys and values of all rows in preallocated tensors, written in place.
 
     Every row's last token sits in the same column, so one step writes one column for all. A row

@@ -32,13 +32,16 @@ _SPLIT = re.compile("|".join(map(re.escape, _CONTROL)))
 class ByteTokenizer:
     """Bytes as ids 0 … 255 and three control tokens, with a ChatML template."""
 
-    all_special_tokens = list(_CONTROL)
+    all_special_tokens: list[str]
     eos_token_id: int | None = _CONTROL[_END]
     chat_template: Any = "chatml over bytes"
     vocab_size = 259
 
+    def __init__(self) -> None:
+        self.all_special_tokens = list(_CONTROL)
+
     def __call__(
-        self, text: str, add_special_tokens: bool = False, split_special_tokens: bool = False
+        self, text: str, *, split_special_tokens: bool = False, **_: Any
     ) -> dict[str, list[int]]:
         """Encode; control tokens in `text` are letters if `split_special_tokens`."""
         if split_special_tokens:
@@ -53,8 +56,9 @@ class ByteTokenizer:
     def apply_chat_template(
         self,
         conversation: Sequence[Mapping[str, str]],
-        tokenize: bool = False,
+        *,
         add_generation_prompt: bool = False,
+        **_: Any,
     ) -> str:
         """Return the conversation as ChatML text."""
         turns = [f"{_START}{m['role']}\n{m['content']}{_END}\n" for m in conversation]
@@ -81,8 +85,11 @@ class ScriptedEngine:
 
     @classmethod
     def from_file(cls, path: Path) -> ScriptedEngine:
-        """Read a JSON list of ``[pattern, reply, …]``; the first pattern found in the context
-        answers, and the seed picks among its replies. Raises ConfigError."""
+        """Read a JSON list of ``[pattern, reply, …]``.
+
+        The first pattern found in the context answers, and the seed picks among its replies.
+        Raises ConfigError.
+        """
         try:
             rules = [(re.compile(rule[0]), list(rule[1:])) for rule in json.loads(path.read_text())]
         except (OSError, ValueError, TypeError, IndexError, re.error) as error:

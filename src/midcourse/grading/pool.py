@@ -32,6 +32,7 @@ _CACHE_SIZE = 100_000
 #: Responses looked at while the head of the line is still with a worker, per worker.
 _LOOKAHEAD = 128
 _START_ATTEMPTS = 3
+_CLOSED = "the grader was closed while it was grading"
 #: What is kept of an answer that is too long to be read.
 _SHOWN_CHARS = 200
 
@@ -201,7 +202,7 @@ def _settled(item: GradeResult | Future[GradeResult]) -> GradeResult:
     try:
         return item.result()
     except CancelledError as error:
-        raise MidcourseError("the grader was closed while it was grading") from error
+        raise MidcourseError(_CLOSED) from error
 
 
 def _shown(answer: str) -> str:
@@ -264,7 +265,7 @@ class _Pool:
             elif future.set_running_or_notify_cancel():
                 try:
                     result = self._ask(gold, answer)
-                except MidcourseError as error:
+                except (MidcourseError, OSError) as error:  # OSError: no process to be had
                     future.set_exception(error)
                 else:
                     future.set_result(replace(result, extracted_answer=answer))
@@ -279,6 +280,8 @@ class _Pool:
             return _TIMEOUT
         except WorkerDied:
             self._discard(worker)
+            if self._closed:
+                raise MidcourseError(_CLOSED) from None
             return _ERROR
         if worker.fit:
             with self._lock:
@@ -309,7 +312,7 @@ class _Pool:
         while True:
             with self._lock:
                 if self._closed:
-                    raise MidcourseError("the grader was closed while it was grading")
+                    raise MidcourseError(_CLOSED)
                 if not self._idle:
                     worker = WorkerProcess(
                         timeout_seconds=self._timeout_seconds, memory_mib=self._memory_mib

@@ -43,7 +43,7 @@ class WorkerProcess:
         self.fit = True
         """Whether it may be asked again: not if a comparison has swollen it."""
         # The limit on CPU time only ends an orphan: the wall deadline comes first.
-        cpu_seconds = math.ceil(timeout_seconds) + 5
+        cpu_seconds = math.ceil(timeout_seconds) + 2
         arguments = ["-P", "-m", "midcourse.grading.worker", str(memory_mib), str(cpu_seconds)]
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
@@ -103,7 +103,10 @@ class WorkerProcess:
 
     def _reply(self, deadline: float) -> Any:
         (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-        return json.loads(self._read(length, deadline))
+        try:
+            return json.loads(self._read(length, deadline))
+        except ValueError as error:  # not our worker's words: as good as dead
+            raise WorkerDied from error
 
     def _read(self, num_bytes: int, deadline: float) -> bytes:
         poll = select.poll()

@@ -5,8 +5,8 @@ The block looks like JSON and is full of LaTeX, and JSON is a lossy container fo
 content is read from the raw text by the rules of `unescape`, and a control character that remains
 is an outcome of its own.
 
-    >>> parse_proposal('<intervention>{"content": "Use \\frac12.", "location": 3}</intervention>', 5)
-    ParsedProposal(outcome=accepted, location=3, intervention='Use \\frac12.' …)
+    <intervention>{"content": "Use \\frac12.", "location": 3}</intervention>
+    → outcome accepted, location 3, intervention ``Use \\frac12.``
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ _OPEN, _CLOSE = "<intervention>", "</intervention>"
 _MAX_BLOCK_CHARS = 100_000
 _QUOTES = "\"'\u201c\u201d\u2018\u2019"
 
-_LATEX = (
-    "nabla nat natural ncong ne nearrow neg neq nexists ngeq ni nleq nleqslant nmid noindent nolimits "
-    "not notin nparallel nprec nrightarrow nsim nsubseteq nsucc nu num nwarrow newline nonumber "
-    "tan tanh tau tbinom text textbf textit textrm textsf texttt textstyle textup tfrac tfrac "
-    "therefore theta thickapprox thicksim thinspace tilde times to top triangle triangleleft "
-    "triangleright triangleq twoheadrightarrow tag tiny "
-    "backslash bar bbox because begin beta beth between bf bfseries bgroup big bigcap bigcup Big "
-    "bigg bigl bigm bigoplus bigotimes bigr bigl bigsqcup bigvee bigwedge binom blacksquare bm bmod "
-    "bmatrix boldsymbol bot bowtie box boxed boxplus breve bullet bumpeq "
-    "fbox flat floor forall frac frak frown fallingdotseq "
-    "r rangle rbrace rbrack rceil Re real restriction rfloor rgroup rho right rightarrow "
-    "rightharpoonup rightleftharpoons rightsquigarrow rm rmathrm root rule rvert rVert rtimes "
-    "ulcorner underbrace underline underset unlhd uparrow updownarrow uplus upsilon upuparrows urcorner"
-).split()
-_COMMANDS = frozenset(_LATEX)
+#: LaTeX commands that begin with a letter JSON knows as an escape.
+_COMMANDS = frozenset(
+    """
+    nabla natural ncong ne nearrow neg neq nexists ngeq ni nleq nleqslant nmid noindent nolimits
+    nonumber not notin nparallel nprec nrightarrow nsim nsubseteq nsucc nu num nwarrow newline
+    tan tanh tau tbinom text textbf textit textrm textsf texttt textstyle textup tfrac therefore
+    theta thickapprox thicksim thinspace tilde times to top triangle triangleleft triangleright
+    triangleq twoheadrightarrow tag tiny
+    backslash bar bbox because begin beta beth between bf bfseries big bigcap bigcup bigg bigl bigm
+    bigoplus bigotimes bigr bigsqcup bigvee bigwedge binom blacksquare bm bmod bmatrix boldsymbol
+    bot bowtie box boxed boxplus breve bullet bumpeq
+    fbox flat floor forall frac frown fallingdotseq
+    rangle rbrace rbrack rceil restriction rfloor rgroup rho right rightarrow rightharpoonup
+    rightleftharpoons rightsquigarrow rm rmathrm root rule rvert rVert rtimes
+    ulcorner underbrace underline underset unlhd uparrow updownarrow uplus upsilon upuparrows
+    urcorner
+    """.split()  # noqa: SIM905 - a table of words reads better as text
+)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([A-Za-z]+)|(.)|$)", re.DOTALL)
 

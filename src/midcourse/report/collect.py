@@ -87,8 +87,10 @@ def collect(pipeline: Pipeline) -> ReportData:
 
 
 def count_by_problem(graded: Graded, problems: Sequence[Problem]) -> list[Count]:
-    """Return one count per problem; ungraded rollouts are in no count, problems without any are
-    there with zero samples."""
+    """Return one count per problem, with zero samples where there is no graded rollout.
+
+    Ungraded rollouts are in no count.
+    """
     samples: Counter[str] = Counter()
     correct: Counter[str] = Counter()
     for grade in graded.grades.read(Grade):

@@ -69,8 +69,8 @@ def continuation_context(
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
-    `prefix` ends before step t*, `prefix_error` after the original step, `prefix_intervention`
-    after the intervention that replaces it.
+    `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
+    `prefix_intervention` after the intervention that replaces it.
     """
     prefix = prefix_before(rollout.text, proposal.insert_step)
     addition = ""
@@ -78,6 +78,8 @@ def continuation_context(
         prefix = join_steps(split_steps(rollout.text)[: proposal.insert_step + 1])
     elif condition is Condition.PREFIX_INTERVENTION:
         addition = proposal.intervention or ""
+    elif condition is Condition.PROBLEM:
+        prefix = ""  # Row 1 gets the same budget as the others: one context per proposal.
     elif condition is not Condition.PREFIX:
         raise ValueError(f"no continuation under condition {condition}")
     return Context(

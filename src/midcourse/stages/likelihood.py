@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from math import exp
 
-from midcourse.engines.base import ScoreRequest, Scorer, TokenScores
+from midcourse.engines.base import Scorer, ScoreRequest, TokenScores
 from midcourse.records import Likelihood, content_id
 
 __all__ = ["ScoredText", "likelihood"]

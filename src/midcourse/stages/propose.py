@@ -7,7 +7,7 @@ Each rollout is asked about K times; its K answers are settled together, in orde
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from midcourse.config import ProposeConfig

@@ -30,7 +30,7 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
-class OnLog(TrainerCallback):
+class OnLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Hands each log entry of numbers to a function."""
 
     def __init__(self, on_log: Callable[[Mapping[str, float]], None]) -> None:

@@ -188,7 +188,7 @@ def _rewind(path: Path, iteration: int) -> None:
     path.write_text("".join(line + "\n" for line in lines), "utf-8")
 
 
-class _MarkComplete(TrainerCallback):
+class _MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Marks a checkpoint after everything in it was written."""
 
     def on_save(

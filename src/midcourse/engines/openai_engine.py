@@ -1,0 +1,309 @@
+"""Any OpenAI-compatible server, or a list of them.
+
+The policy is sampled by token ids over ``/completions`` with every parameter explicit and one seed
+per request; a server that only speaks chat messages is used with ``chat=True`` and may propose or
+write references, nothing else. Requests run concurrently in one background thread; callers see a
+plain iterator.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import random
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.errors import ConfigError, EngineError
+from midcourse.records import FinishReason
+
+__all__ = ["OpenAIEngine"]
+
+_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+#: Requests in a row that a server may fail, retries included, before the run stops.
+_BREAKER = 8
+
+
+class OpenAIEngine:
+    """A client of one or more servers that serve the same model."""
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        model: str,
+        *,
+        api_key_env: str | None = None,
+        chat: bool = False,
+        max_context_tokens: int = 32_768,
+        concurrency: int = 32,
+        timeout_seconds: float = 600.0,
+        max_retries: int = 5,
+        backoff_seconds: float = 1.0,
+    ) -> None:
+        self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
+        self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
+        self.backoff_seconds = backoff_seconds
+        self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
+        self._api_key_env = api_key_env
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Token ids unless ``chat``; no scoring."""
+        return Capabilities(
+            token_ids=not self.chat,
+            seeds=not self.chat,
+            scoring=False,
+            max_context_tokens=self._max_context_tokens,
+            concurrency=self._concurrency,
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The authorisation header; the key itself is in no message of ours."""
+        if self._api_key_env is None:
+            return {}
+        key = os.environ.get(self._api_key_env)
+        if not key:
+            raise ConfigError(f"engine.api_key_env: {self._api_key_env} is not set")
+        return {"Authorization": f"Bearer {key}"}
+
+    @contextmanager
+    def session(self) -> Iterator[_Session]:
+        """Check every server, then open a session. Raises EngineError."""
+        for url in self.urls:
+            self._preflight(url)
+        session = _Session(self)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def _preflight(self, url: str) -> None:
+        """Ask for the models, and for one token by ids: a server must give ids back."""
+        try:
+            with httpx.Client(headers=self.headers, timeout=30.0) as client:
+                reply = client.get(f"{url}/models")
+                reply.raise_for_status()
+                served = [entry["id"] for entry in reply.json()["data"]]
+                if self.model not in served:
+                    raise EngineError(
+                        f"{_redact(url)} does not serve {self.model!r}; it serves {served}"
+                    )
+                if not self.chat:
+                    self._canary(client, url)
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise EngineError(f"{_redact(url)} does not answer as expected: {error!r}") from error
+
+    def _canary(self, client: httpx.Client, url: str) -> None:
+        body = {"model": self.model, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
+        reply = client.post(f"{url}/completions", json=body)
+        reply.raise_for_status()
+        if not reply.json()["choices"][0].get("token_ids"):
+            raise EngineError(
+                f"{_redact(url)} returns no token ids, so it cannot sample the policy: use vLLM, "
+                "or set engine.chat and use it as a proposer only"
+            )
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return the request as the server reads it; nothing is left to its defaults."""
+        sampling = request.sampling
+        parameters: dict[str, Any] = {
+            "model": self.model,
+            "n": 1,
+            "seed": request.seed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+        }
+        if self.chat:
+            return {**parameters, "messages": [dict(message) for message in request.messages]}
+        return {
+            **parameters,
+            "prompt": list(request.prompt_token_ids),
+            "top_k": sampling.top_k or -1,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repetition_penalty,
+            "add_special_tokens": False,
+            "return_token_ids": True,
+        }
+
+    def parse(self, request: Request, reply: Any) -> Completion:
+        """Read a reply. Raises ValueError if it is not what was asked for."""
+        try:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] if self.chat else choice["text"]
+            ids = () if self.chat else tuple(choice["token_ids"])
+            finish = _FINISH[choice["finish_reason"]]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"a reply without what was asked for ({error!r})") from error
+        if not isinstance(text, str):
+            raise ValueError("a reply without text")
+        return Completion(
+            request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
+        )
+
+
+@dataclass(slots=True)
+class _Server:
+    """One URL and how it is doing."""
+
+    url: str
+    num_in_flight: int = 0
+    num_failed_in_a_row: int = 0
+
+
+@dataclass(slots=True)
+class _Session:
+    """One stream of requests; the network lives in a thread of its own."""
+
+    engine: OpenAIEngine
+    _servers: list[_Server] = field(init=False)
+    _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
+    _owed: set[str] = field(default_factory=set)
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _thread: threading.Thread = field(init=False)
+    _client: httpx.AsyncClient = field(init=False)
+    _slots: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        self._servers = [_Server(url) for url in engine.urls]
+        self._slots = asyncio.Semaphore(engine.capabilities.concurrency)
+        limits = httpx.Limits(max_connections=engine.capabilities.concurrency)
+        self._client = httpx.AsyncClient(
+            headers=engine.headers, timeout=engine.timeout_seconds, limits=limits
+        )
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue requests; those that cannot fit are answered without asking."""
+        for request in requests:
+            self._owed.add(request.request_id)
+            length = len(request.prompt_token_ids)
+            if not self.engine.chat and (
+                length >= self.engine.capabilities.max_context_tokens
+                or request.sampling.max_tokens < 1
+            ):
+                self._results.put(_too_long(request))
+            else:
+                asyncio.run_coroutine_threadsafe(self._ask(request), self._loop)
+
+    def cancel(self, request_ids: Collection[str]) -> None:
+        """Stop owing these; what still arrives is dropped."""
+        self._owed.difference_update(request_ids)
+
+    def completions(self) -> Iterator[Completion]:
+        """Yield completions as they arrive. Raises EngineError when a server is given up."""
+        while self._owed:
+            result = self._results.get()
+            if isinstance(result, EngineError):
+                raise result
+            if result.request_id in self._owed:
+                self._owed.discard(result.request_id)
+                yield result
+
+    def close(self) -> None:
+        """Drop what is in flight and end the thread."""
+        self._owed.clear()
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10.0)
+        self._loop.close()
+
+    async def _shut_down(self) -> None:
+        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.aclose()
+
+    async def _ask(self, request: Request) -> None:
+        """Put one completion into the results, whatever happens."""
+        async with self._slots:
+            if request.request_id not in self._owed:
+                return
+            try:
+                self._results.put(await self._retry(request))
+            except EngineError as error:
+                self._results.put(error)
+            except Exception as error:  # noqa: BLE001 - a request that breaks must not hang the rest
+                self._results.put(_failed(request, repr(error)))
+
+    async def _retry(self, request: Request) -> Completion:
+        """Ask until there is an answer: backoff with jitter, another server where there is one."""
+        path = "chat/completions" if self.engine.chat else "completions"
+        reason = ""
+        for attempt in range(self.engine.max_retries + 1):
+            server = min(self._servers, key=lambda s: (s.num_failed_in_a_row, s.num_in_flight))
+            server.num_in_flight += 1
+            wait = self.engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+            try:
+                reply = await self._client.post(
+                    f"{server.url}/{path}", json=self.engine.body(request)
+                )
+            except httpx.TransportError as error:
+                reason = type(error).__name__
+            else:
+                if reply.status_code == 200:
+                    server.num_failed_in_a_row = 0
+                    return self._read(request, reply)
+                reason = f"status {reply.status_code}"
+                if reply.status_code < 500 and reply.status_code != 429:
+                    return _failed(request, f"{reason}: {reply.text[:200]}")
+                with suppress(ValueError):
+                    wait = max(wait, float(reply.headers.get("Retry-After", "")))
+            finally:
+                server.num_in_flight -= 1
+            self._count_failure(server, reason)
+            await asyncio.sleep(wait)
+        return _failed(request, f"{reason} after {self.engine.max_retries + 1} attempts")
+
+    def _read(self, request: Request, reply: httpx.Response) -> Completion:
+        try:
+            return self.engine.parse(request, reply.json())
+        except ValueError as error:
+            return _failed(request, f"{error}: {reply.text[:100]!r}")
+
+    def _count_failure(self, server: _Server, reason: str) -> None:
+        """Open the breaker once every server has failed too often: save the night."""
+        server.num_failed_in_a_row += 1
+        limit = _BREAKER * max(1, self.engine.max_retries)
+        if all(s.num_failed_in_a_row >= limit for s in self._servers):
+            raise EngineError(
+                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost, "
+                "mend the server and run the same command again"
+            )
+
+
+def _too_long(request: Request) -> Completion:
+    return Completion(
+        request_id=request.request_id,
+        token_ids=(),
+        text="",
+        finish_reason=FinishReason.PROMPT_TOO_LONG,
+    )
+
+
+def _failed(request: Request, error: str) -> Completion:
+    return Completion(
+        request_id=request.request_id,
+        token_ids=(),
+        text="",
+        finish_reason=FinishReason.STOP,
+        error=error,
+    )
+
+
+def _redact(url: str) -> str:
+    """Return `url` without user and password."""
+    parsed = httpx.URL(url)
+    return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url

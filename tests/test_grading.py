@@ -1,0 +1,347 @@
+r"""The final answer of a response, and whether it equals the gold one."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from midcourse.data import load_problems
+from midcourse.grading import Grader, extract_answer, open_box_tail
+from midcourse.grading.equivalence import Comparison, compare_quickly, readable, tidy
+from midcourse.records import Verdict
+
+R, W, N = Verdict.CORRECT, Verdict.INCORRECT, Verdict.NO_ANSWER
+DATA = Path(__file__).parents[1] / os.environ.get("MIDCOURSE_DATA", "../shared/data")
+needs_data = pytest.mark.skipif(
+    not DATA.is_dir(), reason=f"no data at {DATA}: set MIDCOURSE_DATA to the data folder"
+)
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader(num_workers=1, timeout_seconds=10) as grader:
+        yield grader
+
+
+# --- extraction --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{42}.", "42"),
+        (r"\boxed{ 42 }", "42"),
+        (r"\boxed {42}", "42"),
+        (r"\fbox{42}", "42"),
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed{1} then \fbox{2}", "2"),
+        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
+        (r"a set {1, 2 and a stray } brace } { \boxed{3}", "3"),
+        (r"\boxed{\boxed{3}}", "3"),
+        (r"\boxed{\fbox{ \boxed{3} }}", "3"),
+        (r"\boxed{x = \fbox{3}}", r"x = \fbox{3}"),
+        ("\\boxed{\n3\n}", "3"),
+        (r"\\boxed{3}", "3"),
+        (r"\\\boxed{3}", "3"),
+        (r"\boxed{3} and \boxedness{4}", "3"),
+        (r"write \boxed{ first. So \boxed{3}", "3"),
+    ],
+)
+def test_the_last_balanced_box_is_the_answer(text: str, answer: str) -> None:
+    assert extract_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "The answer is 42.",
+        "42",
+        r"\boxed 42",
+        r"\boxed{42",
+        r"\boxed{42} or rather \boxed{4",
+        r"\boxed{42} or rather \boxed{\frac{1}{2}",
+        r"\boxed{42} or rather \boxed{4\}",
+        r"\boxed{42} or rather \boxed{}",
+        r"\boxed{42} or rather \boxed{ }",
+    ],
+)
+def test_no_closed_last_box_is_no_answer(text: str) -> None:
+    # An earlier box never stands in for the last one (marin#9163).
+    assert extract_answer(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("x" * 10_000_000 + r"\boxed{7}", "7"),
+        ("{" * 3_000_000 + r"\boxed{7}", "7"),
+        (r"\boxed{7}" + "}" * 1_000_000, "7"),
+        (r"\boxed{4}" * 200_000 + r"\boxed{7}", "7"),
+        (r"\boxed{" + "{" * 10_000 + "7" + "}" * 10_000 + "}", "{" * 10_000 + "7" + "}" * 10_000),
+        (r"\boxed{" + "1" * 10_000_000 + "}", "1" * 10_000_000),
+        (r"\boxed{" * 100_000, None),
+        ("\\" * 3_000_000 + r"\boxed{7}", "7"),
+    ],
+    ids=["long", "open braces", "closed braces", "boxes", "nested", "huge", "open", "backslashes"],
+)
+def test_extraction_is_linear(text: str, answer: str | None) -> None:
+    start = time.monotonic()
+    extracted = extract_answer(text)
+    # Compared with `is` of the truth: a failing assert must not print ten megabytes.
+    assert (extracted == answer) is True
+    assert time.monotonic() - start < 3
+
+
+@given(st.text(alphabet="\\boxed{}f 1", max_size=60))
+def test_extraction_never_fails_and_never_sees_an_open_box(text: str) -> None:
+    answer = extract_answer(text)
+    assert answer is None or answer in text
+    assert extract_answer(text + r"\boxed{9") is None
+    assert extract_answer(text + r" \boxed{9}") == "9" or "{" in text
+
+
+# --- the box that straddles the cut ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("context", "tail"),
+    [
+        ("", ""),
+        ("no box", ""),
+        (r"old \boxed{1} and on", ""),
+        (r"so \boxed{4", r"\boxed{4"),
+        (r"so \boxed{", r"\boxed{"),
+        (r"so \boxed{\frac{1}{", r"\boxed{\frac{1}{"),
+        (r"old \boxed{1}, new \boxed{4", r"\boxed{4"),
+        (r"stray \boxed{ and old \boxed{1} and on", ""),
+    ],
+)
+def test_only_a_last_box_left_open_is_carried_over(context: str, tail: str) -> None:
+    assert open_box_tail(context) == tail
+
+
+@pytest.mark.parametrize(
+    ("prefix", "continuation", "verdict"),
+    [
+        (r"The answer is \boxed{4", "2}.", R),
+        (r"The answer is \boxed{4", "3}.", W),
+        (r"The answer is \boxed{42}.", " Done.", N),
+        (r"The answer is \boxed{42}.", r" No, \boxed{7}.", W),
+        (r"The answer is \boxed{7}.", r" No, \boxed{42}.", R),
+        (r"The answer is \boxed{42}, no, \boxed{", "42", N),
+    ],
+)
+def test_an_old_box_in_the_prefix_never_scores(
+    grader: Grader, prefix: str, continuation: str, verdict: Verdict
+) -> None:
+    [result] = grader.grade([(open_box_tail(prefix) + continuation, "42")])
+    assert result.verdict is verdict
+
+
+# --- equality ----------------------------------------------------------------------------------
+
+#: Gold answer, what stands in the box, verdict.
+PAIRS = [
+    # the same number in another form
+    ("42", "42.0", R),
+    ("42", "42.", R),
+    ("42", "+42", R),
+    ("42", "$42$", R),
+    ("42", r"\(42\)", R),
+    ("42", r"\$42", R),
+    ("42", "042", R),
+    ("42", "**42**", R),
+    ("42", r"\text{ }42\,", R),
+    ("1234", "1,234", R),
+    ("1234", "1{,}234", R),
+    ("1234", r"1\,234", R),
+    ("1234", r"1\!,\!234", R),
+    ("1,234", "1234.00", R),
+    ("1234567", "1 234 567", R),
+    ("0.5", r"\frac{1}{2}", R),
+    ("0.5", r"\dfrac12", R),
+    ("0.5", "1/2", R),
+    ("0.5", ".50", R),
+    ("-0.5", r"-\frac{1}{2}", R),
+    ("-0.5", r"\frac{-1}{2}", R),
+    ("1.5", r"1\frac{1}{2}", R),
+    ("1.5", "1 1/2", R),
+    ("1000", "1e3", R),
+    ("1500", r"1.5 \times 10^3", R),
+    ("1/3", "0.333333", R),
+    ("5", "{5}", R),
+    ("5", "x = 5", R),
+    ("x=5", "5", R),
+    ("-42", "\u221242", R),
+    ("42", "\u200b4\u200b2", R),
+    ("42", "42\x00", R),
+    # percent and units
+    ("50", r"50\%", R),
+    ("0.5", r"50\%", R),
+    (r"50\%", "0.5", R),
+    (r"50\%", "50 percent", R),
+    ("12.5", r"12.5\%", R),
+    ("18", "18 dollars", R),
+    ("18", r"18 \text{ dollars}", R),
+    ("5", r"5\text{ cm}^2", R),
+    ("90", r"90^\circ", R),
+    ("2000000", "2 million", R),
+    (r"\frac{\sqrt{3}}{2}", r"\frac{\sqrt 3}{2}\text{ cm}", R),
+    # algebra
+    (r"2\sqrt{3}", r"\sqrt{12}", R),
+    (r"\frac{\pi}{2}", r"\pi/2", R),
+    ("2^{16}+1", "65537", R),
+    ("x^2+2x+1", "(x+1)^2", R),
+    ("$2-2m$", "2(1-m)", R),
+    ("$(n-2)2^n +1$", "1+2^n(n-2)", R),
+    (r"\binom{5}{2}", "10", R),
+    ("3!", "6", R),
+    ("3:2", "6:4", R),
+    # lists, sets, tuples, intervals, relations, words
+    ("1,3,5", "5, 3, 1", R),
+    (r"\{1,2\}", "2, 1", R),
+    ("8, 9", r"8 \text{ and } 9", R),
+    ("(2,251,252)", "(2, 251, 252)", R),
+    (r"\left(\frac12, 3\right)", "(0.5, 3)", R),
+    (r"n \ge 2", r"n\geq2", R),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", R),
+    (r"\text{Yes}", "yes", R),
+    # near, and wrong
+    ("42", "43", W),
+    ("42", "-42", W),
+    ("42", "4.2", W),
+    ("42", "420", W),
+    ("42", "4 2", W),
+    ("42", "4\x002", W),
+    ("42", "\u202e24", W),
+    ("5", "1 4", W),
+    ("12", "1,2", W),
+    ("1234", "1,23", W),
+    ("1/3", "0.33", W),
+    (r"\frac{1}{2}", r"\frac{2}{1}", W),
+    ("0.5", r"5\%", W),
+    ("0.5", r"0.5\%", W),
+    ("18", r"18\text{ million}", W),
+    ("5", "5x", W),
+    ("5", r"5\pi", W),
+    ("5", r"\frac{5}{0}", W),
+    ("7", r"\text{seven}", W),
+    ("99999999999999999999", "99999999999999999998", W),
+    ("0", "0.0000001", W),
+    (r"\pi", "3.14", W),
+    ("4", r"4\sqrt{2}", W),
+    (r"2\sqrt{3}", r"3\sqrt{2}", W),
+    ("x^2+2x+1", "(x-1)^2", W),
+    ("$2-2m$", "2", W),
+    ("2^{16}+1", "65536", W),
+    ("(1,2)", "(2,1)", W),
+    ("[1,2)", "(1,2)", W),
+    ("1,3,5", "1,3", W),
+    ("1,3", "1,3,5", W),
+    ("5", r"3 \text{ or } 5", W),
+    (r"n \ge 2", "n > 2", W),
+    (r"\text{Yes}", "no", W),
+    (r"n\text{ even}", r"n\text{ odd}", W),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}", W),
+]
+
+
+def test_answers_in_other_forms_are_right_and_near_ones_are_wrong(grader: Grader) -> None:
+    responses = [(rf"So \boxed{{1}}? No: \boxed{{{answer}}}.", gold) for gold, answer, _ in PAIRS]
+    verdicts = [result.verdict for result in grader.grade(responses)]
+    surprises = [
+        (gold, answer, verdict.value)
+        for (gold, answer, expected), verdict in zip(PAIRS, verdicts, strict=True)
+        if verdict is not expected
+    ]
+    assert len(PAIRS) >= 90
+    assert surprises == []
+
+
+@pytest.mark.parametrize("response", ["42", "The answer is 42.", "$42$", "**42**", r"box{42}"])
+def test_a_right_answer_that_is_not_boxed_is_not_credited(grader: Grader, response: str) -> None:
+    [result] = grader.grade([(response, "42")])
+    assert (result.verdict, result.extracted_answer) == (N, None)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "expected"),
+    [
+        ("72", "72", Comparison.EQUAL),
+        ("72", "71", Comparison.DIFFERENT),
+        ("1/3", "0.333333", Comparison.EQUAL),
+        ("0.3333333", "0.333333", Comparison.EQUAL),
+        ("0.333334", "0.333333", Comparison.DIFFERENT),
+        ("123456.79", "123456.8", Comparison.DIFFERENT),
+        ("5 \\text{ cm}", "5 \\text{ m}", None),
+        ("x+1", "1+x", None),
+        ("5", "2 + 3", None),
+        ("5", "3, 5", None),
+        ("", "5", Comparison.GOLD_UNPARSEABLE),
+    ],
+)
+def test_the_fast_path_settles_plain_numbers_and_nothing_else(
+    gold: str, answer: str, expected: Comparison | None
+) -> None:
+    assert compare_quickly(gold, answer) is expected
+
+
+@given(st.fractions(max_denominator=1000))
+def test_every_fraction_equals_its_own_latex(value: object) -> None:
+    top, _, bottom = str(value).partition("/")
+    latex = rf"\frac{{{top}}}{{{bottom or 1}}}"
+    assert compare_quickly(str(value), latex) is Comparison.EQUAL
+    assert compare_quickly(latex, str(value) + "1") is Comparison.DIFFERENT
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_the_fast_path_never_fails(gold: str, answer: str) -> None:
+    compare_quickly(gold, answer)
+    assert tidy(tidy(gold)).count("  ") == 0
+
+
+def test_the_fast_path_is_linear_on_long_garbage() -> None:
+    start = time.monotonic()
+    for garbage in ("1" * 2000, "1 " * 1000, "1," * 1000, " " * 2000, "{" * 2000, "a " * 1000):
+        compare_quickly(garbage, garbage + "x")
+    assert time.monotonic() - start < 0.5
+
+
+def test_what_is_too_long_or_too_deep_is_not_read() -> None:
+    assert readable("(" * 50 + "1" + ")" * 50)
+    assert not readable("(" * 100 + "1" + ")" * 100)
+    assert not readable("1" * 10_000)
+
+
+# --- real gold answers -------------------------------------------------------------------------
+
+
+def _unreadable(grader: Grader, golds: list[str]) -> list[str]:
+    """The golds that the grader cannot read: the same text alone is no proof here."""
+    checked = grader.check_golds(golds)
+    return [g for g, result in zip(golds, checked, strict=True) if result.verdict is not R]
+
+
+@needs_data
+def test_every_gsm8k_and_svamp_gold_answer_is_readable(grader: Grader) -> None:
+    train = load_problems(DATA / "gsm8k" / "train.jsonl", limit=500)
+    pack = load_problems(DATA / "problems.jsonl")
+    assert (len(train), len(pack)) == (500, 600)
+    assert _unreadable(grader, [problem.answer for problem in train + pack]) == []
+
+
+@needs_data
+def test_nearly_every_imo_gold_answer_is_readable(grader: Grader) -> None:
+    lines = (DATA / "imo_answerbench_80.jsonl").read_text(encoding="utf-8").splitlines()
+    golds = [json.loads(line)["answer"] for line in lines]
+    # Measured: 78 of 80; the other two are prose and an underbrace.
+    assert len(golds) - len(_unreadable(grader, golds)) >= 78
+    responses = [(rf"\boxed{{{gold}}}", gold) for gold in golds]
+    assert all(result.verdict is R for result in grader.grade(responses))

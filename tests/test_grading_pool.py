@@ -1,0 +1,335 @@
+"""The grader's workers: killed at a deadline, replaced, taken down; nothing is called wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from midcourse.errors import MidcourseError
+from midcourse.grading import Grader, GradeResult, grade_responses
+from midcourse.records import UngradedCause, Verdict
+
+TIMEOUT_SECONDS = 1.0
+#: Past the deadline, a killed worker is reaped and another one imports sympy, on a busy machine.
+SLACK_SECONDS = 8.0
+TOWER = r"9^{9^{9}}"
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with Grader(num_workers=2, timeout_seconds=TIMEOUT_SECONDS, memory_mib=1024) as grader:
+        yield grader
+
+
+def boxed(answer: str) -> str:
+    return f"So \\boxed{{{answer}}}."
+
+
+def one(grader: Grader, answer: str, gold: str = "4") -> GradeResult:
+    [result] = grader.grade([(boxed(answer), gold)])
+    return result
+
+
+def is_up(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+# --- bombs -------------------------------------------------------------------------------------
+
+BOMBS = {
+    "power tower": TOWER,
+    "factorial": "(10^9)!",
+    "binomial": r"\binom{10^9}{5 \cdot 10^8}",
+    "sum": r"\sum_{k=1}^{1000000000000} \frac{1}{k^2+\sin k}",
+    "nested parentheses": "(" * 3000 + "1" + ")" * 3000,
+    "nested braces": "{" * 10_000 + "4" + "}" * 10_000,
+    "10 MB": "1" * 10_000_000,
+    "memory": "10^{10^{10}}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
+def test_a_bomb_is_ungraded_in_time_and_the_pool_goes_on(grader: Grader, bomb: str) -> None:
+    start = time.monotonic()
+    result = one(grader, bomb)
+    assert time.monotonic() - start < TIMEOUT_SECONDS + SLACK_SECONDS
+    assert result.verdict is Verdict.UNGRADED
+    assert result.cause in (UngradedCause.TIMEOUT, UngradedCause.GRADER_ERROR)
+    assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+    assert len(grader.worker_pids()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("\x00", Verdict.INCORRECT),
+        (r"\sqrt{\x00}", Verdict.INCORRECT),
+        ("4\x00", Verdict.CORRECT),
+        ("\u202e4\u200f", Verdict.CORRECT),
+        ("\ud800", Verdict.INCORRECT),
+        ("}{", Verdict.NO_ANSWER),
+        (r"\frac{", Verdict.NO_ANSWER),
+        (r"\frac", Verdict.INCORRECT),
+        ("", Verdict.NO_ANSWER),
+    ],
+)
+def test_odd_characters_get_a_verdict(grader: Grader, answer: str, verdict: Verdict) -> None:
+    assert one(grader, answer).verdict is verdict
+
+
+def test_an_empty_box_after_a_right_answer_scores_nothing(grader: Grader) -> None:
+    [result] = grader.grade([(r"\boxed{4} … \boxed{}", "4")])
+    assert result.verdict is Verdict.NO_ANSWER
+
+
+def test_throughput_recovers_after_bombs(grader: Grader) -> None:
+    bombs = [(boxed(f"9^{{9^{{{n}}}}}"), "4") for n in (9, 10)]
+    list(grader.grade(bombs))
+    answers = [(boxed(rf"\sqrt{{{n}}} + 1"), rf"1 + \sqrt{{{n}}}") for n in range(2, 30)]
+    start = time.monotonic()
+    assert all(result.verdict is Verdict.CORRECT for result in grader.grade(answers))
+    assert time.monotonic() - start < SLACK_SECONDS
+
+
+def test_results_come_in_order_whatever_a_bomb_delays(grader: Grader) -> None:
+    golds = ["4", "5", "6", "7"]
+    answers = [boxed("4"), boxed(r"\sqrt{25}"), boxed(TOWER + "+6"), boxed("8")]
+    results = list(grader.grade(zip(answers, golds, strict=True)))
+    assert [result.verdict.value for result in results] == [
+        "correct", "correct", "ungraded", "incorrect",
+    ]  # fmt: skip
+    assert [result.extracted_answer for result in results] == [
+        "4", r"\sqrt{25}", TOWER + "+6", "8",
+    ]  # fmt: skip
+
+
+# --- what is ours is never called wrong --------------------------------------------------------
+
+
+@pytest.mark.parametrize("gold", ["", " ", r"\frac{1}{", "1" * 10_000, r"2,3, \underbrace{2}_{"])
+def test_a_gold_answer_that_does_not_parse_is_no_verdict(grader: Grader, gold: str) -> None:
+    result = one(grader, "5", gold)
+    assert (result.verdict, result.cause) == (
+        Verdict.UNGRADED,
+        UngradedCause.GOLD_UNPARSEABLE,
+    )
+
+
+def test_a_worker_killed_at_work_is_a_grader_error_and_is_replaced() -> None:
+    with Grader(num_workers=1, timeout_seconds=30) as grader:
+        assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+        [pid] = grader.worker_pids()
+        results: list[GradeResult] = []
+        thread = threading.Thread(target=lambda: results.append(one(grader, TOWER)))
+        thread.start()
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGSEGV)
+        thread.join(20)
+        assert [r.cause for r in results] == [UngradedCause.GRADER_ERROR]
+        assert one(grader, r"\sqrt{16} + 0").verdict is Verdict.CORRECT
+        assert len(grader.worker_pids()) == 1
+        assert grader.worker_pids() != [pid]
+
+
+def test_a_worker_killed_while_idle_costs_no_answer() -> None:
+    with Grader(num_workers=1) as grader:
+        assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+        [pid] = grader.worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: one(grader, r"\sqrt{9} + 1").verdict is Verdict.CORRECT, 5)
+
+
+def test_a_crash_is_not_remembered_but_a_timeout_is(grader: Grader) -> None:
+    slow = boxed("9^{9^{11}}")
+    [first] = grader.grade([(slow, "4")])
+    start = time.monotonic()
+    [second] = grader.grade([(slow, "4")])
+    assert first == second
+    assert first.cause is UngradedCause.TIMEOUT
+    assert time.monotonic() - start < TIMEOUT_SECONDS / 2
+
+
+# --- processes ---------------------------------------------------------------------------------
+
+
+def test_plain_answers_start_no_worker() -> None:
+    with Grader() as grader:
+        pairs = [(boxed(str(n)), "7") for n in range(2000)] + [("no box", "7")]
+        start = time.monotonic()
+        verdicts = [result.verdict for result in grader.grade(pairs)]
+        assert time.monotonic() - start < 2
+        assert verdicts.count(Verdict.CORRECT) == 1
+        assert grader.worker_pids() == []
+
+
+def test_one_answer_at_a_time_needs_one_worker_only() -> None:
+    with Grader(num_workers=4) as grader:
+        for n in range(2, 8):
+            assert (
+                one(grader, rf"\sqrt{{{n}}} + 1", rf"1 + \sqrt{{{n}}}").verdict.value == "correct"
+            )
+        assert len(grader.worker_pids()) == 1
+
+
+def test_grading_looks_ahead_by_a_bounded_window() -> None:
+    taken = 0
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        nonlocal taken
+        for n in range(100_000):
+            taken += 1
+            yield boxed(TOWER if n == 0 else str(n)), "4"
+
+    with Grader(num_workers=1, timeout_seconds=TIMEOUT_SECONDS) as grader:
+        assert next(grader.grade(pairs())).cause is UngradedCause.TIMEOUT
+    assert 1 < taken < 1000
+
+
+def test_known_results_do_not_wait_for_more_input() -> None:
+    def pairs() -> Iterator[tuple[str, str]]:
+        yield boxed("4"), "4"
+        raise AssertionError("asked for more than was needed")
+
+    with Grader() as grader:
+        assert next(grader.grade(pairs())).verdict is Verdict.CORRECT
+
+
+def test_closing_takes_workers_down_in_mid_bomb_and_the_grader_can_be_used_again() -> None:
+    grader = Grader(num_workers=2, timeout_seconds=60)
+    raised: list[str] = []
+
+    def grade_a_bomb() -> None:
+        with pytest.raises(MidcourseError) as caught:
+            one(grader, TOWER + "+1")
+        raised.append(str(caught.value))
+
+    assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+    thread = threading.Thread(target=grade_a_bomb)
+    thread.start()
+    time.sleep(0.3)
+    pids = grader.worker_pids()
+    assert pids
+    grader.close()
+    assert not any(is_up(pid) for pid in pids)
+    assert one(grader, r"\sqrt{16} + 0").verdict is Verdict.CORRECT
+    grader.close()
+    thread.join(5)
+    # We stopped it: that is no verdict on the answer, not even an ungraded one.
+    assert raised == ["the grader was closed while it was grading"]
+    assert grader.worker_pids() == []
+
+
+def test_many_threads_share_one_grader(grader: Grader) -> None:
+    wrong: list[str] = []
+
+    def work(start: int) -> None:
+        pairs = [(boxed(rf"\sqrt{{{n}}}+2"), rf"2+\sqrt{{{n}}}") for n in range(start, start + 6)]
+        wrong.extend(r.verdict for r in grader.grade(pairs) if r.verdict is not Verdict.CORRECT)
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(40, 48)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+
+
+def run_script(script: str, *, kill: bool = False) -> list[str]:
+    """Run a plain script, without a main guard, and return the lines that it wrote."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as stdout:
+        lines = [stdout.readline()]
+        if kill:
+            process.kill()
+        lines += stdout.readlines()
+    process.wait(30)
+    return [line.strip() for line in lines if line.strip()]
+
+
+def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None:
+    lines = run_script(
+        r"""
+        import sys, threading
+        from midcourse.grading import Grader, grade_responses
+        print(any(m.split(".")[0] in ("sympy", "math_verify") for m in sys.modules))
+        def work():
+            for result in grade_responses([(r"\boxed{\sqrt{4}}", "2"), (r"\boxed{3}", "2")]):
+                print(result.verdict.value)
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        left_open = Grader()
+        print(next(left_open.grade([(r"\boxed{\sqrt{9}}", "3")])).verdict.value)
+        print(*left_open.worker_pids())
+        """
+    )
+    assert lines[:4] == ["False", "correct", "incorrect", "correct"]
+    assert not any(is_up(int(pid)) for pid in lines[4].split())
+
+
+def test_workers_end_by_themselves_when_their_parent_is_killed() -> None:
+    # Even in mid-bomb: the system ends a worker that nobody waits for (RLIMIT_CPU).
+    [pid] = run_script(
+        r"""
+        import threading, time
+        from midcourse.grading import Grader
+        grader = Grader(num_workers=1, timeout_seconds=1)
+        next(grader.grade([(r"\boxed{\sqrt{9}}", "3")]))
+        bomb = [(r"\boxed{9^{9^{9}}}", "3")]
+        threading.Thread(target=lambda: next(grader.grade(bomb)), daemon=True).start()
+        time.sleep(0.2)
+        print(*grader.worker_pids(), flush=True)
+        time.sleep(60)
+        """,
+        kill=True,
+    )
+    assert wait_until(lambda: not is_up(int(pid)), 25)
+
+
+def test_a_fork_gets_workers_of_its_own() -> None:
+    # A child that ends in the ordinary way must not take its parent's workers down.
+    lines = run_script(
+        r"""
+        import os, sys, warnings
+        from midcourse.grading import Grader
+        warnings.simplefilter("ignore")
+        grader = Grader(num_workers=1)
+        next(grader.grade([(r"\boxed{\sqrt{9}}", "3")]))
+        child = os.fork()
+        if child == 0:
+            sys.exit(next(grader.grade([(r"\boxed{\sqrt{16}}", "4")])).verdict.value != "correct")
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        [before] = grader.worker_pids()
+        print(next(grader.grade([(r"\boxed{\sqrt{25}}", "5")])).verdict.value)
+        print(grader.worker_pids() == [before])
+        """
+    )
+    assert lines == ["0", "correct", "True"]
+
+
+def test_grade_responses_returns_results_in_order() -> None:
+    assert [r.verdict.value for r in grade_responses([(boxed("4"), "4"), ("", "4")])] == [
+        "correct", "no_answer",
+    ]  # fmt: skip
