@@ -333,6 +333,7 @@ class Pipeline:
             **config.model_dump(), "num_rollouts": num_rollouts,
             "prompt": [prompt.name, prompt.sha],
             "proposer": model_fingerprint(proposer_model.path), "label": label,
+            "proposer_engine": self._proposer_engine_settings,
             "problems": [p.problem_id for p in problems],
         }  # fmt: skip
         inputs = [graded.rollouts, graded.grades]
@@ -386,7 +387,7 @@ class Pipeline:
             # A server of messages needs no renderer; the policy's stands in and is not used.
             takes_ids = engine.capabilities.token_ids
             renderer = open_renderer(config, model, model.path) if takes_ids else self.renderer
-            name = config.served_model or Path(model.path).name
+            name = config.served_model or (config.script or Path(model.path).name)
         return Proposer(
             engine=engine, renderer=renderer, policy=self.renderer, prompts=self.prompts,
             grader=self.grader, config=recipe.propose, name=name, run_seed=recipe.seed,

