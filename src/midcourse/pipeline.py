@@ -350,6 +350,15 @@ class Pipeline:
         )
         return artifact
 
+    @property
+    def _proposer_engine_settings(self) -> dict[str, object] | None:
+        """What tells one proposer's server or script from another."""
+        engine = self.recipe.proposer_engine
+        if engine is None:
+            return None
+        script = Path(engine.script).read_text("utf-8") if engine.kind == "scripted" else ""
+        return {**engine.model_dump(include={"kind", "served_model", "chat"}), "script": script}
+
     def _cases(self, graded: Graded, problems: Sequence[Problem], num_rollouts: int) -> list[Case]:
         """Return the incorrect rollouts to ask about: the first ones of each problem, by index."""
         wanted = {problem.problem_id: problem for problem in problems}

@@ -16,10 +16,9 @@ import platform
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -273,8 +272,8 @@ def _check_part(part: Path, sha256: str) -> None:
 # Records ⇄ rows, read off the type hints.
 
 
-@cache
-def _hints(record_type: type) -> dict[str, Any]:
+def _hints(record_type: Any) -> dict[str, Any]:
+    """Return the fields of a record with their types: records annotate nothing else."""
     return typing.get_type_hints(record_type)
 
 
@@ -291,8 +290,8 @@ def _encoder(hint: Any) -> Callable[[Any], Any]:
         encode = _encoder(inner)
         return lambda value: None if value is None else encode(value)
     if is_dataclass(hint):
-        pairs = [(f.name, _encoder(_hints(hint)[f.name])) for f in fields(hint)]  # type: ignore[arg-type]
-        return lambda value: {name: encode(getattr(value, name)) for name, encode in pairs}
+        encoders = {name: _encoder(inner) for name, inner in _hints(hint).items()}
+        return lambda value: {name: e(getattr(value, name)) for name, e in encoders.items()}
     if typing.get_origin(hint) is tuple:
         item = _encoder(typing.get_args(hint)[0])
         return lambda value: [item(part) for part in value]
@@ -306,9 +305,9 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
         decode = _decoder(inner)
         return lambda value: None if value is None else decode(value)
     if is_dataclass(hint):
-        pairs = [(f.name, _decoder(_hints(hint)[f.name])) for f in fields(hint)]  # type: ignore[arg-type]
+        decoders = {name: _decoder(inner) for name, inner in _hints(hint).items()}
         record_type: Any = hint
-        return lambda row: record_type(**{name: decode(row[name]) for name, decode in pairs})
+        return lambda row: record_type(**{name: d(row[name]) for name, d in decoders.items()})
     if typing.get_origin(hint) is tuple:
         item = _decoder(typing.get_args(hint)[0])
         return lambda value: tuple(item(part) for part in value)
@@ -328,14 +327,14 @@ def _enum(kind: type[StrEnum], value: str) -> StrEnum:
 
 def _arrow_schema(record_type: type) -> pa.Schema:
     columns = [(_KEY, pa.string())]
-    columns += [(f.name, _arrow_type(_hints(record_type)[f.name])) for f in fields(record_type)]  # type: ignore[arg-type]
+    columns += [(name, _arrow_type(hint)) for name, hint in _hints(record_type).items()]
     return pa.schema(columns)
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
     hint = _strip_optional(hint)
     if is_dataclass(hint):
-        return pa.struct([(f.name, _arrow_type(_hints(hint)[f.name])) for f in fields(hint)])
+        return pa.struct([(name, _arrow_type(inner)) for name, inner in _hints(hint).items()])
     if typing.get_origin(hint) is tuple:
         item = typing.get_args(hint)[0]
         return pa.list_(pa.int32() if item is int else _arrow_type(item))
