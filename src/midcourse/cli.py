@@ -158,6 +158,16 @@ def show(
 
 
 @app.command()
+def keys() -> None:
+    """List every key a recipe may hold, with its default and meaning, as Markdown."""
+    from midcourse.config import describe_keys
+
+    typer.echo("| key | default | meaning |\n|---|---|---|")
+    for key, default, meaning in describe_keys():
+        typer.echo(f"| `{key}` | `{default}` | {meaning} |")
+
+
+@app.command()
 def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems

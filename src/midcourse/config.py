@@ -40,6 +40,7 @@ __all__ = [
     "TrainRlConfig",
     "TrainSftConfig",
     "VerifyConfig",
+    "describe_keys",
     "load_recipe",
 ]
 
@@ -343,3 +344,17 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         options = [annotation, *getattr(annotation, "__args__", ())]
         section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
     return list(section.model_fields)
+
+
+def describe_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[tuple[str, str, str]]:
+    """Return ``(key, default, meaning)`` of every key a recipe may hold."""
+    lines: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if inner is not None and field.default is not None:
+            lines += describe_keys(inner, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else json.dumps(field.default, default=str)
+        lines.append((f"{prefix}{name}", default, " ".join((field.description or "").split())))
+    return lines
