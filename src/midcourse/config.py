@@ -346,15 +346,16 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     return list(section.model_fields)
 
 
-def describe_keys(section: type[BaseModel] = Recipe, prefix: str = "") -> list[tuple[str, str, str]]:
-    """Return ``(key, default, meaning)`` of every key a recipe may hold."""
+def describe_keys(
+    section: type[BaseModel] = Recipe, prefix: str = "", given: BaseModel | None = None
+) -> list[tuple[str, str, str]]:
+    """Return ``(key, default, meaning)`` of every key; `given` holds a section's own defaults."""
     lines: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        inner = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-        if inner is not None and field.default is not None:
-            lines += describe_keys(inner, f"{prefix}{name}.")
+        default = getattr(given, name) if given is not None else field.default
+        if isinstance(default, BaseModel):
+            lines += describe_keys(type(default), f"{prefix}{name}.", default)
             continue
-        default = "required" if field.is_required() else json.dumps(field.default, default=str)
-        lines.append((f"{prefix}{name}", default, " ".join((field.description or "").split())))
+        shown = "required" if field.is_required() else json.dumps(default, default=str)
+        lines.append((f"{prefix}{name}", shown, " ".join((field.description or "").split())))
     return lines

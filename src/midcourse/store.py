@@ -62,6 +62,10 @@ class StageStore(Generic[R]):
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the journal; everything appended is on disk already."""
         self._journal.close()
 
     @property
