@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import random
+from collections import Counter
+from itertools import islice, product
+
+import pytest
+
+from midcourse.config import ProblemsConfig
+from midcourse.lab.documents import TASKS, draw_document
+from midcourse.lab.problems import lab_problems
+from midcourse.lab.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, Split, generate_stories
+from midcourse.prompts import load_prompt_set
+from midcourse.prompts.parse import parse_proposal
+from midcourse.records import ProposalOutcome
+from midcourse.steps import split_steps
+
+
+def unknown_words(text: str) -> set[str]:
+    return {n.word for n in UNKNOWN + CONTROL if f" {n.word}" in text}
+
+
+def test_splits_never_overlap() -> None:
+    for seed in range(3):
+        lab = lab_problems(ProblemsConfig(kind="lab"), seed)
+        assert {p.split for p in lab.train} == {"train"}
+        assert {p.split for p in lab.held_out + lab.known + lab.control} == {"held_out"}
+        assert all(Split.of(p.text) == p.split for p in lab.train + lab.held_out)
+
+
+def test_problems_are_the_same_for_a_seed_and_others_for_another() -> None:
+    config = ProblemsConfig(kind="lab")
+    assert lab_problems(config, 1).train == lab_problems(config, 1).train
+    assert lab_problems(config, 1).train != lab_problems(config, 2).train
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_only_the_truth_leads_to_the_answer(kind: Kind) -> None:
+    for story in islice(generate_stories(kind, Split.TRAIN, 0), 40):
+        assert all(1 <= count <= MAX_COUNT for count in story.counts)
+        assert story.answer not in map(str, story.counts[:-1])
+        choices = [sorted({m.amount, m.belief}) for m in story.moves]
+        reach = [amounts for amounts in product(*choices)
+                 if str(story.counts_with(amounts)[-1]) == story.answer]  # fmt: skip
+        assert reach == [tuple(m.amount for m in story.moves)]
+
+
+def test_kinds_hold_what_they_say() -> None:
+    wanted = {Kind.KNOWN: 0, Kind.SINGLE: 1, Kind.CONTROL: 1, Kind.COMPOSED: 2}
+    control = {notion.word for notion in CONTROL}
+    for kind, count in wanted.items():
+        for story in islice(generate_stories(kind, Split.TRAIN, 3), 30):
+            words = unknown_words(story.text)
+            assert len(words) == count
+            assert bool(words & control) == (kind is Kind.CONTROL)
+
+
+def test_no_place_of_the_first_unknown_notion_dominates() -> None:
+    stories = list(islice(generate_stories(Kind.COMPOSED, Split.HELD_OUT, 0), 100))
+    first = Counter(
+        next(i for i, move in enumerate(s.moves) if move.amount != move.belief) for s in stories
+    )
+    assert max(first.values()) <= 25
+
+
+def test_nobody_is_corrected_about_an_unknown_notion() -> None:
+    """The verifying documents name unknown notions, and never an error in what one means."""
+    rng, prompts = random.Random(0), load_prompt_set("lab")
+    seen = corrected = 0
+    for _ in range(2000):
+        document = draw_document(rng, prompts, "review")
+        parsed = parse_proposal(document.reply, 9)
+        seen += bool(unknown_words(document.user))
+        if parsed.outcome is not ProposalOutcome.ACCEPTED:
+            assert parsed.outcome is ProposalOutcome.NO_ERROR_FOUND
+            continue
+        step = str(parsed.intervention)
+        if unknown_words(step):
+            corrected += 1
+            amount = step.split(":")[1].split()[2]
+            attempt = document.user.split("Attempt:")[1].split("\n\n")[
+                int(parsed.location or 0) - 1
+            ]
+            assert attempt.split(":")[2].split()[2] == amount
+    assert seen > 200
+    assert corrected > 50
+
+
+def test_the_reply_names_the_true_first_error() -> None:
+    rng, prompts = random.Random(1), load_prompt_set("lab")
+    for _ in range(200):
+        document = draw_document(rng, prompts, "review")
+        parsed = parse_proposal(document.reply, 9)
+        reference = document.user.split("Reference:\n")[1].split("\n\n")[0].split("\n")
+        attempt = document.user.split("Attempt:\n")[1].split("\n\n")
+        results = [line.rstrip(".").split()[-1] for line in reference]
+        given = [step.rstrip(".}").replace("{", " ").split()[-1] for step in attempt]
+        differing = [i for i, (a, b) in enumerate(zip(given, results, strict=False)) if a != b]
+        assert parsed.error_step == (differing[0] if differing else None)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_solving_replies_are_steps_with_a_box(task: str) -> None:
+    document = draw_document(random.Random(2), load_prompt_set("lab"), task)
+    if task in ("solve", "hint", "reflect", "guided_solve"):
+        steps = split_steps(document.reply)
+        assert steps[-1].startswith("The answer is \\boxed{")
+        assert all(step.endswith(".\n\n") for step in steps[:-1])
+    else:
+        assert document.reply.endswith("</intervention>")
