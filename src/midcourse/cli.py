@@ -188,11 +188,14 @@ def lab_pretrain(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 8500,
     seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    start: Annotated[str, typer.Option(help="A folder to go on from; default: scratch.")] = "",
 ) -> None:
-    """Train the lab's base model from scratch."""
+    """Train the lab's base model, from scratch or from where an earlier call left it."""
     from midcourse.lab.pretrain import PretrainConfig, pretrain
 
-    pretrain(PretrainConfig(steps=steps, seed=seed), out, typer.echo)
+    config = PretrainConfig(steps=steps, seed=seed, learning_rate=learning_rate, start=start)
+    pretrain(config, out, typer.echo)
 
 
 @lab_app.command("check")

@@ -20,7 +20,12 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from midcourse.lab.documents import Document, draw_document
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -63,14 +68,15 @@ class PretrainConfig:
     intermediate_size: int = 384
     max_positions: int = 1024
     log_every: int = 200
+    start: str = ""
+    """A folder made by an earlier call, to go on from; its record is kept in ours."""
 
 
 def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> None:
     """Train from scratch and write a Hugging Face model folder with a ``pretrain.json``."""
     torch.manual_seed(config.seed)
     prompts = load_prompt_set("lab")
-    tokenizer = train_tokenizer(prompts, config.vocab_size, config.seed)
-    model = Qwen3ForCausalLM(model_config(config, tokenizer))
+    tokenizer, model = _begin(config, prompts)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     started = time.monotonic()
     history = _train(model, _batches(config, tokenizer, prompts), config, log)
@@ -83,7 +89,20 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
         "torch": torch.__version__,
         "loss": history,
     }
+    if config.start:
+        record["start"] = json.loads((Path(config.start) / "pretrain.json").read_text("utf-8"))
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def _begin(
+    config: PretrainConfig, prompts: PromptSet
+) -> tuple[PreTrainedTokenizerFast, Qwen3ForCausalLM]:
+    """Return tokenizer and model, fresh or as an earlier call left them."""
+    if config.start:
+        tokenizer = AutoTokenizer.from_pretrained(config.start)
+        return tokenizer, Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
+    tokenizer = train_tokenizer(prompts, config.vocab_size, config.seed)
+    return tokenizer, Qwen3ForCausalLM(model_config(config, tokenizer))
 
 
 def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
