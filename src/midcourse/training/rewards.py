@@ -40,8 +40,10 @@ class GroupReward:
 
     __name__ = "correct"
 
-    def __init__(self, grader: Grades, counts_path: Path, first_iteration: int = 0) -> None:
-        self._grader, self._counts_path = grader, counts_path
+    def __init__(
+        self, grader: Grades, counts_path: Path, group_size: int, first_iteration: int = 0
+    ) -> None:
+        self._grader, self._counts_path, self._group_size = grader, counts_path, group_size
         self._iteration = first_iteration
 
     def __call__(
@@ -59,11 +61,10 @@ class GroupReward:
         return [reward_of(verdict) for verdict in verdicts]
 
     def _journal(self, problem_ids: Sequence[str], verdicts: Sequence[Verdict]) -> None:
-        groups: dict[str, list[Verdict]] = {}
-        for problem_id, verdict in zip(problem_ids, verdicts, strict=True):
-            groups.setdefault(problem_id, []).append(verdict)
+        # TRL lays the rollouts of a group side by side; a problem may come twice in an iteration.
         with self._counts_path.open("a", encoding="utf-8") as file:
-            for problem_id, seen in groups.items():
+            for start in range(0, len(verdicts), self._group_size):
+                problem_id, seen = problem_ids[start], verdicts[start : start + self._group_size]
                 correct, ungraded = seen.count(Verdict.CORRECT), seen.count(Verdict.UNGRADED)
                 count = {
                     "iteration": self._iteration,

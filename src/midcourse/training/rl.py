@@ -9,6 +9,7 @@ transformers would resume from a torn one.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def train_rl(
     checkpoint = _newest_complete(out)
     iteration = int(checkpoint.name.split("-")[1]) // config.num_updates if checkpoint else 0
     _rewind(out / GROUPS_FILE, iteration)
-    reward = GroupReward(grader, out / GROUPS_FILE, iteration)
+    reward = GroupReward(grader, out / GROUPS_FILE, config.num_generations, iteration)
     trainer = make_rl_trainer(config, problems, model_path, out, seed, reward, [OnLog(on_log)])
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out / "final"))
@@ -119,7 +120,7 @@ def make_rl_trainer(
         repetition_penalty=sampling.repetition_penalty,
         max_completion_length=sampling.max_tokens,
         use_vllm=False,
-        shuffle_dataset=True,
+        shuffle_dataset=False,  # the order is `_schedule`'s: TRL's own is not restored on resume
         gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps",
         save_steps=config.save_every * config.num_updates,
@@ -137,7 +138,7 @@ def make_rl_trainer(
         model=AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
         reward_funcs=[reward],
         args=arguments,
-        train_dataset=_dataset(problems),
+        train_dataset=_dataset(_schedule(problems, config, seed)),
         processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
         callbacks=[*callbacks, _MarkComplete()],
     )
@@ -158,6 +159,17 @@ def _check_sizes(config: TrainRlConfig, num_problems: int) -> int:
             f"{config.prompts_per_iteration}"
         )
     return per_update
+
+
+def _schedule(problems: Sequence[RlProblem], config: TrainRlConfig, seed: int) -> list[RlProblem]:
+    """Return the problems of every iteration in order: one seeded shuffle after another.
+
+    Written out for the whole run, so that a resumed run goes on with the problem it stopped at.
+    """
+    rng, scheduled = random.Random(f"{seed}/rl"), list[RlProblem]()
+    while len(scheduled) < config.num_iterations * config.prompts_per_iteration:
+        scheduled += rng.sample(problems, len(problems))
+    return scheduled[: config.num_iterations * config.prompts_per_iteration]
 
 
 def _dataset(problems: Sequence[RlProblem]) -> Dataset:

@@ -1,0 +1,137 @@
+"""The command line as a user meets it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midcourse.config import Recipe, describe_keys, load_recipe
+from midcourse.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+
+
+def midcourse(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "midcourse", *arguments], capture_output=True, text=True, cwd=cwd,
+        check=False,
+    )  # fmt: skip
+
+
+def toml(data: dict[str, Any]) -> str:
+    lines = [f"{k} = {json.dumps(v)}" for k, v in data.items() if not isinstance(v, dict)]
+    for name, section in data.items():
+        if isinstance(section, dict):
+            lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in section.items())]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "code", ["import midcourse.cli", "import midcourse.pipeline", "import midcourse.report.write"]
+)
+def test_nothing_light_loads_torch(code: str) -> None:
+    heavy = "torch", "transformers", "trl", "matplotlib", "sympy"
+    check = f"{code}; import sys; sys.exit(str([m for m in {heavy} if m in sys.modules] or ''))"
+    result = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=False
+    )
+    assert result.stderr.strip() == ""
+
+
+def test_help_names_every_stage() -> None:
+    said = midcourse("--help").stdout
+    for verb in ("run", "sample", "grade", "select", "propose", "verify", "build-sft", "train",
+                 "evaluate", "likelihood", "report", "status", "show", "validate"):  # fmt: skip
+        assert verb in said
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.name)
+def test_every_recipe_loads(recipe: Path) -> None:
+    assert load_recipe(recipe).name
+
+
+def test_the_documented_keys_are_the_keys() -> None:
+    page = (ROOT / "docs" / "recipes.md").read_text()
+    for key, default, meaning in describe_keys():
+        assert f"| `{key}` | `{default}` | {meaning} |" in page
+    assert page.count("\n| `") == len(describe_keys())
+
+
+def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    cases = {
+        'name = "x"\n[sample]\nnum_rollout = 3': "unknown key 'sample.num_rollout'; did you",
+        'name = "x"\n[sample]\nnum_rollouts = 0': "sample.num_rollouts: .*greater than",
+        "name = ": "is not TOML",
+        'name = "a b"': "name: ",
+        'name = "x"\n[evaluate]\nks = [999]': "more than num_rollouts",
+    }
+    for text, said in cases.items():
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=said) as caught:
+            load_recipe(path)
+        assert "\n" not in str(caught.value)
+    path.write_text('name = "x"')
+    assert load_recipe(path, ["sample.num_rollouts=5", "prompts=lab"]).sample.num_rollouts == 5
+    with pytest.raises(ConfigError, match="write key=value"):
+        load_recipe(path, ["sample.num_rollouts"])
+
+
+def test_defaults_are_the_paper_s() -> None:
+    recipe = Recipe(name="x")
+    sft, rl = recipe.train_sft, recipe.train_rl
+    assert (sft.num_epochs, sft.batch_size, sft.learning_rate) == (4.0, 64, 1e-6)
+    assert (sft.min_lr_rate, sft.warmup_ratio) == (0.1, 0.1)
+    assert (rl.prompts_per_iteration, rl.num_generations, rl.num_updates) == (32, 8, 2)
+    assert (rl.learning_rate, rl.scale_rewards, rl.num_iterations) == (1e-6, False, 400)
+    assert recipe.verify.num_continuations == 32
+    evaluation = recipe.evaluate.sampling
+    assert (evaluation.temperature, evaluation.top_p, evaluation.top_k) == (0.7, 0.8, 20)
+
+
+def test_verbs_run_and_errors_are_one_line(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
+    path, run = tmp_path / "r.toml", str(tmp_path / "run")
+    path.write_text(toml(recipe_data))
+    done = midcourse("build-sft", str(path), "--run-dir", run)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "build-sft: complete" in done.stdout
+    refused = midcourse("sample", str(path), "--run-dir", run, "--set", "seed=7")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("midcourse: ")
+    assert refused.stderr.count("\n") == 1
+    assert "seed: 0 → 7" in refused.stderr
+    assert "propose" in midcourse("status", run).stdout
+    assert "accepted" in midcourse("show", run).stdout
+    assert midcourse("show", run, "nobody").returncode == 1
+
+
+def test_validate_lists_every_complaint(tmp_path: Path) -> None:
+    good = tmp_path / "good.jsonl"
+    good.write_text(json.dumps({"id": "a", "problem": "x?", "answer": "1/2"}) + "\n")
+    assert midcourse("validate", str(good)).returncode == 0
+    bad = tmp_path / "bad.jsonl"
+    rows = [
+        {"id": "a", "problem": "x?", "answer": "1"},
+        {"id": "a", "problem": "y?", "answer": "2"},
+        {"id": "b", "problem": "z?"},
+    ]
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = midcourse("validate", str(bad))
+    assert result.returncode == 1
+    assert "bad.jsonl:2" in result.stdout
+    assert "bad.jsonl:3" in result.stdout
+
+
+def test_the_lab_recipe_is_as_large_as_it_claims() -> None:
+    data = tomllib.loads((ROOT / "recipes" / "lab.toml").read_text())
+    problems = data["problems"]
+    assert problems["num_composed"] + problems["num_single"] + problems["num_known"] >= 60
+    assert data["sample"]["num_rollouts"] >= 64
+    assert data["evaluate"]["num_rollouts"] >= 32
+    assert data["train_rl"]["num_iterations"] >= 25

@@ -1,0 +1,253 @@
+"""One conformance suite for every engine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
+from midcourse.engines.openai_engine import OpenAIEngine
+from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
+from midcourse.errors import EngineError
+from midcourse.lab import base_folder
+from midcourse.records import FinishReason, Sampling
+from midcourse.rendering import Renderer
+
+GREEDY = Sampling(
+    temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=60
+)
+WARM = Sampling(
+    temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=60
+)
+PROMPT = "Mia has 12 nuts, then finds a pair, loses 4, buys a week, wins 9. How many nuts now?"
+
+
+def script(text: str, seed: int) -> str:
+    """A model of few words: what it says depends on the context and, a little, on the seed."""
+    return f"Seen {len(text)}.\n\nThe answer is \\boxed{{{seed % 7}}}."
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """An OpenAI-compatible server over the scripted engine; `faults` go wrong first."""
+
+    faults: ClassVar[list[tuple[int, bytes]]] = []
+    seen: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        self._reply(200, json.dumps({"data": [{"id": "m"}]}).encode())
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if body["max_tokens"] > 1:
+            self.seen.append(body)
+            if self.faults:
+                self._reply(*self.faults.pop(0))
+                return
+        seed = body.get("seed", 0) if body.get("temperature") else 0
+        sampling = Sampling(
+            temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0,
+            max_tokens=body["max_tokens"],
+        )  # fmt: skip
+        request = Request(
+            request_id="x", prompt_token_ids=tuple(body["prompt"]), sampling=sampling, seed=seed,
+            group="",
+        )  # fmt: skip
+        done = ScriptedEngine(script).complete(request)
+        choice = {
+            "text": done.text, "token_ids": done.token_ids, "finish_reason": str(done.finish_reason)
+        }  # fmt: skip
+        self._reply(200, json.dumps({"choices": [choice]}).encode())
+
+    def _reply(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    FakeServer.faults.clear()
+    FakeServer.seen.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), FakeServer) as httpd:
+        thread = threading.Thread(target=httpd.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+        httpd.shutdown()
+        thread.join()
+
+
+def openai(url: str, **changes: Any) -> OpenAIEngine:
+    settings = {"max_context_tokens": 400, "backoff_seconds": 0.01, "max_retries": 2}
+    return OpenAIEngine([url], "m", **(settings | changes))
+
+
+@pytest.fixture(params=["scripted", "openai", "transformers"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    if request.param == "scripted":
+        return ScriptedEngine(lambda text, seed: script(text, seed), max_context_tokens=400)
+    if request.param == "openai":
+        return openai(request.getfixturevalue("server"))
+    from midcourse.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine(base_folder(), max_batch_rows=8, max_context_tokens=400)
+
+
+def context(engine: Engine, text: str = PROMPT) -> tuple[int, ...]:
+    renderer = getattr(engine, "renderer", None) or Renderer(ByteTokenizer())
+    return tuple(renderer.prompt_ids([{"role": "user", "content": text}]))
+
+
+def ask(engine: Engine, number: int, sampling: Sampling, **changes: Any) -> Request:
+    fields: dict[str, Any] = {
+        "request_id": f"r{number}", "prompt_token_ids": context(engine), "sampling": sampling,
+        "seed": number, "group": "p",
+    }  # fmt: skip
+    return Request(**(fields | changes))
+
+
+def complete(engine: Engine, requests: list[Request]) -> dict[str, Completion]:
+    with engine.session() as session:
+        session.submit(requests)
+        completions = list(session.completions())
+    assert sorted(c.request_id for c in completions) == sorted(r.request_id for r in requests)
+    assert all(c.error is None for c in completions)
+    return {c.request_id: c for c in completions}
+
+
+def test_every_request_is_answered_once(engine: Engine) -> None:
+    done = complete(engine, [ask(engine, n, WARM) for n in range(20)])
+    assert len(done) == 20
+    assert complete(engine, []) == {}
+
+
+def test_the_reply_is_what_was_sampled(engine: Engine) -> None:
+    (completion,) = complete(engine, [ask(engine, 1, GREEDY)]).values()
+    renderer = getattr(engine, "renderer", None) or Renderer(ByteTokenizer())
+    assert renderer.decode(completion.token_ids) == completion.text
+    assert "How many" not in completion.text
+    assert completion.finish_reason is FinishReason.STOP
+    assert completion.token_ids[-1] == renderer.end_of_turn_ids[-1]
+
+
+def test_the_budget_ends_a_reply(engine: Engine) -> None:
+    (completion,) = complete(engine, [ask(engine, 1, replace(GREEDY, max_tokens=3))]).values()
+    assert (len(completion.token_ids), completion.finish_reason) == (3, FinishReason.LENGTH)
+
+
+def test_same_seed_same_text_whatever_shares_the_batch(engine: Engine) -> None:
+    alone = complete(engine, [ask(engine, 3, WARM)])["r3"]
+    others = [ask(engine, n, WARM) for n in range(12)]
+    longer = context(engine, PROMPT + " Say it twice.")
+    others += [ask(engine, n, WARM, prompt_token_ids=longer, group="q") for n in range(12, 20)]
+    assert complete(engine, others)["r3"] == alone
+
+
+def test_other_seeds_say_other_things(engine: Engine) -> None:
+    hot = replace(WARM, temperature=3.0)
+    texts = {c.text for c in complete(engine, [ask(engine, n, hot) for n in range(8)]).values()}
+    assert len(texts) > 1
+
+
+def test_a_context_without_room_is_an_outcome(engine: Engine) -> None:
+    huge = context(engine) * 40
+    done = complete(engine, [ask(engine, 1, WARM, prompt_token_ids=huge), ask(engine, 2, WARM)])
+    assert done["r1"].finish_reason is FinishReason.PROMPT_TOO_LONG
+    assert done["r1"].token_ids == ()
+    assert done["r2"].token_ids
+
+
+def test_a_later_request_may_depend_on_an_earlier_reply(engine: Engine) -> None:
+    seen = []
+    with engine.session() as session:
+        session.submit([ask(engine, 1, WARM), ask(engine, 2, WARM)])
+        for completion in session.completions():
+            if completion.request_id in ("r1", "r2"):
+                session.submit([ask(engine, 10 + int(completion.request_id[1]), WARM)])
+            seen.append(completion.request_id)
+    assert sorted(seen) == ["r1", "r11", "r12", "r2"]
+
+
+def test_what_is_cancelled_is_not_owed(engine: Engine) -> None:
+    with engine.session() as session:
+        session.submit([ask(engine, n, WARM) for n in range(4)])
+        session.cancel(["r1", "r3"])
+        assert sorted(c.request_id for c in session.completions()) == ["r0", "r2"]
+
+
+def test_scores_cover_what_was_asked(engine: Engine) -> None:
+    if not isinstance(engine, Scorer):
+        assert not engine.capabilities.scoring
+        return
+    ids = context(engine)
+    requests = [
+        ScoreRequest(request_id=str(n), token_ids=ids[: n + 5], num_context=n + 1) for n in range(3)
+    ]
+    for scores in engine.score(requests):
+        assert len(scores.logprobs) == len(scores.entropies) == 4
+        assert all(value <= 0 for value in scores.logprobs)
+        assert all(value >= 0 for value in scores.entropies)
+
+
+def test_the_server_is_told_everything(server: str) -> None:
+    engine = openai(server)
+    complete(engine, [ask(engine, 5, WARM)])
+    (body,) = FakeServer.seen
+    assert body["prompt"] == list(context(engine))
+    given = {name: body[name] for name in ("temperature", "top_p", "top_k", "min_p", "seed", "n")}
+    assert given == {
+        "temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "seed": 5, "n": 1
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(server: str, status: int) -> None:
+    FakeServer.faults += [(status, b"busy"), (status, b"busy")]
+    assert complete(openai(server), [ask(openai(server), 1, WARM)])["r1"].token_ids
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        (400, b"no"),
+        (200, b"<html>"),
+        (200, b'{"choices": []}'),
+        (200, b'{"choices": [{"text": null, "token_ids": [1], "finish_reason": "stop"}]}'),
+        (200, b'{"choices": [{"text": "x", "finish_reason": "stop"}]}'),
+        (200, b'{"choices": [{"text": "x", "token_ids": [1], "finish_reason": "odd"}]}'),
+    ],
+)
+def test_garbage_fails_one_request_alone(server: str, fault: tuple[int, bytes]) -> None:
+    engine = openai(server, concurrency=1)
+    FakeServer.faults.append(fault)
+    with engine.session() as session:
+        session.submit([ask(engine, 1, WARM), ask(engine, 2, WARM)])
+        done = {c.request_id: c for c in session.completions()}
+    assert done["r1"].error
+    assert done["r2"].error is None
+    assert len(FakeServer.seen) == 2
+
+
+def test_a_dead_or_wrong_server_stops_the_run(server: str) -> None:
+    with pytest.raises(EngineError, match="does not serve 'other'"):
+        OpenAIEngine([server], "other").session().__enter__()
+    with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
+        OpenAIEngine(["http://me:secret@127.0.0.1:9/v1"], "m").session().__enter__()
+
+
+def test_a_script_comes_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_text(json.dumps([["nuts", "a", "b"], [".", "c"]]))
+    engine = ScriptedEngine.from_file(path)
+    done = complete(engine, [ask(engine, n, WARM) for n in range(2)])
+    assert [done["r0"].text, done["r1"].text] == ["a", "b"]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from midcourse.config import Recipe
+from midcourse.metrics import Count
+from midcourse.pipeline import Pipeline
+from midcourse.progress import SilentProgress
+from midcourse.records import Condition, GroupCount, Likelihood
+from midcourse.report.collect import ReportData, _traces, count_by_problem, funnel_counts
+from midcourse.report.html import json_island, render_html
+from midcourse.report.shape import ShapeLine, shape_lines
+from midcourse.report.status import printable, show_proposals, status_table
+from midcourse.report.tables import (
+    condition_table,
+    funnel_table,
+    likelihood_table,
+    pass_at_k_table,
+    rl_table,
+)
+from midcourse.runner import Run
+
+EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
+
+
+def groups(correct: list[int]) -> list[GroupCount]:
+    return [
+        GroupCount(iteration=i, problem_id="p", num_correct=c, num_incorrect=8 - c, num_ungraded=0)
+        for i, c in enumerate(correct)
+    ]
+
+
+def holds(lines: list[ShapeLine]) -> dict[str, bool]:
+    return {line.claim: line.holds for line in lines}
+
+
+def test_the_shape_is_computed_both_ways() -> None:
+    good, bad = [Count(320, 64)] * 20, [Count(320, 0)] * 20
+    ks = (1, 8)
+
+    def lines(ours: list[Count], theirs: list[Count]) -> dict[str, bool]:
+        conditions = {Condition.PREFIX_ERROR: theirs, Condition.PREFIX_INTERVENTION: ours}
+        evaluations = {
+            "held_out": {
+                "base": theirs, "patched": ours, "base + RL": theirs, "patched + RL": ours
+            },
+            "known": {"base": [Count(8, 8)], "patched": [Count(8, 8 if ours is good else 7)]},
+            "control": {"base": bad, "patched": bad if ours is good else good},
+        }  # fmt: skip
+        up, down = groups([4] * 10), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
+        arms = {"base + RL": down, "patched + RL": up} if ours is good else {
+            "base + RL": up, "patched + RL": down}  # fmt: skip
+        return holds(shape_lines(conditions, evaluations, arms, ks))
+
+    right, wrong = lines(good, bad), lines(bad, good)
+    start = "the base starts RL at 3-15 % reward"
+    assert right.pop(start) is True
+    assert wrong.pop(start) is False
+    assert set(right.values()) == {True}
+    assert set(wrong.values()) == {False}
+    assert len(right) == 8
+
+
+def test_table_1_counts_problems_and_samples() -> None:
+    table = condition_table({Condition.PREFIX: [Count(32, 8), Count(32, 0), Count(0, 0)]})
+    (row,) = table.rows
+    assert row[:3] == ("+ correct prefix", "1/3", "8/64")
+    assert row[3].startswith("12.50 [")
+
+
+def test_pass_at_k_and_rl_tables() -> None:
+    (table,) = pass_at_k_table({"held_out": {"base": [Count(4, 2), Count(8, 0)]}}, (1, 4, 8))
+    assert table.columns[-2:] == ("pass@1 %", "pass@4 %")
+    assert table.rows[0][:3] == ("base", "2", "12")
+    assert table.rows[0][3].startswith("25.0 [")
+    rows = rl_table({"base + RL": groups([0, 0, 8, 4, 4, 8])}).rows
+    assert [row[1] for row in rows] == ["1-5", "6-10"]
+    assert rows[0][4:] == ("40", "40", "20")
+
+
+def test_likelihood_names_both_probabilities() -> None:
+    item = Likelihood(
+        item_id="i", problem_id="p", model="sft:1", what="intervention", num_tokens=3, nll=0.5,
+        entropy=0.1, mean_probability=0.7,
+    )  # fmt: skip
+    table = likelihood_table([item, item], {"sft:1": "patched"})
+    assert table.rows == (("intervention", "patched", "2", "0.500", "0.100", "0.700", "0.607"),)
+
+
+def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
+    assert funnel_table({"x": {"a": 1, "b": 2, "total": 3}}).rows[0][1] == "3"
+    with pytest.raises(ValueError, match="does not add up at x"):
+        funnel_table({"x": {"a": 1, "total": 3}})
+
+
+def test_nothing_breaks_out_of_the_json_island() -> None:
+    island = json_island([EVIL])
+    assert not set("<>&\u2028\u2029") & set(island)
+    assert json.loads(island) == [EVIL]
+
+
+def report_data(pipeline: Pipeline) -> ReportData:
+    verified = {
+        c: count_by_problem(g, pipeline.hard_problems) for c, g in pipeline.verified.items()
+    }
+    return ReportData(
+        name="evil <name>", seed=0, funnel=funnel_counts(pipeline), conditions=verified,
+        evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks=(1,),
+        traces=list(_traces(pipeline)),
+    )  # fmt: skip
+
+
+def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_file: Path) -> None:
+    problem = {"id": "p0", "problem": EVIL, "answer": "4", "reference_solution": EVIL}
+    problem_file.write_text(json.dumps(problem) + "\n")
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        data = report_data(pipeline)
+        page = render_html(data, [funnel_table(data.funnel)], [], {"code": EVIL})
+    assert "<img" not in page
+    assert not re.search(r"""(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?//""", page)
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(script) == 1
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    island = page.split('id="traces">')[1].split("</script>")[0]
+    trace = json.loads(island)[0]
+    assert trace["problem"] == EVIL
+    assert trace["outcome"] in ("accepted", "duplicate")
+    assert "innerHTML" not in page
+
+
+def test_status_and_show_read_files_alone(tmp_path: Path, recipe: Recipe) -> None:
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        _ = pipeline.rows
+        proposal_id = pipeline.candidates[0].proposal_id
+    table = status_table(tmp_path / "run")
+    stages = {row[0] for row in table.rows}
+    assert {"sample", "grade", "select", "propose", "build-sft"} <= stages
+    assert {row[3] for row in table.rows} == {"complete"}
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    console.print(show_proposals(tmp_path / "run", ""))
+    console.print(show_proposals(tmp_path / "run", proposal_id))
+    shown = console.export_text()
+    console.file.close()
+    assert "→ So 2 + 2 makes four." in shown
+    assert "So 2 + 2 = 5." in shown
+
+
+def test_control_characters_are_shown_not_obeyed() -> None:
+    assert printable("a\x1b]0;x\x07\nb") == "a\\x1b]0;x\\x07\nb"

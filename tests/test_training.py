@@ -1,0 +1,256 @@
+"""TRL as we call it: what reaches the trainer, what a reward is, what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from midcourse.config import TrainRlConfig, TrainSftConfig
+from midcourse.errors import ConfigError, DataError, MidcourseError
+from midcourse.grading import GradeResult
+from midcourse.lab import base_folder
+from midcourse.progress import SilentProgress
+from midcourse.records import GroupCount, RowOutcome, RowSource, SftRow, UngradedCause, Verdict
+from midcourse.rendering import Renderer
+from midcourse.training.jobs import Job, run_jobs
+from midcourse.training.rewards import GroupReward, read_group_counts, reward_of
+from midcourse.training.rl import COMPLETE, RlProblem, make_rl_trainer, train_rl
+from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+BASE = str(base_folder())
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    from transformers import AutoTokenizer
+
+    return Renderer(AutoTokenizer.from_pretrained(BASE))
+
+
+def row(renderer: Renderer, text: str, number: int = 0) -> SftRow:
+    prompt = renderer.prompt_ids([{"role": "user", "content": "Mia has 12 nuts."}])
+    ids = renderer.encode(text)
+    return SftRow(
+        row_id=f"row{number}",
+        source=RowSource.INTERVENTION,
+        outcome=RowOutcome.READY,
+        problem_id="p",
+        proposal_id="q",
+        input_ids=(*prompt, *ids),
+        labels=(*(-100 for _ in prompt), *ids),
+        closes_turn=False,
+        prompt_tokens=len(prompt),
+        prefix_tokens=0,
+        intervention_tokens=len(ids),
+        num_correct=1,
+        num_continuations=32,
+    )
+
+
+SFT = TrainSftConfig(batch_size=2, micro_batch_size=2, learning_rate=1e-3)
+
+
+def test_the_batch_is_the_rows_and_nothing_more(renderer: Renderer, tmp_path: Path) -> None:
+    long = row(renderer, "Finds a score: 12 + 20 = 32.\n\n" * 30, 1)
+    rows = [row(renderer, "Loses 4: 12 - 4 = 8.\n\n"), long]
+    trainer = make_sft_trainer(SFT, rows, BASE, tmp_path, 0, [])
+    (batch,) = list(trainer.get_train_dataloader())
+    end = set(renderer.end_of_turn_ids)
+    for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
+        original = max(rows, key=lambda r: tuple(ids[: len(r.input_ids)]) == r.input_ids)
+        length = len(original.input_ids)
+        assert tuple(ids[:length]) == original.input_ids
+        assert tuple(labels[:length]) == original.labels
+        assert set(labels[length:]) <= {-100}
+        assert not end & set(labels)
+        assert labels[length - 1] == ids[length - 1]
+
+
+def test_sft_learns_and_leaves_a_model(renderer: Renderer, tmp_path: Path) -> None:
+    logged: list[Any] = []
+    rows = [row(renderer, "Finds a score: 12 + 20 = 32.\n\n", n) for n in range(4)]
+    summary = train_sft(SFT, rows, model_path=BASE, out=tmp_path, seed=0, on_log=logged.append)
+    assert summary["num_steps"] == 8
+    assert summary["last_loss"] < summary["first_loss"]
+    assert (tmp_path / "final" / "model.safetensors").is_file()
+    assert [entry["step"] for entry in logged if "loss" in entry] == list(range(1, 9))
+
+
+def test_rows_that_would_teach_the_wrong_thing_are_refused(renderer: Renderer) -> None:
+    good = row(renderer, "So 32.\n\n")
+    end = renderer.end_of_turn_ids
+    closing = replace(good, input_ids=(*good.input_ids, *end), labels=(*good.labels, *end))
+    bad = {
+        "every label is masked": replace(good, labels=(-100,) * len(good.labels)),
+        "end-of-turn": closing,
+        "train on the prompt": replace(good, labels=good.input_ids),
+        "last token": replace(good, labels=(*good.labels[:-1], -100)),
+        "not its token": replace(good, labels=(*good.labels[:-1], 7)),
+    }
+    check_rows([good], end)
+    check_rows([replace(closing, source=RowSource.REFERENCE, closes_turn=True)], end)
+    for said, wrong in bad.items():
+        with pytest.raises(DataError, match=said):
+            check_rows([good, wrong], end)
+    with pytest.raises(DataError, match="no rows"):
+        check_rows([], end)
+
+
+def test_sft_sizes_must_divide(renderer: Renderer, tmp_path: Path) -> None:
+    odd = TrainSftConfig(batch_size=5, micro_batch_size=2)
+    with pytest.raises(ConfigError, match="no multiple"):
+        make_sft_trainer(odd, [row(renderer, "x")], BASE, tmp_path, 0, [])
+
+
+class FakeGrader:
+    """Grades by what the text ends with; `ungraded` turns every verdict into none."""
+
+    def __init__(self, ungraded: bool = False) -> None:
+        self.ungraded = ungraded
+
+    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+        for text, gold in pairs:
+            if self.ungraded:
+                yield GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
+            else:
+                right = f"{{{gold}}}" in text
+                yield GradeResult(Verdict.CORRECT if right else Verdict.INCORRECT, gold)
+
+
+def test_a_verdict_becomes_a_reward_in_one_place() -> None:
+    rewards = [reward_of(verdict) for verdict in Verdict]
+    assert dict(zip(Verdict, rewards, strict=True)) == {
+        Verdict.CORRECT: 1.0, Verdict.INCORRECT: 0.0, Verdict.NO_ANSWER: 0.0, Verdict.UNGRADED: None
+    }  # fmt: skip
+
+
+def test_groups_are_counted_from_what_the_reward_saw(tmp_path: Path) -> None:
+    reward = GroupReward(FakeGrader(), tmp_path / "groups.jsonl", 2, first_iteration=4)
+
+    def say(*texts: str) -> list[list[dict[str, str]]]:
+        return [[{"role": "assistant", "content": text}] for text in texts]
+
+    found = reward(say("{4}", "{5}", "{4}", "{4}"), answer=["4"] * 4, problem_id=list("aabb"))
+    assert found == [1.0, 0.0, 1.0, 1.0]
+    reward(say("{5}", "{5}"), answer=["4"] * 2, problem_id=["a"] * 2)
+    counts = read_group_counts(tmp_path / "groups.jsonl")
+    assert counts[:2] == [
+        GroupCount(iteration=4, problem_id="a", num_correct=1, num_incorrect=1, num_ungraded=0),
+        GroupCount(iteration=4, problem_id="b", num_correct=2, num_incorrect=0, num_ungraded=0),
+    ]
+    assert [c.iteration for c in read_group_counts(tmp_path / "groups.jsonl", 5)] == [4, 4]
+
+
+RL = TrainRlConfig.model_validate(
+    {
+        "num_iterations": 3, "prompts_per_iteration": 2, "num_generations": 4, "num_updates": 2,
+        "micro_batch_size": 4, "learning_rate": 1e-3, "save_every": 1,
+        "sampling": {"max_tokens": 40, "temperature": 1.0},
+    }
+)  # fmt: skip
+PROBLEMS = [
+    RlProblem("a", "Mia has 12 nuts, then finds a score. How many nuts now?", "32"),
+    RlProblem("b", "Mia has 15 nuts, then loses a mandel, buys 9. How many nuts now?", "9"),
+    RlProblem("c", "Tom has 20 nuts, then finds a pair. How many nuts now?", "22"),
+]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def do_rl(out: Path, config: TrainRlConfig, grader: FakeGrader | None = None) -> None:
+    out.mkdir(exist_ok=True)
+    train_rl(
+        config, PROBLEMS, model_path=BASE, out=out, seed=0, grader=grader or FakeGrader(),
+        on_log=lambda numbers: None,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    do_rl(tmp_path / "whole", RL)
+
+    class Killed(Exception):
+        pass
+
+    class DyingGrader(FakeGrader):
+        calls = 0
+
+        def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+            self.calls += 1
+            if self.calls == 3:
+                raise Killed
+            return super().grade(pairs)
+
+    with pytest.raises(Killed):
+        do_rl(tmp_path / "cut", RL, DyingGrader())
+    # A checkpoint without its marker was cut short: it must not be resumed from.
+    torn = tmp_path / "cut" / "checkpoint-999"
+    torn.mkdir()
+    do_rl(tmp_path / "cut", RL)
+    whole, cut = weights(tmp_path / "whole" / "final"), weights(tmp_path / "cut" / "final")
+    base = weights(Path(BASE))
+    assert all(torch.allclose(whole[name], cut[name], atol=1e-5) for name in whole)
+    assert not all(torch.allclose(whole[name], base[name], atol=1e-5) for name in whole)
+    groups = [read_group_counts(tmp_path / run / "groups.jsonl") for run in ("whole", "cut")]
+    assert groups[0] == groups[1]
+    assert [c.iteration for c in groups[0]] == [0, 0, 1, 1, 2, 2]
+    assert all(c.num_correct + c.num_incorrect == 4 for c in groups[0])
+    assert not torn.exists()
+    assert not list(tmp_path.glob(f"*/checkpoint-*/{COMPLETE}"))
+
+
+@pytest.mark.slow
+def test_no_reward_moves_nothing(tmp_path: Path) -> None:
+    config = RL.model_copy(update={"num_iterations": 1})
+    do_rl(tmp_path / "rl", config, FakeGrader(ungraded=True))
+    trained, base = weights(tmp_path / "rl" / "final"), weights(Path(BASE))
+    assert all(torch.allclose(trained[name], base[name], atol=1e-6) for name in trained)
+    counts = read_group_counts(tmp_path / "rl" / "groups.jsonl")
+    assert {c.num_ungraded for c in counts} == {4}
+
+
+@pytest.mark.slow
+def test_trl_sees_our_prompt_ids_and_our_advantages(tmp_path: Path, renderer: Renderer) -> None:
+    reward = GroupReward(FakeGrader(), tmp_path / "groups.jsonl", RL.num_generations)
+    trainer = make_rl_trainer(RL, PROBLEMS, BASE, tmp_path, 0, reward, [])
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer.model.train()
+    made = trainer._prepare_inputs(batch)
+    ours = {tuple(renderer.prompt_ids([{"role": "user", "content": p.prompt}])) for p in PROBLEMS}
+    for ids, mask in zip(made["prompt_ids"], made["prompt_mask"], strict=True):
+        assert tuple(ids[mask.bool()].tolist()) in ours
+    arguments = trainer.args
+    assert (arguments.beta, arguments.scale_rewards, arguments.loss_type) == (0.0, "none", "grpo")
+    assert (arguments.max_steps, arguments.steps_per_generation) == (6, 2)
+    counts = read_group_counts(tmp_path / "groups.jsonl")
+    means = {c.num_correct / 4 for c in counts}
+    possible = {round(r - mean, 4) for r in (0.0, 1.0) for mean in means}
+    assert {round(a, 4) for a in made["advantages"].tolist()} <= possible
+
+
+def test_rl_sizes_must_fit() -> None:
+    for changes, said in (
+        ({"micro_batch_size": 3}, "do not divide"),
+        ({"prompts_per_iteration": 8}, "fewer than prompts_per_iteration"),
+    ):
+        config = RL.model_copy(update=changes)
+        with pytest.raises(ConfigError, match=said):
+            make_rl_trainer(config, PROBLEMS, BASE, Path(), 0, None, [])  # type: ignore[arg-type]
+
+
+def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
+    content = {"kind": "rl", "config": {"num_iterations": 0}, "grade": {}, "seed": 0}
+    with pytest.raises(MidcourseError, match=r"train x failed: .*worker\.log"):
+        run_jobs([Job("train x", tmp_path / "x", content, 1)], SilentProgress())
+    assert json.loads((tmp_path / "x" / "job.json").read_text())["num_threads"] >= 1
