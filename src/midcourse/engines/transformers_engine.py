@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
+from transformers.utils import logging as transformers_logging
 
 from midcourse.engines._decoding import KvBuffer, register_attention, sample_tokens, uniforms
 from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
@@ -60,6 +61,7 @@ class TransformersEngine:
     @cached_property
     def model(self) -> Any:
         """The loaded model. Raises EngineError if there is none."""
+        transformers_logging.disable_progress_bar()  # ours is the one to look at
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 self._name,

@@ -83,7 +83,7 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {
-        "config": asdict(config),
+        "config": {**asdict(config), "start": Path(config.start).name},
         "minutes": round((time.monotonic() - started) / 60, 1),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,

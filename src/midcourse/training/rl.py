@@ -86,10 +86,23 @@ def make_rl_trainer(
     callbacks: list[TrainerCallback],
 ) -> GRPOTrainer:
     """Configure TRL; apart from `train_rl` so that a test can look at its batches."""
-    per_update = _check_sizes(config, len(problems))
+    arguments = _arguments(config, len(problems), out, seed)
+    return GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
+        reward_funcs=[reward],
+        args=arguments,
+        train_dataset=_dataset(_schedule(problems, config, seed)),
+        processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
+        callbacks=[*callbacks, _MarkComplete()],
+    )
+
+
+def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -> GRPOConfig:
+    """Return TRL's arguments with every value that matters written out."""
+    per_update = _check_sizes(config, num_problems)
     accumulation = per_update // config.micro_batch_size
     sampling = config.sampling
-    arguments = GRPOConfig(
+    return GRPOConfig(
         output_dir=str(out),
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
         per_device_train_batch_size=config.micro_batch_size,
@@ -133,14 +146,6 @@ def make_rl_trainer(
         data_seed=seed,
         dataloader_num_workers=0,
         **hardware_arguments(),
-    )
-    return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
-        reward_funcs=[reward],
-        args=arguments,
-        train_dataset=_dataset(_schedule(problems, config, seed)),
-        processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
-        callbacks=[*callbacks, _MarkComplete()],
     )
 
 

@@ -1,0 +1,87 @@
+"""Who may import whom, and habits that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "midcourse"
+FILES = sorted(SOURCE.rglob("*.py"))
+HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets", "ray", "vllm", "matplotlib"}
+MAY_BE_HEAVY = (
+    "engines/transformers_engine.py",
+    "engines/_decoding.py",
+    "training/",
+    "lab/pretrain.py",
+)
+#: Package parts from the bottom up; a part imports itself and what stands before it.
+LAYERS = [
+    {"errors", "records"},
+    {"steps", "metrics", "store", "config"},
+    {"grading", "prompts", "rendering", "engines", "data", "progress"},
+    {"stages"},
+    {"runner"},
+    {"lab", "training"},
+    {"pipeline"},
+    {"report"},
+    {"cli", "__main__", "__init__"},
+]
+#: The lab's check prints a table of the report; the training jobs show progress.
+EXCEPTIONS = {("lab", "report"), ("engines", "lab")}
+
+
+def part_of(path: Path) -> str:
+    relative = path.relative_to(SOURCE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(path: Path, top_level: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def layer(part: str) -> int:
+    return next(i for i, parts in enumerate(LAYERS) if part in parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_downwards(path: Path) -> None:
+    part = part_of(path)
+    for name in imports(path, top_level=False):
+        if name.startswith("midcourse."):
+            other = name.split(".")[1]
+            if (part, other) not in EXCEPTIONS:
+                assert layer(other) <= layer(part), f"{part} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_heavy_libraries_stay_at_the_edge(path: Path) -> None:
+    relative = str(path.relative_to(SOURCE))
+    if not relative.startswith(MAY_BE_HEAVY):
+        assert not {name.split(".")[0] for name in imports(path, top_level=True)} & HEAVY
+
+
+def test_records_need_the_standard_library_alone() -> None:
+    for name in imports(SOURCE / "records.py", top_level=False):
+        assert name.split(".")[0] in sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_habits(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree), "a module says what it is for"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            limit = 60
+            assert length <= limit, f"{node.name} has {length} lines"
