@@ -183,6 +183,13 @@ class VerifyConfig(Section):
     """Rows of Table 1 to run; ``prefix_intervention`` is what the filter uses."""
     sampling: SamplingConfig = SamplingConfig()
 
+    @model_validator(mode="after")
+    def _known_conditions(self) -> VerifyConfig:
+        hinted = [c for c in self.conditions if c.value.startswith("hint")]
+        if hinted:
+            raise ValueError(f"condition {hinted[0].value!r} (Table 1 rows 8-10) is not built yet")
+        return self
+
 
 class BuildSftConfig(Section):
     """Prefix + intervention rows (§4.1, Table 2)."""

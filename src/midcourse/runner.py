@@ -12,6 +12,7 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -62,21 +63,19 @@ class Run:
 
     def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self._lock = RunLock(directory)
+        self._held = ExitStack()
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(RunLock(self.directory))
             self._settle_recipe()
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.__exit__(None, None, None)
+        self._held.close()
 
     def _settle_recipe(self) -> None:
         """Write the resolved recipe on first use; later it must be the same."""
