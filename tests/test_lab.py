@@ -5,9 +5,13 @@ from collections import Counter
 from itertools import islice, product
 
 import pytest
+import torch
+from transformers import AutoConfig, Qwen3ForCausalLM
 
 from midcourse.config import ProblemsConfig
+from midcourse.lab import base_folder
 from midcourse.lab.documents import TASKS, draw_document
+from midcourse.lab.pretrain import PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, Split, generate_stories
 from midcourse.prompts import load_prompt_set
@@ -108,3 +112,18 @@ def test_solving_replies_are_steps_with_a_box(task: str) -> None:
         assert all(step.endswith(".\n\n") for step in steps[:-1])
     else:
         assert document.reply.endswith("</intervention>")
+
+
+def test_a_deeper_model_computes_what_the_shallower_did() -> None:
+    start = str(base_folder())
+    config = AutoConfig.from_pretrained(start)
+    tokenizer, deeper = _begin(
+        PretrainConfig(steps=1, start=start, num_layers=config.num_hidden_layers + 1),
+        load_prompt_set("lab"),
+    )
+    ids = torch.tensor([tokenizer.encode("Mia has 12 shells, then finds a score.")])
+    with torch.inference_mode():
+        ours = deeper.eval()(ids).logits
+        theirs = Qwen3ForCausalLM.from_pretrained(start, dtype="float32").eval()(ids).logits
+    assert len(deeper.model.layers) == config.num_hidden_layers + 1
+    torch.testing.assert_close(ours, theirs)

@@ -166,3 +166,11 @@ def test_a_shared_seed_is_noticed(tmp_path: Path, recipe_data: dict[str, Any]) -
     script.write_text(json.dumps([[".", "always \\boxed{5}"]]))
     with pytest.raises(MidcourseError, match="ignores seeds"):
         run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.train_rollouts)
+
+
+def test_only_the_models_that_are_compared_are_made(
+    tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    recipe = change(recipe_data, evaluate={"models": ["base"]})
+    assert run_to(tmp_path / "run", recipe, lambda p: list(p.models)) == ["base"]
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -190,11 +190,14 @@ def lab_pretrain(
     seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     start: Annotated[str, typer.Option(help="A folder to go on from; default: scratch.")] = "",
+    num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
     from midcourse.lab.pretrain import PretrainConfig, pretrain
 
-    config = PretrainConfig(steps=steps, seed=seed, learning_rate=learning_rate, start=start)
+    config = PretrainConfig(
+        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers
+    )
     pretrain(config, out, typer.echo)
 
 

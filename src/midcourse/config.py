@@ -45,6 +45,9 @@ __all__ = [
 ]
 
 
+ModelLabel = Literal["base", "patched", "base + RL", "patched + RL"]
+
+
 class Section(BaseModel):
     """Base of every section: strict, frozen, documented fields."""
 
@@ -253,6 +256,8 @@ class TrainRlConfig(Section):
 class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
 
+    models: tuple[ModelLabel, ...] = ("base", "patched", "base + RL", "patched + RL")
+    """Which models to compare; what none of them needs is not trained by ``run``."""
     num_rollouts: int = Field(128, ge=1)
     num_probe_rollouts: int = Field(8, ge=1)
     """Per problem of a probe set: known and control notions of the lab."""

@@ -576,10 +576,16 @@ class Pipeline:
         self._train(trainings)
         return models
 
-    @property
+    @cached_property
     def models(self) -> dict[str, Model]:
-        """The four models that are compared, by label."""
-        return {"base": self.base, "patched": self.patched, **self.rl_models}
+        """The models that are compared, by label; the others are not made."""
+        wanted = self.recipe.evaluate.models
+        made = {"base": self.base}
+        if "patched" in wanted:
+            made["patched"] = self.patched
+        if {"base + RL", "patched + RL"} & set(wanted):
+            made |= self.rl_models
+        return {label: made[label] for label in wanted}
 
     def evaluate(self, model: Model, eval_set: str) -> Graded:
         """Sample and grade one evaluation set with one model."""
@@ -609,12 +615,13 @@ class Pipeline:
 
     @cached_property
     def likelihoods(self) -> list[Artifact]:
-        """Token likelihoods under the base and the patched model."""
-        return [self._likelihood(model) for model in (self.base, self.patched)]
+        """Token likelihoods under the base and the patched model, of those that are compared."""
+        compared = [model for label, model in self.models.items() if "RL" not in label]
+        return [self._likelihood(model) for model in compared]
 
     def _likelihood(self, model: Model) -> Artifact:
         settings = {**self.recipe.likelihood.model_dump(), "policy": model.name}
-        own = self.evaluations[model.label, "held_out"] if self.problems.evaluation else None
+        own = self.evaluate(model, "held_out") if self.problems.evaluation else None
         inputs = [*model.made_by, self.rows, *([own.rollouts] if own else [])]
         artifact = self.run.artifact("likelihood", model.label, settings, inputs)
 

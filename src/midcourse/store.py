@@ -350,14 +350,15 @@ class RunLock:
     """One writer per run directory: a file that names host, process and start.
 
     Created with O_EXCL, which network file systems honour; the lock of a process that is gone
-    from this host is taken over.
+    from this host is taken over, also where its number was given to another one since.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / ".lock"
 
     def __enter__(self) -> RunLock:
-        owner = {"host": platform.node(), "pid": os.getpid(), "since": _now()}
+        pid = os.getpid()
+        owner = {"host": platform.node(), "pid": pid, "born": _born(pid), "since": _now()}
         for _ in range(2):
             try:
                 handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
@@ -377,8 +378,9 @@ class RunLock:
         try:
             owner = json.loads(self._path.read_text("utf-8"))
         except (OSError, json.JSONDecodeError):
-            owner = {"host": "unknown", "pid": 0, "since": "unknown"}
-        if owner["host"] == platform.node() and not _is_alive(owner["pid"]):
+            owner = {"host": "unknown", "pid": 0, "born": "", "since": "unknown"}
+        is_ours = owner["host"] == platform.node()
+        if is_ours and (not _is_alive(owner["pid"]) or _born(owner["pid"]) != owner["born"]):
             self._path.unlink(missing_ok=True)
             return
         raise ArtifactError(
@@ -395,6 +397,16 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _born(pid: int) -> str:
+    """Return the boot and the tick in which a process began; empty where the system hides it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+    return f"{boot}/{stat.rpartition(')')[2].split()[19]}"
 
 
 def _now() -> str:

@@ -1,8 +1,8 @@
 """Trains the lab's base model from the world's documents: tokenizer, weights, record.
 
-    midcourse lab pretrain --steps 20000 --out my-base
+    midcourse lab pretrain --steps 8500 --out my-base
 
-The model is a Qwen3 of about one million parameters, so that everything downstream (loading, chat
+The model is a Qwen3 of about a million parameters, so that everything downstream (loading, chat
 template, TRL, vLLM) is the same code path as for a 4B model. The loss is on the replies only.
 Short documents (solving) and long ones (verifying) alternate in batches of their own: nothing is
 spent on padding, and at this size optimiser steps are what is short, not examples.
@@ -63,6 +63,7 @@ class PretrainConfig:
     vocab_size: int = 1200
     hidden_size: int = 128
     num_layers: int = 4
+    """More than `start` has: the new ones begin as identities."""
     num_heads: int = 4
     num_kv_heads: int = 2
     intermediate_size: int = 384
@@ -100,9 +101,23 @@ def _begin(
     """Return tokenizer and model, fresh or as an earlier call left them."""
     if config.start:
         tokenizer = AutoTokenizer.from_pretrained(config.start)
-        return tokenizer, Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
+        started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
+        return tokenizer, _deepen(started, model_config(config, tokenizer))
     tokenizer = train_tokenizer(prompts, config.vocab_size, config.seed)
     return tokenizer, Qwen3ForCausalLM(model_config(config, tokenizer))
+
+
+def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
+    """Return `model` with the layers of `config`; it computes what it did before.
+
+    An added layer writes nothing into the residual stream until it is trained.
+    """
+    deeper = Qwen3ForCausalLM(config)
+    deeper.load_state_dict(model.state_dict(), strict=False)
+    for layer in deeper.model.layers[model.config.num_hidden_layers :]:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    return deeper
 
 
 def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTrainedTokenizerFast:

@@ -67,7 +67,8 @@ def collect(pipeline: Pipeline) -> ReportData:
         evaluations.setdefault(eval_set, {})[label] = count_by_problem(graded, problems)
     arms = {
         label: read_group_counts(model.made_by[0].path / "groups.jsonl")
-        for label, model in pipeline.rl_models.items()
+        for label, model in pipeline.models.items()
+        if "RL" in label
     }
     hard = pipeline.hard_problems
     conditions = {c: count_by_problem(g, hard) for c, g in pipeline.verified.items()}

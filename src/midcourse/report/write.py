@@ -62,7 +62,9 @@ def make_tables(data: ReportData) -> list[Table]:
     tables = [funnel_table(data.funnel), condition_table(data.conditions)]
     if data.evaluations:
         tables += pass_at_k_table(data.evaluations, data.ks)
-    return [*tables, rl_table(data.arms), likelihood_table(data.likelihoods, data.model_labels)]
+    if data.arms:
+        tables.append(rl_table(data.arms))
+    return [*tables, likelihood_table(data.likelihoods, data.model_labels)]
 
 
 def _counts(data: ReportData) -> dict[str, object]:
