@@ -1,111 +1,139 @@
-"""Sampling speed of the in-process engine against `generate`, in the same run: ``make bench``.
+"""Sampling of the in-process engine against `generate`, on one model at a time.
 
-Ratios, not times: machines are noisy. Two loads on the lab's base model: 32 continuations of 32
-tokens after a prefix of 400, and the lab's own sample stage, many short ragged rollouts.
+Loads: continuations of one prefix, short and long, and the ragged mix of the lab's own sample
+stage. The floor of decoding is reading every weight once per step for the whole batch.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from rows import Row
 
 from midcourse.config import ProblemsConfig, SamplingConfig
 from midcourse.engines import resolve_model
 from midcourse.engines.base import Request
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.lab.problems import lab_problems
-from midcourse.records import Sampling
+
+REAL_MODEL = Path(".cache/smollm2-135m-instruct")
 
 
-def main() -> None:
-    """Measure both loads and print a line each."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default="lab")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    arguments = parser.parse_args()
-    engine = TransformersEngine(resolve_model(arguments.model), max_batch_rows=256)
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Contexts, completions of each, new tokens of each; ragged ones may stop earlier."""
+
+    what: str
+    contexts: Sequence[tuple[int, ...]]
+    count: int
+    max_tokens: int
+    ragged: bool
+    target: float
+
+
+def rows() -> Iterator[Row]:
+    """Yield a row per model and load; the real model only where ``make real`` has made it."""
+    for name, path in (("lab", "lab"), ("SmolLM2-135M", str(REAL_MODEL))):
+        if path != "lab" and not REAL_MODEL.is_dir():
+            print(f"sampling {name}: skipped, run 'make real' once to unpack it")
+            continue
+        engine = TransformersEngine(resolve_model(path), max_batch_rows=512)
+        for load in _loads(engine, name == "lab"):
+            yield _compare(engine, name, load)
+
+
+def _loads(engine: TransformersEngine, is_lab: bool) -> Iterator[Load]:
     torch.manual_seed(0)
-    long = tuple(torch.randint(300, 800, (400,)).tolist())
-    users = [problem.text for problem in lab_problems(ProblemsConfig(kind="lab"), 0).train[:8]]
-    short = [tuple(engine.renderer.prompt_ids([{"role": "user", "content": u}])) for u in users]
-    figures = {
-        "32 × 32 tokens after a prefix of 400": _compare(engine, [long], 32, 32, stop=False),
-        "8 problems × 32 ragged rollouts": _compare(engine, short, 32, 140, stop=True),
-    }
-    for name, (ours, theirs) in figures.items():
-        print(f"{name}: {ours:,.0f} tokens/s, generate {theirs:,.0f}, {ours / theirs:.1f} ×")
-    if arguments.json:
-        record = {"machine": platform.machine(), "threads": torch.get_num_threads(), **figures}
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+    prefix = [tuple(torch.randint(300, 800, (400,)).tolist())]
+    yield Load("32 × 32 tokens after a prefix of 400", prefix, 32, 32, False, 3.0)
+    yield Load("32 × 256 tokens after a prefix of 400", prefix, 32, 256, False, 1.5)
+    if is_lab:
+        problems = lab_problems(ProblemsConfig(kind="lab"), 0).train[:16]
+        users = [[{"role": "user", "content": p.text}] for p in problems]
+        short = [tuple(engine.renderer.prompt_ids(user)) for user in users]
+        yield Load("16 problems × 64 ragged rollouts", short, 64, 140, True, 2.0)
 
 
-def _compare(
-    engine: TransformersEngine,
-    contexts: Sequence[tuple[int, ...]],
-    count: int,
-    max_tokens: int,
-    stop: bool,
-) -> tuple[float, float]:
-    """Return tokens per second of the engine and of `generate` on the same contexts."""
-    sampling = SamplingConfig(max_tokens=max_tokens).record()
-    if not stop:
+def _compare(engine: TransformersEngine, model: str, load: Load) -> Row:
+    if not load.ragged:
         engine.__dict__["stop_ids"] = frozenset()
-    ours = _speed(lambda: _ours(engine, contexts, count, sampling))
+    ours = _speed(lambda: _ours(engine, load))
     engine.__dict__.pop("stop_ids", None)
-    return ours, _speed(lambda: _theirs(engine, contexts, count, max_tokens, stop))
+    theirs = _speed(lambda: _theirs(engine, load))
+    return Row(
+        what=f"{model}, {load.what}",
+        ours=ours,
+        theirs=theirs,
+        unit="tokens/s",
+        against="generate(num_return_sequences)",
+        target=load.target,
+        floor=_floor(engine, load, ours),
+    )
+
+
+def _floor(engine: TransformersEngine, load: Load, speed: float) -> str:
+    """Say which share of the machine's arithmetic the tokens need, by a measured matrix product."""
+    if load.ragged:
+        return ""
+    size = 1024
+    a = torch.randn(load.count, size, dtype=engine.model.dtype, device=engine.model.device)
+    b = torch.randn(size, size, dtype=a.dtype, device=a.device)
+    products = _speed(lambda: sum(1 for _ in range(200) if (a @ b) is not None))
+    weights = sum(p.numel() for p in engine.model.parameters())
+    return f"{speed * weights / (products * load.count * size * size):.0%} of the matrix products"
 
 
 def _speed(run: Callable[[], int]) -> float:
-    run()  # Warm: first calls allocate.
-    started = time.perf_counter()
-    return run() / (time.perf_counter() - started)
+    """Return units per second of the better of two runs after one to warm up, if that is short."""
+    best = 0.0
+    for _ in range(3):
+        started = time.perf_counter()
+        done = run()
+        seconds = time.perf_counter() - started
+        best = max(best, done / seconds)
+        if seconds > 30:
+            break
+    return best
 
 
-def _ours(
-    engine: TransformersEngine, contexts: Sequence[tuple[int, ...]], count: int, sampling: Sampling
-) -> int:
+def _ours(engine: TransformersEngine, load: Load) -> int:
+    sampling = SamplingConfig(max_tokens=load.max_tokens).record()
     requests = [
         Request(
             request_id=f"{i}/{n}", prompt_token_ids=ids, sampling=sampling, seed=n, group=str(i)
         )
-        for i, ids in enumerate(contexts)
-        for n in range(count)
+        for i, ids in enumerate(load.contexts)
+        for n in range(load.count)
     ]
     with engine.session() as session:
         session.submit(requests)
         return sum(len(completion.token_ids) for completion in session.completions())
 
 
-def _theirs(
-    engine: TransformersEngine,
-    contexts: Sequence[tuple[int, ...]],
-    count: int,
-    max_tokens: int,
-    stop: bool,
-) -> int:
-    """Run `generate` with `num_return_sequences`, left-padded, as one would by hand."""
+def _theirs(engine: TransformersEngine, load: Load) -> int:
+    """Run `generate` in left-padded batches of 256 rows, as one would by hand."""
+    at_once = max(1, 256 // load.count)
+    batches = [load.contexts[i : i + at_once] for i in range(0, len(load.contexts), at_once)]
+    return sum(_generate(engine, batch, load) for batch in batches)
+
+
+def _generate(engine: TransformersEngine, contexts: Sequence[tuple[int, ...]], load: Load) -> int:
     width = max(map(len, contexts))
     ids = torch.tensor([[0] * (width - len(c)) + list(c) for c in contexts])
     mask = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts])
     with torch.inference_mode():
-        rows = engine.model.generate(
+        sampled = engine.model.generate(
             ids,
             attention_mask=mask,
             do_sample=True,
             top_k=0,
-            num_return_sequences=count,
-            max_new_tokens=max_tokens,
-            min_new_tokens=None if stop else max_tokens,
+            num_return_sequences=load.count,
+            max_new_tokens=load.max_tokens,
+            min_new_tokens=None if load.ragged else load.max_tokens,
         )[:, width:]
     # Padding after a row's end is no sampled token.
-    return int((rows != engine.model.config.pad_token_id).sum())
-
-
-if __name__ == "__main__":
-    main()
+    return int((sampled != engine.model.config.pad_token_id).sum())

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from midcourse.config import Recipe
+from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
 from midcourse.grading import Grader
+from midcourse.lab import base_folder
+from midcourse.rendering import Renderer
 
 REPLY = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."
 FIXED = "The answer is \\boxed{4}."
@@ -19,6 +26,50 @@ PROPOSAL = '<intervention>{"content": "So 2 + 2 makes four.", "location": 2}</in
 def grader() -> Iterator[Grader]:
     with Grader(num_workers=1, timeout_seconds=10.0) as shared:
         yield shared
+
+
+StartVllm = Callable[[str], VllmEngine]
+
+
+@pytest.fixture(scope="session")
+def vllm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An executable that passes for an interpreter with vLLM."""
+    path = tmp_path_factory.mktemp("bin") / "python-with-vllm"
+    fake = Path(__file__).parent / "fake_server.py"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared_vllm(vllm_python: Path) -> Iterator[VllmEngine]:
+    """One engine for every test that asks for nothing special.
+
+    ``MIDCOURSE_VLLM_PYTHON`` names a real one: then it serves the lab's base model.
+    """
+    real = os.environ.get("MIDCOURSE_VLLM_PYTHON")
+    if real:
+        arguments = ("--dtype", "float32", "--enforce-eager")
+        settings = ServerSettings(python=real, arguments=arguments, kv_cache_gib=1)
+        renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
+        engine = VllmEngine(str(base_folder()), renderer, settings, max_context_tokens=400)
+    else:
+        settings = ServerSettings(python=str(vllm_python), start_seconds=60.0)
+        engine = VllmEngine("m", Renderer(ByteTokenizer()), settings, concurrency=4)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def start_vllm(vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> StartVllm:
+    """Make an engine over a stand-in for vLLM that misbehaves as told."""
+
+    def start(misbehaviour: str) -> VllmEngine:
+        monkeypatch.setenv("FAKE_VLLM", misbehaviour)
+        settings = ServerSettings(python=str(vllm_python), start_seconds=60.0)
+        return VllmEngine("m", Renderer(ByteTokenizer()), settings, concurrency=4)
+
+    return start
 
 
 @pytest.fixture

@@ -6,15 +6,17 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+from fake_server import FakeServer, script
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
+from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.errors import EngineError
 from midcourse.lab import base_folder
 from midcourse.records import FinishReason, Sampling
@@ -27,52 +29,6 @@ WARM = Sampling(
     temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=60
 )
 PROMPT = "Mia has 12 nuts, then finds a pair, loses 4, buys a week, wins 9. How many nuts now?"
-
-
-def script(text: str, seed: int) -> str:
-    """A model of few words: what it says depends on the context and, a little, on the seed."""
-    return f"Seen {len(text)}.\n\nThe answer is \\boxed{{{seed % 7}}}."
-
-
-class FakeServer(BaseHTTPRequestHandler):
-    """An OpenAI-compatible server over the scripted engine; `faults` go wrong first."""
-
-    faults: ClassVar[list[tuple[int, bytes]]] = []
-    seen: ClassVar[list[dict[str, Any]]] = []
-
-    def do_GET(self) -> None:
-        self._reply(200, json.dumps({"data": [{"id": "m"}]}).encode())
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if body["max_tokens"] > 1:
-            self.seen.append(body)
-            if self.faults:
-                self._reply(*self.faults.pop(0))
-                return
-        seed = body.get("seed", 0) if body.get("temperature") else 0
-        sampling = Sampling(
-            temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0,
-            max_tokens=body["max_tokens"],
-        )  # fmt: skip
-        request = Request(
-            request_id="x", prompt_token_ids=tuple(body["prompt"]), sampling=sampling, seed=seed,
-            group="",
-        )  # fmt: skip
-        done = ScriptedEngine(script).complete(request)
-        choice = {
-            "text": done.text, "token_ids": done.token_ids, "finish_reason": str(done.finish_reason)
-        }  # fmt: skip
-        self._reply(200, json.dumps({"choices": [choice]}).encode())
-
-    def _reply(self, status: int, content: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent."""
 
 
 @pytest.fixture
@@ -92,12 +48,15 @@ def openai(url: str, **changes: Any) -> OpenAIEngine:
     return OpenAIEngine([url], "m", **(settings | changes))
 
 
-@pytest.fixture(params=["scripted", "openai", "transformers"])
+@pytest.fixture(params=["scripted", "openai", "transformers", "vllm"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "scripted":
-        return ScriptedEngine(lambda text, seed: script(text, seed), max_context_tokens=400)
+        return ScriptedEngine(script, max_context_tokens=400)
     if request.param == "openai":
         return openai(request.getfixturevalue("server"))
+    if request.param == "vllm":
+        shared: VllmEngine = request.getfixturevalue("shared_vllm")
+        return shared
     from midcourse.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine(base_folder(), max_batch_rows=8, max_context_tokens=400)

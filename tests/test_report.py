@@ -14,7 +14,7 @@ from midcourse.metrics import Count
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Condition, GroupCount, Likelihood
-from midcourse.report.collect import ReportData, _traces, count_by_problem, funnel_counts
+from midcourse.report.collect import ReportData, _traces, funnel_counts
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.status import printable, show_proposals, status_table
@@ -69,7 +69,7 @@ def test_the_shape_is_computed_both_ways() -> None:
 
 
 def test_table_1_counts_problems_and_samples() -> None:
-    table = condition_table({Condition.PREFIX: [Count(32, 8), Count(32, 0), Count(0, 0)]})
+    table = condition_table({Condition.PREFIX: [Count(32, 8), Count(32, 0), Count(0, 0)]}, {})
     (row,) = table.rows
     assert row[:3] == ("+ correct prefix", "1/3", "8/64")
     assert row[3].startswith("12.50 [")
@@ -107,11 +107,8 @@ def test_nothing_breaks_out_of_the_json_island() -> None:
 
 
 def report_data(pipeline: Pipeline) -> ReportData:
-    verified = {
-        c: count_by_problem(g, pipeline.hard_problems) for c, g in pipeline.verified.items()
-    }
     return ReportData(
-        name="evil <name>", seed=0, funnel=funnel_counts(pipeline), conditions=verified,
+        name="evil <name>", seed=0, funnel=funnel_counts(pipeline), conditions={}, searches={},
         evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks=(1,),
         traces=list(_traces(pipeline)),
     )  # fmt: skip

@@ -168,6 +168,25 @@ def keys() -> None:
 
 
 @app.command()
+def plan(
+    recipe: RecipePath,
+    pass_rates: Annotated[
+        str, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
+    ] = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25",
+    set_: Overrides = None,
+) -> None:
+    """Estimate what a search for the hard problems costs against sampling all rollouts."""
+    from rich.console import Console
+
+    from midcourse.config import load_recipe
+    from midcourse.plan import parse_pass_rates, search_table
+
+    sample = load_recipe(recipe, set_ or []).sample
+    table = search_table(parse_pass_rates(pass_rates), sample.num_rollouts, sample.rounds)
+    Console().print(table.rich())
+
+
+@app.command()
 def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems

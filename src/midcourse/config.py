@@ -71,6 +71,12 @@ class SamplingConfig(Section):
         return Sampling(**{**self.model_dump(), **changes})
 
 
+def _check_rounds(rounds: Sequence[int], name: str, total: int) -> None:
+    """Raise ValueError unless rounds, if there are any, are positive and sum to `total`."""
+    if rounds and (min(rounds) < 1 or sum(rounds) != total):
+        raise ValueError(f"rounds {list(rounds)} must be positive and sum to {name}={total}")
+
+
 class ProblemsConfig(Section):
     """Where problems come from."""
 
@@ -107,7 +113,7 @@ class ModelConfig(Section):
 class EngineConfig(Section):
     """How completions are made."""
 
-    kind: Literal["transformers", "openai", "scripted"] = "transformers"
+    kind: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
     urls: tuple[str, ...] = ()
     """``openai``: one or more base URLs, e.g. ``http://127.0.0.1:8000/v1``."""
     served_model: str = ""
@@ -125,6 +131,14 @@ class EngineConfig(Section):
     """Prompt and completion together; default: the model's own length."""
     concurrency: int = Field(32, ge=1)
     """Requests in flight per session (servers)."""
+    server_python: str = ""
+    """``vllm``: the interpreter of the environment that holds vLLM; default: ours."""
+    devices: tuple[str, ...] = ()
+    """``vllm``: one server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``."""
+    server_arguments: tuple[str, ...] = ()
+    """``vllm``: further arguments of the server."""
+    kv_cache_gib: int = Field(4, ge=1)
+    """``vllm`` on a CPU: memory of the key-value cache."""
     timeout_seconds: float = Field(600.0, gt=0)
     """Per request (servers)."""
 
@@ -133,9 +147,17 @@ class SampleConfig(Section):
     """Rollouts per problem (§5.1)."""
 
     num_rollouts: int = Field(64, ge=1)
+    rounds: tuple[int, ...] = ()
+    """Search: draw in rounds of these sizes, say 4, 12, 48, and stop a problem at its first
+    correct rollout. The hard set is the same, at a fraction of the tokens; no pass@k."""
     sampling: SamplingConfig = SamplingConfig()
     max_duplicate_share: float = Field(0.9, gt=0, le=1)
     """Alarm: above this share of problems whose rollouts are all the same text, stop."""
+
+    @model_validator(mode="after")
+    def _rounds_fit(self) -> SampleConfig:
+        _check_rounds(self.rounds, "num_rollouts", self.num_rollouts)
+        return self
 
 
 class GradeConfig(Section):
@@ -168,6 +190,8 @@ class ProposeConfig(Section):
     """Incorrect rollouts per hard problem."""
     num_proposals: int = Field(4, ge=1)
     """Questions per rollout; the first accepted one is verified."""
+    stop_at_first_accepted: bool = False
+    """Ask one question after the other, and none after an accepted answer."""
     max_intervention_tokens: int = Field(1024, ge=1)
     leak_rule: Literal["assertion", "substring"] = "assertion"
     """``substring`` is the authors' rule, for parity."""
@@ -180,6 +204,8 @@ class VerifyConfig(Section):
     """Continuations from prefix + intervention (§3.2), and the other rows of Table 1."""
 
     num_continuations: int = Field(32, ge=1)
+    rounds: tuple[int, ...] = ()
+    """Search, as `sample.rounds`: which interventions succeed at all; coverage, no accuracy."""
     budget: Literal["total", "new"] = "total"
     """``total``: prefix and continuation share the sampling budget; ``new``: it is all new."""
     conditions: tuple[Condition, ...] = (Condition.PREFIX_INTERVENTION,)
@@ -188,6 +214,7 @@ class VerifyConfig(Section):
 
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
+        _check_rounds(self.rounds, "num_continuations", self.num_continuations)
         hinted = [c for c in self.conditions if c.value.startswith("hint")]
         if hinted:
             raise ValueError(f"condition {hinted[0].value!r} (Table 1 rows 8-10) is not built yet")

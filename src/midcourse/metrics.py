@@ -15,6 +15,7 @@ __all__ = [
     "Count",
     "GroupShares",
     "Interval",
+    "StoppedCount",
     "accuracy",
     "bootstrap",
     "coverage",
@@ -31,6 +32,23 @@ class Count:
 
     num_samples: int
     num_correct: int
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether any sample is correct."""
+        return self.num_correct > 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoppedCount:
+    """Samples of one problem that were drawn until the first correct one.
+
+    That rule favours the correct: a share of such a count overstates the chance of success. So it
+    has no ``num_samples``, and only `coverage` takes it.
+    """
+
+    num_drawn: int
+    is_solved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +95,9 @@ def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
     return _mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
 
 
-def coverage(counts: Sequence[Count]) -> int:
+def coverage(counts: Sequence[Count] | Sequence[StoppedCount]) -> int:
     """Return the number of problems with at least one correct sample (Table 1)."""
-    return sum(count.num_correct > 0 for count in counts)
+    return sum(count.is_solved for count in counts)
 
 
 def accuracy(counts: Sequence[Count]) -> float:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from midcourse.config import SamplingConfig, VerifyConfig
+from midcourse.config import EngineConfig, ModelConfig, SamplingConfig, VerifyConfig
 from midcourse.data import load_problems, require_references
 from midcourse.engines import (
     check_model,
@@ -57,11 +57,12 @@ from midcourse.stages.propose import (
     shuffled_references,
 )
 from midcourse.stages.sample import SampleSpec, duplicate_share, sample
+from midcourse.stages.search import context_key, search
 from midcourse.stages.select import is_incorrect, select
 from midcourse.store import StageStore
 from midcourse.training.jobs import Job, run_jobs
 
-__all__ = ["Graded", "Model", "Pipeline", "ProblemSets"]
+__all__ = ["Drawn", "Graded", "Model", "Pipeline", "ProblemSets", "Searched"]
 
 R = TypeVar("R")
 
@@ -93,11 +94,21 @@ class ProblemSets:
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class Drawn:
     """Rollouts and what the grader thought of them."""
 
     rollouts: Artifact
     grades: Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Graded(Drawn):
+    """Every rollout that was asked for is there: accuracy and pass@k may be estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Searched(Drawn):
+    """Drawn until the first correct rollout: tells who is solved, never how often."""
 
 
 class Pipeline:
@@ -114,12 +125,13 @@ class Pipeline:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._let_go()
         if self._grader is not None:
             self._grader.close()
 
     def _check(self) -> None:
         """Find what is wrong with the recipe before any work starts."""
-        if self.recipe.engine.kind == "transformers":
+        if self.recipe.engine.kind in ("transformers", "vllm"):
             check_model(self.recipe.model.path)
         if self.recipe.engine.chat:
             raise ConfigError(
@@ -181,12 +193,20 @@ class Pipeline:
                 f"engine.kind 'openai' serves the base, not {model.label!r}: serve {model.path} "
                 "and evaluate it with a recipe of its own, or use engine.kind = 'transformers'"
             )
-        if model.path not in self._engines:
-            self._engines.clear()
-            self._engines[model.path] = open_engine(
-                self.recipe.engine, self.recipe.model, model.path
-            )
-        return self._engines[model.path]
+        return self._hold(model.path, self.recipe.engine, self.recipe.model, model.path)
+
+    def _hold(self, name: str, config: EngineConfig, model: ModelConfig, path: str) -> Engine:
+        """Return the engine held under `name`, opening it in place of any other."""
+        if name not in self._engines:
+            self._let_go()
+            self._engines[name] = open_engine(config, model, path)
+        return self._engines[name]
+
+    def _let_go(self) -> None:
+        """Close what is loaded: one model at a time fits."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
 
     @cached_property
     def _base_settings(self) -> dict[str, object]:
@@ -208,13 +228,14 @@ class Pipeline:
         label: str,
         num_rollouts: int,
         sampling: SamplingConfig,
+        rounds: Sequence[int] = (),
     ) -> Artifact:
-        """Sample `num_rollouts` plain rollouts of `model` per problem."""
+        """Sample `num_rollouts` plain rollouts of `model` per problem; with `rounds`, search."""
         return self._sample(
             model, label, len(problems), num_rollouts, sampling, "total",
             lambda: problem_contexts(problems, self.renderer, self.prompts),
             {"problems": [[p.problem_id, p.text, p.answer] for p in problems]},
-            list(model.made_by),
+            list(model.made_by), rounds,
         )  # fmt: skip
 
     def _sample(
@@ -228,11 +249,14 @@ class Pipeline:
         contexts: Callable[[], Iterable[Context]],
         extra: Mapping[str, object],
         inputs: list[Artifact],
+        rounds: Sequence[int],
     ) -> Artifact:
         settings = {
             **self._base_settings, **extra, "policy": model.name, "budget": budget,
             "num_rollouts": num_rollouts, "sampling": sampling.model_dump(), "label": label,
         }  # fmt: skip
+        if rounds:  # What a search draws depends on the grader.
+            settings |= {"rounds": list(rounds), **self._grade_settings}
         artifact = self.run.artifact("sample", label, settings, inputs)
         spec = SampleSpec(
             num_rollouts=num_rollouts, sampling=sampling.record(), model=model.name,
@@ -243,18 +267,34 @@ class Pipeline:
             store: StageStore[Rollout], failures: Failures
         ) -> Iterator[tuple[str, list[Rollout]]]:
             engine = self.engine(model)
-            for rollout in sample(contexts(), spec, engine, store.done, failures):
+            if rounds:
+                rollouts = search(
+                    contexts(), spec, rounds, engine, self._is_correct,
+                    {context_key(r) for r in store.read() if self._is_correct(r)},
+                    store.done, failures,
+                )  # fmt: skip
+            else:
+                rollouts = sample(contexts(), spec, engine, store.done, failures)
+            for rollout in rollouts:
                 yield rollout.rollout_id, [rollout]
 
-        total = num_contexts * num_rollouts
+        total = None if rounds else num_contexts * num_rollouts
         self.run.records(
             artifact, Rollout, settings, inputs, total, produce, lambda r: r.finish_reason
         )
         return artifact
 
-    def grade(self, rollouts: Artifact) -> Graded:
+    @property
+    def _grade_settings(self) -> dict[str, object]:
+        return {"grader": GRADER, **self.recipe.grade.model_dump()}
+
+    def _is_correct(self, rollout: Rollout) -> bool:
+        graded = grade([rollout], self.problems.by_id, self.grader, ())
+        return next(graded).verdict is Verdict.CORRECT
+
+    def grade(self, rollouts: Artifact) -> Artifact:
         """Grade every rollout of an artifact."""
-        settings = {"grader": GRADER, **self.recipe.grade.model_dump()}
+        settings = self._grade_settings
         artifact = self.run.artifact("grade", rollouts.label, settings, [rollouts])
         problems = self.problems.by_id
 
@@ -266,17 +306,19 @@ class Pipeline:
 
         total = int(rollouts.manifest["num_records"])
         self.run.records(artifact, Grade, settings, [rollouts], total, produce, lambda g: g.verdict)
-        return Graded(rollouts, artifact)
+        return artifact
 
     @cached_property
-    def train_rollouts(self) -> Graded:
+    def train_rollouts(self) -> Drawn:
         """The base model's rollouts of the training problems, graded."""
         config = self.recipe.sample
         rollouts = self.sample(
-            self.base, self.problems.train, "train", config.num_rollouts, config.sampling
-        )
+            self.base, self.problems.train, "train", config.num_rollouts, config.sampling,
+            config.rounds,
+        )  # fmt: skip
         self._alarm_on_duplicates(rollouts)
-        return self.grade(rollouts)
+        kind = Searched if config.rounds else Graded
+        return kind(rollouts, self.grade(rollouts))
 
     def _alarm_on_duplicates(self, rollouts: Artifact) -> None:
         found, limit = (
@@ -331,7 +373,7 @@ class Pipeline:
         )
 
     def propose(
-        self, graded: Graded, problems: Sequence[Problem], label: str, num_rollouts: int
+        self, graded: Drawn, problems: Sequence[Problem], label: str, num_rollouts: int
     ) -> Artifact:
         """Ask the proposer about up to `num_rollouts` incorrect rollouts of each problem."""
         config = self.recipe.propose
@@ -367,7 +409,7 @@ class Pipeline:
         script = Path(engine.script).read_text("utf-8") if engine.kind == "scripted" else ""
         return {**engine.model_dump(include={"kind", "served_model", "chat"}), "script": script}
 
-    def _cases(self, graded: Graded, problems: Sequence[Problem], num_rollouts: int) -> list[Case]:
+    def _cases(self, graded: Drawn, problems: Sequence[Problem], num_rollouts: int) -> list[Case]:
         """Return the incorrect rollouts to ask about: the first ones of each problem, by index."""
         wanted = {problem.problem_id: problem for problem in problems}
         truncated_is_incorrect = self.recipe.select.truncated_is_incorrect
@@ -400,7 +442,7 @@ class Pipeline:
         else:
             model = recipe.proposer_model or recipe.model
             config = recipe.proposer_engine or recipe.engine
-            engine = open_engine(config, model, model.path)
+            engine = self._hold("proposer", config, model, model.path)
             # A server of messages needs no renderer; the policy's stands in and is not used.
             takes_ids = engine.capabilities.token_ids
             renderer = open_renderer(config, model, model.path) if takes_ids else self.renderer
@@ -431,18 +473,18 @@ class Pipeline:
         made = continuation_contexts(condition, self.candidates, rollouts, plain, self.renderer)
         return {str(context.parent_id): context for context in made}
 
-    def verify(self, condition: Condition) -> Graded:
+    def verify(self, condition: Condition) -> Drawn:
         """Sample and grade the continuations of every candidate under one row of Table 1."""
         config: VerifyConfig = self.recipe.verify
         rollouts = self._sample(
             self.base, str(condition), len(self.candidates), config.num_continuations,
             config.sampling, config.budget, lambda: self.contexts(condition).values(),
-            {"condition": str(condition)}, [self.proposals],
+            {"condition": str(condition)}, [self.proposals], config.rounds,
         )  # fmt: skip
-        return self.grade(rollouts)
+        return (Searched if config.rounds else Graded)(rollouts, self.grade(rollouts))
 
     @cached_property
-    def verified(self) -> dict[Condition, Graded]:
+    def verified(self) -> dict[Condition, Drawn]:
         """Every condition the recipe names; the intervention's own comes first."""
         conditions = dict.fromkeys((Condition.PREFIX_INTERVENTION, *self.recipe.verify.conditions))
         return {condition: self.verify(condition) for condition in conditions}
@@ -474,7 +516,7 @@ class Pipeline:
         )
         return artifact
 
-    def _verifications(self, graded: Graded) -> dict[str, Verification]:
+    def _verifications(self, graded: Drawn) -> dict[str, Verification]:
         """Sum up the continuations of each proposal, by proposal id."""
         verdicts: dict[str, list[Grade]] = {}
         for item in graded.grades.read(Grade):
@@ -531,7 +573,7 @@ class Pipeline:
         owed = [t for t in trainings if not t[0].is_complete]
         if not owed:
             return
-        self._engines.clear()  # The memory of a loaded model is better spent on training.
+        self._let_go()  # The memory of a loaded model is better spent on training.
         started = datetime.now(UTC)
         jobs = [Job(f"train {a.label}", a.path, content, total) for a, _, _, content, total in owed]
         summaries = run_jobs(jobs, self.run.reporter)
@@ -593,7 +635,8 @@ class Pipeline:
         is_probe = eval_set != "held_out"
         num_rollouts = config.num_probe_rollouts if is_probe else config.num_rollouts
         label = f"{eval_set} {model.label}"
-        return self.grade(self.sample(model, problems, label, num_rollouts, config.sampling))
+        rollouts = self.sample(model, problems, label, num_rollouts, config.sampling)
+        return Graded(rollouts, self.grade(rollouts))
 
     @cached_property
     def evaluations(self) -> dict[tuple[str, str], Graded]:

@@ -257,6 +257,8 @@ class ProblemStatus:
     """Incorrect and no-answer verdicts, truncated ones included."""
     num_ungraded: int
     num_truncated: int
+    num_skipped: int
+    """Not drawn, because a search stopped at a correct rollout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

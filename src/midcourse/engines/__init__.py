@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig
@@ -52,6 +53,8 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         from midcourse.engines.scripted_engine import ScriptedEngine
 
         return ScriptedEngine.from_file(Path(config.script))
+    if config.kind == "vllm":
+        return _open_vllm(config, model, path)
     if config.kind == "openai":
         from midcourse.engines.openai_engine import OpenAIEngine
 
@@ -65,6 +68,7 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
             max_context_tokens=config.max_context_tokens or 32_768,
             concurrency=config.concurrency,
             timeout_seconds=config.timeout_seconds,
+            stop_token_ids=() if config.chat else _stop_token_ids(path),
         )
     try:
         from midcourse.engines.transformers_engine import TransformersEngine
@@ -77,6 +81,38 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         max_batch_rows=config.max_batch_rows,
         max_context_tokens=config.max_context_tokens,
     )
+
+
+def _open_vllm(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
+    from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
+
+    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
+    revision = () if model.revision is None else ("--revision", model.revision)
+    settings = ServerSettings(
+        python=config.server_python,
+        devices=config.devices,
+        arguments=(*dtype, *revision, *config.server_arguments),
+        kv_cache_gib=config.kv_cache_gib,
+    )
+    return VllmEngine(
+        resolve_model(path),
+        open_renderer(config, model, path),
+        settings,
+        stop_token_ids=_stop_token_ids(path),
+        max_context_tokens=config.max_context_tokens,
+        concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds,
+    )
+
+
+def _stop_token_ids(path: str) -> list[int]:
+    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        file = Path(resolve_model(path)) / name
+        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
+        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
+    return sorted(found)
 
 
 def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Renderer:

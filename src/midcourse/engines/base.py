@@ -104,6 +104,9 @@ class Engine(Protocol):
     def session(self) -> AbstractContextManager[Session]:
         """Open a session. Raises EngineError if the model or server is not there."""
 
+    def close(self) -> None:
+        """Let go of what the engine holds: a loaded model, servers; it may be used again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRequest:

@@ -9,6 +9,7 @@ plain iterator.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import queue
 import random
@@ -46,12 +47,13 @@ class OpenAIEngine:
         timeout_seconds: float = 600.0,
         max_retries: int = 5,
         backoff_seconds: float = 1.0,
+        stop_token_ids: Sequence[int] = (),
     ) -> None:
         self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
         self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
         self.backoff_seconds = backoff_seconds
         self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
-        self._api_key_env = api_key_env
+        self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -84,6 +86,9 @@ class OpenAIEngine:
             yield session
         finally:
             session.close()
+
+    def close(self) -> None:
+        """Nothing is held: the servers are somebody else's."""
 
     def _preflight(self, url: str) -> None:
         """Ask for the models, and for one token by ids: a server must give ids back."""
@@ -132,6 +137,7 @@ class OpenAIEngine:
             "repetition_penalty": sampling.repetition_penalty,
             "add_special_tokens": False,
             "return_token_ids": True,
+            **({"stop_token_ids": self._stop_token_ids} if self._stop_token_ids else {}),
         }
 
     def parse(self, request: Request, reply: Any) -> Completion:
@@ -167,6 +173,7 @@ class _Session:
     _servers: list[_Server] = field(init=False)
     _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
     _owed: set[str] = field(default_factory=set)
+    _tasks: dict[str, concurrent.futures.Future[None]] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread = field(init=False)
     _client: httpx.AsyncClient = field(init=False)
@@ -194,11 +201,16 @@ class _Session:
             ):
                 self._results.put(_too_long(request))
             else:
-                asyncio.run_coroutine_threadsafe(self._ask(request), self._loop)
+                task = asyncio.run_coroutine_threadsafe(self._ask(request), self._loop)
+                self._tasks[request.request_id] = task
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these; what still arrives is dropped."""
+        """Stop owing these and hang up, which tells the server to stop."""
         self._owed.difference_update(request_ids)
+        for request_id in request_ids:
+            task = self._tasks.pop(request_id, None)
+            if task is not None:
+                task.cancel()
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive. Raises EngineError when a server is given up."""
@@ -208,6 +220,7 @@ class _Session:
                 raise result
             if result.request_id in self._owed:
                 self._owed.discard(result.request_id)
+                self._tasks.pop(result.request_id, None)
                 yield result
 
     def close(self) -> None:

@@ -112,6 +112,9 @@ class ScriptedEngine:
         """Open a session."""
         yield _Session(self)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def complete(self, request: Request) -> Completion:
         """Answer one request."""
         context = list(request.prompt_token_ids)

@@ -106,6 +106,10 @@ class TransformersEngine:
         """Open a session on the loaded model."""
         yield _Session(self, self.capabilities.max_context_tokens)
 
+    def close(self) -> None:
+        """Let go of the model; it is loaded again when it is needed."""
+        self.__dict__.pop("model", None)
+
     @torch.inference_mode()
     def prefill(self, contexts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
         """Run left-padded contexts; return their keys and values and the last logits."""

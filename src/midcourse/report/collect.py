@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from midcourse.metrics import Count, group_shares
-from midcourse.pipeline import Graded, Pipeline
+from midcourse.metrics import Count, StoppedCount, group_shares
+from midcourse.pipeline import Drawn, Graded, Pipeline, Searched
 from midcourse.records import (
     Condition,
     Grade,
@@ -50,6 +50,8 @@ class ReportData:
     seed: int
     funnel: dict[str, dict[str, int]]
     conditions: dict[Condition, list[Count]]
+    searches: dict[Condition, list[StoppedCount]]
+    """Conditions that were drawn until the first correct: coverage only."""
     evaluations: dict[str, dict[str, list[Count]]]
     arms: dict[str, list[GroupCount]]
     likelihoods: list[Likelihood]
@@ -71,12 +73,13 @@ def collect(pipeline: Pipeline) -> ReportData:
         if "RL" in label
     }
     hard = pipeline.hard_problems
-    conditions = {c: count_by_problem(g, hard) for c, g in pipeline.verified.items()}
+    verified = pipeline.verified.items()
     return ReportData(
         name=pipeline.recipe.name,
         seed=pipeline.recipe.seed,
         funnel={**funnel_counts(pipeline), **_rl_counts(arms)},
-        conditions=conditions,
+        conditions={c: count_by_problem(g, hard) for c, g in verified if isinstance(g, Graded)},
+        searches={c: stopped_by_problem(g, hard) for c, g in verified if isinstance(g, Searched)},
         evaluations=evaluations,
         arms=arms,
         likelihoods=[item for art in pipeline.likelihoods for item in art.read(Likelihood)],
@@ -92,13 +95,27 @@ def count_by_problem(graded: Graded, problems: Sequence[Problem]) -> list[Count]
 
     Ungraded rollouts are in no count.
     """
+    if not isinstance(graded, Graded):
+        raise TypeError("a search stops at what it looks for: it has no unbiased counts")
+    samples, correct = _tally(graded)
+    return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
+
+
+def stopped_by_problem(found: Searched, problems: Sequence[Problem]) -> list[StoppedCount]:
+    """Return for each problem how many rollouts a search drew and whether one was correct."""
+    samples, correct = _tally(found)
+    return [StoppedCount(samples[p.problem_id], correct[p.problem_id] > 0) for p in problems]
+
+
+def _tally(drawn: Drawn) -> tuple[Counter[str], Counter[str]]:
+    """Count graded and correct rollouts by problem."""
     samples: Counter[str] = Counter()
     correct: Counter[str] = Counter()
-    for grade in graded.grades.read(Grade):
+    for grade in drawn.grades.read(Grade):
         if grade.verdict is not Verdict.UNGRADED:
             samples[grade.problem_id] += 1
             correct[grade.problem_id] += grade.verdict is Verdict.CORRECT
-    return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
+    return samples, correct
 
 
 def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
@@ -174,7 +191,7 @@ def _traces(pipeline: Pipeline) -> Iterable[Trace]:
         )
 
 
-def _continuations(graded: Graded) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
+def _continuations(graded: Drawn) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
     verdicts = {g.rollout_id: str(g.verdict) for g in graded.grades.read(Grade)}
     found: dict[str, tuple[list[tuple[str, str]], Counter[str]]] = {}
     for rollout in graded.rollouts.read(Rollout):

@@ -14,6 +14,7 @@ from rich.text import Text
 from midcourse.metrics import (
     Count,
     Interval,
+    StoppedCount,
     accuracy,
     bootstrap,
     coverage,
@@ -91,10 +92,20 @@ PAPER_TABLE_1 = {
 }
 
 
-def condition_table(conditions: Mapping[Condition, Sequence[Count]]) -> Table:
-    """Build Table 1 rows 1-4: counts per hard problem under each condition."""
+def condition_table(
+    conditions: Mapping[Condition, Sequence[Count]],
+    searches: Mapping[Condition, Sequence[StoppedCount]],
+) -> Table:
+    """Build Table 1 rows 1-4: counts per hard problem under each condition.
+
+    A condition that was searched has coverage alone.
+    """
     rows = []
     for condition, (name, paper) in PAPER_TABLE_1.items():
+        if condition in searches:
+            found = searches[condition]
+            drawn = f"{sum(count.num_drawn for count in found):,} drawn"
+            rows.append((name, f"{coverage(found)}/{len(found)}", drawn, "–", "–", paper))
         counts = conditions.get(condition)
         if counts is None:
             continue

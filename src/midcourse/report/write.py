@@ -59,7 +59,7 @@ def write_report(pipeline: Pipeline) -> None:
 
 def make_tables(data: ReportData) -> list[Table]:
     """Build every table that the data allow."""
-    tables = [funnel_table(data.funnel), condition_table(data.conditions)]
+    tables = [funnel_table(data.funnel), condition_table(data.conditions, data.searches)]
     if data.evaluations:
         tables += pass_at_k_table(data.evaluations, data.ks)
     if data.arms:

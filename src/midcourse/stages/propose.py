@@ -75,31 +75,35 @@ class _Question:
     messages: tuple[Message, ...]
     turns: tuple[Turn, ...]
     num_turns: int
+    earlier: tuple[_Answer, ...] = ()
+    """Answers about the same rollout, where questions come one after the other."""
+
+
+_Answer = tuple[_Question, Completion]
 
 
 def propose(
     cases: Iterable[Case], proposer: Proposer, done: Container[str], failures: Failures
 ) -> Iterator[tuple[str, list[Proposal]]]:
     """Yield ``(rollout id, its proposals)`` for each rollout not in `done`, as they finish."""
-    review = review_prompt(proposer.prompts, proposer.config)
+    config, review = proposer.config, review_prompt(proposer.prompts, proposer.config)
     owed = (case for case in cases if case.rollout.rollout_id not in done)
-    questions = (
-        _open(case, index, proposer, review)
-        for case in owed
-        for index in range(proposer.config.num_proposals)
-    )
+    at_once = 1 if config.stop_at_first_accepted else config.num_proposals
+    questions = (_open(case, index, proposer, review) for case in owed for index in range(at_once))
     requests = ((_request(question, proposer), question) for question in questions)
 
     def follow_up(question: _Question, completion: Completion) -> tuple[Request, _Question] | None:
         following = _next_turn(question, completion, proposer, review)
+        if following is None and config.stop_at_first_accepted:
+            following = _next_question(question, completion, proposer, review)
         return (_request(following, proposer), following) if following else None
 
-    answers: dict[str, list[tuple[_Question, Completion]]] = {}
+    answers: dict[str, list[_Answer]] = {}
     for question, completion in run_requests(proposer.engine, requests, failures, follow_up):
         rollout_id = question.case.rollout.rollout_id
         answered = answers.setdefault(rollout_id, [])
-        answered.append((question, completion))
-        if len(answered) == proposer.config.num_proposals:
+        answered += [*question.earlier, (question, completion)]
+        if config.stop_at_first_accepted or len(answered) == config.num_proposals:
             yield rollout_id, _settle(answers.pop(rollout_id), proposer, review)
 
 
@@ -200,6 +204,22 @@ def _next_turn(
     )
 
 
+def _next_question(
+    question: _Question, completion: Completion, proposer: Proposer, review: Prompt
+) -> _Question | None:
+    """Return the next question about the same rollout, or None if this answer is accepted."""
+    index = question.index + 1
+    judged = [
+        _judge(parsed, question.case.problem, proposer)
+        for parsed in _parse(question, completion, proposer)
+    ]
+    accepted = any(answer.outcome is ProposalOutcome.ACCEPTED for answer in judged)
+    if accepted or index == proposer.config.num_proposals:
+        return None
+    following = _open(question.case, index, proposer, review)
+    return replace(following, earlier=(*question.earlier, (question, completion)))
+
+
 def _turn(question: _Question, completion: Completion) -> Turn:
     return Turn(
         prompt=question.messages[-1]["content"],
@@ -208,9 +228,7 @@ def _turn(question: _Question, completion: Completion) -> Turn:
     )
 
 
-def _settle(
-    answers: list[tuple[_Question, Completion]], proposer: Proposer, review: Prompt
-) -> list[Proposal]:
+def _settle(answers: list[_Answer], proposer: Proposer, review: Prompt) -> list[Proposal]:
     """Judge the answers about one rollout in the order they were asked."""
     proposals: list[Proposal] = []
     accepted: set[tuple[int | None, str | None]] = set()

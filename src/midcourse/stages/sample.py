@@ -22,7 +22,16 @@ from midcourse.records import (
 from midcourse.stages.contexts import Context
 from midcourse.stages.flow import Failures, run_requests
 
-__all__ = ["DuplicateShare", "SampleSpec", "duplicate_share", "sample"]
+__all__ = [
+    "Ask",
+    "DuplicateShare",
+    "SampleSpec",
+    "asks_of",
+    "duplicate_share",
+    "request_of",
+    "rollout_of",
+    "sample",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +48,7 @@ class SampleSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ask:
+class Ask:
     """A request together with what its rollout will say."""
 
     context: Context
@@ -62,14 +71,15 @@ def sample(
     sample: nothing is cut and nothing disappears.
     """
     asks = (
-        ask for context in contexts for ask in _asks(context, spec) if ask.rollout_id not in done
+        ask for context in contexts for ask in asks_of(context, spec) if ask.rollout_id not in done
     )
-    requests = ((_request(ask), ask) for ask in asks)
+    requests = ((request_of(ask), ask) for ask in asks)
     for ask, completion in run_requests(engine, requests, failures):
-        yield _rollout(ask, completion, spec)
+        yield rollout_of(ask, completion, spec)
 
 
-def _asks(context: Context, spec: SampleSpec) -> Iterator[_Ask]:
+def asks_of(context: Context, spec: SampleSpec) -> Iterator[Ask]:
+    """Yield what is to be sampled from one context; ids and seeds depend on nothing else."""
     used = context.response_tokens if spec.budget == "total" else 0
     room = max(spec.sampling.max_tokens - used, 0)
     parameters = {**asdict(spec.sampling), "max_tokens": room}
@@ -78,10 +88,11 @@ def _asks(context: Context, spec: SampleSpec) -> Iterator[_Ask]:
             spec.model, context.problem_id, context.condition, context.parent_id, parameters, index
         )
         seed = derive_seed(spec.run_seed, spec.stage, rollout_id)
-        yield _Ask(context, rollout_id, index, Sampling(**parameters), seed)
+        yield Ask(context, rollout_id, index, Sampling(**parameters), seed)
 
 
-def _request(ask: _Ask) -> Request:
+def request_of(ask: Ask) -> Request:
+    """Return the engine's request for one rollout."""
     return Request(
         request_id=ask.rollout_id,
         prompt_token_ids=ask.context.token_ids,
@@ -91,7 +102,8 @@ def _request(ask: _Ask) -> Request:
     )
 
 
-def _rollout(ask: _Ask, completion: Completion, spec: SampleSpec) -> Rollout:
+def rollout_of(ask: Ask, completion: Completion, spec: SampleSpec) -> Rollout:
+    """Return the record of one completion."""
     context = ask.context
     return Rollout(
         rollout_id=ask.rollout_id,

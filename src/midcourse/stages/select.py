@@ -27,6 +27,7 @@ def select(
 
     A problem is hard only with `num_rollouts` graded rollouts and none correct; one ungraded
     rollout leaves it undecided, because an error of ours must never make a problem look hard.
+    Of a solved problem, rollouts may be missing: a search stops there.
     """
     by_problem: dict[str, list[Grade]] = {}
     for grade in grades:
@@ -41,12 +42,14 @@ def select(
             status = Solvability.HARD
         else:
             status = Solvability.UNDECIDED
+        num_skipped = num_rollouts - len(graded) if num_correct else 0
         yield ProblemStatus(
             problem_id=problem.problem_id,
             status=status,
             num_rollouts=num_rollouts,
             num_correct=num_correct,
             num_incorrect=num_incorrect,
-            num_ungraded=num_rollouts - num_correct - num_incorrect,
+            num_ungraded=num_rollouts - num_skipped - num_correct - num_incorrect,
             num_truncated=sum(grade.truncated for grade in graded),
+            num_skipped=num_skipped,
         )

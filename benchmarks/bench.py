@@ -1,0 +1,72 @@
+"""Every benchmark, one table of ratios: ``make bench``, or ``bench.py search grading``.
+
+Machines are noisy, so nothing here is a time to be compared with another day's: each row sets
+ours against a named alternative in the same run, with the floor that nothing can beat beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+
+from rich.console import Console
+from rows import Row
+
+from midcourse.report.tables import Table
+from midcourse.runner import code_revision, package_versions
+
+#: Benchmarks by name; each module has a function ``rows`` that yields what it measured.
+MODULES = {"search": "bench_search", "grading": "bench_grading", "sampling": "bench_sampling"}
+
+
+def main() -> None:
+    """Run the benchmarks that are named, all by default; print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*MODULES, []], help="default: all")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
+    arguments = parser.parse_args()
+    console = Console()
+    measured: list[Row] = []
+    for name in arguments.names or MODULES:
+        rows: Callable[[], Iterator[Row]] = import_module(MODULES[name]).rows
+        for row in rows():
+            console.print(f"{row.what}: {row.ratio:.2f} ×", markup=False, highlight=False)
+            measured.append(row)
+    console.print(_table(measured).rich())
+    facts = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_revision(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **package_versions(),
+    }
+    content = {"facts": facts, "rows": [{**asdict(r), "ratio": r.ratio} for r in measured]}
+    arguments.json.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def _table(rows: list[Row]) -> Table:
+    cells = tuple(
+        (
+            row.what,
+            f"{row.ours:,.3g}",
+            f"{row.theirs:,.3g}",
+            row.unit,
+            row.against,
+            f"{row.ratio:.2f} ×",
+            f"≥ {row.target:g} ×" if row.target else "–",
+            row.floor or "–",
+        )
+        for row in rows
+    )
+    columns = ("what", "ours", "theirs", "unit", "against", "ratio", "target", "floor")
+    return Table("Benchmarks", columns, cells, "Ratio above 1: ours is better.")
+
+
+if __name__ == "__main__":
+    main()

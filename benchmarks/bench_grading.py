@@ -1,0 +1,141 @@
+"""Answers graded per second, against one process per answer and against math-verify in a row.
+
+The load: problems of IMO-AnswerBench and GSM8K, 64 responses each, of which half are right (a
+fifth of these in another form) and the others repeat a few wrong answers, as real rollouts do.
+math-verify alone cannot be given the bombs: it would not come back. It is measured without them.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rows import Row
+
+from midcourse.grading import Grader
+from midcourse.grading.equivalence import compare_symbolically
+from midcourse.records import Verdict
+
+NUM_ROLLOUTS, DEADLINE_SECONDS = 64, 2.0
+BOMBS = (r"9^{9^{9}}", "(10^9)!", r"\binom{10^8}{10^7}", "{" * 3_000 + "1" + "}" * 3_000)
+Pair = tuple[str, str]
+
+
+def rows() -> Iterator[Row]:
+    """Yield a row per alternative; nothing without the data."""
+    golds = _golds()
+    if not golds:
+        print("grading: skipped, no $MIDCOURSE_DATA/imo_answerbench_80.jsonl")
+        return
+    pairs = _responses(golds)
+    with Grader(num_workers=2, timeout_seconds=DEADLINE_SECONDS) as grader:
+        list(grader.grade([(r"\boxed{x}", "2x")]))  # the workers import sympy before the clock
+        ours = _speed(lambda: list(grader.grade(pairs)), len(pairs))
+    few = random.Random(1).sample(pairs, 60)
+    forked = _speed(lambda: _in_processes(few), len(few))
+    some = random.Random(2).sample(pairs, 1500)
+    serial = _speed(lambda: [_plainly(pair) for pair in some], len(some))
+    for theirs, against, target in (
+        (forked, "a process per answer", 20.0),
+        (serial, "math-verify in a row", 3.0),
+    ):
+        yield Row(
+            what=f"grading, {len(pairs):,} real answers",
+            ours=ours,
+            theirs=theirs,
+            unit="answers/s",
+            against=against,
+            target=target,
+        )
+    yield _with_bombs(pairs, forked)
+
+
+def _with_bombs(pairs: Sequence[Pair], forked: float) -> Row:
+    """Mix in bombs, 1 in 200: each costs a deadline, is counted, and nothing hangs or grows."""
+    rng = random.Random(3)
+    bombs = [(f"\\boxed{{{rng.choice(BOMBS)}}}", "4") for _ in range(len(pairs) // 200)]
+    bombs = [(text.replace("9", str(5 + i % 4), 1), gold) for i, (text, gold) in enumerate(bombs)]
+    mixed = [*pairs, *bombs]
+    rng.shuffle(mixed)
+    verdicts: Counter[Verdict] = Counter()
+
+    def grade() -> None:
+        with Grader(num_workers=2, timeout_seconds=DEADLINE_SECONDS) as grader:
+            verdicts.update(result.verdict for result in grader.grade(mixed))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    speed = _speed(grade, len(mixed))
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+    if verdicts.total() != len(mixed):
+        raise AssertionError("an answer has no verdict")
+    # What the alternative pays at least: its own speed, and a deadline for each bomb that hangs.
+    ungraded = verdicts[Verdict.UNGRADED]
+    theirs = len(mixed) / (len(mixed) / forked + ungraded * DEADLINE_SECONDS)
+    return Row(
+        what=f"grading with {len(bombs)} bombs",
+        ours=speed,
+        theirs=theirs,
+        unit="answers/s",
+        against="a process per answer, its deadlines added",
+        floor=f"{ungraded} ungraded, none hung, memory +{grown} MiB",
+    )
+
+
+def _golds() -> list[str]:
+    folder = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data"))
+    files = (folder / "imo_answerbench_80.jsonl", folder / "gsm8k" / "test.jsonl")
+    if not all(file.is_file() for file in files):
+        return []
+    first, second = ([json.loads(line) for line in file.open()] for file in files)
+    return [row["answer"] for row in first] + [
+        row["answer"].rpartition("####")[2].strip() for row in second[:80]
+    ]
+
+
+def _responses(golds: Sequence[str]) -> list[Pair]:
+    rng = random.Random(0)
+    pairs = []
+    for gold in golds:
+        wrong = rng.sample([other for other in golds if other != gold], 12)
+        weights = [1 / (rank + 1) for rank in range(len(wrong))]
+        for _ in range(NUM_ROLLOUTS):
+            right = rng.random() < 0.5
+            answer = gold.strip("$") if right else rng.choices(wrong, weights)[0].strip("$")
+            if right and rng.random() < 0.2:
+                answer = re.sub(r"\\frac", r"\\dfrac", answer).replace(",", ", ")
+            pairs.append((f"Hence the answer is \\boxed{{{answer}}}.", gold))
+    return pairs
+
+
+def _speed(run: Callable[[], object], count: int) -> float:
+    started = time.perf_counter()
+    run()
+    return count / (time.perf_counter() - started)
+
+
+def _plainly(pair: Pair) -> bool:
+    """Grade as the README of math-verify does."""
+    from math_verify import parse, verify
+
+    answer, gold = pair
+    return bool(verify(parse(f"${gold.strip('$')}$"), parse(answer)))
+
+
+def _in_processes(pairs: Sequence[Pair]) -> None:
+    """Grade each pair in a process of its own that is killed at the deadline."""
+    compare_symbolically("1", "x")  # imported before the fork, which favours the alternative
+    for pair in pairs:
+        process = multiprocessing.get_context("fork").Process(target=_plainly, args=(pair,))
+        process.start()
+        process.join(DEADLINE_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()

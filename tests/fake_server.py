@@ -1,0 +1,102 @@
+"""An OpenAI-compatible server over the scripted engine; run as a script it passes for vLLM.
+
+``FAKE_VLLM`` says how it misbehaves: ``dies`` with status 1 at its start, ``other-tokenizer``,
+``one-seed``, or ``leaves:FILE``, in which case it ends in mid-stream the first time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+from midcourse.engines.base import Request
+from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
+from midcourse.records import Sampling
+from midcourse.rendering import Renderer
+
+
+def script(text: str, seed: int) -> str:
+    """A model of few words: what it says depends on the context and, a little, on the seed."""
+    return f"{seed % 7}: seen {len(text)}.\n\nThe answer is \\boxed{{{seed % 7}}}."
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """Answers as the script does; `faults` go wrong first."""
+
+    model: ClassVar[str] = "m"
+    misbehaviour: ClassVar[str] = ""
+    faults: ClassVar[list[tuple[int, bytes]]] = []
+    seen: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        served = {"id": self.model, "max_model_len": 400}
+        self._reply(200, json.dumps({"data": [served]}).encode())
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            self._reply(200, json.dumps({"tokens": self._tokenize(body)}).encode())
+            return
+        if body["max_tokens"] > 1:
+            self.seen.append(body)
+            self._maybe_leave()
+            if self.faults:
+                self._reply(*self.faults.pop(0))
+                return
+        self._reply(200, json.dumps({"choices": [self._choice(body)]}).encode())
+
+    def _choice(self, body: dict[str, Any]) -> dict[str, Any]:
+        seed = body.get("seed", 0) if body.get("temperature") else 0
+        sampling = Sampling(
+            temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0,
+            max_tokens=body["max_tokens"],
+        )  # fmt: skip
+        request = Request(
+            request_id="x", prompt_token_ids=tuple(body["prompt"]), sampling=sampling,
+            seed=0 if self.misbehaviour == "one-seed" else seed, group="",
+        )  # fmt: skip
+        done = ScriptedEngine(script).complete(request)
+        return {
+            "text": done.text,
+            "token_ids": done.token_ids,
+            "finish_reason": str(done.finish_reason),
+        }
+
+    def _tokenize(self, body: dict[str, Any]) -> list[int]:
+        renderer = Renderer(ByteTokenizer())
+        shift = 1 if self.misbehaviour == "other-tokenizer" else 0
+        if "messages" in body:
+            return renderer.prompt_ids(body["messages"])
+        return [token + shift for token in renderer.encode(body["prompt"])]
+
+    def _maybe_leave(self) -> None:
+        name, _, file = self.misbehaviour.partition(":")
+        if name == "leaves" and len(self.seen) > 8 and not Path(file).exists():
+            Path(file).touch()
+            os._exit(3)
+
+    def _reply(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent."""
+
+
+def main() -> None:
+    """Serve on the port that vLLM's arguments name."""
+    FakeServer.model, FakeServer.misbehaviour = "policy", os.environ.get("FAKE_VLLM", "")
+    if FakeServer.misbehaviour == "dies":
+        sys.exit("RuntimeError: no memory for the cache")
+    port = int(sys.argv[sys.argv.index("--port") + 1])
+    ThreadingHTTPServer(("127.0.0.1", port), FakeServer).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

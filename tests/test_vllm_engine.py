@@ -1,0 +1,116 @@
+"""A vLLM server's life, on a stand-in; `make test-vllm` runs the same with the real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import StartVllm
+from midcourse.config import EngineConfig, ModelConfig
+from midcourse.engines import open_engine
+from midcourse.engines.vllm_engine import VllmEngine
+from midcourse.errors import EngineError
+from test_engines import WARM, ask
+
+
+def is_served(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=5.0).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_server_that_dies_is_started_again_and_nothing_is_lost_or_doubled(
+    tmp_path: Path, start_vllm: StartVllm
+) -> None:
+    engine = start_vllm(f"leaves:{tmp_path / 'left'}")
+    with engine.session() as session:
+        session.submit([ask(engine, n, WARM) for n in range(40)])
+        done = [completion.request_id for completion in session.completions()]
+    assert (tmp_path / "left").exists()
+    assert sorted(done) == sorted(f"r{n}" for n in range(40))
+    engine.close()
+
+
+def test_a_second_death_ends_the_run_with_the_servers_words(start_vllm: StartVllm) -> None:
+    engine = start_vllm("")
+    with engine.session():
+        engine._num_restarts = 1
+        with pytest.raises(EngineError, match="died again"):
+            engine.restart()
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "said"),
+    [
+        ("dies", "did not start: RuntimeError: no memory for the cache"),
+        ("other-tokenizer", "another tokenizer"),
+        ("one-seed", "does not honour seeds"),
+    ],
+)
+def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
+    start_vllm: StartVllm, misbehaviour: str, said: str
+) -> None:
+    engine = start_vllm(misbehaviour)
+    with pytest.raises(EngineError, match=said):
+        engine.session().__enter__()
+    assert not engine._servers
+
+
+def test_closing_ends_the_server_and_a_later_session_starts_it_again(
+    start_vllm: StartVllm,
+) -> None:
+    engine = start_vllm("")
+    assert engine.capabilities.max_context_tokens == 400
+    url = engine._servers[0].url
+    assert is_served(url)
+    engine.close()
+    assert not is_served(url)
+    with engine.session() as session:
+        session.submit([ask(engine, 1, WARM)])
+        assert len(list(session.completions())) == 1
+    engine.close()
+
+
+def test_a_killed_run_leaves_no_server_behind(vllm_python: Path) -> None:
+    program = f"""
+        import time
+        from midcourse.engines.scripted_engine import ByteTokenizer
+        from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
+        from midcourse.rendering import Renderer
+        settings = ServerSettings(python={str(vllm_python)!r})
+        engine = VllmEngine("m", Renderer(ByteTokenizer()), settings)
+        engine.capabilities
+        print(engine._servers[0].url, flush=True)
+        time.sleep(60)
+    """
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    url = parent.stdout.readline().strip()
+    assert is_served(url)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while is_served(url) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_served(url)
+
+
+def test_a_recipe_opens_it_with_the_models_own_stops(vllm_python: Path) -> None:
+    config = EngineConfig(kind="vllm", server_python=str(vllm_python), devices=("0", "1"))
+    engine = open_engine(config, ModelConfig(dtype="float32"), "lab")
+    assert isinstance(engine, VllmEngine)
+    assert engine.settings.arguments == ("--dtype", "float32")
+    assert engine._stop_token_ids == (engine.renderer.tokenizer.eos_token_id,)
+    assert os.access(vllm_python, os.X_OK)
