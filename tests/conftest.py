@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from midcourse.config import Recipe
 from midcourse.engines.scripted_engine import ByteTokenizer
@@ -49,6 +48,8 @@ def shared_vllm(vllm_python: Path) -> Iterator[VllmEngine]:
     """
     real = os.environ.get("MIDCOURSE_VLLM_PYTHON")
     if real:
+        from transformers import AutoTokenizer
+
         arguments = ("--dtype", "float32", "--enforce-eager")
         settings = ServerSettings(python=real, arguments=arguments, kv_cache_gib=1)
         renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))

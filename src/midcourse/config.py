@@ -113,7 +113,7 @@ class ModelConfig(Section):
 class EngineConfig(Section):
     """How completions are made."""
 
-    kind: Literal["transformers", "vllm", "openai", "scripted"] = "transformers"
+    kind: Literal["transformers", "vllm", "openai", "ray", "scripted"] = "transformers"
     urls: tuple[str, ...] = ()
     """``openai``: one or more base URLs, e.g. ``http://127.0.0.1:8000/v1``."""
     served_model: str = ""
@@ -139,6 +139,16 @@ class EngineConfig(Section):
     """``vllm``: further arguments of the server."""
     kv_cache_gib: int = Field(4, ge=1)
     """``vllm`` on a CPU: memory of the key-value cache."""
+    inner: Literal["transformers", "vllm", "scripted"] = "transformers"
+    """``ray``: the engine that each actor holds; its settings are the keys above."""
+    ray_address: str = ""
+    """``ray``: an address, or ``auto``; default: a cluster of this machine alone."""
+    num_actors: int = Field(1, ge=1)
+    """``ray``: copies of the model."""
+    actor_cpus: float = Field(1.0, ge=0)
+    """``ray``: CPUs of each actor."""
+    actor_gpus: float = Field(0.0, ge=0)
+    """``ray``: GPUs of each actor."""
     timeout_seconds: float = Field(600.0, gt=0)
     """Per request (servers)."""
 

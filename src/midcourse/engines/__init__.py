@@ -53,6 +53,10 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         from midcourse.engines.scripted_engine import ScriptedEngine
 
         return ScriptedEngine.from_file(Path(config.script))
+    if config.kind == "ray":
+        from midcourse.engines.ray_engine import RayEngine
+
+        return RayEngine(config, model, path)
     if config.kind == "vllm":
         return _open_vllm(config, model, path)
     if config.kind == "openai":
@@ -117,7 +121,7 @@ def _stop_token_ids(path: str) -> list[int]:
 
 def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Renderer:
     """Load the tokenizer of the model at `path` and dress it as a renderer."""
-    if config.kind == "scripted":
+    if "scripted" in (config.kind, config.inner):
         from midcourse.engines.scripted_engine import ByteTokenizer
 
         return Renderer(ByteTokenizer())
