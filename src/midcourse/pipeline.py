@@ -575,7 +575,10 @@ class Pipeline:
             return
         self._let_go()  # The memory of a loaded model is better spent on training.
         started = datetime.now(UTC)
-        jobs = [Job(f"train {a.label}", a.path, content, total) for a, _, _, content, total in owed]
+        jobs = [
+            Job(f"train {a.label}", a.path, content, total, content["config"]["accelerate"])
+            for a, _, _, content, total in owed
+        ]
         summaries = run_jobs(jobs, self.run.reporter)
         for (artifact, settings, inputs, _, _), summary in zip(owed, summaries, strict=True):
             self.run.complete(artifact, settings, inputs, started, summary)

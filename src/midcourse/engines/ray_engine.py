@@ -62,12 +62,13 @@ class _Worker:
     """What runs in an actor: an engine, asked for one chunk at a time."""
 
     def __init__(self, config: EngineConfig, model: ModelConfig, path: str) -> None:
-        from midcourse.engines import open_engine
-
-        self._engine: Engine = open_engine(config, model, path)
+        self._settings = config, model, path
 
     def capabilities(self) -> Capabilities:
-        """Load the model and say what it can do."""
+        """Load the model and say what it can do. What goes wrong here is raised to the caller."""
+        from midcourse.engines import open_engine
+
+        self._engine: Engine = open_engine(*self._settings)
         return self._engine.capabilities
 
     def run(self, requests: Sequence[Request]) -> list[Completion]:
@@ -105,9 +106,13 @@ class _Pool:
         self.ray = _import_ray()
         if not self.ray.is_initialized():
             _join_cluster(self.ray, self.config.ray_address)
-        for _ in range(self.config.num_actors):
-            self.start_actor()
-        self._wait_for_one()
+        try:
+            for _ in range(self.config.num_actors):
+                self.start_actor()
+            self._wait_for_one()
+        except BaseException:
+            self.close()
+            raise
 
     def start_actor(self) -> None:
         """Ask the cluster for one more actor; it counts once it answers."""
@@ -127,14 +132,15 @@ class _Pool:
 
     def _wait_for_one(self) -> None:
         seconds = self.config.timeout_seconds
-        done, _ = self.ray.wait(list(self.tasks), num_returns=1, timeout=seconds)
-        if not done:
-            wanted = f"{self.config.actor_cpus:g} CPUs and {self.config.actor_gpus:g} GPUs"
-            raise EngineError(
-                f"Ray placed no actor in {seconds:.0f} s (each wants {wanted}); the cluster has "
-                f"{self.ray.cluster_resources()}"
-            )
-        self.capabilities = self.settle(done[0], [])
+        while not self.load:
+            done, _ = self.ray.wait(list(self.tasks), num_returns=1, timeout=seconds)
+            if not done:
+                wanted = f"{self.config.actor_cpus:g} CPUs and {self.config.actor_gpus:g} GPUs"
+                raise EngineError(
+                    f"Ray placed no actor in {seconds:.0f} s (each wants {wanted}); the cluster "
+                    f"has {self.ray.cluster_resources()}"
+                )
+            self.capabilities = self.settle(done[0], [])
 
     def give(self, chunks: deque[list[Request]]) -> None:
         """Hand chunks to the actors that have the least in hand."""

@@ -8,7 +8,6 @@ computes the prefix once.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -28,6 +27,7 @@ import httpx
 from midcourse.engines.base import Capabilities, Completion, Request, Session
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.errors import EngineError
+from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
 __all__ = ["ServerSettings", "VllmEngine"]
@@ -161,7 +161,7 @@ class _Server:
                 stdin=subprocess.DEVNULL,
                 env=self._environment(),
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=end_with_parent(),
             )
 
     def _command(self, port: int) -> list[str]:
@@ -314,9 +314,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _end_with_parent() -> None:
-    """Ask the system to end this process when its parent is gone, however it went."""
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)

@@ -5,19 +5,49 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate import PartialState
+from peft import LoraConfig
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-__all__ = ["OnLog", "hardware_arguments", "quiet_libraries"]
+__all__ = ["OnLog", "hardware_arguments", "lora_config", "processes", "quiet_libraries", "save"]
 
 
 def hardware_arguments() -> dict[str, bool]:
     """Return the precision arguments for this machine: bfloat16 on a GPU, float32 on a CPU."""
     cuda = torch.cuda.is_available()
     return {"use_cpu": not cuda, "bf16": cuda, "fp16": False}
+
+
+def processes() -> PartialState:
+    """Return who else trains with us; alone, we are the main process."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def lora_config(rank: int) -> LoraConfig | None:
+    """Return adapters of `rank` on every linear layer, scaled by 2; None for rank 0."""
+    if not rank:
+        return None
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+
+
+def save(trainer: Trainer, out: Path) -> None:
+    """Write an ordinary model folder to ``out/final``; adapters are merged, and kept beside it."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not hasattr(model, "merge_and_unload"):
+        trainer.save_model(str(out / "final"))
+        return
+    trainer.save_model(str(out / "adapter"))
+    if processes().is_main_process:
+        model.merge_and_unload().save_pretrained(out / "final")
+        trainer.processing_class.save_pretrained(out / "final")
 
 
 def quiet_libraries() -> None:

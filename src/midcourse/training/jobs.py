@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from midcourse.errors import MidcourseError
+from midcourse.errors import ConfigError, MidcourseError
+from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
 from midcourse.store import write_json_atomic
 
@@ -28,6 +29,8 @@ class Job:
     content: Mapping[str, Any]
     """``job.json`` for `midcourse.training.worker`."""
     total: int
+    accelerate: str = ""
+    """A config of ``accelerate launch``; empty for one process."""
 
 
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
@@ -67,11 +70,25 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "midcourse.training.worker", str(job.out)],
+            [*_launcher(job), "midcourse.training.worker", str(job.out)],
+            preexec_fn=end_with_parent(),
             stdout=log,
             stderr=log,
             env={**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false"},
         )
+
+
+def _launcher(job: Job) -> list[str]:
+    """Return what starts a module: the interpreter, or accelerate with its config."""
+    if not job.accelerate:
+        return [sys.executable, "-m"]
+    file = Path(job.accelerate)
+    if not file.is_file():
+        raise ConfigError(
+            f"{job.label}: no accelerate config at {file}: see recipes/accelerate/ for some"
+        )
+    launch = [sys.executable, "-m", "accelerate.commands.launch"]
+    return [*launch, "--config_file", str(file), "--module"]
 
 
 def _raise_if_failed(jobs: Sequence[Job], processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -8,7 +8,7 @@ from a trainer's means, which lump groups with all right and none right together
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,16 +35,23 @@ class GroupReward:
     """TRL's reward function: grades a batch of completions and journals its groups.
 
     The data set's columns ``answer`` and ``problem_id`` come with every call; completions are
-    conversations of one assistant message.
+    conversations of one assistant message. Of several processes that train together, each calls
+    it with its share: `gather` joins the shares, and the writer journals them.
     """
 
     __name__ = "correct"
 
     def __init__(
-        self, grader: Grades, counts_path: Path, group_size: int, first_iteration: int = 0
+        self,
+        grader: Grades,
+        counts_path: Path,
+        group_size: int,
+        first_iteration: int = 0,
+        gather: Callable[[list[Any]], list[Any]] = list,
+        is_writer: bool = True,
     ) -> None:
         self._grader, self._counts_path, self._group_size = grader, counts_path, group_size
-        self._iteration = first_iteration
+        self._iteration, self._gather, self._is_writer = first_iteration, gather, is_writer
 
     def __call__(
         self,
@@ -56,7 +63,10 @@ class GroupReward:
         """Return one reward per completion; called once per iteration."""
         texts = (completion[0]["content"] for completion in completions)
         verdicts = [g.verdict for g in self._grader.grade(zip(texts, answer, strict=True))]
-        self._journal(problem_id, verdicts)
+        # Every process grades its own groups; one of them writes down all.
+        seen = self._gather(list(zip(problem_id, verdicts, strict=True)))
+        if self._is_writer:
+            self._journal([who for who, _ in seen], [verdict for _, verdict in seen])
         self._iteration += 1
         return [reward_of(verdict) for verdict in verdicts]
 

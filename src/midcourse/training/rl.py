@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
@@ -29,7 +30,14 @@ from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.training.common import OnLog, hardware_arguments, quiet_libraries
+from midcourse.training.common import (
+    OnLog,
+    hardware_arguments,
+    lora_config,
+    processes,
+    quiet_libraries,
+    save,
+)
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
 
 __all__ = ["COMPLETE", "RlProblem", "make_rl_trainer", "train_rl"]
@@ -64,15 +72,21 @@ def train_rl(
     step if the numbers do not fit together.
     """
     quiet_libraries()
-    checkpoint = _newest_complete(out)
-    iteration = int(checkpoint.name.split("-")[1]) // config.num_updates if checkpoint else 0
-    _rewind(out / GROUPS_FILE, iteration)
-    reward = GroupReward(grader, out / GROUPS_FILE, config.num_generations, iteration)
+    with processes().main_process_first():  # the others see what it has cleared away
+        checkpoint = _newest_complete(out)
+        iteration = int(checkpoint.name.split("-")[1]) // config.num_updates if checkpoint else 0
+        if processes().is_main_process:
+            _rewind(out / GROUPS_FILE, iteration)
+    reward = GroupReward(
+        grader, out / GROUPS_FILE, config.num_generations, iteration, gather_object,
+        processes().is_main_process,
+    )  # fmt: skip
     trainer = make_rl_trainer(config, problems, model_path, out, seed, reward, [OnLog(on_log)])
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(out / "final"))
-    for folder in out.glob("checkpoint-*"):
-        shutil.rmtree(folder)
+    save(trainer, out)
+    if processes().is_main_process:
+        for folder in out.glob("checkpoint-*"):
+            shutil.rmtree(folder)
     return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
 
 
@@ -94,13 +108,13 @@ def make_rl_trainer(
         train_dataset=_dataset(_schedule(problems, config, seed)),
         processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
         callbacks=[*callbacks, _MarkComplete()],
+        peft_config=lora_config(config.lora_rank),
     )
 
 
 def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out."""
-    per_update = _check_sizes(config, num_problems)
-    accumulation = per_update // config.micro_batch_size
+    accumulation = _check_sizes(config, num_problems, processes().num_processes)
     sampling = config.sampling
     return GRPOConfig(
         output_dir=str(out),
@@ -132,7 +146,9 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         min_p=sampling.min_p or None,
         repetition_penalty=sampling.repetition_penalty,
         max_completion_length=sampling.max_tokens,
-        use_vllm=False,
+        use_vllm=config.vllm == "colocate",
+        vllm_mode="colocate",
+        vllm_gpu_memory_utilization=config.vllm_gpu_share,
         shuffle_dataset=False,  # the order is `_schedule`'s: TRL's own is not restored on resume
         gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps",
@@ -149,21 +165,27 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
     )
 
 
-def _check_sizes(config: TrainRlConfig, num_problems: int) -> int:
-    """Return the rollouts of one optimiser step. Raises ConfigError if they do not divide."""
+def _check_sizes(config: TrainRlConfig, num_problems: int, num_processes: int) -> int:
+    """Return the micro-batches of one optimiser step. Raises ConfigError if they do not divide."""
     rollouts = config.prompts_per_iteration * config.num_generations
-    per_update, rest = divmod(rollouts, config.num_updates)
-    if rest or per_update % config.micro_batch_size:
+    at_once = config.micro_batch_size * num_processes
+    accumulation, rest = divmod(rollouts, config.num_updates * at_once)
+    if rest:
         raise ConfigError(
             f"train_rl: {rollouts} rollouts an iteration do not divide into {config.num_updates} "
-            f"updates of micro_batch_size={config.micro_batch_size}"
+            f"updates of micro_batch_size={config.micro_batch_size} times {num_processes} processes"
+        )
+    if rollouts // num_processes % config.num_generations:
+        raise ConfigError(
+            f"train_rl: prompts_per_iteration={config.prompts_per_iteration} groups do not divide "
+            f"among {num_processes} processes"
         )
     if num_problems < config.prompts_per_iteration:
         raise ConfigError(
             f"train_rl: {num_problems} problems are fewer than prompts_per_iteration="
             f"{config.prompts_per_iteration}"
         )
-    return per_update
+    return accumulation
 
 
 def _schedule(problems: Sequence[RlProblem], config: TrainRlConfig, seed: int) -> list[RlProblem]:
@@ -215,5 +237,10 @@ class _MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers ship
         control: TrainerControl,
         **kwargs: Any,
     ) -> None:
-        """Write the marker."""
+        """Write the marker, once every process has written its part."""
+        processes().wait_for_everyone()
+        if state.is_world_process_zero:
+            self._mark(args, state)
+
+    def _mark(self, args: TrainingArguments, state: TrainerState) -> None:
         (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -19,7 +19,14 @@ from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
-from midcourse.training.common import OnLog, hardware_arguments, quiet_libraries
+from midcourse.training.common import (
+    OnLog,
+    hardware_arguments,
+    lora_config,
+    processes,
+    quiet_libraries,
+    save,
+)
 
 __all__ = ["check_rows", "make_sft_trainer", "train_sft"]
 
@@ -44,7 +51,7 @@ def train_sft(
     result = trainer.train()
     if not math.isfinite(result.training_loss):
         raise MidcourseError(f"train sft: the loss is {result.training_loss}; lower learning_rate")
-    trainer.save_model(str(out / "final"))
+    save(trainer, out)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "num_rows": float(len(rows)),
@@ -63,10 +70,12 @@ def make_sft_trainer(
     callbacks: list[TrainerCallback],
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    if config.batch_size % config.micro_batch_size:
+    num_processes = processes().num_processes
+    accumulation, rest = divmod(config.batch_size, config.micro_batch_size * num_processes)
+    if rest or not accumulation:
         raise ConfigError(
-            f"train_sft: batch_size={config.batch_size} is no multiple of "
-            f"micro_batch_size={config.micro_batch_size}"
+            f"train_sft: batch_size={config.batch_size} is no multiple of micro_batch_size="
+            f"{config.micro_batch_size} times {num_processes} processes"
         )
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
@@ -79,7 +88,7 @@ def make_sft_trainer(
         num_train_epochs=config.num_epochs,
         max_steps=config.max_steps or -1,
         per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.batch_size // config.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": config.min_lr_rate},
@@ -111,6 +120,7 @@ def make_sft_trainer(
         train_dataset=data,
         processing_class=tokenizer,
         callbacks=callbacks,
+        peft_config=lora_config(config.lora_rank),
     )
 
 

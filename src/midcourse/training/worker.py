@@ -1,5 +1,7 @@
 """Runs one training job in a process of its own: ``python -m midcourse.training.worker OUT``.
 
+Or in several, where the recipe names a config of ``accelerate launch``.
+
 The job is ``OUT/job.json``. Trainers then never share memory with an engine, two of them run side
 by side, and a crash of one is an error message, not the end of the run.
 """
@@ -31,14 +33,18 @@ def main() -> None:
     job: dict[str, Any] = json.loads((out / "job.json").read_text("utf-8"))
     _die_with_parent()
     torch.set_num_threads(job["num_threads"])
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+    # Under ``accelerate launch`` there are several of us: the first one writes.
+    is_first = int(os.environ.get("RANK", "0")) == 0
+    with (out / "metrics.jsonl" if is_first else Path(os.devnull)).open("a") as file:
 
         def on_log(numbers: Mapping[str, float]) -> None:
             file.write(json.dumps(numbers) + "\n")
             file.flush()
 
         run = _sft if job["kind"] == "sft" else _rl
-        write_json_atomic(out / "summary.json", run(job, out, on_log))
+        summary = run(job, out, on_log)
+        if is_first:
+            write_json_atomic(out / "summary.json", summary)
 
 
 def _sft(
