@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm format bench constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -62,8 +62,11 @@ test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite and the lab's s
 	  --set model.dtype=float32 --set engine.kv_cache_gib=1 --set engine.concurrency=128 \
 	  --set sample.num_rollouts=16 --set verify.num_continuations=8
 
-bench: $(STAMP)
+bench: $(STAMP)  ## every benchmark, one table of ratios
 	$(BIN)/python benchmarks/bench.py
+
+bench-scale: $(STAMP)  ## what our own code costs: time per record, peak memory, resume
+	$(BIN)/python benchmarks/bench_scale.py 10000 100000
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

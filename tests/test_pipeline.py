@@ -99,7 +99,7 @@ def test_a_stage_cut_short_ends_as_if_it_had_not_been(tmp_path: Path, recipe: Re
             original(store, (next(results) for _ in range(5)), task, outcome)
             raise KeyboardInterrupt
 
-        pipeline.run._fill = stop_early  # type: ignore[method-assign]
+        pipeline.run._fill = stop_early  # type: ignore[method-assign,assignment]
         with pytest.raises(KeyboardInterrupt):
             _ = pipeline.train_rollouts
 

@@ -39,6 +39,7 @@ def rollout(number: int, text: str = "a\n\nb ∀ \u2028") -> Rollout:
         prompt_tokens=3,
         text=text,
         token_ids=(1, 2, number),
+        num_tokens=3,
         finish_reason=FinishReason.STOP,
         model="base",
         sampling=SAMPLING,
@@ -109,7 +110,7 @@ def test_a_torn_last_line_is_owed_again_at_every_byte(tmp_path: Path) -> None:
     for cut in range(first, len(whole)):
         (tmp_path / "journal.jsonl").write_bytes(whole[:cut])
         with StageStore(tmp_path, Rollout) as store:
-            assert store.done == {"r0000"}
+            assert list(map(store.done.__contains__, ("r0000", "r0001"))) == [True, False]
             store.append("r0001", [rollout(1)])
             assert list(store.read()) == [rollout(0), rollout(1)]
 

@@ -7,6 +7,7 @@ itself. `midcourse.runner` decides what is already there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,11 +41,17 @@ from midcourse.records import (
     SftRow,
     Solvability,
     Verdict,
+    content_id,
 )
 from midcourse.rendering import Renderer
 from midcourse.runner import Artifact, Run
 from midcourse.stages.build_sft import Verification, build_sft
-from midcourse.stages.contexts import Context, continuation_contexts, problem_contexts
+from midcourse.stages.contexts import (
+    Context,
+    continuation_contexts,
+    problem_context,
+    problem_contexts,
+)
 from midcourse.stages.flow import Failures
 from midcourse.stages.grade import grade
 from midcourse.stages.likelihood import ScoredText, likelihood
@@ -59,7 +66,7 @@ from midcourse.stages.propose import (
 from midcourse.stages.sample import SampleSpec, duplicate_share, sample
 from midcourse.stages.search import context_key, search
 from midcourse.stages.select import is_incorrect, select
-from midcourse.store import StageStore
+from midcourse.store import Keys, StageStore
 from midcourse.training.jobs import Job, run_jobs
 
 __all__ = ["Drawn", "Graded", "Model", "Pipeline", "ProblemSets", "Searched"]
@@ -85,12 +92,6 @@ class ProblemSets:
 
     train: list[Problem]
     evaluation: dict[str, list[Problem]]
-
-    @property
-    def by_id(self) -> dict[str, Problem]:
-        """Every problem of the run by its id."""
-        every = [*self.train, *(p for problems in self.evaluation.values() for p in problems)]
-        return {problem.problem_id: problem for problem in every}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,15 @@ class Pipeline:
         evaluation = {"held_out": load_problems(held_out, split="held_out")} if held_out else {}
         return ProblemSets(train, evaluation)
 
+    @cached_property
+    def problems_by_id(self) -> dict[str, Problem]:
+        """Every problem of the run by its id."""
+        sets = (self.problems.train, *self.problems.evaluation.values())
+        return {problem.problem_id: problem for problems in sets for problem in problems}
+
+    def _plain_context(self, problem_id: str) -> Context:
+        return problem_context(self.problems_by_id[problem_id], self.renderer, self.prompts)
+
     @property
     def grader(self) -> Grader:
         """The grader's worker pool, started on first use."""
@@ -234,7 +244,7 @@ class Pipeline:
         return self._sample(
             model, label, len(problems), num_rollouts, sampling, "total",
             lambda: problem_contexts(problems, self.renderer, self.prompts),
-            {"problems": [[p.problem_id, p.text, p.answer] for p in problems]},
+            {"problems": _identity(problems)},
             list(model.made_by), rounds,
         )  # fmt: skip
 
@@ -289,19 +299,20 @@ class Pipeline:
         return {"grader": GRADER, **self.recipe.grade.model_dump()}
 
     def _is_correct(self, rollout: Rollout) -> bool:
-        graded = grade([rollout], self.problems.by_id, self.grader, ())
+        graded = grade([rollout], self.problems_by_id, self.grader, ())
         return next(graded).verdict is Verdict.CORRECT
 
     def grade(self, rollouts: Artifact) -> Artifact:
         """Grade every rollout of an artifact."""
         settings = self._grade_settings
         artifact = self.run.artifact("grade", rollouts.label, settings, [rollouts])
-        problems = self.problems.by_id
+        problems = self.problems_by_id
 
         def produce(
             store: StageStore[Grade], failures: Failures
         ) -> Iterator[tuple[str, list[Grade]]]:
-            for graded in grade(rollouts.read(Rollout), problems, self.grader, store.done):
+            texts = rollouts.read(Rollout, without=("token_ids",))
+            for graded in grade(texts, problems, self.grader, store.done):
                 yield graded.rollout_id, [graded]
 
         total = int(rollouts.manifest["num_records"])
@@ -321,10 +332,8 @@ class Pipeline:
         return kind(rollouts, self.grade(rollouts))
 
     def _alarm_on_duplicates(self, rollouts: Artifact) -> None:
-        found, limit = (
-            duplicate_share(rollouts.read(Rollout)),
-            self.recipe.sample.max_duplicate_share,
-        )
+        limit = self.recipe.sample.max_duplicate_share
+        found = duplicate_share(rollouts.read(Rollout, without=("token_ids",)))
         if found.share > limit:
             raise EngineError(
                 f"{found.num_identical} of {found.num_contexts} problems got one and the same text "
@@ -384,19 +393,20 @@ class Pipeline:
             "prompt": [prompt.name, prompt.sha],
             "proposer": model_fingerprint(proposer_model.path), "label": label,
             "proposer_engine": self._proposer_engine_settings,
-            "problems": [p.problem_id for p in problems],
+            "problems": _identity(problems),
         }  # fmt: skip
         inputs = [graded.rollouts, graded.grades]
         artifact = self.run.artifact("propose", label, settings, inputs)
-        cases = self._cases(graded, problems, num_rollouts)
+        chosen = {} if artifact.is_complete else self._chosen(graded, problems, num_rollouts)
 
         def produce(
             store: StageStore[Proposal], failures: Failures
         ) -> Iterator[tuple[str, list[Proposal]]]:
+            cases = self._cases(graded, problems, chosen)
             yield from propose(cases, self._proposer(), store.done, failures)
 
         self.run.records(
-            artifact, Proposal, settings, inputs, len(cases), produce, lambda p: p.outcome
+            artifact, Proposal, settings, inputs, len(chosen), produce, lambda p: p.outcome
         )
         return artifact
 
@@ -409,25 +419,39 @@ class Pipeline:
         script = Path(engine.script).read_text("utf-8") if engine.kind == "scripted" else ""
         return {**engine.model_dump(include={"kind", "served_model", "chat"}), "script": script}
 
-    def _cases(self, graded: Drawn, problems: Sequence[Problem], num_rollouts: int) -> list[Case]:
-        """Return the incorrect rollouts to ask about: the first ones of each problem, by index."""
-        wanted = {problem.problem_id: problem for problem in problems}
+    def _chosen(
+        self, graded: Drawn, problems: Sequence[Problem], num_rollouts: int
+    ) -> dict[str, str]:
+        """Return the incorrect rollouts to ask about, with their problems' ids.
+
+        Of each problem these are the first ones by index.
+        """
+        wanted = {problem.problem_id for problem in problems}
         truncated_is_incorrect = self.recipe.select.truncated_is_incorrect
-        incorrect = {
+        incorrect = Keys(
             g.rollout_id
             for g in graded.grades.read(Grade)
             if g.problem_id in wanted and is_incorrect(g, truncated_is_incorrect)
+        )
+        found: dict[str, list[tuple[int, str]]] = {}
+        for rollout in graded.rollouts.read(Rollout, without=("token_ids",)):
+            if rollout.problem_id in wanted and rollout.rollout_id in incorrect:
+                found.setdefault(rollout.problem_id, []).append((rollout.index, rollout.rollout_id))
+        return {
+            rollout_id: problem_id
+            for problem_id, rollouts in found.items()
+            for _, rollout_id in sorted(rollouts)[:num_rollouts]
         }
-        chosen: dict[str, list[Rollout]] = {problem_id: [] for problem_id in wanted}
-        for rollout in graded.rollouts.read(Rollout):
-            if rollout.rollout_id in incorrect:
-                chosen[rollout.problem_id].append(rollout)
+
+    def _cases(
+        self, graded: Drawn, problems: Sequence[Problem], chosen: Mapping[str, str]
+    ) -> Iterator[Case]:
+        """Yield the chosen rollouts with their problem and the reference that is shown."""
         shown = self._references(problems)
-        return [
-            Case(wanted[problem_id], rollout, shown[problem_id])
-            for problem_id, rollouts in chosen.items()
-            for rollout in sorted(rollouts, key=lambda r: r.index)[:num_rollouts]
-        ]
+        for rollout in graded.rollouts.read(Rollout):
+            problem_id = chosen.get(rollout.rollout_id)
+            if problem_id is not None:
+                yield Case(self.problems_by_id[problem_id], rollout, shown[problem_id])
 
     def _references(self, problems: Sequence[Problem]) -> dict[str, str]:
         if self.recipe.propose.reference == "shuffled":
@@ -454,31 +478,23 @@ class Pipeline:
 
     @cached_property
     def candidates(self) -> list[Proposal]:
-        """The first accepted proposal of each rollout: what is verified."""
+        """The first accepted proposal of each rollout: what is verified. Turns are left out."""
         after_error = self.recipe.build_sft.after_error
-        return first_accepted(self.proposals.read(Proposal), after_error)
+        return first_accepted(self.proposals.read(Proposal, without=("turns",)), after_error)
 
-    def contexts(self, condition: Condition) -> dict[str, Context]:
-        """Return the context of each candidate under `condition`, by proposal id."""
-        wanted = {proposal.rollout_id for proposal in self.candidates}
-        rollouts = {
-            r.rollout_id: r
-            for r in self.train_rollouts.rollouts.read(Rollout)
-            if r.rollout_id in wanted
-        }
-        plain = {
-            c.problem_id: c
-            for c in problem_contexts(self.hard_problems, self.renderer, self.prompts)
-        }
-        made = continuation_contexts(condition, self.candidates, rollouts, plain, self.renderer)
-        return {str(context.parent_id): context for context in made}
+    def contexts(self, condition: Condition) -> Iterator[Context]:
+        """Yield the context of each candidate under `condition`."""
+        rollouts = self.train_rollouts.rollouts.read(Rollout)
+        return continuation_contexts(
+            condition, self.candidates, rollouts, self._plain_context, self.renderer
+        )
 
     def verify(self, condition: Condition) -> Drawn:
         """Sample and grade the continuations of every candidate under one row of Table 1."""
         config: VerifyConfig = self.recipe.verify
         rollouts = self._sample(
             self.base, str(condition), len(self.candidates), config.num_continuations,
-            config.sampling, config.budget, lambda: self.contexts(condition).values(),
+            config.sampling, config.budget, lambda: self.contexts(condition),
             {"condition": str(condition)}, [self.proposals], config.rounds,
         )  # fmt: skip
         return (Searched if config.rounds else Graded)(rollouts, self.grade(rollouts))
@@ -518,27 +534,30 @@ class Pipeline:
 
     def _verifications(self, graded: Drawn) -> dict[str, Verification]:
         """Sum up the continuations of each proposal, by proposal id."""
-        verdicts: dict[str, list[Grade]] = {}
+        tallies: dict[str, Counter[Verdict]] = {}
+        correct: dict[str, str] = {}
         for item in graded.grades.read(Grade):
-            verdicts.setdefault(str(item.parent_id), []).append(item)
-        correct = {
-            g.rollout_id for gs in verdicts.values() for g in gs if g.verdict is Verdict.CORRECT
-        }
+            tallies.setdefault(str(item.parent_id), Counter())[item.verdict] += 1
+            if item.verdict is Verdict.CORRECT:
+                correct.setdefault(str(item.parent_id), item.rollout_id)
         shas: dict[str, str] = {}
         suffixes: dict[str, Rollout] = {}
-        for rollout in graded.rollouts.read(Rollout):
-            shas[str(rollout.parent_id)] = rollout.prompt_sha
-            if rollout.rollout_id in correct:
-                suffixes.setdefault(str(rollout.parent_id), rollout)
+        is_kept = self.recipe.build_sft.suffix
+        unread = () if is_kept else ("token_ids",)
+        for rollout in graded.rollouts.read(Rollout, without=unread):
+            parent_id = str(rollout.parent_id)
+            shas[parent_id] = rollout.prompt_sha
+            if is_kept and correct.get(parent_id) == rollout.rollout_id:
+                suffixes[parent_id] = rollout
         return {
             proposal_id: Verification(
                 prompt_sha=shas[proposal_id],
-                num_correct=sum(g.verdict is Verdict.CORRECT for g in grades),
-                num_graded=sum(g.verdict is not Verdict.UNGRADED for g in grades),
-                num_ungraded=sum(g.verdict is Verdict.UNGRADED for g in grades),
+                num_correct=tally[Verdict.CORRECT],
+                num_graded=tally.total() - tally[Verdict.UNGRADED],
+                num_ungraded=tally[Verdict.UNGRADED],
                 correct_rollout=suffixes.get(proposal_id),
             )
-            for proposal_id, grades in verdicts.items()
+            for proposal_id, tally in tallies.items()
         }
 
     @cached_property
@@ -600,8 +619,7 @@ class Pipeline:
         config, problems = self.recipe.train_rl, self.rl_problems
         prompt = self.prompts["solve"]
         settings = {
-            **config.model_dump(), **self._base_settings,
-            "problems": [[p.problem_id, p.text, p.answer] for p in problems],
+            **config.model_dump(), **self._base_settings, "problems": _identity(problems),
         }  # fmt: skip
         models, trainings = {}, []
         for start in (self.base, self.patched):
@@ -694,44 +712,32 @@ class Pipeline:
                     what=what, source_id=row.row_id, problem_id=row.problem_id,
                     token_ids=row.input_ids, num_context=given,
                 )  # fmt: skip
-        plain = {
-            c.problem_id: c
-            for c in problem_contexts(self.problems.by_id.values(), self.renderer, self.prompts)
-        }
         for problem in islice((p for p in self.problems.train if p.reference_solution), limit):
-            prompt = plain[problem.problem_id].prompt_ids
+            prompt = self._plain_context(problem.problem_id).prompt_ids
             ids = self.renderer.encode(str(problem.reference_solution))
             yield ScoredText(
                 what="reference", source_id=problem.problem_id, problem_id=problem.problem_id,
                 token_ids=(*prompt, *ids, *self.renderer.end_of_turn_ids), num_context=len(prompt),
             )  # fmt: skip
         if own is not None:
-            yield from self._own_rollouts(own, plain, limit)
-        yield from self._held_out_interventions(plain, limit)
+            yield from self._own_rollouts(own, limit)
+        yield from self._held_out_interventions(limit)
 
-    def _own_rollouts(
-        self, own: Graded, plain: Mapping[str, Context], limit: int
-    ) -> Iterator[ScoredText]:
+    def _own_rollouts(self, own: Graded, limit: int) -> Iterator[ScoredText]:
         for rollout in islice((r for r in own.rollouts.read(Rollout) if r.token_ids), limit):
-            prompt = plain[rollout.problem_id].prompt_ids
+            prompt = self._plain_context(rollout.problem_id).prompt_ids
             yield ScoredText(
                 what="own_rollout", source_id=rollout.rollout_id, problem_id=rollout.problem_id,
                 token_ids=(*prompt, *rollout.token_ids), num_context=len(prompt),
             )  # fmt: skip
 
-    def _held_out_interventions(
-        self, plain: Mapping[str, Context], limit: int
-    ) -> Iterator[ScoredText]:
+    def _held_out_interventions(self, limit: int) -> Iterator[ScoredText]:
         if self.held_out_proposals is None:
             return
         accepted = first_accepted(self.held_out_proposals.read(Proposal))[:limit]
-        wanted = {proposal.rollout_id for proposal in accepted}
-        graded = self.evaluate(self.base, "held_out")
-        rollouts = {
-            r.rollout_id: r for r in graded.rollouts.read(Rollout) if r.rollout_id in wanted
-        }
+        rollouts = self.evaluate(self.base, "held_out").rollouts.read(Rollout)
         made = continuation_contexts(
-            Condition.PREFIX_INTERVENTION, accepted, rollouts, plain, self.renderer
+            Condition.PREFIX_INTERVENTION, accepted, rollouts, self._plain_context, self.renderer
         )
         for context in made:
             yield ScoredText(
@@ -739,3 +745,9 @@ class Pipeline:
                 problem_id=context.problem_id, token_ids=context.token_ids,
                 num_context=len(context.token_ids) - len(context.response.addition),
             )  # fmt: skip
+
+
+def _identity(problems: Sequence[Problem]) -> dict[str, object]:
+    """Return what tells one list of problems from another, in a few bytes."""
+    content = [[p.problem_id, p.text, p.answer, p.reference_solution] for p in problems]
+    return {"number": len(problems), "hash": content_id(content)}

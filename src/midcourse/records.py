@@ -215,6 +215,8 @@ class Rollout:
     """What was sampled, without the context."""
     token_ids: tuple[int, ...]
     """What was sampled, the end-of-turn included if the model wrote it."""
+    num_tokens: int
+    """How many ids were sampled: known where the ids themselves are not read."""
     finish_reason: FinishReason
     model: str
     """``base``, ``sft:<key>`` or ``rl:<key>@<step>``."""
@@ -238,8 +240,6 @@ class Grade:
     """Set where, and only where, the verdict is `ungraded`."""
     truncated: bool
     """Whether the rollout ended by its token budget."""
-    num_tokens: int
-    """Sampled tokens of the rollout."""
     grader: str
     """Grader and version, ``math-verify/0.9.0+midcourse/1``."""
 

@@ -11,7 +11,7 @@ import json
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -53,9 +53,12 @@ class Artifact:
         """What made it: settings, inputs, counts, versions, times in UTC."""
         return read_manifest(self.path)
 
-    def read(self, record_type: type[R]) -> Iterator[R]:
-        """Stream its records."""
-        return read_stage(self.path, record_type)
+    def read(self, record_type: type[R], without: Collection[str] = ()) -> Iterator[R]:
+        """Stream its records; fields named in `without` come back empty, at a fraction of the cost.
+
+        Only fields that hold tuples may be named.
+        """
+        return read_stage(self.path, record_type, without)
 
 
 class Run:
@@ -114,14 +117,14 @@ class Run:
                 return artifact
             started, failures = datetime.now(UTC), Failures()
             name = f"{artifact.stage} {artifact.label}".strip()
+            counts = Counter(outcome(record) for record in store.read())
             with self.reporter.task(name, total, len(store.done)) as task:
-                self._fill(store, produce(store, failures), task, outcome)
+                counts += self._fill(store, produce(store, failures), task, outcome)
             if failures.num_failed:
                 raise EngineError(
                     f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
                     "everything else is kept: run the same command again"
                 )
-            counts = Counter(outcome(record) for record in store.read())
             store.seal(
                 self._header(artifact, settings, inputs, started, dict(sorted(counts.items())))
             )
@@ -134,13 +137,15 @@ class Run:
         results: Iterator[tuple[str, Sequence[R]]],
         task: Task,
         outcome: Callable[[R], str],
-    ) -> None:
+    ) -> Counter[str]:
+        """Journal every result; return the outcomes that came."""
         seen: Counter[str] = Counter()
         for key, records in results:
             store.append(key, records)
             seen.update(outcome(record) for record in records)
             note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
             task.advance(note=note)
+        return seen
 
     def complete(
         self,

@@ -15,7 +15,9 @@ import os
 import platform
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,6 +31,7 @@ from midcourse.errors import ArtifactError
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Keys",
     "RunLock",
     "StageStore",
     "read_manifest",
@@ -51,12 +54,21 @@ class StageStore(Generic[R]):
     about one rollout) are there whole or not at all.
     """
 
-    def __init__(self, path: Path, record_type: type[R], *, part_records: int = 20_000) -> None:
-        self.path, self._record_type, self._part_records = path, record_type, part_records
+    def __init__(
+        self,
+        path: Path,
+        record_type: type[R],
+        *,
+        part_records: int = 20_000,
+        part_bytes: int = 32 * 2**20,
+    ) -> None:
+        self.path, self._record_type = path, record_type
+        self._part_records, self._part_bytes = part_records, part_bytes
         self._to_json, self._from_json = _encoder(record_type), _decoder(record_type)
-        self.done: set[str] = set()
         self._journal_path = path / "journal.jsonl"
         self._open()
+        self.done = Keys([*self._kept_keys, *self._keys_of_parts()])
+        """The keys that were there at the start: a stage yields each other key once."""
 
     def __enter__(self) -> StageStore[R]:
         return self
@@ -75,9 +87,10 @@ class StageStore(Generic[R]):
 
     def append(self, key: str, records: Sequence[R]) -> None:
         """Journal the records of `key`; when this returns, a killed process keeps them."""
-        line = {"key": key, "records": [self._to_json(record) for record in records]}
+        content = {"key": key, "records": [self._to_json(record) for record in records]}
+        line = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
         try:
-            self._journal.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+            self._journal.write(line)
             self._journal.flush()
         except UnicodeEncodeError as error:
             raise ArtifactError(f"{self.path}: {key} holds text that is not Unicode") from error
@@ -85,9 +98,9 @@ class StageStore(Generic[R]):
             raise ArtifactError(
                 f"{self._journal_path}: cannot write ({error}); make room and run again"
             ) from error
-        self.done.add(key)
         self._num_in_journal += len(records)
-        if self._num_in_journal >= self._part_records:
+        self._bytes_in_journal += len(line)
+        if self._num_in_journal >= self._part_records or self._bytes_in_journal >= self._part_bytes:
             self._roll()
 
     def read(self) -> Iterator[R]:
@@ -123,15 +136,16 @@ class StageStore(Generic[R]):
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob("*.tmp"):
             leftover.unlink()
-        for part in self._parts():
-            self.done.update(_part_keys(part))
-        kept, self._num_in_journal = [], 0
+        kept, self._num_in_journal, self._bytes_in_journal = [], 0, 0
+        self._kept_keys: set[str] = set()
+        sealed = set(self._keys_of_parts()) if self._journal_path.is_file() else set()
         for line, rows in self._journal_lines():
             key = json.loads(line)["key"]
-            if key not in self.done:
+            if key not in sealed and key not in self._kept_keys:
                 kept.append(line)
-                self.done.add(key)
+                self._kept_keys.add(key)
                 self._num_in_journal += len(rows)
+                self._bytes_in_journal += len(line)
         if self._journal_path.is_file() and not self.is_complete:
             _write_atomic(self._journal_path, "".join(line + "\n" for line in kept).encode())
         self._journal = (
@@ -139,6 +153,10 @@ class StageStore(Generic[R]):
             if self.is_complete
             else self._journal_path.open("a", encoding="utf-8")
         )
+
+    def _keys_of_parts(self) -> Iterator[str]:
+        for part in self._parts():
+            yield from _part_keys(part)
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.glob("part-*.parquet"))
@@ -179,11 +197,37 @@ class StageStore(Generic[R]):
             ) from error
         self._journal.close()
         self._journal = self._journal_path.open("w", encoding="utf-8")
-        self._num_in_journal = 0
+        self._num_in_journal = self._bytes_in_journal = 0
 
 
-def read_stage(path: Path, record_type: type[R]) -> Iterator[R]:
-    """Stream the records of a complete stage. Raises ArtifactError if it is not to be trusted."""
+class Keys:
+    """A frozen set of texts at eight bytes each: membership by 64-bit hash.
+
+    Among a million keys the chance that any foreign key seems to be in it is 1 in 10⁷.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._hashes = array("Q", sorted({_hash64(key) for key in keys}))
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def __contains__(self, key: object) -> bool:
+        wanted = _hash64(str(key))
+        at = bisect_left(self._hashes, wanted)
+        return at < len(self._hashes) and self._hashes[at] == wanted
+
+
+def _hash64(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+
+
+def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) -> Iterator[R]:
+    """Stream the records of a complete stage. Raises ArtifactError if it is not to be trusted.
+
+    Fields named in `without` are not read and come back empty: they must hold tuples. Token ids
+    are most of a rollout's bytes and time, and most readers want the text.
+    """
     manifest = read_manifest(path)
     if manifest["schema_version"] != SCHEMA_VERSION or manifest["record"] != record_type.__name__:
         raise ArtifactError(
@@ -191,12 +235,12 @@ def read_stage(path: Path, record_type: type[R]) -> Iterator[R]:
             f"{record_type.__name__} of schema {SCHEMA_VERSION}: read it with the midcourse that "
             "made it, or make it again in another run directory"
         )
-    decode = _decoder(record_type)
+    decode, empty = _decoder(record_type), dict.fromkeys(without, ())
     for described in manifest["parts"]:
         part = path / described["file"]
         _check_part(part, described["sha256"])
-        for _, row in _part_rows(part):
-            yield decode(row)
+        for _, row in _part_rows(part, without):
+            yield decode({**row, **empty} if empty else row)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -234,9 +278,10 @@ def _journal_rows(line: str) -> list[dict[str, Any]] | None:
     return rows
 
 
-def _part_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _part_rows(path: Path, without: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=1024):
+        columns = [name for name in file.schema_arrow.names if name not in without]
+        for batch in file.iter_batches(batch_size=256, columns=columns):
             for row in batch.to_pylist():
                 yield row.pop(_KEY), row
 
@@ -287,6 +332,11 @@ def _strip_optional(hint: Any) -> Any:
     return hint
 
 
+def _is_plain(tuple_hint: Any) -> bool:
+    """Whether the items of a tuple are what JSON holds: token ids, by the thousand."""
+    return typing.get_args(tuple_hint)[0] in (int, float, bool, str)
+
+
 def _encoder(hint: Any) -> Callable[[Any], Any]:
     """Return what turns a value of `hint` into JSON."""
     inner = _strip_optional(hint)
@@ -297,6 +347,8 @@ def _encoder(hint: Any) -> Callable[[Any], Any]:
         encoders = {name: _encoder(inner) for name, inner in _hints(hint).items()}
         return lambda value: {name: e(getattr(value, name)) for name, e in encoders.items()}
     if typing.get_origin(hint) is tuple:
+        if _is_plain(hint):
+            return list
         item = _encoder(typing.get_args(hint)[0])
         return lambda value: [item(part) for part in value]
     return lambda value: value
@@ -313,6 +365,8 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
         record_type: Any = hint
         return lambda row: record_type(**{name: d(row[name]) for name, d in decoders.items()})
     if typing.get_origin(hint) is tuple:
+        if _is_plain(hint):
+            return tuple
         item = _decoder(typing.get_args(hint)[0])
         return lambda value: tuple(item(part) for part in value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from math import log
 from pathlib import Path
 from typing import Any
@@ -66,13 +67,15 @@ class ByteTokenizer:
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False, **_: Any) -> str:
         """Decode; a part of a character becomes U+FFFD."""
-        names = {number: name for name, number in _CONTROL.items()}
+        if skip_special_tokens:
+            return bytes([token for token in token_ids if token < 256]).decode(errors="replace")
+        names = {number: name.encode() for name, number in _CONTROL.items()}
         chunks: list[bytes] = []
-        for token in token_ids:
-            if token < 256:
-                chunks.append(bytes([token]))
-            elif not skip_special_tokens:
-                chunks.append(names[token].encode())
+        for is_byte, run in groupby(token_ids, (256).__gt__):
+            if is_byte:
+                chunks.append(bytes(run))
+            else:
+                chunks += [names[token] for token in run]
         return b"".join(chunks).decode(errors="replace")
 
 

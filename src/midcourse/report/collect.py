@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from midcourse.metrics import Count, StoppedCount, group_shares
 from midcourse.pipeline import Drawn, Graded, Pipeline, Searched
@@ -26,6 +27,8 @@ __all__ = ["ReportData", "Trace", "collect", "funnel_counts"]
 
 #: Continuations shown per trace; the rest is counted.
 _SHOWN_CONTINUATIONS = 6
+#: Traces in the page; tables count all.
+_SHOWN_TRACES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,26 @@ def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
     """Count every stage up to the rows by outcome; totals come from the manifests."""
     graded = pipeline.train_rollouts
     verified = pipeline.verified[Condition.PREFIX_INTERVENTION]
-    finishes: Counter[str] = Counter(str(r.finish_reason) for r in graded.rollouts.read(Rollout))
-    leaks = Counter(bool(p.leaks_substring) for p in pipeline.proposals.read(Proposal))
+    finishes: Counter[str] = Counter(
+        str(r.finish_reason) for r in graded.rollouts.read(Rollout, without=("token_ids",))
+    )
+    proposals = Counter(
+        (str(p.outcome), bool(p.leaks_substring))
+        for p in pipeline.proposals.read(Proposal, without=("turns",))
+    )
+    outcomes, leaks = Counter[str](), Counter[bool]()
+    for (outcome, leak), count in proposals.items():
+        outcomes[outcome] += count
+        leaks[leak] += count
+    rows = pipeline.rows.read(SftRow, without=("input_ids", "labels"))
     stages = {
         "rollouts": dict(finishes),
         "grades": _count(str(g.verdict) for g in graded.grades.read(Grade)),
         "problems": _count(str(s.status) for s in pipeline.statuses.read(ProblemStatus)),
-        "proposals": _count(str(p.outcome) for p in pipeline.proposals.read(Proposal)),
+        "proposals": dict(outcomes.most_common()),
         "of them, substring rule": {"leak": leaks[True], "do not": leaks[False]},
         "continuations": _count(str(g.verdict) for g in verified.grades.read(Grade)),
-        "candidates for a row": _count(str(r.outcome) for r in pipeline.rows.read(SftRow)),
+        "candidates for a row": _count(str(r.outcome) for r in rows),
     }
     artifacts = {
         "rollouts": graded.rollouts,
@@ -167,34 +180,41 @@ def _rl_counts(arms: dict[str, list[GroupCount]]) -> dict[str, dict[str, int]]:
 
 
 def _traces(pipeline: Pipeline) -> Iterable[Trace]:
-    """Yield a trace per proposal, accepted or not."""
-    problems = pipeline.problems.by_id
-    proposals = list(pipeline.proposals.read(Proposal))
+    """Yield a trace per proposal, accepted or not; of very many, the first ones on disk."""
+    problems = pipeline.problems_by_id
+    proposals = list(islice(pipeline.proposals.read(Proposal), _SHOWN_TRACES))
+    shown = {proposal.proposal_id for proposal in proposals}
     wanted = {proposal.rollout_id for proposal in proposals}
     rollouts = {
         r.rollout_id: r
         for r in pipeline.train_rollouts.rollouts.read(Rollout)
         if r.rollout_id in wanted
     }
-    continuations = _continuations(pipeline.verified[Condition.PREFIX_INTERVENTION])
-    rows = {row.proposal_id: row for row in pipeline.rows.read(SftRow)}
+    continuations = _continuations(pipeline.verified[Condition.PREFIX_INTERVENTION], shown)
+    rows = {r.proposal_id: r for r in pipeline.rows.read(SftRow) if r.proposal_id in shown}
     for proposal in proposals:
-        shown, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
+        texts, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
         row = rows.get(proposal.proposal_id)
         yield Trace(
             problem=problems[proposal.problem_id],
             rollout=rollouts[proposal.rollout_id],
             proposal=proposal,
-            continuations=shown,
+            continuations=texts,
             verdicts=dict(verdicts),
             row_tokens=_row_tokens(pipeline, row) if row else [],
         )
 
 
-def _continuations(graded: Drawn) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
-    verdicts = {g.rollout_id: str(g.verdict) for g in graded.grades.read(Grade)}
+def _continuations(
+    graded: Drawn, proposal_ids: Collection[str]
+) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
+    """Return the first few continuations of each proposal, and all its verdicts counted."""
+    wanted = (g for g in graded.grades.read(Grade) if g.parent_id in proposal_ids)
+    verdicts = {g.rollout_id: str(g.verdict) for g in wanted}
     found: dict[str, tuple[list[tuple[str, str]], Counter[str]]] = {}
-    for rollout in graded.rollouts.read(Rollout):
+    for rollout in graded.rollouts.read(Rollout, without=("token_ids",)):
+        if rollout.rollout_id not in verdicts:
+            continue
         shown, counts = found.setdefault(str(rollout.parent_id), ([], Counter()))
         verdict = verdicts[rollout.rollout_id]
         counts[verdict] += 1

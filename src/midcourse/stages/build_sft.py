@@ -52,15 +52,15 @@ class Verification:
 
 def build_sft(
     proposals: Sequence[Proposal],
-    contexts: Mapping[str, Context],
+    contexts: Iterable[Context],
     verifications: Mapping[str, Verification],
     config: BuildSftConfig,
     seed: int,
 ) -> Iterator[SftRow]:
     """Yield one row per proposal: ready to train on, or with the reason why not.
 
-    `contexts` and `verifications` are by proposal id. With one row per problem the choice among
-    the verified proposals is seeded.
+    `contexts` name their proposal and are streamed; `verifications` are by proposal id. With one
+    row per problem the choice among the verified proposals is seeded.
     """
     outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], config) for p in proposals}
     if config.rows_per_problem == "one":
@@ -69,10 +69,11 @@ def build_sft(
         outcomes |= {
             p.proposal_id: RowOutcome.NOT_CHOSEN for p in ready if p.proposal_id not in chosen
         }
-    for proposal in proposals:
+    by_id = {proposal.proposal_id: proposal for proposal in proposals}
+    for context in contexts:
+        proposal = by_id[str(context.parent_id)]
         verification = verifications[proposal.proposal_id]
-        context, outcome = contexts[proposal.proposal_id], outcomes[proposal.proposal_id]
-        yield _row(proposal, context, verification, outcome, config)
+        yield _row(proposal, context, verification, outcomes[proposal.proposal_id], config)
 
 
 def _outcome(proposal: Proposal, verification: Verification, config: BuildSftConfig) -> RowOutcome:

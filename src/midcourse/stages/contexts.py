@@ -6,7 +6,7 @@ ids trained on. Cutting follows `midcourse.steps`; encoding follows `midcourse.r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from midcourse.grading import open_box_tail
@@ -15,7 +15,13 @@ from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Renderer, SplitIds
 from midcourse.steps import join_steps, prefix_before, split_steps
 
-__all__ = ["Context", "continuation_context", "continuation_contexts", "problem_contexts"]
+__all__ = [
+    "Context",
+    "continuation_context",
+    "continuation_contexts",
+    "problem_context",
+    "problem_contexts",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +52,22 @@ class Context:
 def problem_contexts(
     problems: Iterable[Problem], renderer: Renderer, prompts: PromptSet
 ) -> Iterator[Context]:
-    """Yield one context per problem: the solve prompt and an empty response."""
-    solve = prompts["solve"]
+    """Yield one context per problem."""
     for problem in problems:
-        message = {"role": "user", "content": solve.render(problem=problem.text)}
-        yield Context(
-            problem_id=problem.problem_id,
-            condition=Condition.PROBLEM,
-            parent_id=None,
-            prompt_ids=tuple(renderer.prompt_ids([message])),
-            response=SplitIds([], []),
-            open_box="",
-        )
+        yield problem_context(problem, renderer, prompts)
+
+
+def problem_context(problem: Problem, renderer: Renderer, prompts: PromptSet) -> Context:
+    """Return the context of one plain problem: the solve prompt and an empty response."""
+    message = {"role": "user", "content": prompts["solve"].render(problem=problem.text)}
+    return Context(
+        problem_id=problem.problem_id,
+        condition=Condition.PROBLEM,
+        parent_id=None,
+        prompt_ids=tuple(renderer.prompt_ids([message])),
+        response=SplitIds([], []),
+        open_box="",
+    )
 
 
 def continuation_context(
@@ -95,11 +105,17 @@ def continuation_context(
 def continuation_contexts(
     condition: Condition,
     proposals: Iterable[Proposal],
-    rollouts: Mapping[str, Rollout],
-    plain: Mapping[str, Context],
+    rollouts: Iterable[Rollout],
+    plain: Callable[[str], Context],
     renderer: Renderer,
 ) -> Iterator[Context]:
-    """Yield the context of each proposal; `rollouts` by rollout id, `plain` by problem id."""
-    for proposal in proposals:
-        rollout, context = rollouts[proposal.rollout_id], plain[proposal.problem_id]
-        yield continuation_context(condition, proposal, rollout, context, renderer)
+    """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
+
+    `proposals` name different rollouts; `plain` returns the context of a problem id.
+    """
+    by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
+    for rollout in rollouts:
+        proposal = by_rollout.get(rollout.rollout_id)
+        if proposal is not None:
+            context = plain(proposal.problem_id)
+            yield continuation_context(condition, proposal, rollout, context, renderer)

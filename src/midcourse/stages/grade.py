@@ -41,6 +41,5 @@ def _grade(rollout: Rollout, result: GradeResult) -> Grade:
         extracted_answer=result.extracted_answer,
         cause=result.cause,
         truncated=rollout.finish_reason is FinishReason.LENGTH,
-        num_tokens=len(rollout.token_ids),
         grader=GRADER,
     )

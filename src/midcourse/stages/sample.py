@@ -115,6 +115,7 @@ def rollout_of(ask: Ask, completion: Completion, spec: SampleSpec) -> Rollout:
         prompt_tokens=len(context.token_ids),
         text=completion.text,
         token_ids=completion.token_ids,
+        num_tokens=len(completion.token_ids),
         finish_reason=completion.finish_reason,
         model=spec.model,
         sampling=ask.sampling,
@@ -142,17 +143,17 @@ def duplicate_share(rollouts: Iterable[Rollout]) -> DuplicateShare:
     At a temperature above zero that is the mark of a shared or ignored seed, which fakes hard
     sets; greedy sampling is left out.
     """
-    texts: dict[tuple[str, str | None], set[str]] = {}
+    first: dict[tuple[str, str | None], int] = {}
     sizes: dict[tuple[str, str | None], int] = {}
+    varied: set[tuple[str, str | None]] = set()
     for rollout in rollouts:
         if (
             rollout.sampling.temperature
             and rollout.finish_reason is not FinishReason.PROMPT_TOO_LONG
         ):
-            key = (rollout.problem_id, rollout.parent_id)
+            key, text = (rollout.problem_id, rollout.parent_id), hash(rollout.text)
             sizes[key] = sizes.get(key, 0) + 1
-            known = texts.setdefault(key, set())
-            if len(known) < 2:
-                known.add(rollout.text)
+            if first.setdefault(key, text) != text:
+                varied.add(key)
     full = [key for key, size in sizes.items() if size >= 4]
-    return DuplicateShare(len(full), sum(len(texts[key]) == 1 for key in full))
+    return DuplicateShare(len(full), sum(key not in varied for key in full))

@@ -29,20 +29,23 @@ def select(
     rollout leaves it undecided, because an error of ours must never make a problem look hard.
     Of a solved problem, rollouts may be missing: a search stops there.
     """
-    by_problem: dict[str, list[Grade]] = {}
+    tallies: dict[str, list[int]] = {}
     for grade in grades:
-        by_problem.setdefault(grade.problem_id, []).append(grade)
+        tally = tallies.setdefault(grade.problem_id, [0, 0, 0, 0])
+        tally[0] += grade.verdict is Verdict.CORRECT
+        tally[1] += is_incorrect(grade, truncated_is_incorrect)
+        tally[2] += grade.truncated
+        tally[3] += 1
     for problem in problems:
-        graded = by_problem.get(problem.problem_id, [])
-        num_correct = sum(grade.verdict is Verdict.CORRECT for grade in graded)
-        num_incorrect = sum(is_incorrect(grade, truncated_is_incorrect) for grade in graded)
+        tally = tallies.get(problem.problem_id, [0, 0, 0, 0])
+        num_correct, num_incorrect, num_truncated, num_graded = tally
         if num_correct:
             status = Solvability.SOLVED
         elif num_incorrect == num_rollouts:
             status = Solvability.HARD
         else:
             status = Solvability.UNDECIDED
-        num_skipped = num_rollouts - len(graded) if num_correct else 0
+        num_skipped = num_rollouts - num_graded if num_correct else 0
         yield ProblemStatus(
             problem_id=problem.problem_id,
             status=status,
@@ -50,6 +53,6 @@ def select(
             num_correct=num_correct,
             num_incorrect=num_incorrect,
             num_ungraded=num_rollouts - num_skipped - num_correct - num_incorrect,
-            num_truncated=sum(grade.truncated for grade in graded),
+            num_truncated=num_truncated,
             num_skipped=num_skipped,
         )
