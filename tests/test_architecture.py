@@ -19,7 +19,7 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records"},
+    {"errors", "records", "processes"},
     {"steps", "metrics", "store", "config"},
     {"grading", "prompts", "rendering", "engines", "data", "progress"},
     {"stages"},
@@ -27,6 +27,7 @@ LAYERS = [
     {"lab", "training"},
     {"pipeline"},
     {"report"},
+    {"plan"},
     {"cli", "__main__", "__init__"},
 ]
 #: The lab's check prints a table of the report; the training jobs show progress.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,8 +121,18 @@ class FakeGrader:
             if self.ungraded:
                 yield GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
             else:
-                right = f"{{{gold}}}" in text
+                right = self.is_right(text, gold)
                 yield GradeResult(Verdict.CORRECT if right else Verdict.INCORRECT, gold)
+
+    def is_right(self, text: str, gold: str) -> bool:
+        return f"{{{gold}}}" in text
+
+
+class CoinGrader(FakeGrader):
+    """Calls half of all texts right, whatever they say: every group has something to learn."""
+
+    def is_right(self, text: str, gold: str) -> bool:
+        return zlib.crc32(text.encode()) % 2 == 0
 
 
 def test_a_verdict_becomes_a_reward_in_one_place() -> None:
@@ -152,7 +163,7 @@ RL = TrainRlConfig.model_validate(
     {
         "num_iterations": 3, "prompts_per_iteration": 2, "num_generations": 4, "num_updates": 2,
         "micro_batch_size": 4, "learning_rate": 1e-3, "save_every": 1,
-        "sampling": {"max_tokens": 40, "temperature": 1.0},
+        "sampling": {"max_tokens": 40, "temperature": 1.5},
     }
 )  # fmt: skip
 PROBLEMS = [
@@ -171,7 +182,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def do_rl(out: Path, config: TrainRlConfig, grader: FakeGrader | None = None) -> None:
     out.mkdir(exist_ok=True)
     train_rl(
-        config, PROBLEMS, model_path=BASE, out=out, seed=0, grader=grader or FakeGrader(),
+        config, PROBLEMS, model_path=BASE, out=out, seed=0, grader=grader or CoinGrader(),
         on_log=lambda numbers: None,
     )  # fmt: skip
 
@@ -183,7 +194,7 @@ def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     class Killed(Exception):
         pass
 
-    class DyingGrader(FakeGrader):
+    class DyingGrader(CoinGrader):
         calls = 0
 
         def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:

@@ -12,7 +12,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from midcourse.engines._decoding import _warp, sample_tokens, uniforms
+from midcourse.engines._decoding import KvBuffer, _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.lab import base_folder
@@ -52,6 +52,40 @@ def test_greedy_is_generate_whatever_shares_the_batch(engine: TransformersEngine
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30
         )
         assert list(found[str(i)]) == expected[0, len(prompt) :].tolist()
+
+
+def test_the_key_value_cache_stays_within_its_memory(
+    engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    per_token = 4 * 2**30 // engine.kv_cache_tokens
+    tight = TransformersEngine(
+        base_folder(), max_batch_rows=64, kv_cache_gib=700 * (per_token + 1) / 2**30
+    )
+    held: list[int] = []
+    step = TransformersEngine.step
+
+    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
+        logits = step(self, tokens, buffer)
+        held.append(buffer.num_rows * buffer.keys[0].shape[2])
+        return logits
+
+    monkeypatch.setattr(TransformersEngine, "step", watch)
+    requests = [
+        Request(
+            request_id=str(i), prompt_token_ids=tuple(range(5, 25 + i)), sampling=sampling(),
+            seed=i, group=str(i),
+        )
+        for i in range(30)
+    ]  # fmt: skip
+    found = []
+    for one in (tight, engine):
+        with one.session() as session:
+            session.submit(requests)
+            found.append({c.request_id: c.token_ids for c in session.completions()})
+        if one is tight:
+            assert max(held) // 200 > 1
+            assert max(held) <= tight.kv_cache_tokens
+    assert found[0] == found[1]
 
 
 def test_warping_is_that_of_transformers() -> None:

@@ -126,7 +126,7 @@ class EngineConfig(Section):
     """``scripted``: a JSON file from prompt text to reply."""
     device: str = "auto"
     max_batch_rows: int = Field(256, ge=1)
-    """Rows decoded at once; bounds the memory of the key-value cache."""
+    """Rows decoded at once (``transformers``)."""
     max_context_tokens: int | None = Field(None, ge=2)
     """Prompt and completion together; default: the model's own length."""
     concurrency: int = Field(32, ge=1)
@@ -137,8 +137,9 @@ class EngineConfig(Section):
     """``vllm``: one server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``."""
     server_arguments: tuple[str, ...] = ()
     """``vllm``: further arguments of the server."""
-    kv_cache_gib: int = Field(4, ge=1)
-    """``vllm`` on a CPU: memory of the key-value cache."""
+    kv_cache_gib: float | None = Field(None, gt=0)
+    """Memory of the key-value cache (``transformers``, and ``vllm`` on a CPU); default: 4, or
+    half of what is free on a GPU."""
     inner: Literal["transformers", "vllm", "scripted"] = "transformers"
     """``ray``: the engine that each actor holds; its settings are the keys above."""
     ray_address: str = ""

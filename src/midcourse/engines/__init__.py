@@ -84,6 +84,7 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         dtype=model.dtype,
         max_batch_rows=config.max_batch_rows,
         max_context_tokens=config.max_context_tokens,
+        kv_cache_gib=config.kv_cache_gib,
     )
 
 
@@ -96,7 +97,7 @@ def _open_vllm(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         python=config.server_python,
         devices=config.devices,
         arguments=(*dtype, *revision, *config.server_arguments),
-        kv_cache_gib=config.kv_cache_gib,
+        kv_cache_gib=config.kv_cache_gib or 4.0,
     )
     return VllmEngine(
         resolve_model(path),

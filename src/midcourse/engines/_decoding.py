@@ -122,6 +122,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             self.column = width
         if width > self.column:
             raise ValueError("a joining context must not be longer than the current column")
+        self._drop_columns(min(self.first, self.column - width))
         starts = self.column - lengths
         at = slice(self.column - width, self.column)
         for index, layer in enumerate(prefilled.layers):
@@ -143,14 +144,20 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """If the next column is past the end, drop unused columns and add `spare` new ones."""
         if self.column < self.keys[0].shape[2]:
             return
-        first = self.first
+        self._drop_columns(self.first)
         for store in (self.keys, self.values):
             for index, tensor in enumerate(store):
-                kept = tensor[:, :, first:]
-                store[index] = _widen(kept, kept.shape[2] + spare)
-        self.starts = self.starts - first
-        self.column -= first
-        self.first = 0
+                store[index] = _widen(tensor, tensor.shape[2] + spare)
+
+    def _drop_columns(self, count: int) -> None:
+        """Forget the first `count` columns, which no row uses."""
+        if not count:
+            return
+        self.keys = [keys[:, :, count:] for keys in self.keys]
+        self.values = [values[:, :, count:] for values in self.values]
+        self.starts = self.starts - count
+        self.column -= count
+        self.first -= count
 
 
 def _widen(tensor: torch.Tensor, columns: int) -> torch.Tensor:

@@ -48,8 +48,9 @@ class TransformersEngine:
         dtype: str = "auto",
         max_batch_rows: int = 256,
         max_context_tokens: int | None = None,
+        kv_cache_gib: float | None = None,
     ) -> None:
-        self._name = str(model)
+        self._name, self._kv_cache_gib = str(model), kv_cache_gib
         cuda = torch.cuda.is_available()
         self._device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
         # float32 is the faster type on most CPUs; on a GPU it would double everything.
@@ -88,6 +89,24 @@ class TransformersEngine:
             ids = getattr(source, "eos_token_id", None)
             found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
         return frozenset(found)
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Rows times columns that fit the key-value cache.
+
+        Its memory is 4 GiB, or half of what is free on a GPU, unless it was set.
+        """
+        config, free = self.model.config, 4 * 2**30
+        if self._device.type == "cuda":
+            free = torch.cuda.mem_get_info(self._device)[0] // 2
+        if self._kv_cache_gib is not None:
+            free = int(self._kv_cache_gib * 2**30)
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        width = getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
+        per_token = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+        return max(1, int(free // per_token))
 
     @property
     def capabilities(self) -> Capabilities:
@@ -197,6 +216,7 @@ class _Session:
         self._waiting: deque[Request] = deque()
         self._cancelled: set[str] = set()
         self._buffer = KvBuffer()
+        self._kv_cache_tokens = engine.kv_cache_tokens
         self._rows: list[_Row] = []
         self._logits: torch.Tensor | None = None
 
@@ -237,12 +257,27 @@ class _Session:
             if request.request_id not in self._cancelled and limit >= 1:
                 if len(request.prompt_token_ids) > fits_now:
                     break  # A longer context waits until the batch has grown or drained.
+                if not self._has_memory(joining, _Row(request, limit)):
+                    break
                 joining.append(_Row(request, limit))
             elif request.request_id not in self._cancelled:
                 yield _completion(request, (), "", FinishReason.PROMPT_TOO_LONG)
             self._waiting.popleft()
         if joining:
             self._join(joining)
+
+    def _has_memory(self, joining: Sequence[_Row], row: _Row) -> bool:
+        """Whether the batch with `row` stays within the key-value cache to its end.
+
+        A row that joins ends its context at the current column. One row alone always runs.
+        """
+        together = [*self._rows, *joining, row]
+        if len(together) == 1:
+            return True
+        begun = self._buffer.column - self._buffer.first if self._rows else 0
+        contexts = max(begun, *(len(r.request.prompt_token_ids) for r in (*joining, row)))
+        to_come = max(r.max_tokens - len(r.token_ids) for r in together)
+        return len(together) * (contexts + to_come + _SPARE_COLUMNS) <= self._kv_cache_tokens
 
     def _join(self, joining: list[_Row]) -> None:
         """Prefill each distinct context once, in passes of bounded size, and lay rows down."""

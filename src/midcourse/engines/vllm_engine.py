@@ -46,7 +46,7 @@ class ServerSettings:
     """One server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``; empty for one server."""
     arguments: tuple[str, ...] = ()
     """Further arguments of the server, e.g. ``--gpu-memory-utilization``, ``0.8``."""
-    kv_cache_gib: int = 4
+    kv_cache_gib: float = 4.0
     """Key-value cache of a CPU server."""
     start_seconds: float = 600.0
     """How long a server may take to load its model."""
@@ -180,7 +180,7 @@ class _Server:
         ours = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            "VLLM_CPU_KVCACHE_SPACE": str(self.settings.kv_cache_gib),
+            "VLLM_CPU_KVCACHE_SPACE": f"{self.settings.kv_cache_gib:g}",
         }
         if self.device is not None:
             ours["CUDA_VISIBLE_DEVICES"] = self.device

@@ -70,13 +70,6 @@ def make_sft_trainer(
     callbacks: list[TrainerCallback],
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    num_processes = processes().num_processes
-    accumulation, rest = divmod(config.batch_size, config.micro_batch_size * num_processes)
-    if rest or not accumulation:
-        raise ConfigError(
-            f"train_sft: batch_size={config.batch_size} is no multiple of micro_batch_size="
-            f"{config.micro_batch_size} times {num_processes} processes"
-        )
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
@@ -88,7 +81,7 @@ def make_sft_trainer(
         num_train_epochs=config.num_epochs,
         max_steps=config.max_steps or -1,
         per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=accumulation,
+        gradient_accumulation_steps=_accumulation(config, processes().num_processes),
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": config.min_lr_rate},
@@ -122,6 +115,17 @@ def make_sft_trainer(
         callbacks=callbacks,
         peft_config=lora_config(config.lora_rank),
     )
+
+
+def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
+    """Return the micro-batches of one optimiser step. Raises ConfigError if they do not divide."""
+    accumulation, rest = divmod(config.batch_size, config.micro_batch_size * num_processes)
+    if rest or not accumulation:
+        raise ConfigError(
+            f"train_sft: batch_size={config.batch_size} is no multiple of micro_batch_size="
+            f"{config.micro_batch_size} times {num_processes} processes"
+        )
+    return accumulation
 
 
 def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
