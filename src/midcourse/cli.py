@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midcourse.errors import MidcourseError
+from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Pipeline
@@ -210,13 +210,17 @@ def lab_pretrain(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     start: Annotated[str, typer.Option(help="A folder to go on from; default: scratch.")] = "",
     num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
+    mix: Annotated[str, typer.Option(help="What is taught: base, solver or capable.")] = "base",
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
-    from midcourse.lab.pretrain import PretrainConfig, pretrain
+    from midcourse.lab.pretrain import MIXES, PretrainConfig, pretrain
 
+    if mix not in MIXES:
+        raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(MIXES)}")
     config = PretrainConfig(
-        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers
-    )
+        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers,
+        mix=mix,
+    )  # fmt: skip
     pretrain(config, out, typer.echo)
 
 
