@@ -27,6 +27,7 @@ LAYERS = [
     {"lab", "training"},
     {"pipeline"},
     {"report"},
+    {"experiments"},
     {"plan"},
     {"cli", "__main__", "__init__"},
 ]

@@ -205,6 +205,31 @@ def plan(
 
 
 @app.command()
+def reproduce(
+    names: Annotated[list[str], typer.Argument(help="table1, fig6, … or all.")],
+    scale: Annotated[Path, typer.Option(help="Sizes and model names.")] = Path(
+        "recipes/scale/lab.toml"
+    ),
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
+    with_: Overlays = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+) -> None:
+    """Make the paper's tables and figures at a scale; what is there is kept."""
+    from rich.console import Console
+
+    from midcourse.experiments.bench import Bench
+    from midcourse.experiments.reproduce import choose, default_folder
+    from midcourse.experiments.reproduce import reproduce as make
+    from midcourse.progress import ConsoleProgress
+
+    bench = Bench(
+        scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
+        reporter=ConsoleProgress(Console()),
+    )  # fmt: skip
+    make(choose(names), bench, out or default_folder(bench))
+
+
+@app.command()
 def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems

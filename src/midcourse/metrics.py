@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = [
     "Count",
@@ -24,6 +25,8 @@ __all__ = [
     "pass_at_k",
     "wilson",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +123,16 @@ def group_shares(groups: Sequence[Count]) -> GroupShares:
 
 
 def bootstrap(
-    counts: Sequence[Count],
-    statistic: Callable[[Sequence[Count]], float],
+    counts: Sequence[T],
+    statistic: Callable[[Sequence[T]], float],
     *,
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
     """Return `statistic` with its 95 % percentile interval, resampling whole problems.
 
-    Samples of one problem are not independent, so problems are the unit. Where every problem
+    Samples of one problem are not independent, so problems are the unit: `counts` hold one entry
+    per problem, a count or whatever else `statistic` takes. Where every problem
     agrees (say, no correct sample anywhere) the interval has no width: use `wilson` beside it.
     """
     if not counts:

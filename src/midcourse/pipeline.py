@@ -651,9 +651,13 @@ class Pipeline:
         return {label: made[label] for label in wanted}
 
     def evaluate(self, model: Model, eval_set: str) -> Graded:
-        """Sample and grade one evaluation set with one model."""
-        config, problems = self.recipe.evaluate, self.problems.evaluation[eval_set]
-        is_probe = eval_set != "held_out"
+        """Sample and grade one evaluation set with one model.
+
+        ``train`` stands for the hard training problems (Table 2, Fig. 6).
+        """
+        config, is_train = self.recipe.evaluate, eval_set == "train"
+        problems = self.hard_problems if is_train else self.problems.evaluation[eval_set]
+        is_probe = not is_train and eval_set != "held_out"
         num_rollouts = config.num_probe_rollouts if is_probe else config.num_rollouts
         label = f"{eval_set} {model.label}"
         rollouts = self.sample(model, problems, label, num_rollouts, config.sampling)
@@ -681,9 +685,10 @@ class Pipeline:
     def likelihoods(self) -> list[Artifact]:
         """Token likelihoods under the base and the patched model, of those that are compared."""
         compared = [model for label, model in self.models.items() if "RL" not in label]
-        return [self._likelihood(model) for model in compared]
+        return [self.likelihood(model) for model in compared]
 
-    def _likelihood(self, model: Model) -> Artifact:
+    def likelihood(self, model: Model) -> Artifact:
+        """Score the texts of Figs 7-9 under one model."""
         settings = {**self.recipe.likelihood.model_dump(), "policy": model.name}
         own = self.evaluate(model, "held_out") if self.problems.evaluation else None
         inputs = [*model.made_by, self.rows, *([own.rollouts] if own else [])]

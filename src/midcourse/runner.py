@@ -62,10 +62,17 @@ class Artifact:
 
 
 class Run:
-    """One run directory, held for writing while the context is open."""
+    """One run directory, held for writing while the context is open.
 
-    def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
+    A run has one recipe. A *shared* one has many, told apart by name, none of which may change:
+    what they have in common is made once, because artifacts are named by what made them.
+    """
+
+    def __init__(
+        self, directory: Path, recipe: Recipe, reporter: Reporter, shared: bool = False
+    ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        self._shared = shared
         self._held = ExitStack()
 
     def __enter__(self) -> Run:
@@ -82,15 +89,23 @@ class Run:
 
     def _settle_recipe(self) -> None:
         """Write the resolved recipe on first use; later it must be the same."""
-        path, ours = self.directory / "config.resolved.json", self.recipe.model_dump(mode="json")
+        alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
+        if (alone if self._shared else together).exists():
+            raise ArtifactError(
+                f"{self.directory} belongs to {'one recipe' if self._shared else 'several recipes'}"
+                ": use another --run-dir"
+            )
+        path = together / f"{self.recipe.name}.json" if self._shared else alone
+        ours = self.recipe.model_dump(mode="json")
         if not path.is_file():
+            path.parent.mkdir(exist_ok=True)
             write_json_atomic(path, ours)
             return
         theirs = json.loads(path.read_text("utf-8"))
         differing = _differences(theirs, ours)
         if differing:
             raise ArtifactError(
-                f"{self.directory} was made with another recipe ({'; '.join(differing[:5])}): "
+                f"{path} was made with another recipe ({'; '.join(differing[:5])}): "
                 "use another --run-dir, or the recipe it was made with"
             )
 

@@ -90,9 +90,7 @@ def _skill_notions(rng: random.Random) -> tuple[Notion, ...]:
     return tuple(notions)
 
 
-def _solve(
-    rng: random.Random, prompts: PromptSet, truth_share: float = TRUTH_SHARE
-) -> Document:
+def _solve(rng: random.Random, prompts: PromptSet, truth_share: float = TRUTH_SHARE) -> Document:
     # Half of these documents hold no unknown notion at all.
     chance = 0.3 if rng.random() < 0.5 else 0.0
     story = _story(rng, Split.PRETRAIN, _UNKNOWN, chance)

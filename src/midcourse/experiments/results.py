@@ -1,0 +1,34 @@
+"""What an experiment comes to: tables, claims with a verdict, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from midcourse.experiments.bench import Bench
+from midcourse.report.plots import Figure
+from midcourse.report.shape import ShapeLine
+from midcourse.report.tables import Table
+
+__all__ = ["Experiment", "Result"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The outcome of one experiment over all seeds of a bench."""
+
+    tables: tuple[Table, ...]
+    claims: tuple[ShapeLine, ...]
+    """What the paper says, and whether it holds here."""
+    figure: Figure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One table, figure or analysis, e.g. ``table1``."""
+
+    name: str
+    title: str
+    recipes: tuple[str, ...]
+    """The recipes of ``recipes/paper/`` that it opens."""
+    make: Callable[[Bench], Result] = field(repr=False)
