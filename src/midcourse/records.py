@@ -219,7 +219,7 @@ class Rollout:
     """How many ids were sampled: known where the ids themselves are not read."""
     finish_reason: FinishReason
     model: str
-    """``base``, ``sft:<key>`` or ``rl:<key>@<step>``."""
+    """``base:<hash>``, ``sft:<key>``, ``dpo:<key>``, ``rl:<key>@<step>`` or a helper's name."""
     sampling: Sampling
     seed: int
     open_box: str = ""
