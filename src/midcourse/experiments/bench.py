@@ -51,7 +51,8 @@ class Bench:
         if not own.is_file():
             raise ConfigError(f"no recipe at {own}: run from the root of the repository")
         extra = self.scale.with_suffix("") / f"{name}.toml"
-        layers = [self.scale, own, *([extra] if extra.is_file() else []), *self.overlays]
+        layers = [self.scale, *([] if name == WHOLE_METHOD else [own])]
+        layers += [*([extra] if extra.is_file() else []), *self.overlays]
         return load_recipe(
             self.recipes / f"{WHOLE_METHOD}.toml", [f"name={name}", f"seed={seed}"], layers
         )
