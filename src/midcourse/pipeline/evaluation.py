@@ -8,9 +8,9 @@ from itertools import islice
 
 from midcourse.engines.base import Scorer
 from midcourse.errors import ConfigError
-from midcourse.pipeline.training import Training
+from midcourse.pipeline.training import Training, ready_rows
 from midcourse.pipeline.workbench import Graded, Model
-from midcourse.records import Condition, Likelihood, Proposal, Rollout, RowOutcome, SftRow
+from midcourse.records import Condition, Likelihood, Proposal, Rollout, RowSource, SftRow
 from midcourse.runner import Artifact
 from midcourse.stages.contexts import continuation_contexts
 from midcourse.stages.flow import Failures
@@ -26,14 +26,21 @@ class Evaluation(Training):
 
     @cached_property
     def models(self) -> dict[str, Model]:
-        """The models that are compared, by label; the others are not made."""
-        wanted = self.recipe.evaluate.models
-        made = {"base": self.base}
-        if "patched" in wanted:
-            made["patched"] = self.patched
-        if {"base + RL", "patched + RL"} & set(wanted):
-            made |= self.rl_models
-        return {label: made[label] for label in wanted}
+        """The models that are compared, by label; the others are not made.
+
+        A label says what a model is: with ``build_sft.source = "reference"`` the role ``patched``
+        of the recipe is filled by ``SFT on references``.
+        """
+        made = [self._in_role(role) for role in self.recipe.evaluate.models]
+        return {model.label: model for model in made}
+
+    def _in_role(self, role: str) -> Model:
+        start, _, rl = role.partition(" + ")
+        model = self.base if start == "base" else self.patched
+        if not rl:
+            return model
+        trained = self.rl_models.items()
+        return next(made for label, made in trained if label.startswith(f"{model.label} + "))
 
     def evaluate(self, model: Model, eval_set: str) -> Graded:
         """Sample and grade one evaluation set with one model.
@@ -47,6 +54,20 @@ class Evaluation(Training):
         label = f"{eval_set} {model.label}"
         rollouts = self.sample(model, problems, label, num_rollouts, config.sampling)
         return Graded(rollouts, self.grade(rollouts))
+
+    @cached_property
+    def course_evaluations(self) -> dict[tuple[str, int], Graded]:
+        """Held-out problems along RL (Fig. 12), by (RL model's label, iteration).
+
+        Iteration 0 is the model that RL started from; in between stand the checkpoints that
+        ``train_rl.keep_checkpoints`` kept.
+        """
+        return {
+            (label, iteration): self.evaluate(model, "held_out")
+            for label in self.models
+            if label.endswith("RL")
+            for iteration, model in self.rl_course(label).items()
+        }
 
     @cached_property
     def evaluations(self) -> dict[tuple[str, str], Graded]:
@@ -94,14 +115,8 @@ class Evaluation(Training):
     def _texts(self, own: Graded | None) -> Iterator[ScoredText]:
         """Yield what is scored: interventions, their rows, references, the model's own rollouts."""
         limit = self.recipe.likelihood.max_items
-        ready = (r for r in self.rows.read(SftRow) if r.outcome is RowOutcome.READY)
-        for row in islice(ready, limit):
-            prefix = row.prompt_tokens + row.prefix_tokens
-            for what, given in (("intervention", prefix), ("intervention_row", row.prompt_tokens)):
-                yield ScoredText(
-                    what=what, source_id=row.row_id, problem_id=row.problem_id,
-                    token_ids=row.input_ids, num_context=given,
-                )  # fmt: skip
+        for row in ready_rows(self.rows)[:limit]:
+            yield from _row_texts(row)
         for problem in islice((p for p in self.problems.train if p.reference_solution), limit):
             prompt = self.plain_context(problem.problem_id).prompt_ids
             ids = self.renderer.encode(str(problem.reference_solution))
@@ -127,11 +142,24 @@ class Evaluation(Training):
         accepted = first_accepted(self.held_out_proposals.read(Proposal))[:limit]
         rollouts = self.evaluate(self.base, "held_out").rollouts.read(Rollout)
         made = continuation_contexts(
-            Condition.PREFIX_INTERVENTION, accepted, rollouts, self.plain_context, self.renderer
-        )
+            Condition.PREFIX_INTERVENTION, accepted, rollouts,
+            lambda proposal: self.plain_context(proposal.problem_id), self.renderer,
+        )  # fmt: skip
         for context in made:
             yield ScoredText(
                 what="intervention_held_out", source_id=str(context.parent_id),
                 problem_id=context.problem_id, token_ids=context.token_ids,
                 num_context=len(context.token_ids) - len(context.response.addition),
             )  # fmt: skip
+
+
+def _row_texts(row: SftRow) -> Iterator[ScoredText]:
+    """Yield a row's trained tokens given the problem; of a step also the step given its prefix."""
+    contexts = {f"{row.source}_row": row.prompt_tokens}
+    if row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP):
+        contexts[str(row.source)] = row.prompt_tokens + row.prefix_tokens
+    for what, num_context in contexts.items():
+        yield ScoredText(
+            what=what, source_id=row.row_id, problem_id=row.problem_id,
+            token_ids=row.input_ids, num_context=num_context,
+        )  # fmt: skip

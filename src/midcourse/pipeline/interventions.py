@@ -1,24 +1,24 @@
-"""From problems to verified interventions: the paper's Figure 5 and Table 1.
+"""From hard problems to verified interventions: the paper's Figure 5 and Table 1.
 
-Read top to bottom, the properties of `Interventions` are the flow. Each first makes whatever it
-needs, so any stage can be asked for by itself; `midcourse.runner` decides what is already there.
+Proposals are made for every unsolved problem, so that subsets (those that hints do not solve) and
+shifted interventions stand on the same proposals; what is verified is `candidates`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
-from midcourse.errors import EngineError
-from midcourse.pipeline.workbench import Draw, Drawn, Graded, Searched, Workbench, identity
+from midcourse.pipeline.selection import Selection
+from midcourse.pipeline.workbench import Draw, Drawn, Graded, Searched, identity
 from midcourse.records import (
     Condition,
     Grade,
     Problem,
-    ProblemStatus,
     Proposal,
     Rollout,
-    Solvability,
+    Verdict,
 )
 from midcourse.runner import Artifact
 from midcourse.stages.contexts import Context, continuation_contexts
@@ -31,84 +31,22 @@ from midcourse.stages.propose import (
     review_prompt,
     shuffled_references,
 )
-from midcourse.stages.sample import duplicate_share
-from midcourse.stages.select import is_incorrect, select
+from midcourse.stages.select import is_incorrect
+from midcourse.stages.shift import shifted
+from midcourse.steps import split_steps
 from midcourse.store import Keys, StageStore
 
 __all__ = ["Interventions"]
 
 
-class Interventions(Workbench):
-    """sample, grade, select, propose, verify."""
-
-    @cached_property
-    def train_rollouts(self) -> Drawn:
-        """The base model's rollouts of the training problems, graded."""
-        config = self.recipe.sample
-        rollouts = self.sample(
-            self.base, self.problems.train, "train", config.num_rollouts, config.sampling,
-            config.rounds,
-        )  # fmt: skip
-        self._alarm_on_duplicates(rollouts)
-        kind = Searched if config.rounds else Graded
-        return kind(rollouts, self.grade(rollouts))
-
-    def _alarm_on_duplicates(self, rollouts: Artifact) -> None:
-        limit = self.recipe.sample.max_duplicate_share
-        found = duplicate_share(rollouts.read(Rollout, without=("token_ids",)))
-        if found.share > limit:
-            raise EngineError(
-                f"{found.num_identical} of {found.num_contexts} problems got one and the same text "
-                f"for every sample (limit {limit:.0%}): the engine ignores seeds, and pass@k = 0 "
-                "would be an illusion; raise sample.max_duplicate_share if this is meant"
-            )
-
-    @cached_property
-    def statuses(self) -> Artifact:
-        """Which training problems are hard."""
-        graded, num_rollouts = self.train_rollouts, self.recipe.sample.num_rollouts
-        return self.select(graded, self.problems.train, "train", num_rollouts)
-
-    def select(
-        self, graded: Drawn, problems: Sequence[Problem], label: str, num_rollouts: int
-    ) -> Artifact:
-        """Decide which of `problems` are hard, from `num_rollouts` rollouts each."""
-        truncated_is_incorrect = self.recipe.select.truncated_is_incorrect
-        settings = {
-            "truncated_is_incorrect": truncated_is_incorrect, "num_rollouts": num_rollouts,
-        }  # fmt: skip
-        artifact = self.run.artifact("select", label, settings, [graded.grades])
-
-        def produce(
-            store: StageStore[ProblemStatus], failures: Failures
-        ) -> Iterator[tuple[str, list[ProblemStatus]]]:
-            statuses = select(
-                problems,
-                graded.grades.read(Grade),
-                num_rollouts=num_rollouts,
-                truncated_is_incorrect=truncated_is_incorrect,
-            )
-            for status in statuses:
-                if status.problem_id not in store.done:
-                    yield status.problem_id, [status]
-
-        self.run.records(
-            artifact, ProblemStatus, settings, [graded.grades], len(problems), produce,
-            lambda s: s.status,
-        )  # fmt: skip
-        return artifact
-
-    @cached_property
-    def hard_problems(self) -> list[Problem]:
-        """The training problems with pass@k = 0, in the order of the recipe's problems."""
-        return hard_of(self.problems.train, self.statuses)
+class Interventions(Selection):
+    """propose, verify."""
 
     @cached_property
     def proposals(self) -> Artifact:
-        """Interventions for incorrect rollouts of hard problems."""
-        return self.propose(
-            self.train_rollouts, self.hard_problems, "train", self.recipe.propose.num_rollouts
-        )
+        """Interventions for incorrect rollouts of the unsolved problems."""
+        num_rollouts = self.recipe.propose.num_rollouts
+        return self.propose(self.train_rollouts, self.referenced, "train", num_rollouts)
 
     def propose(
         self, graded: Drawn, problems: Sequence[Problem], label: str, num_rollouts: int
@@ -130,6 +68,9 @@ class Interventions(Workbench):
             store: StageStore[Proposal], failures: Failures
         ) -> Iterator[tuple[str, list[Proposal]]]:
             cases = self._cases(graded, problems, chosen)
+            if config.truth:
+                yield from self._true_proposals(cases, store.done)
+                return
             engine, renderer = helper.open()
             proposer = Proposer(
                 engine=engine, renderer=renderer, policy=self.renderer, prompts=self.prompts,
@@ -141,6 +82,15 @@ class Interventions(Workbench):
             artifact, Proposal, settings, inputs, len(chosen), produce, lambda p: p.outcome
         )
         return artifact
+
+    def _true_proposals(
+        self, cases: Iterable[Case], done: Container[str]
+    ) -> Iterator[tuple[str, list[Proposal]]]:
+        from midcourse.lab.problems import lab_problems
+        from midcourse.lab.truth import true_proposals
+
+        stories = lab_problems(self.recipe.problems, self.recipe.seed).stories
+        return true_proposals(cases, stories, self.recipe.propose.terminator, done)
 
     def _chosen(
         self, graded: Drawn, problems: Sequence[Problem], num_rollouts: int
@@ -184,22 +134,76 @@ class Interventions(Workbench):
 
     @cached_property
     def candidates(self) -> list[Proposal]:
-        """The first accepted proposal of each rollout: what is verified. Turns are left out."""
+        """What is verified, at the shift that the recipe names."""
+        return self.candidates_at(self.recipe.verify.shift)
+
+    def candidates_at(self, shift: int) -> list[Proposal]:
+        """Return the first accepted proposal of each rollout, `shift` steps later.
+
+        Turns are left out. Where the rollout has no such step there is no candidate.
+        """
+        if shift:
+            moved = self.proposals_at(shift).read(Proposal, without=("turns",))
+            return first_accepted(moved, after_error=True)
         after_error = self.recipe.build_sft.after_error
-        return first_accepted(self.proposals.read(Proposal, without=("turns",)), after_error)
+        made = first_accepted(self.proposals.read(Proposal, without=("turns",)), after_error)
+        hard = {problem.problem_id for problem in self.hard_problems}
+        return [proposal for proposal in made if proposal.problem_id in hard]
+
+    def proposals_at(self, shift: int) -> Artifact:
+        """Return the proposals; with a shift, the candidates put so many steps later."""
+        if not shift:
+            return self.proposals
+        inputs = [self.proposals, self.train_rollouts.rollouts]
+        settings = {"shift": shift, **self._candidate_settings}
+        artifact = self.run.artifact("shift", f"train {shift:+d}", settings, inputs)
+        candidates = self.candidates_at(0)
+
+        def produce(
+            store: StageStore[Proposal], failures: Failures
+        ) -> Iterator[tuple[str, list[Proposal]]]:
+            rollouts = self.train_rollouts.rollouts.read(Rollout, without=("token_ids",))
+            num_steps = {r.rollout_id: len(split_steps(r.text)) for r in rollouts}
+            for proposal in shifted(candidates, num_steps, shift):
+                if proposal.proposal_id not in store.done:
+                    yield proposal.proposal_id, [proposal]
+
+        self.run.records(
+            artifact, Proposal, settings, inputs, len(candidates), produce, lambda p: p.outcome
+        )
+        return artifact
+
+    @property
+    def _candidate_settings(self) -> dict[str, object]:
+        """What decides who is a candidate, beyond the proposals."""
+        settings: dict[str, object] = {"after_error": self.recipe.build_sft.after_error}
+        if self.recipe.select.condition == "hint":
+            settings["problems"] = identity(self.hard_problems)
+        return settings
 
     def contexts(self, condition: Condition, proposals: Sequence[Proposal]) -> Iterator[Context]:
         """Yield the context of each proposal under `condition`."""
         rollouts = self.train_rollouts.rollouts.read(Rollout)
-        return continuation_contexts(
-            condition, proposals, rollouts, self.plain_context, self.renderer
-        )
+        hard = {problem.problem_id: problem for problem in self.hard_problems}
 
-    def verify(self, condition: Condition) -> Drawn:
-        """Sample and grade the continuations of every candidate under one row of Table 1."""
+        def opening(proposal: Proposal) -> Context:
+            if condition.has_hint:
+                return self.hinted_context(hard[proposal.problem_id], proposal)
+            return self.plain_context(proposal.problem_id)
+
+        return continuation_contexts(condition, proposals, rollouts, opening, self.renderer)
+
+    def verify(self, condition: Condition, shift: int | None = None) -> Drawn:
+        """Sample and grade the continuations of every candidate under one row of Table 1.
+
+        `shift` moves the interventions by so many steps; default: ``verify.shift``.
+        """
         config = self.recipe.verify
-        draw = self._verification(condition, str(condition), self.candidates, rounds=config.rounds)
-        rollouts = self.draw(draw)
+        shift = config.shift if shift is None else shift
+        label = f"{condition} {shift:+d}" if shift else str(condition)
+        inputs = [self.proposals_at(shift)]
+        draw = self._verification(condition, label, self.candidates_at(shift), inputs)
+        rollouts = self.draw(replace(draw, rounds=config.rounds))
         return (Searched if config.rounds else Graded)(rollouts, self.grade(rollouts))
 
     def _verification(
@@ -207,10 +211,10 @@ class Interventions(Workbench):
         condition: Condition,
         label: str,
         proposals: Sequence[Proposal],
-        rounds: Sequence[int] = (),
-        first_index: int = 0,
+        inputs: Sequence[Artifact],
     ) -> Draw:
         config = self.recipe.verify
+        hints = {"hints": self.hint_settings} if condition.has_hint else {}
         return Draw(
             label=label,
             model_name=self.base.name,
@@ -219,11 +223,9 @@ class Interventions(Workbench):
             num_contexts=len(proposals),
             num_rollouts=config.num_continuations,
             sampling=config.sampling,
-            settings={"condition": str(condition)},
-            inputs=[self.proposals],
+            settings={"condition": str(condition), **self._candidate_settings, **hints},
+            inputs=inputs,
             budget=config.budget,
-            rounds=rounds,
-            first_index=first_index,
         )
 
     @cached_property
@@ -232,8 +234,23 @@ class Interventions(Workbench):
         conditions = dict.fromkeys((Condition.PREFIX_INTERVENTION, *self.recipe.verify.conditions))
         return {condition: self.verify(condition) for condition in conditions}
 
+    @cached_property
+    def kept(self) -> list[Proposal]:
+        """The candidates with at least one correct continuation."""
+        grades = self.verified[Condition.PREFIX_INTERVENTION].grades.read(Grade)
+        correct = {g.parent_id for g in grades if g.verdict is Verdict.CORRECT}
+        return [proposal for proposal in self.candidates if proposal.proposal_id in correct]
 
-def hard_of(problems: Sequence[Problem], statuses: Artifact) -> list[Problem]:
-    """Return those of `problems` that `statuses` calls hard, in their order."""
-    found = {s.problem_id: s.status for s in statuses.read(ProblemStatus)}
-    return [p for p in problems if found.get(p.problem_id) is Solvability.HARD]
+    @cached_property
+    def reestimated(self) -> Graded:
+        """Fresh continuations of the kept interventions.
+
+        An intervention is kept *because* one of its continuations was correct, so that those
+        overstate its accuracy (the winner's curse); fresh ones do not.
+        """
+        condition = Condition.PREFIX_INTERVENTION
+        inputs = [self.proposals_at(self.recipe.verify.shift), self.verified[condition].grades]
+        draw = self._verification(condition, f"{condition} again", self.kept, inputs)
+        first_index = self.recipe.verify.num_continuations
+        rollouts = self.draw(replace(draw, first_index=first_index))
+        return Graded(rollouts, self.grade(rollouts))

@@ -128,9 +128,22 @@ class Workbench:
                 "engine.chat: a chat-only server may propose, never sample the policy; "
                 "put it under [proposer_engine]"
             )
-        _ = self.prompts["solve"], review_prompt(self.prompts, self.recipe.propose)
-        if self.recipe.propose.reference != "none":
+        _ = review_prompt(self.prompts, self.recipe.propose)
+        _ = [self.prompts[purpose] for purpose in self._purposes()]
+        if self.recipe.propose.reference != "none" and self.recipe.reference.write == "none":
             require_references(self.problems.train)
+
+    def _purposes(self) -> Iterator[str]:
+        """Yield the prompts that the recipe needs beside the proposer's."""
+        recipe = self.recipe
+        yield "solve"
+        hinted = any(condition.has_hint for condition in recipe.verify.conditions)
+        if hinted or recipe.select.condition == "hint" or recipe.train_rl.hints:
+            yield "hint"
+        if recipe.build_sft.source == "self_reflection":
+            yield "reflect"
+        if recipe.reference.write != "none":
+            yield "reference"
 
     def close(self) -> None:
         """Let go of engines and grader."""

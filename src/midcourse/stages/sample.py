@@ -101,6 +101,7 @@ def request_of(ask: Ask) -> Request:
         sampling=ask.sampling,
         seed=ask.seed,
         group=f"{ask.context.problem_id}/{ask.context.condition}/{ask.context.parent_id}",
+        messages=ask.context.messages,
     )
 
 
