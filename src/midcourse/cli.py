@@ -222,6 +222,7 @@ def reproduce(
     ),
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
     with_: Overlays = None,
+    set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
     """Make the paper's tables and figures at a scale; what is there is kept."""
@@ -234,7 +235,7 @@ def reproduce(
 
     bench = Bench(
         scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
-        reporter=ConsoleProgress(Console()),
+        settings=tuple(set_ or []), reporter=ConsoleProgress(Console()),
     )  # fmt: skip
     make(choose(names), bench, out or default_folder(bench))
 

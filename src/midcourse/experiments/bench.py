@@ -39,7 +39,10 @@ class Bench:
     recipes: Path = Path("recipes/paper")
     runs: Path = Path("runs")
     overlays: tuple[Path, ...] = ()
-    """Further files of sizes, e.g. for the machine; laid over everything."""
+    """Further files of sizes, e.g. for the machine; laid over all others."""
+
+    settings: tuple[str, ...] = ()
+    """``key=value``, over all files."""
 
     def run_directory(self, seed: int) -> Path:
         """Return the run directory that all recipes of one seed share."""
@@ -53,9 +56,8 @@ class Bench:
         extra = self.scale.with_suffix("") / f"{name}.toml"
         layers = [self.scale, *([] if name == WHOLE_METHOD else [own])]
         layers += [*([extra] if extra.is_file() else []), *self.overlays]
-        return load_recipe(
-            self.recipes / f"{WHOLE_METHOD}.toml", [f"name={name}", f"seed={seed}"], layers
-        )
+        fixed = [f"name={name}", f"seed={seed}", "train_rl.keep_checkpoints=true"]  # Fig. 12
+        return load_recipe(self.recipes / f"{WHOLE_METHOD}.toml", [*fixed, *self.settings], layers)
 
     def identity(self, names: Sequence[str]) -> str:
         """Return what tells the settings of some recipes, over all seeds, from others."""

@@ -25,7 +25,7 @@ from midcourse.report.figures import percent
 from midcourse.report.plots import Figure, Panel, Point, Series
 from midcourse.report.tables import Table, share
 
-__all__ = ["FIGURE_6", "TABLE_2", "pass_panel", "usable_ks"]
+__all__ = ["FIGURE_6", "TABLE_2", "pass_panel", "pass_table", "usable_ks"]
 
 
 @dataclass(frozen=True, slots=True)

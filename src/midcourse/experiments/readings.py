@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from midcourse.errors import ConfigError
 from midcourse.metrics import Count, accuracy
-from midcourse.pipeline import Graded, Model, Pipeline
-from midcourse.records import Condition, GroupCount, Likelihood
+from midcourse.pipeline import Drawn, Graded, Model, Pipeline
+from midcourse.records import Condition, Grade, GroupCount, Likelihood, Verdict
 from midcourse.report.collect import count_by_problem
 from midcourse.training.rewards import read_group_counts
 
@@ -19,17 +20,11 @@ __all__ = [
     "group_counts",
     "joined",
     "likelihood_values",
-    "model",
+    "model_counts",
+    "proposal_counts",
 ]
 
 T = TypeVar("T")
-
-
-def model(pipeline: Pipeline, label: str) -> Model:
-    """Return the model that people call `label`, made if it is missing."""
-    if label == "base":
-        return pipeline.base
-    return pipeline.patched if label == "patched" else pipeline.rl_models[label]
 
 
 def condition_counts(pipeline: Pipeline, condition: Condition) -> dict[str, Count]:
@@ -42,18 +37,34 @@ def condition_counts(pipeline: Pipeline, condition: Condition) -> dict[str, Coun
     return {p.problem_id: count for p, count in zip(hard, counts, strict=True)}
 
 
-def evaluation_counts(pipeline: Pipeline, label: str, eval_set: str) -> dict[str, Count]:
+def evaluation_counts(pipeline: Pipeline, role: str, eval_set: str) -> dict[str, Count]:
+    """Return the counts of the model in a role, e.g. ``patched + RL``, on an evaluation set."""
+    return model_counts(pipeline, pipeline.in_role(role), eval_set)
+
+
+def model_counts(pipeline: Pipeline, model: Model, eval_set: str) -> dict[str, Count]:
     """Return one model's counts on an evaluation set, ``train`` being the hard problems."""
     is_train = eval_set == "train"
     problems = pipeline.hard_problems if is_train else pipeline.problems.evaluation[eval_set]
-    graded = pipeline.evaluate(model(pipeline, label), eval_set)
+    graded = pipeline.evaluate(model, eval_set)
     counts = count_by_problem(graded, problems)
     return {p.problem_id: count for p, count in zip(problems, counts, strict=True)}
 
 
-def group_counts(pipeline: Pipeline, label: str) -> list[GroupCount]:
+def proposal_counts(drawn: Drawn) -> dict[str, Count]:
+    """Return the graded continuations of each proposal, by proposal id."""
+    samples: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
+    for grade in drawn.grades.read(Grade):
+        if grade.verdict is not Verdict.UNGRADED:
+            samples[str(grade.parent_id)] += 1
+            correct[str(grade.parent_id)] += grade.verdict is Verdict.CORRECT
+    return {parent_id: Count(samples[parent_id], correct[parent_id]) for parent_id in samples}
+
+
+def group_counts(pipeline: Pipeline, role: str) -> list[GroupCount]:
     """Return what the reward saw of every group of one RL run."""
-    return read_group_counts(model(pipeline, label).made_by[0].path / "groups.jsonl")
+    return read_group_counts(pipeline.in_role(role).made_by[0].path / "groups.jsonl")
 
 
 def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
@@ -73,11 +84,11 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
 
 
 def likelihood_values(
-    pipeline: Pipeline, label: str, what: str, value: Callable[[Likelihood], float]
+    pipeline: Pipeline, role: str, what: str, value: Callable[[Likelihood], float]
 ) -> dict[str, list[float]]:
-    """Return a value of each text of kind `what` under one model, by problem."""
+    """Return a value of each text of kind `what` under the model in a role, by problem."""
     found: dict[str, list[float]] = {}
-    for item in pipeline.likelihood(model(pipeline, label)).read(Likelihood):
+    for item in pipeline.likelihood(pipeline.in_role(role)).read(Likelihood):
         if item.what == what:
             found.setdefault(item.problem_id, []).append(value(item))
     return found

@@ -32,3 +32,5 @@ class Experiment:
     recipes: tuple[str, ...]
     """The recipes of ``recipes/paper/`` that it opens."""
     make: Callable[[Bench], Result] = field(repr=False)
+    needs_lab: bool = False
+    """Whether it asks for the true first error, which only the lab knows."""

@@ -1,4 +1,4 @@
-"""Tables 3 and 4, Figure 11: reinforcement learning from differently prepared models.
+"""Tables 3 and 4, Figures 11 and 12: reinforcement learning from differently prepared models.
 
 All arms train on the same problems for the same number of iterations. Table 4's average mixes
 pass@1, pass@8 and the training reward; ours does the same over our columns and says so.
@@ -20,16 +20,33 @@ from midcourse.experiments.estimates import (
     passes,
     pool,
 )
-from midcourse.experiments.readings import evaluation_counts, final_reward, group_counts
+from midcourse.experiments.readings import (
+    evaluation_counts,
+    final_reward,
+    group_counts,
+    model_counts,
+)
 from midcourse.experiments.results import Experiment, Result
-from midcourse.metrics import Count, accuracy, group_shares
+from midcourse.metrics import Count, Interval, accuracy, group_shares
+from midcourse.pipeline import Pipeline
 from midcourse.records import GroupCount
-from midcourse.report.figures import arm_panel
-from midcourse.report.plots import Figure
+from midcourse.report.figures import arm_panel, percent
+from midcourse.report.plots import Figure, Panel, Point, Series
 from midcourse.report.shape import ShapeLine
 from midcourse.report.tables import Table, rl_table, share, windows
 
-__all__ = ["ARMS", "FIGURE_11", "TABLE_3", "TABLE_4", "Arm"]
+__all__ = [
+    "ARMS",
+    "FIGURE_11",
+    "FIGURE_12",
+    "TABLE_3",
+    "TABLE_4",
+    "Arm",
+    "arm_counts",
+    "arm_groups",
+    "course_figure",
+    "course_panels",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +68,40 @@ class Arm:
 ARMS = (
     Arm("base", "int", "base", "21.17; 5.53"),
     Arm("RL", "int", "base + RL", "28.26; 13.47"),
+    Arm("hint-guided RL", "hint-rl", "base + RL", "28.56; 23.06"),
+    Arm("SFT on references + RL", "sft-reference", "patched + RL", "20.76; 19.07"),
+    Arm("SFT on self-reflections + RL", "sft-self-reflection", "patched + RL", "27.60; 23.19"),
+    Arm("distillation + RL", "sft-distillation", "patched + RL", "not run"),
+    Arm("Step-DPO + RL", "step-dpo", "patched + RL", "not run"),
     Arm("InT, no RL", "int", "patched", "not run"),
     Arm("InT + RL", "int", "patched + RL", "33.72; 28.83"),
 )
 BEST = "InT + RL"
+#: On hard problems alone: a second run, whose outcome is near to settled by that choice.
+HARD_ARMS = (
+    Arm("RL, hard problems only", "hard-only", "base + RL", "–"),
+    Arm("InT + RL, hard problems only", "hard-only", "patched + RL", "–"),
+)
 
 
-def _counts(bench: Bench, arm: Arm, eval_set: str) -> dict[str, list[Count]]:
+def arm_counts(bench: Bench, arm: Arm, eval_set: str) -> dict[str, list[Count]]:
+    """Return one arm's pooled counts on an evaluation set."""
     return pool(bench.read(arm.recipe, lambda p: evaluation_counts(p, arm.model, eval_set)))
 
 
-def _groups(bench: Bench) -> dict[str, list[list[GroupCount]]]:
+def _groups(bench: Bench, arms: Sequence[Arm]) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
     return {
         arm.name: bench.read(arm.recipe, lambda p, arm=arm: group_counts(p, arm.model))  # type: ignore[misc]
-        for arm in ARMS
+        for arm in arms
         if arm.has_rl
     }
 
 
-def _pooled(groups: Mapping[str, Sequence[Sequence[GroupCount]]]) -> dict[str, list[GroupCount]]:
-    """Join the seeds; the same problem in two of them stays one cluster."""
-    return {arm: [group for run in runs for group in run] for arm, runs in groups.items()}
+def arm_groups(bench: Bench, arms: Sequence[Arm]) -> dict[str, list[GroupCount]]:
+    """Return the groups of each arm, all seeds joined."""
+    found = _groups(bench, arms)
+    return {arm: [group for run in runs for group in run] for arm, runs in found.items()}
 
 
 def _by_problem(groups: Sequence[GroupCount]) -> dict[str, list[Count]]:
@@ -89,9 +118,11 @@ def _none_correct(counts: Sequence[Count]) -> float:
 
 def _table4(bench: Bench) -> Result:
     ks = (1, 8)
-    held_out = {arm.name: _counts(bench, arm, "held_out") for arm in ARMS}
-    known = {arm.name: _counts(bench, arm, "known") for arm in ARMS if _has_probe(bench)}
-    rewards = {arm: [final_reward(run) for run in runs] for arm, runs in _groups(bench).items()}
+    held_out = {arm.name: arm_counts(bench, arm, "held_out") for arm in ARMS}
+    known = {arm.name: arm_counts(bench, arm, "known") for arm in ARMS if _has_probe(bench)}
+    rewards = {
+        arm: [final_reward(run) for run in runs] for arm, runs in _groups(bench, ARMS).items()
+    }
     rows = []
     for arm in ARMS:
         passed = [estimate(passes(held_out[arm.name], k), mean) for k in ks]
@@ -140,7 +171,7 @@ def _table3(bench: Bench) -> Result:
     """Only the base and InT + RL: the other models of Table 3 are not ours to train."""
     papers = {"base": "11.68 %", BEST: "25.62 %"}
     arms = [arm for arm in ARMS if arm.name in papers]
-    counts = {arm.name: _counts(bench, arm, "held_out") for arm in arms}
+    counts = {arm.name: arm_counts(bench, arm, "held_out") for arm in arms}
     rows = tuple(
         (name, papers[name], share(estimate(passes(found, 1), mean), 1), str(len(flat(found))))
         for name, found in counts.items()
@@ -152,26 +183,43 @@ def _table3(bench: Bench) -> Result:
 
 
 #: Read off the published plot at iteration 400 (spec §3).
-PAPER_FIGURE_11 = "Paper, at iteration 400: reward InT 29, RL 14 %; zero-advantage InT 42, RL 65 %."
+PAPER_FIGURE_11 = (
+    "Paper, at iteration 400, reward and zero-advantage ratio: InT 29 and 42 %, self-reflections "
+    "26 and 45 %, references 22 and 45 %, RL 14 and 65 %."
+)
 
 
 def _figure11(bench: Bench) -> Result:
-    arms = _pooled(_groups(bench))
+    arms = arm_groups(bench, ARMS)
+    hard = arm_groups(bench, HARD_ARMS)
     claims = []
     for arm, groups in arms.items():
         if arm != BEST:
-            claims += _against(arm, arms[BEST], groups)
-    panels = (
+            claims += _against(arm, BEST, groups, arms[BEST])
+    theirs, ours = hard
+    claims += _against(theirs, ours, hard[theirs], hard[ours])
+    table, table_2 = rl_table(arms), rl_table(hard)
+    tables = (
+        replace(table, title="Figure 11: " + table.title,
+                note=f"{table.note} {PAPER_FIGURE_11}"),
+        replace(table_2, title=table_2.title + ", hard problems only"),
+    )  # fmt: skip
+    figure = Figure("fig11", course_panels(arms))
+    return Result(tables=tables, claims=tuple(claims), figure=figure)
+
+
+def course_panels(arms: dict[str, list[GroupCount]]) -> tuple[Panel, Panel]:
+    """Return training reward and zero-advantage ratio over RL."""
+    return (
         replace(arm_panel(arms, "mean reward, %", accuracy), title="training reward"),
         replace(arm_panel(arms, "groups with none correct, %", _none_correct),
                 title="zero-advantage ratio"),
     )  # fmt: skip
-    table = rl_table(arms)
-    table = replace(table, note=f"{table.note} {PAPER_FIGURE_11}")
-    return Result(tables=(table,), claims=tuple(claims), figure=Figure("fig11", panels))
 
 
-def _against(arm: str, ours: Sequence[GroupCount], theirs: Sequence[GroupCount]) -> list[ShapeLine]:
+def _against(
+    arm: str, best: str, theirs: Sequence[GroupCount], ours: Sequence[GroupCount]
+) -> list[ShapeLine]:
     """Compare all of RL, and its last window, with another arm."""
     last = windows(ours)[-1][0]
     end_ours, end_theirs = (
@@ -179,12 +227,71 @@ def _against(arm: str, ours: Sequence[GroupCount], theirs: Sequence[GroupCount])
         for groups in (ours, theirs)
     )
     return [
-        more(f"zero-advantage ratio of {arm} above {BEST}, all of RL", _by_problem(theirs),
+        more(f"zero-advantage ratio of {arm} above {best}, all of RL", _by_problem(theirs),
              _by_problem(ours), _none_correct),
-        more(f"zero-advantage ratio of {arm} above {BEST}, last window", end_theirs, end_ours,
+        more(f"zero-advantage ratio of {arm} above {best}, last window", end_theirs, end_ours,
              _none_correct),
-        more_accurate(f"reward of {BEST} above {arm}, last window", end_ours, end_theirs),
+        more_accurate(f"reward of {best} above {arm}, last window", end_ours, end_theirs),
     ]  # fmt: skip
+
+
+#: The three initialisations of Fig. 12.
+COURSES = {"InT + RL": "int", "SFT on references + RL": "sft-reference", "RL": "int"}
+
+
+def _course(pipeline: Pipeline, role: str) -> dict[int, dict[str, Count]]:
+    """Return counts on held-out problems by RL iteration."""
+    label = pipeline.in_role(role).label
+    models = pipeline.rl_course(label)
+    return {step: model_counts(pipeline, model, "held_out") for step, model in models.items()}
+
+
+def course_figure(
+    bench: Bench, name: str, arms: Sequence[Arm], ks: Sequence[int]
+) -> tuple[Figure, Table, dict[str, dict[int, dict[str, list[Count]]]]]:
+    """Return pass@k on held-out problems over RL, as a figure and a table, and the counts."""
+    courses: dict[str, dict[int, dict[str, list[Count]]]] = {}
+    for arm in arms:
+        seeds = bench.read(arm.recipe, lambda p, arm=arm: _course(p, arm.model))  # type: ignore[misc]
+        courses[arm.name] = {step: pool(seed[step] for seed in seeds) for step in seeds[0]}
+    panels, rows = [], []
+    for k in ks:
+        series = []
+        for arm_name, course in courses.items():
+            points = [
+                Point(step, percent(estimate(passes(counts, k), mean, 500)), len(counts))
+                for step, counts in course.items()
+            ]
+            series.append(Series(arm_name, tuple(points)))
+            rows += [(arm_name, str(k), f"{p.x:g}", share(_shares(p.y), 1)) for p in points]
+        panels.append(
+            Panel(title=f"k = {k}", x_label="RL iteration", y_label=f"pass@{k}, %",
+                  series=tuple(series))
+        )  # fmt: skip
+    columns = ("model", "k", "RL iteration", "pass@k %")
+    note = "Held-out problems; unbiased estimates; 95 % bootstrap over problems."
+    table = Table("pass@k over RL iterations", columns, tuple(rows), note)
+    return Figure(name, tuple(panels)), table, courses
+
+
+def _shares(interval: Interval) -> Interval:
+    return Interval(interval.estimate / 100, interval.low / 100, interval.high / 100)
+
+
+def _figure12(bench: Bench) -> Result:
+    arms = [arm for arm in ARMS if arm.name in COURSES]
+    ks = (1, 8)
+    figure, table, courses = course_figure(bench, "fig12", arms, ks)
+    claims = []
+    for name, course in courses.items():
+        if name != BEST:
+            for k in ks:
+                ours, theirs = (passes(c[max(c)], k) for c in (courses[BEST], course))
+                claims.append(more(f"{BEST} above {name} at the end, pass@{k}", ours, theirs, mean))
+    best = courses[BEST]
+    first, last = (passes(best[step], 1) for step in (0, max(best)))
+    claims.append(more("RL raises pass@1 of the patched model", last, first, mean))
+    return Result(tables=(table,), claims=tuple(claims), figure=figure)
 
 
 def _recipes(of: Callable[[Arm], bool]) -> tuple[str, ...]:
@@ -197,5 +304,9 @@ TABLE_4 = Experiment(
 )
 FIGURE_11 = Experiment(
     name="fig11", title="Figure 11: reward and zero-advantage ratio during RL",
-    recipes=_recipes(lambda arm: arm.has_rl), make=_figure11,
+    recipes=(*_recipes(lambda arm: arm.has_rl), "hard-only"), make=_figure11,
+)  # fmt: skip
+FIGURE_12 = Experiment(
+    name="fig12", title="Figure 12: pass@k during RL",
+    recipes=tuple(dict.fromkeys(COURSES.values())), make=_figure12,
 )  # fmt: skip

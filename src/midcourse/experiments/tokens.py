@@ -6,21 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from midcourse.experiments.bench import Bench
-from midcourse.experiments.estimates import Clusters, close, estimate, mean, more
-from midcourse.experiments.readings import joined, likelihood_values
+from midcourse.experiments.estimates import Clusters, close, estimate, mean, more, passes, pool
+from midcourse.experiments.patches import pass_panel, pass_table, usable_ks
+from midcourse.experiments.readings import evaluation_counts, joined, likelihood_values
 from midcourse.experiments.results import Experiment, Result
-from midcourse.metrics import Interval
+from midcourse.metrics import Count, Interval
+from midcourse.pipeline import Pipeline
 from midcourse.records import Likelihood
 from midcourse.report.plots import Figure, Panel, Point, Series
 from midcourse.report.tables import Table
 
-__all__ = ["FIGURE_7", "FIGURE_8"]
+__all__ = ["FIGURE_7", "FIGURE_8", "FIGURE_9"]
 
 
 def _values(
-    bench: Bench, recipe: str, label: str, what: str, value: Callable[[Likelihood], float]
+    bench: Bench, recipe: str, role: str, what: str, value: Callable[[Likelihood], float]
 ) -> dict[str, list[float]]:
-    return joined(bench.read(recipe, lambda p: likelihood_values(p, label, what, value)))
+    return joined(bench.read(recipe, lambda p: likelihood_values(p, role, what, value)))
 
 
 def _plain(interval: Interval) -> str:
@@ -77,27 +79,37 @@ def _figure7(bench: Bench) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """One fine-tuned model of Figs 8 and 9, e.g. SFT on references."""
+    """One fine-tuned model of Figs 8 and 9, and the text it was trained on."""
 
     name: str
     recipe: str
-    label: str
-    paper: str
+    role: str
+    what: str
+    """The kind of text in the likelihood stage; empty for the base."""
+    entropy: str
+    """The paper's, nats, read off the plot."""
+    nll: str
 
 
 MODELS = (
-    Tuned("base", "int", "base", "0.29"),
-    Tuned("InT", "int", "patched", "0.26"),
-)
+    Tuned("base", "int", "base", "", "0.29", "–"),
+    Tuned("InT", "int", "patched", "intervention_row", "0.26", "0.40"),
+    Tuned("self-reflection", "sft-self-reflection", "patched", "self_reflection_row", "0.43",
+          "0.55"),
+    Tuned("distillation", "sft-distillation", "patched", "distillation_row", "–",
+          "R1 summary 0.62, R1 think 0.78"),
+    Tuned("reference", "sft-reference", "patched", "reference_row", "1.66",
+          "Gemini 0.96, human 1.26"),
+)  # fmt: skip
 
 
 def _figure8(bench: Bench) -> Result:
     found = {
-        m.name: _values(bench, m.recipe, m.label, "own_rollout", lambda item: item.entropy)
+        m.name: _values(bench, m.recipe, m.role, "own_rollout", lambda item: item.entropy)
         for m in MODELS
     }
     rows = tuple(
-        (m.name, m.paper, str(_number(found[m.name])), _plain(estimate(found[m.name], mean)))
+        (m.name, m.entropy, str(_number(found[m.name])), _plain(estimate(found[m.name], mean)))
         for m in MODELS
     )
     base = estimate(found["base"], mean).estimate
@@ -122,6 +134,48 @@ def _figure8(bench: Bench) -> Result:
     return Result(tables=(table,), claims=tuple(claims), figure=Figure("fig8", (panel,)))
 
 
+def _figure9(bench: Bench) -> Result:
+    sources = [m for m in MODELS if m.what]
+    nll = {m.name: _values(bench, m.recipe, "base", m.what, lambda item: item.nll) for m in sources}
+    step = "InT, the intervention alone"
+    nll[step] = _values(bench, "int", "base", "intervention", lambda item: item.nll)
+    papers = {m.name: m.nll for m in sources}
+    rows = tuple(
+        (name, papers.get(name, "–"), str(_number(found)), _plain(estimate(found, mean)))
+        for name, found in nll.items()
+    )
+    table = Table(
+        "Figure 9, left: NLL of what is trained on, under the base",
+        ("source", "paper (read off the plot)", "texts", "NLL, nats per token"), rows,
+        "Token mean over the trained tokens given the problem; for the intervention alone given "
+        "its prefix too. 95 % bootstrap over problems.",
+    )  # fmt: skip
+    points = tuple(Point(n, estimate(f, mean), _number(f)) for n, f in nll.items())
+    panels = [Panel(title="under the base", x_label="trained on", y_label="NLL, nats per token",
+                    series=(Series("NLL", points),), kind="bar")]  # fmt: skip
+    claims = [
+        more(f"NLL of {ours} below {theirs}", nll[theirs], nll[ours], mean, scale=1, unit=" nats")
+        for ours, theirs in (("InT", "self-reflection"), ("self-reflection", "reference"),
+                             ("InT", "distillation"), ("distillation", "reference"))
+    ]  # fmt: skip
+    tables = [table]
+    for eval_set, words in (("train", "hard training problems"), ("held_out", "held-out problems")):
+        counts = {m.name: pool(bench.read(m.recipe, _counts_of(m, eval_set))) for m in MODELS}
+        ks = usable_ks(*counts.values())
+        panels.append(pass_panel(words, counts, ks))
+        tables.append(pass_table(f"Figure 9: pass@k on {words}", counts, ks))
+        claims += [
+            more(f"InT above {m.name}, pass@{k} on {words}", passes(counts["InT"], k),
+                 passes(counts[m.name], k), mean)
+            for m in MODELS if m.name != "InT" for k in (1, ks[-1])
+        ]  # fmt: skip
+    return Result(tables=tuple(tables), claims=tuple(claims), figure=Figure("fig9", tuple(panels)))
+
+
+def _counts_of(model: Tuned, eval_set: str) -> Callable[[Pipeline], dict[str, Count]]:
+    return lambda pipeline: evaluation_counts(pipeline, model.role, eval_set)
+
+
 FIGURE_7 = Experiment(
     name="fig7", title="Figure 7: probability of intervention tokens", recipes=("int",),
     make=_figure7,
@@ -129,4 +183,8 @@ FIGURE_7 = Experiment(
 FIGURE_8 = Experiment(
     name="fig8", title="Figure 8: next-token entropy",
     recipes=tuple(dict.fromkeys(m.recipe for m in MODELS)), make=_figure8,
+)  # fmt: skip
+FIGURE_9 = Experiment(
+    name="fig9", title="Figure 9: likelihood and worth of what is trained on",
+    recipes=tuple(dict.fromkeys(m.recipe for m in MODELS)), make=_figure9,
 )  # fmt: skip
