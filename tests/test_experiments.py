@@ -22,6 +22,7 @@ from midcourse.experiments.estimates import (
     passes,
     pool,
 )
+from midcourse.experiments.page import write_page
 from midcourse.experiments.readings import condition_counts, final_reward
 from midcourse.experiments.reproduce import EXPERIMENTS, choose, default_folder, reproduce
 from midcourse.metrics import Count, Interval, accuracy
@@ -102,6 +103,21 @@ def test_table_1_has_its_rows_and_denominators(bench: Bench) -> None:
     assert "names no proposer for row 5" in result["tables"][0]["note"]
     text = (out / "table1.md").read_text()
     assert "| 1 | – | problem | 40/334, 0.0984 % |" in text
+
+
+def test_the_page_keeps_what_was_written_by_hand(bench: Bench, tmp_path: Path) -> None:
+    chosen, page = choose(["fig4", "fig10", "table7"]), tmp_path / "docs" / "paper.md"
+    reproduce(chosen[:2], bench, tmp_path / "out")
+    write_page(chosen, tmp_path / "out", page)
+    text = page.read_text()
+    assert "Not written yet." in text
+    assert "| [fig4](#fig4) | Figure 4: prefix, original step, intervention | 3 | 0 | 1 |" in text
+    assert "table7" not in text
+    assert (page.with_suffix("") / "fig4.svg").is_file()
+    assert "(paper/fig4.svg)" in text
+    page.write_text(text.replace("Not written yet.", "Row 3: chance."))
+    write_page(chosen, tmp_path / "out", page)
+    assert page.read_text() == text.replace("Not written yet.", "Row 3: chance.")
 
 
 def test_recipes_of_one_seed_share_their_sampling(bench: Bench) -> None:

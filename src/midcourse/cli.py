@@ -224,11 +224,13 @@ def reproduce(
     with_: Overlays = None,
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
 ) -> None:
     """Make the paper's tables and figures at a scale; what is there is kept."""
     from rich.console import Console
 
     from midcourse.experiments.bench import Bench
+    from midcourse.experiments.page import write_page
     from midcourse.experiments.reproduce import choose, default_folder
     from midcourse.experiments.reproduce import reproduce as make
     from midcourse.progress import ConsoleProgress
@@ -237,7 +239,11 @@ def reproduce(
         scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
         settings=tuple(set_ or []), reporter=ConsoleProgress(Console()),
     )  # fmt: skip
-    make(choose(names), bench, out or default_folder(bench))
+    experiments, folder = choose(names), out or default_folder(bench)
+    make(experiments, bench, folder)
+    if page is not None:
+        write_page(experiments, folder, page)
+        bench.reporter.say(f"the page is {page}")
 
 
 @app.command()

@@ -23,10 +23,8 @@ from midcourse.experiments import (
     tokens,
 )
 from midcourse.experiments.bench import WHOLE_METHOD, Bench
-from midcourse.experiments.results import Experiment, Result
+from midcourse.experiments.results import Experiment, Result, claim_lines, table_lines
 from midcourse.report.plots import can_draw, csv_text, draw, figure_csv
-from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table
 from midcourse.runner import code_revision, package_versions
 from midcourse.store import write_json_atomic
 
@@ -164,14 +162,3 @@ def _markdown(experiment: Experiment, result: Result, state: State) -> str:
     for table in result.tables:
         lines += table_lines(table)
     return "\n".join(lines) + "\n"
-
-
-def claim_lines(claims: Sequence[ShapeLine]) -> list[str]:
-    """Return the claims with their verdicts as lines of Markdown."""
-    rows = tuple((claim.claim, claim.verdict, claim.figures) for claim in claims)
-    return ["", *Table("", ("the paper's shape", "here", "figures"), rows).markdown()]
-
-
-def table_lines(table: Table) -> list[str]:
-    """Return a titled table with its note as lines of Markdown."""
-    return ["", f"## {table.title}", "", *table.markdown(), "", table.note]
