@@ -76,7 +76,7 @@ def test_every_experiment_names_recipes_that_exist() -> None:
     assert named <= set(VARIANTS)
 
 
-def test_results_are_written_once(bench: Bench) -> None:
+def test_results_are_written_once_and_table_1_has_its_rows(bench: Bench) -> None:
     chosen, out = choose(["table1", "fig2", "fig4", "fig10"]), default_folder(bench)
     reproduce(chosen, bench, out)
     assert out == bench.run_directory(0) / "report"
@@ -86,11 +86,6 @@ def test_results_are_written_once(bench: Bench) -> None:
     files = {f: f.stat().st_mtime_ns for f in bench.runs.rglob("*") if f.is_file()}
     reproduce(chosen, bench, out)
     assert files == {f: f.stat().st_mtime_ns for f in bench.runs.rglob("*") if f.is_file()}
-
-
-def test_table_1_has_its_rows_and_denominators(bench: Bench) -> None:
-    out = default_folder(bench)
-    reproduce(choose(["table1"]), bench, out)
     result = json.loads((out / "table1.json").read_text())
     rows = {row[0]: row for row in result["tables"][0]["rows"]}
     assert rows["4"][4:6] == ["3/3", "24/24"]
