@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from conftest import FIXED, PROPOSAL, REPLY
 from midcourse.baselines.hints import hint_of, hint_of_tokens
 from midcourse.baselines.pairs import step_pairs
-from midcourse.baselines.solutions import trace_of
-from midcourse.config import ProblemsConfig, Recipe
+from midcourse.baselines.solutions import teacher_contexts, trace_of
+from midcourse.config import ProblemsConfig, Recipe, SamplingConfig
 from midcourse.engines import model_fingerprint
-from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
 from midcourse.lab import base_folder
 from midcourse.lab.problems import lab_problems
@@ -24,10 +26,12 @@ from midcourse.lab.truth import first_error, true_proposals
 from midcourse.lab.world import Story
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
+from midcourse.prompts import load_prompt_set
 from midcourse.records import (
     Condition,
     FinishReason,
     Grade,
+    Likelihood,
     Problem,
     ProblemStatus,
     Proposal,
@@ -45,7 +49,10 @@ from midcourse.rendering import Renderer
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
 from midcourse.runner import Run
+from midcourse.stages.flow import Failures
 from midcourse.stages.propose import Case
+from midcourse.stages.reference import reference_contexts
+from midcourse.stages.sample import SampleSpec, sample
 
 REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
 REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."
@@ -308,6 +315,38 @@ def test_a_teacher_s_correct_rollouts_become_rows(tmp_path: Path, data: Any) -> 
     assert {text_of(row) for row in rows.values()} == {"It is \\boxed{4}."}
 
 
+class ChatEngine(ScriptedEngine):
+    """A server that speaks messages only and returns no ids."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, token_ids=False)
+
+    def complete(self, request: Request) -> Completion:
+        assert not request.prompt_token_ids
+        text = self._script(request.messages[0]["content"], request.seed)
+        return Completion(
+            request_id=request.request_id, token_ids=(), text=text, finish_reason=FinishReason.STOP
+        )
+
+
+def test_a_server_of_messages_can_teach_and_write_references() -> None:
+    prompts = load_prompt_set("default")
+    problems = [problem(REFERENCE, "p0"), problem(None, "p1")]
+    engine = ChatEngine(lambda text, seed: f"I was asked: {text[:9]}")
+    spec = SampleSpec(
+        num_rollouts=2, budget="total", model="chat", run_seed=0, stage="teacher",
+        sampling=SamplingConfig().record(),
+    )  # fmt: skip
+    for contexts in (teacher_contexts, reference_contexts):
+        asked = contexts(problems, prompts, RENDERER, engine.capabilities.token_ids)
+        rollouts = list(sample(asked, spec, engine, (), Failures()))
+        assert len(rollouts) == 4
+        assert {r.token_ids for r in rollouts} == {()}
+        begins = "x?" if contexts is teacher_contexts else "Write a r"
+        assert all(r.text.startswith(f"I was asked: {begins}") for r in rollouts)
+
+
 def test_parts_of_a_trace() -> None:
     text = "<think>\nHm.\n</think>\n\nSo 4."
     assert trace_of(text, "whole") == text
@@ -550,3 +589,48 @@ def test_verdicts_reach_the_rows(tmp_path: Path, data: Any) -> None:
         assert sum(r.num_continuations for r in rows.values()) == len(verdicts) == 12
 
     run_to(tmp_path / "run", change(data, build_sft={"source": "self_reflection"}), check)
+
+
+# Whole, with real training, on the lab's base model.
+
+SMALL: dict[str, Any] = {
+    "name": "small", "prompts": "lab",
+    "problems": {"kind": "lab", "num_composed": 0, "num_single": 6, "num_known": 0,
+                 "num_held_out": 2, "num_probe": 1},
+    "sample": {"num_rollouts": 4, "sampling": {"max_tokens": 140}},
+    "propose": {"truth": True, "turns": "single", "num_rollouts": 1},
+    "verify": {"num_continuations": 2, "sampling": {"max_tokens": 140}},
+    "build_sft": {"source": "reference", "filter": False},
+    "train_sft": {"batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-3, "max_steps": 2},
+    "train_rl": {"num_iterations": 2, "prompts_per_iteration": 2, "num_generations": 2,
+                 "num_updates": 1, "micro_batch_size": 4, "save_every": 1,
+                 "keep_checkpoints": True, "hints": True, "sampling": {"max_tokens": 60}},
+    "evaluate": {"models": ["base", "patched", "patched + RL"], "num_rollouts": 2, "ks": [1, 2],
+                 "num_probe_rollouts": 1, "sampling": {"max_tokens": 60}},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_baseline_runs_whole_and_is_called_what_it_is(tmp_path: Path) -> None:
+    def check(pipeline: Pipeline) -> None:
+        assert pipeline.hard_problems
+        labels = ["base", "SFT on references", "SFT on references + hint-guided RL"]
+        assert list(pipeline.models) == labels
+        trained = pipeline.models[labels[2]]
+        key = trained.made_by[0].key
+        course = pipeline.rl_course(labels[2])
+        names = [model.name for model in course.values()]
+        assert names == [pipeline.patched.name, f"rl:{key}@1", f"rl:{key}@2"]
+        assert pipeline.patched.name.startswith("sft:")
+        drawn = [
+            {r.rollout_id for r in graded.rollouts.read(Rollout)}
+            for graded in pipeline.course_evaluations.values()
+        ]
+        assert [len(ids) for ids in drawn] == [4, 4, 4]
+        assert not drawn[0] & drawn[1] | drawn[1] & drawn[2]
+        assert len(list(pipeline.run.directory.glob("checkpoints/*/manifest.json"))) == 2
+        whats = {item.what for item in pipeline.likelihoods[0].read(Likelihood)}
+        assert {"reference_row", "reference", "own_rollout"} <= whats
+
+    run_to(tmp_path / "run", Recipe.model_validate(SMALL), check)
