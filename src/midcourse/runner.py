@@ -73,21 +73,23 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.directory))
-            self._settle_recipe()
+            self._check_recipe()
             self._held = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._held.close()
 
-    def _settle_recipe(self) -> None:
-        """Write the resolved recipe on first use; later it must be the same."""
-        path, ours = self.directory / "config.resolved.json", self.recipe.model_dump(mode="json")
-        if not path.is_file():
-            write_json_atomic(path, ours)
+    @property
+    def _recipe_path(self) -> Path:
+        return self.directory / "config.resolved.json"
+
+    def _check_recipe(self) -> None:
+        """Raise ArtifactError if work was done here with another recipe."""
+        if not self._recipe_path.is_file():
             return
-        theirs = json.loads(path.read_text("utf-8"))
-        differing = _differences(theirs, ours)
+        theirs = json.loads(self._recipe_path.read_text("utf-8"))
+        differing = _differences(theirs, self.recipe.model_dump(mode="json"))
         if differing:
             raise ArtifactError(
                 f"{self.directory} was made with another recipe ({'; '.join(differing[:5])}): "
@@ -112,6 +114,9 @@ class Run:
         outcome: Callable[[R], str],
     ) -> Artifact:
         """Complete a record stage: resume, journal each result as it comes, seal."""
+        # Written with the first work, so that a recipe refused before it leaves nothing behind.
+        if not self._recipe_path.is_file():
+            write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
         with StageStore(artifact.path, record_type) as store:
             if store.is_complete:
                 return artifact
