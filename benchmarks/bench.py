@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 
-from rich.console import Console
 from rows import Row
 
+from midcourse.progress import open_console
 from midcourse.report.tables import Table
 from midcourse.runner import code_revision, package_versions
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*MODULES, []], help="default: all")
     parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"))
     arguments = parser.parse_args()
-    console = Console()
+    console = open_console()
     measured: list[Row] = []
     for name in arguments.names or MODULES:
         rows: Callable[[], Iterator[Row]] = import_module(MODULES[name]).rows

@@ -1,7 +1,8 @@
-"""Sampling of the in-process engine against `generate`, on one model at a time.
+"""Sampling of the in-process engine against `generate` and against a vLLM server.
 
 Loads: continuations of one prefix, short and long, and the ragged mix of the lab's own sample
-stage. The floor of decoding is reading every weight once per step for the whole batch.
+stage, on one model at a time. The floor of decoding is reading every weight once per step for the
+whole batch. vLLM is measured where ``make test-vllm`` has set it up, in the same dtype.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from pathlib import Path
 import torch
 from rows import Row
 
-from midcourse.config import ProblemsConfig, SamplingConfig
-from midcourse.engines import resolve_model
-from midcourse.engines.base import Request
+from midcourse.config import EngineConfig, ModelConfig, ProblemsConfig, SamplingConfig
+from midcourse.engines import open_engine, resolve_model
+from midcourse.engines.base import Engine, Request
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.lab.problems import lab_problems
 
 REAL_MODEL = Path(".cache/smollm2-135m-instruct")
+VLLM_PYTHON = Path(".venv-vllm/bin/python")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,16 @@ def rows() -> Iterator[Row]:
             print(f"sampling {name}: skipped, run 'make real' once to unpack it")
             continue
         engine = TransformersEngine(resolve_model(path), max_batch_rows=512)
-        for load in _loads(engine, name == "lab"):
-            yield _compare(engine, name, load)
+        loads, speeds = list(_loads(engine, name == "lab")), list[float]()
+        for load in loads:
+            row = _compare(engine, name, load)
+            speeds.append(row.ours)
+            yield row
+        if VLLM_PYTHON.is_file():
+            engine.close()
+            yield from _against_vllm(name, path, loads, speeds)
+        else:
+            print(f"sampling {name} against vLLM: skipped, run 'make test-vllm' to set it up")
 
 
 def _loads(engine: TransformersEngine, is_lab: bool) -> Iterator[Load]:
@@ -75,6 +85,28 @@ def _compare(engine: TransformersEngine, model: str, load: Load) -> Row:
     )
 
 
+def _against_vllm(
+    name: str, path: str, loads: Sequence[Load], speeds: Sequence[float]
+) -> Iterator[Row]:
+    """Yield a row per load: the same requests to a server of the same model on this machine."""
+    config = EngineConfig(
+        kind="vllm", server_python=str(VLLM_PYTHON.absolute()), kv_cache_gib=2, concurrency=1024,
+        server_arguments=("--enforce-eager", "--max-num-seqs", "512"),
+    )  # fmt: skip
+    server = open_engine(config, ModelConfig(path=path, dtype="float32"), path)
+    try:
+        for load, ours in zip(loads, speeds, strict=True):
+            yield Row(
+                what=f"{name}, {load.what}",
+                ours=ours,
+                theirs=_speed(lambda load=load: _ours(server, load)),  # type: ignore[misc]
+                unit="tokens/s",
+                against="a vLLM server on the CPU, float32",
+            )
+    finally:
+        server.close()
+
+
 def _floor(engine: TransformersEngine, load: Load, speed: float) -> str:
     """Say which share of the machine's arithmetic the tokens need, by a measured matrix product."""
     if load.ragged:
@@ -100,7 +132,7 @@ def _speed(run: Callable[[], int]) -> float:
     return best
 
 
-def _ours(engine: TransformersEngine, load: Load) -> int:
+def _ours(engine: Engine, load: Load) -> int:
     sampling = SamplingConfig(max_tokens=load.max_tokens).record()
     requests = [
         Request(

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.lab.check import check_base
-from midcourse.metrics import Count, accuracy, bootstrap, mean_pass_at_k
+from midcourse.metrics import (
+    Count,
+    Interval,
+    accuracy,
+    bootstrap,
+    mean_pass_at_k,
+    paired_difference,
+)
 from midcourse.records import Condition, GroupCount
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.tables import (
@@ -70,19 +77,25 @@ def _control_table(controls: dict[str, list[Report]]) -> Table:
         given, held_out = _conditions(reports), _evaluations(reports)["held_out"]
         before = held_out.pop("base")
         (after,) = held_out.values()  # what it is called depends on what it was trained on
+        gain = paired_difference(before, after, accuracy)
         cells = (
             share(bootstrap(given[Condition.PREFIX_INTERVENTION], accuracy)),
             *(share(bootstrap(c, accuracy)) for c in (before, after)),
             *(f"{100 * mean_pass_at_k(c, 32):.1f}" for c in (before, after)),
-            "yes" if bootstrap(after, accuracy).low > bootstrap(before, accuracy).high else "no",
+            _points(gain),
+            "yes" if gain.low > 0 else "no",
         )
         rows.append((CONTROLS[name], *cells))
     columns = (
         "control", "accuracy given its interventions %", "base pass@1 %", "patched pass@1 %",
-        "base pass@32 %", "patched pass@32 %", "gains",
+        "base pass@32 %", "patched pass@32 %", "gain in pass@1, points", "gains",
     )  # fmt: skip
-    note = "Held-out problems, no filter. It gains if the patched interval lies above the base's."
+    note = "Held-out problems, no filter. It gains if the paired interval lies above zero."
     return Table("Controls", columns, tuple(rows), note)
+
+
+def _points(gain: Interval) -> str:
+    return f"{100 * gain.estimate:+.2f} [{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]"
 
 
 def _page(reports: Sequence[Report], extra: Sequence[Table]) -> str:

@@ -13,12 +13,10 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
-
 from midcourse.config import load_recipe
 from midcourse.errors import MidcourseError
 from midcourse.pipeline import Pipeline
-from midcourse.progress import ConsoleProgress
+from midcourse.progress import ConsoleProgress, open_console
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
 from midcourse.runner import Run
@@ -59,7 +57,7 @@ def convert(folder: Path) -> None:
 def run_pass(name: str, overrides: list[str], train: bool) -> None:
     """Run the stages of one pass and print its funnel."""
     recipe = load_recipe(RECIPE, overrides)
-    console = Console()
+    console = open_console()
     with (
         Run(Path("runs") / name, recipe, ConsoleProgress(console)) as run,
         Pipeline(run) as pipeline,

@@ -126,7 +126,7 @@ def test_recipes_of_one_seed_share_their_sampling(bench: Bench) -> None:
 
 
 def test_a_recipe_may_not_change_under_its_name(bench: Bench) -> None:
-    bench.read("int", lambda p: p.problems)
+    bench.read("int", lambda p: p.train_rollouts)
     bench.scale.write_text(bench.scale.read_text().replace("num_rollouts = 4", "num_rollouts = 5"))
     with pytest.raises(ArtifactError, match=r"recipes/int.json .*sample\.num_rollouts: 4 → 5"):
         bench.read("int", lambda p: p.problems)

@@ -275,8 +275,8 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
         from midcourse.grading import Grader, grade_responses
         print(any(m.split(".")[0] in ("sympy", "math_verify") for m in sys.modules))
         def work():
-            for result in grade_responses([(r"\boxed{\sqrt{4}}", "2"), (r"\boxed{3}", "2")]):
-                print(result.verdict.value)
+            for verdict in grade_responses([(r"\boxed{\sqrt{4}}", "2"), (r"\boxed{3}", "2")]):
+                print(verdict)
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
@@ -329,7 +329,6 @@ def test_a_fork_gets_workers_of_its_own() -> None:
     assert lines == ["0", "correct", "True"]
 
 
-def test_grade_responses_returns_results_in_order() -> None:
-    assert [r.verdict.value for r in grade_responses([(boxed("4"), "4"), ("", "4")])] == [
-        "correct", "no_answer",
-    ]  # fmt: skip
+def test_grade_responses_returns_verdicts_in_order() -> None:
+    verdicts = grade_responses([(boxed("4"), "4"), ("", "4"), (boxed("5"), "4")])
+    assert verdicts == [Verdict.CORRECT, Verdict.NO_ANSWER, Verdict.INCORRECT]

@@ -14,6 +14,7 @@ from midcourse.metrics import (
     coverage,
     group_shares,
     mean_pass_at_k,
+    paired_difference,
     pass_at_k,
     wilson,
 )
@@ -73,3 +74,15 @@ def test_wilson_against_known_values() -> None:
     half = wilson(50, 100)
     assert (half.low, half.high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
     assert math.isnan(wilson(0, 0).estimate)
+
+
+def test_a_paired_difference_sees_what_two_intervals_hide() -> None:
+    before = [Count(100, c) for c in (5, 20, 40, 60, 80, 95)]
+    after = [Count(100, count.num_correct + 5) for count in before]
+    gain = paired_difference(before, after, accuracy)
+    assert (gain.estimate, gain.low, gain.high) == pytest.approx((0.05, 0.05, 0.05))
+    # Apart, the two intervals overlap by far: problems differ much more than models.
+    assert bootstrap(after, accuracy).low < bootstrap(before, accuracy).high
+    assert paired_difference(before, before, accuracy).high == 0.0
+    with pytest.raises(ValueError, match="shorter"):
+        paired_difference(before, after[:-1], accuracy)

@@ -110,10 +110,20 @@ def test_a_stage_cut_short_ends_as_if_it_had_not_been(tmp_path: Path, recipe: Re
     assert resumed == whole
 
 
+def test_a_recipe_that_is_refused_does_not_claim_the_directory(
+    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path
+) -> None:
+    recipe_data["problems"] = {"path": str(tmp_path / "misspelt.jsonl")}
+    with pytest.raises(DataError, match="misspelt"):
+        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
+    recipe_data["problems"] = {"path": str(problem_file)}
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
+
+
 def test_another_recipe_is_refused_with_the_difference(
     tmp_path: Path, recipe_data: dict[str, Any]
 ) -> None:
-    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.problems)
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
     recipe_data["sample"] = {"num_rollouts": 5}
     with pytest.raises(ArtifactError, match=r"sample\.num_rollouts: 4 → 5"):
         run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.problems)

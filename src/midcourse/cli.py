@@ -67,16 +67,14 @@ def _pipeline(
     run_dir: Path | None,
 ) -> Iterator[Pipeline]:
     """Open the run of a recipe."""
-    from rich.console import Console
-
     from midcourse.config import load_recipe
     from midcourse.pipeline import Pipeline
-    from midcourse.progress import ConsoleProgress
+    from midcourse.progress import ConsoleProgress, open_console
     from midcourse.runner import Run
 
     recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
-    reporter = ConsoleProgress(Console())
+    reporter = ConsoleProgress(open_console())
     with Run(directory, recipe, reporter) as run, Pipeline(run) as pipeline:
         yield pipeline
 
@@ -164,11 +162,10 @@ def report(
 @app.command()
 def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Say what a run directory holds, from its files alone; works while it is being written."""
-    from rich.console import Console
-
+    from midcourse.progress import open_console
     from midcourse.report.status import status_table
 
-    Console().print(status_table(run_dir).rich())
+    open_console().print(status_table(run_dir).rich())
 
 
 @app.command()
@@ -177,11 +174,10 @@ def show(
     record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",
 ) -> None:
     """Show proposals in the terminal: prefix, first error, intervention, outcome."""
-    from rich.console import Console
-
+    from midcourse.progress import open_console
     from midcourse.report.status import show_proposals
 
-    Console().print(show_proposals(run_dir, record_id))
+    open_console().print(show_proposals(run_dir, record_id))
 
 
 @app.command()
@@ -204,14 +200,13 @@ def plan(
     set_: Overrides = None,
 ) -> None:
     """Estimate what a search for the hard problems costs against sampling all rollouts."""
-    from rich.console import Console
-
     from midcourse.config import load_recipe
     from midcourse.plan import parse_pass_rates, search_table
+    from midcourse.progress import open_console
 
     sample = load_recipe(recipe, set_ or [], with_ or []).sample
     table = search_table(parse_pass_rates(pass_rates), sample.num_rollouts, sample.rounds)
-    Console().print(table.rich())
+    open_console().print(table.rich())
 
 
 @app.command()
@@ -291,10 +286,9 @@ def lab_check(
     seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 1000,
 ) -> None:
     """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
-    from rich.console import Console
-
     from midcourse.lab.check import check_base
+    from midcourse.progress import open_console
 
     table, passed = check_base(model, num_problems, seed)
-    Console().print(table.rich())
+    open_console().print(table.rich())
     raise typer.Exit(0 if passed else 1)

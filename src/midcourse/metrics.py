@@ -22,6 +22,7 @@ __all__ = [
     "coverage",
     "group_shares",
     "mean_pass_at_k",
+    "paired_difference",
     "pass_at_k",
     "wilson",
 ]
@@ -141,6 +142,32 @@ def bootstrap(
     draws = sorted(statistic(rng.choices(counts, k=len(counts))) for _ in range(num_resamples))
     low, high = draws[int(0.025 * num_resamples)], draws[int(0.975 * num_resamples) - 1]
     return Interval(statistic(counts), low, high)
+
+
+def paired_difference(
+    before: Sequence[Count],
+    after: Sequence[Count],
+    statistic: Callable[[Sequence[Count]], float],
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return ``statistic(after) − statistic(before)`` with its 95 % percentile interval.
+
+    Both hold the same problems in the same order; a resample draws problems, so what makes one
+    problem harder than another cancels. Raises ValueError if their lengths differ.
+    """
+    pairs = list(zip(before, after, strict=True))
+    if not pairs:
+        return Interval(math.nan, math.nan, math.nan)
+
+    def difference(drawn: Sequence[tuple[Count, Count]]) -> float:
+        return statistic([b for _, b in drawn]) - statistic([a for a, _ in drawn])
+
+    rng = random.Random(seed)
+    draws = sorted(difference(rng.choices(pairs, k=len(pairs))) for _ in range(num_resamples))
+    low, high = draws[int(0.025 * num_resamples)], draws[int(0.975 * num_resamples) - 1]
+    return Interval(difference(pairs), low, high)
 
 
 def wilson(num_correct: int, num_samples: int) -> Interval:

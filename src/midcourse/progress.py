@@ -11,7 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["ConsoleProgress", "Reporter", "SilentProgress", "Task"]
+__all__ = ["ConsoleProgress", "Reporter", "SilentProgress", "Task", "open_console"]
+
+#: Columns where the output is no terminal: wide enough for every table.
+_FILE_COLUMNS = 110
+
+
+def open_console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for tables without one."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_FILE_COLUMNS)
 
 
 class Task(Protocol):

@@ -80,32 +80,32 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.directory))
-            self._settle_recipe()
+            self._check_recipe()
             self._held = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._held.close()
 
-    def _settle_recipe(self) -> None:
-        """Write the resolved recipe on first use; later it must be the same."""
+    @property
+    def _recipe_path(self) -> Path:
         alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
-        if (alone if self._shared else together).exists():
-            raise ArtifactError(
-                f"{self.directory} belongs to {'one recipe' if self._shared else 'several recipes'}"
-                ": use another --run-dir"
-            )
-        path = together / f"{self.recipe.name}.json" if self._shared else alone
-        ours = self.recipe.model_dump(mode="json")
-        if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            write_json_atomic(path, ours)
+        return together / f"{self.recipe.name}.json" if self._shared else alone
+
+    def _check_recipe(self) -> None:
+        """Raise ArtifactError if work was done here with another recipe."""
+        other = self.directory / ("config.resolved.json" if self._shared else "recipes")
+        if other.exists():
+            whose = "one recipe" if self._shared else "several recipes"
+            raise ArtifactError(f"{self.directory} belongs to {whose}: use another --run-dir")
+        if not self._recipe_path.is_file():
             return
-        theirs = json.loads(path.read_text("utf-8"))
-        differing = _differences(theirs, ours)
+        theirs = json.loads(self._recipe_path.read_text("utf-8"))
+        differing = _differences(theirs, self.recipe.model_dump(mode="json"))
         if differing:
+            place = self._recipe_path if self._shared else self.directory
             raise ArtifactError(
-                f"{path} was made with another recipe ({'; '.join(differing[:5])}): "
+                f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
                 "use another --run-dir, or the recipe it was made with"
             )
 
@@ -127,6 +127,10 @@ class Run:
         outcome: Callable[[R], str],
     ) -> Artifact:
         """Complete a record stage: resume, journal each result as it comes, seal."""
+        # Written with the first work, so that a recipe refused before it leaves nothing behind.
+        if not self._recipe_path.is_file():
+            self._recipe_path.parent.mkdir(exist_ok=True)
+            write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
         with StageStore(artifact.path, record_type) as store:
             if store.is_complete:
                 return artifact

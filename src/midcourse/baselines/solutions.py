@@ -135,5 +135,7 @@ def trace_of(text: str, trace: Trace) -> str:
     if trace == "summary":
         return without_thinking(text)
     if trace == "thinking":
-        return text.partition(THINKING_END)[0].rpartition(_THINKING_START)[2].strip()
+        # Chat templates often open the thinking themselves: then only its end is in the reply.
+        before, end, _ = text.partition(THINKING_END)
+        return before.rpartition(_THINKING_START)[2].strip() if end else ""
     return text

@@ -98,6 +98,7 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         raise MissingExtra(error.name or "transformers", "train") from error
     return TransformersEngine(
         resolve_model(path),
+        revision=model.revision,
         device=config.device,
         dtype=model.dtype,
         max_batch_rows=config.max_batch_rows,

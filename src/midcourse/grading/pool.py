@@ -186,10 +186,13 @@ class Grader:
                     self._remember(key, result)
 
 
-def grade_responses(pairs: Iterable[tuple[str, str]]) -> list[GradeResult]:
-    """Grade (response text, gold answer) pairs; results in order. Safe from any thread."""
+def grade_responses(pairs: Iterable[tuple[str, str]]) -> list[Verdict]:
+    """Return the verdicts of (response text, gold answer) pairs, in order. Safe from any thread.
+
+    `Grader` also tells the extracted answer and why a response is ungraded, and keeps its workers.
+    """
     with Grader() as grader:
-        return list(grader.grade(pairs))
+        return [result.verdict for result in grader.grade(pairs)]
 
 
 def _known(item: GradeResult | Future[GradeResult]) -> bool:

@@ -63,10 +63,11 @@ class Evaluation(Training):
         Iteration 0 is the model that RL started from; in between stand the checkpoints that
         ``train_rl.keep_checkpoints`` kept.
         """
+        trained = [label for label in self.models if label.endswith("RL")]
         return {
             (label, iteration): self.evaluate(model, "held_out")
-            for label in self.models
-            if label.endswith("RL")
+            for label in trained
+            if "held_out" in self.problems.evaluation
             for iteration, model in self.rl_course(label).items()
         }
 

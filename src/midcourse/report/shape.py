@@ -15,6 +15,7 @@ from midcourse.metrics import (
     coverage,
     group_shares,
     mean_pass_at_k,
+    paired_difference,
     wilson,
 )
 from midcourse.records import Condition, GroupCount
@@ -96,11 +97,13 @@ def _cost_line(known: Mapping[str, Sequence[Count]]) -> ShapeLine:
 
 
 def _control_line(control: Mapping[str, Sequence[Count]]) -> ShapeLine:
-    base = bootstrap(control["base"], accuracy)
-    patched = bootstrap(control["patched"], accuracy)
-    figures = f"{100 * base.estimate:.1f} → {100 * patched.estimate:.1f} %"
-    overlap = patched.low <= base.high
-    return ShapeLine("a notion that was never patched gains nothing", overlap, figures)
+    before, after = (100 * accuracy(control[model]) for model in ("base", "patched"))
+    gain = paired_difference(control["base"], control["patched"], accuracy)
+    figures = (
+        f"{before:.1f} → {after:.1f} %, gain {100 * gain.estimate:+.1f} "
+        f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] points"
+    )
+    return ShapeLine("a notion that was never patched gains nothing", gain.low <= 0, figures)
 
 
 def _rl_lines(arms: Mapping[str, Sequence[GroupCount]]) -> list[ShapeLine]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich import box
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -50,7 +51,13 @@ class Table:
 
     def rich(self) -> RichTable:
         """Return it for a terminal; cells are text, never markup."""
-        table = RichTable(title=Text(self.title), caption=Text(self.note) if self.note else None)
+        table = RichTable(
+            title=Text(self.title, "bold"),
+            caption=Text(self.note) if self.note else None,
+            title_justify="left",
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+        )
         for index, column in enumerate(self.columns):
             table.add_column(Text(column), justify="left" if index == 0 else "right")
         for row in self.rows:
@@ -96,7 +103,9 @@ PAPER_TABLE_1 = {
     Condition.PROBLEM: ("problem only", "40/334, 0.0984"),
     Condition.PREFIX: ("+ correct prefix", "31/334, 0.0726"),
     Condition.PREFIX_ERROR: ("+ prefix + original step", "29/334, 0.0713"),
-    Condition.PREFIX_INTERVENTION: ("+ prefix + intervention", "80/334, 1.56"),
+    Condition.PREFIX_INTERVENTION: (
+        "+ prefix + intervention", "80/334, 1.56; row 9: 18/176, 3.05",
+    ),
     Condition.HINT: ("+ hint", "–"),
     Condition.HINT_PREFIX: ("+ hint + prefix", "row 8: 11/176, 2.38"),
     Condition.HINT_PREFIX_INTERVENTION: (
@@ -145,18 +154,23 @@ def condition_table(
 def pass_at_k_table(
     results: Mapping[str, Mapping[str, Sequence[Count]]], ks: Sequence[int]
 ) -> list[Table]:
-    """Build pass@k per evaluation set: ``results[eval set][model]`` are counts per problem."""
+    """Build pass@k per evaluation set: ``results[eval set][model]`` are counts per problem.
+
+    Each model is a column, each k a row; a k that some problem has too few samples for is left out.
+    """
     tables = []
     for eval_set, models in results.items():
         smallest = min(c.num_samples for counts in models.values() for c in counts)
         usable = [k for k in ks if k <= smallest]
-        rows = []
-        for model, counts in models.items():
-            cells = [share(_pass_interval(counts, k), 1) for k in usable]
-            rows.append((model, str(len(counts)), str(sum(c.num_samples for c in counts)), *cells))
-        columns = ("model", "problems", "samples", *(f"pass@{k} %" for k in usable))
-        note = "Unbiased estimate; 95 % bootstrap over problems."
-        tables.append(Table(f"pass@k on {eval_set}", columns, tuple(rows), note))
+        rows = [
+            (str(k), *(share(_pass_interval(counts, k), 1) for counts in models.values()))
+            for k in usable
+        ]
+        sizes = {(len(counts), sum(c.num_samples for c in counts)) for counts in models.values()}
+        of = " or ".join(f"{problems} problems, {n:,} samples" for problems, n in sorted(sizes))
+        note = f"{of} per model. Unbiased estimate; 95 % bootstrap over problems."
+        title = f"pass@k on {eval_set}, %"
+        tables.append(Table(title, ("k", *models), tuple(rows), note))
     return tables
 
 

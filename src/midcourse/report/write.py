@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from midcourse.pipeline import Pipeline
+from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.html import render_html
 from midcourse.report.shape import ShapeLine, shape_lines
@@ -54,7 +55,7 @@ def write_report(pipeline: Pipeline) -> None:
             "counts": _counts(data),
         },
     )
-    _say(Console(), tables, shape, folder / "report.html")
+    _say(open_console(), tables, shape, folder / "report.html")
 
 
 def make_tables(data: ReportData) -> list[Table]:

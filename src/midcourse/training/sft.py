@@ -71,6 +71,7 @@ def make_sft_trainer(
         **common_arguments(config, out, seed),
         max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
         packing=False,
+        shuffle_dataset=True,
     )
     data = Dataset.from_dict(
         {"input_ids": [list(r.input_ids) for r in rows], "labels": [list(r.labels) for r in rows]}
@@ -101,7 +102,6 @@ def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, 
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "max_grad_norm": 1.0,
-        "shuffle_dataset": True,
         "gradient_checkpointing": config.gradient_checkpointing,
         "save_strategy": "no",
         "logging_steps": 1,
