@@ -138,7 +138,7 @@ def more_accurate(
     high = found.high if other is None else max(found.high, found.high + other)
     values = 100 * accuracy(flat(ours)), 100 * accuracy(flat(theirs))
     widened = Interval(found.estimate, low, high)
-    name = f"difference to {factor:g} ×" if factor != 1 else "difference"
+    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
     words = _words(values, widened, 100, " %").replace("difference", name)
     samples = [sum(c.num_samples for c in flat(side)) for side in (ours, theirs)]
     return ShapeLine(claim, _verdict(widened), f"{words}; n = {samples[0]:,} and {samples[1]:,}")

@@ -96,6 +96,8 @@ MODELS = (
     Tuned("InT", "int", "patched", "intervention_row", "0.26", "0.40"),
     Tuned("self-reflection", "sft-self-reflection", "patched", "self_reflection_row", "0.43",
           "0.55"),
+    Tuned("self-reflection, no filter", "sft-self-reflection-no-filter", "patched",
+          "self_reflection_row", "–", "–"),
     Tuned("distillation", "sft-distillation", "patched", "distillation_row", "–",
           "R1 summary 0.62, R1 think 0.78"),
     Tuned("reference", "sft-reference", "patched", "reference_row", "1.66",

@@ -81,6 +81,7 @@ def draw(figure: Figure, file_format: Literal["svg", "png"]) -> bytes:
         FigureCanvasAgg(canvas)
         for place, panel in enumerate(figure.panels, start=1):
             _draw_panel(canvas.add_subplot(1, len(figure.panels), place), panel)
+        _draw_legend(canvas, figure)
         buffer = io.BytesIO()
         metadata = {"Date": None} if file_format == "svg" else None
         canvas.savefig(buffer, format=file_format, dpi=200, metadata=metadata)
@@ -101,8 +102,21 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(panel.series) > 1:
-        axes.legend(frameon=False, fontsize="small")
+
+
+def _draw_legend(canvas: Any, figure: Figure) -> None:
+    """Put one legend for all panels below them, where it hides no data."""
+    named: dict[str, Any] = {}
+    for axes, panel in zip(canvas.axes, figure.panels, strict=True):
+        handles, labels = axes.get_legend_handles_labels()
+        if len(panel.series) > 1:
+            named |= dict(zip(labels, handles, strict=True))
+    if named:
+        columns = min(len(named), 2 * len(figure.panels))
+        canvas.legend(
+            named.values(), named.keys(), loc="outside lower center", ncols=columns,
+            frameon=False, fontsize="small",
+        )  # fmt: skip
 
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
