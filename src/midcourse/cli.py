@@ -38,6 +38,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one value: sample.num_rollouts=8. Repeatable."),
 ]
+Overlays = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="A .toml file laid over the recipe: a scale. Repeatable."),
+]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Where the run lives; default runs/<name>.")
 ]
@@ -57,7 +61,10 @@ def main() -> None:
 
 @contextmanager
 def _pipeline(
-    recipe_path: Path, overrides: list[str] | None, run_dir: Path | None
+    recipe_path: Path,
+    overlays: list[Path] | None,
+    overrides: list[str] | None,
+    run_dir: Path | None,
 ) -> Iterator[Pipeline]:
     """Open the run of a recipe."""
     from midcourse.config import load_recipe
@@ -65,7 +72,7 @@ def _pipeline(
     from midcourse.progress import ConsoleProgress, open_console
     from midcourse.runner import Run
 
-    recipe = load_recipe(recipe_path, overrides or [])
+    recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
     reporter = ConsoleProgress(open_console())
     with Run(directory, recipe, reporter) as run, Pipeline(run) as pipeline:
@@ -75,8 +82,10 @@ def _pipeline(
 def _stage(name: str, doc: str, make: Callable[[Pipeline], Any]) -> None:
     """Add a verb that completes one stage and everything before it."""
 
-    def command(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
-        with _pipeline(recipe, set_, run_dir) as pipeline:
+    def command(
+        recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+    ) -> None:
+        with _pipeline(recipe, with_, set_, run_dir) as pipeline:
             make(pipeline)
             pipeline.run.reporter.say(f"{name}: complete in {pipeline.run.directory}")
 
@@ -94,24 +103,30 @@ _stage("likelihood", "Score interventions, references and own rollouts.", lambda
 
 
 @train_app.command("sft")
-def train_sft(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def train_sft(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Patch the base model with the rows."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         pipeline.run.reporter.say(f"train sft: complete in {pipeline.patched.path}")
 
 
 @train_app.command("rl")
-def train_rl(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def train_rl(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Run GRPO from the base and from the patched model."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         for model in pipeline.rl_models.values():
             pipeline.run.reporter.say(f"train rl: {model.label} complete in {model.path}")
 
 
 @app.command()
-def run(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def run(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Run the whole loop and report: what is there is kept, the rest is done."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         from midcourse.report.write import is_reported, write_report
 
         if is_reported(pipeline.run.directory):
@@ -124,9 +139,11 @@ def run(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> N
 
 
 @app.command()
-def report(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def report(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Write the report again, running what is missing."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         from midcourse.report.write import write_report
 
         write_report(pipeline)
@@ -169,6 +186,7 @@ def plan(
     pass_rates: Annotated[
         str, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
     ] = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25",
+    with_: Overlays = None,
     set_: Overrides = None,
 ) -> None:
     """Estimate what a search for the hard problems costs against sampling all rollouts."""
@@ -176,7 +194,7 @@ def plan(
     from midcourse.plan import parse_pass_rates, search_table
     from midcourse.progress import open_console
 
-    sample = load_recipe(recipe, set_ or []).sample
+    sample = load_recipe(recipe, set_ or [], with_ or []).sample
     table = search_table(parse_pass_rates(pass_rates), sample.num_rollouts, sample.rounds)
     open_console().print(table.rich())
 

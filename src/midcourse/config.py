@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -354,20 +354,39 @@ class Recipe(Section):
     likelihood: LikelihoodConfig = LikelihoodConfig()
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a TOML recipe and apply ``key.sub=value`` overrides. Raises ConfigError, one line."""
-    if not path.is_file():
-        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> Recipe:
+    """Read a recipe, lay `overlays` over it in order, then ``key.sub=value`` overrides.
+
+    Tables merge key by key; any other value replaces what was there. Raises ConfigError, one line.
+    """
+    data: dict[str, Any] = {}
+    for file in (path, *overlays):
+        _lay_over(data, _read_toml(file))
     for override in overrides:
         _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+        files = " with ".join(map(str, (path, *overlays)))
+        raise ConfigError(f"{files}: {_explain(error)}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _lay_over(data: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Merge `layer` into `data`: tables key by key, everything else replaces."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            _lay_over(data[key], value)
+        else:
+            data[key] = value
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
