@@ -87,8 +87,9 @@ def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
 
 def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
     lab = load_recipe(ROOT / "recipes" / "lab.toml")
+    table_1 = 'verify.conditions=["problem", "prefix", "prefix_error", "prefix_intervention"]'
     composed = load_recipe(
-        ROOT / "recipes" / "paper" / "int.toml", ["name=lab"],
+        ROOT / "recipes" / "paper" / "int.toml", ["name=lab", table_1],
         [ROOT / "recipes" / "scale" / "lab.toml"],
     )  # fmt: skip
     assert composed == lab

@@ -209,7 +209,9 @@ class Pipeline:
         """Return the engine held under `name`, opening it in place of any other."""
         if name not in self._engines:
             self._let_go()
-            self._engines[name] = open_engine(config, model, path)
+            with self.run.loading():
+                self._engines[name] = open_engine(config, model, path)
+                _ = self._engines[name].capabilities  # loads the model, or starts the servers
         return self._engines[name]
 
     def _let_go(self) -> None:
@@ -588,9 +590,16 @@ class Pipeline:
             tuple[Artifact, Mapping[str, object], list[Artifact], dict[str, Any], int]
         ],
     ) -> None:
-        """Run what is missing side by side; each gets its manifest when all of them are done."""
+        """Run what is missing side by side; each gets its manifest when all of them are done.
+
+        Trainings that take every device run in turn.
+        """
         owed = [t for t in trainings if not t[0].is_complete]
         if not owed:
+            return
+        if len(owed) > 1 and self.recipe.train_rl.takes_all_devices:
+            for training in owed:
+                self._train([training])
             return
         self._let_go()  # The memory of a loaded model is better spent on training.
         started = datetime.now(UTC)
@@ -680,6 +689,7 @@ class Pipeline:
     @cached_property
     def likelihoods(self) -> list[Artifact]:
         """Token likelihoods under the base and the patched model, of those that are compared."""
+        _ = self.held_out_proposals  # a stage of its own: not within the first one's time
         compared = [model for label, model in self.models.items() if "RL" not in label]
         return [self._likelihood(model) for model in compared]
 

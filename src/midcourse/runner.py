@@ -12,11 +12,12 @@ import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from midcourse.config import Recipe
@@ -67,6 +68,7 @@ class Run:
     def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
         self._held = ExitStack()
+        self._loading_seconds = 0.0
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
@@ -96,6 +98,15 @@ class Run:
                 "use another --run-dir, or the recipe it was made with"
             )
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Time spent in here is told apart from the work of the stage under way."""
+        started = monotonic()
+        try:
+            yield
+        finally:
+            self._loading_seconds += monotonic() - started
+
     def artifact(
         self, stage: str, label: str, settings: Mapping[str, object], inputs: Sequence[Artifact]
     ) -> Artifact:
@@ -120,9 +131,10 @@ class Run:
         with StageStore(artifact.path, record_type) as store:
             if store.is_complete:
                 return artifact
-            started, failures = datetime.now(UTC), Failures()
+            started, failures, self._loading_seconds = datetime.now(UTC), Failures(), 0.0
             name = f"{artifact.stage} {artifact.label}".strip()
             counts = Counter(outcome(record) for record in store.read())
+            resumed = {"num_resumed": counts.total()}
             with self.reporter.task(name, total, len(store.done)) as task:
                 counts += self._fill(store, produce(store, failures), task, outcome)
             if failures.num_failed:
@@ -130,9 +142,8 @@ class Run:
                     f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
                     "everything else is kept: run the same command again"
                 )
-            store.seal(
-                self._header(artifact, settings, inputs, started, dict(sorted(counts.items())))
-            )
+            header = self._header(artifact, settings, inputs, started, dict(sorted(counts.items())))
+            store.seal(header | resumed | {"loading_seconds": round(self._loading_seconds, 3)})
         self._enter_in_index(artifact)
         return artifact
 
@@ -185,8 +196,8 @@ class Run:
             "code_revision": code_revision(),
             "versions": package_versions(),
             "machine": f"{platform.system()} {platform.machine()}",
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": started.isoformat(timespec="milliseconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         }
 
     def _enter_in_index(self, artifact: Artifact) -> None:
