@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -44,7 +43,7 @@ from midcourse.records import (
     content_id,
 )
 from midcourse.rendering import Renderer
-from midcourse.runner import Artifact, Run
+from midcourse.runner import Artifact, Run, Sitting
 from midcourse.stages.build_sft import Verification, build_sft
 from midcourse.stages.contexts import (
     Context,
@@ -602,14 +601,14 @@ class Pipeline:
                 self._train([training])
             return
         self._let_go()  # The memory of a loaded model is better spent on training.
-        started = datetime.now(UTC)
+        sitting = Sitting.begin()
         jobs = [
             Job(f"train {a.label}", a.path, content, total, content["config"]["accelerate"])
             for a, _, _, content, total in owed
         ]
         summaries = run_jobs(jobs, self.run.reporter)
         for (artifact, settings, inputs, _, _), summary in zip(owed, summaries, strict=True):
-            self.run.complete(artifact, settings, inputs, started, summary)
+            self.run.complete(artifact, settings, inputs, sitting, summary)
 
     @cached_property
     def rl_problems(self) -> list[Problem]:
