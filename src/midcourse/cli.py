@@ -192,6 +192,9 @@ def plan(
     from_: Annotated[
         Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
     ] = None,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
+    ] = False,
     pass_rates: Annotated[
         str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
     ] = None,
@@ -210,6 +213,7 @@ def plan(
         assume=assume or (),
         pass_rates=pass_rates,
         run_dir=from_,
+        clock="cpu" if cpu_time else "wall",
         device=device,
         model_config=model_config,
     )

@@ -2,7 +2,8 @@
 
 The measured values take the names of `midcourse.plan.assumptions.Assumptions`, so a plan for
 another seed, size or scale uses them in place of the defaults. A stage that was resumed counts
-with the records of its last sitting, whose time the manifest holds.
+with the records of its last sitting, whose time the manifest holds. Time is the clock's, or the
+processor's: on a machine that is shared with others, only the latter says what the work takes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError
@@ -33,9 +34,12 @@ from midcourse.records import (
 )
 from midcourse.store import read_manifest, read_stage
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Clock", "Measured", "measure"]
 
 R = TypeVar("R")
+
+Clock = Literal["wall", "cpu"]
+"""Which time to measure; ``cpu`` only means something where no GPU works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class _Stage:
 
     path: Path
     manifest: Mapping[str, Any]
+    clock: Clock
 
     @property
     def label(self) -> str:
@@ -71,8 +76,21 @@ class _Stage:
     @property
     def seconds(self) -> float:
         """Time of the last sitting, without opening an engine."""
-        started, finished = self.span
-        return max(finished - started - float(self.manifest.get("loading_seconds", 0.0)), 1e-3)
+        return max(self.told(self.span[1] - self.span[0]) - self.loading, 1e-3)
+
+    @property
+    def loading(self) -> float:
+        """Time of opening an engine within it."""
+        return self.told(float(self.manifest.get("loading_seconds", 0.0)))
+
+    def told(self, wall_seconds: float) -> float:
+        """Return a part of the sitting in the time that is measured."""
+        span = self.span[1] - self.span[0]
+        if self.clock == "wall" or not span:
+            return wall_seconds
+        if "cpu_seconds" not in self.manifest:
+            raise ArtifactError(f"--clock cpu: {self.path} does not tell processor time")
+        return wall_seconds * float(self.manifest["cpu_seconds"]) / span
 
     @property
     def fresh(self) -> float:
@@ -87,14 +105,14 @@ class _Stage:
 class _RunDir:
     """The complete stages of a run, by name."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         file = directory / "config.resolved.json"
         if not file.is_file():
             raise ArtifactError(f"--from {directory}: no run directory: no config.resolved.json")
         self.recipe = Recipe.model_validate(json.loads(file.read_text("utf-8")))
         self.directory = directory
         folders = sorted(path.parent for path in directory.glob("*/*/manifest.json"))
-        self.all = [_Stage(folder, read_manifest(folder)) for folder in folders]
+        self.all = [_Stage(folder, read_manifest(folder), clock) for folder in folders]
         if not self.all:
             raise ArtifactError(f"--from {directory}: no stage is complete yet")
 
@@ -109,9 +127,9 @@ class _RunDir:
         return found[0]
 
 
-def measure(directory: Path) -> Measured:
+def measure(directory: Path, clock: Clock = "wall") -> Measured:
     """Measure a run. Raises ArtifactError if it has not come as far as its SFT rows."""
-    run = _RunDir(directory)
+    run = _RunDir(directory, clock)
     values = _sampling(run) | _outcomes(run)
     values |= _proposing(run, values.pop("characters_per_token"))
     values |= _rows(run, values["rollout_tokens"]) | _scoring(run)
@@ -120,11 +138,12 @@ def measure(directory: Path) -> Measured:
         (stage.manifest["num_records"] * stage.fresh, stage) for stage in run.stages("grade")
     ]
     values["grades_per_second"] = _rate(answers) / run.recipe.grade.num_workers
-    loads = [float(stage.manifest.get("loading_seconds", 0.0)) for stage in run.all]
+    loads = [stage.loading for stage in run.all]
     # Older manifests do not tell loading apart: then it is within the rates.
     values["load_seconds"] = fmean([load for load in loads if load] or [0.0])
-    seconds = _finished(run) - min(stage.span[0] for stage in run.all)
-    values["other_seconds"] = max(0.0, seconds - _busy(stage.span for stage in run.all))
+    wall = _finished(run) - min(stage.span[0] for stage in run.all)
+    values["other_seconds"] = max(0.0, wall - _busy(stage.span for stage in run.all))
+    seconds = _worked(run.all) + values["other_seconds"]
     return Measured(values, _pass_rates(run), seconds)
 
 
@@ -233,7 +252,7 @@ def _training(run: _RunDir, values: Mapping[str, float]) -> dict[str, float]:
     sft = [stage for stage in run.stages("checkpoints") if stage.label == "sft"]
     arms = [stage for stage in run.stages("checkpoints") if "RL" in stage.label]
     for stage in sft:
-        seconds = _logged(stage, "train_runtime")[-1]
+        seconds = stage.told(_logged(stage, "train_runtime")[-1])
         rows = run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels"))
         lengths = [r.prompt_tokens + r.prefix_tokens + r.intervention_tokens
                    for r in rows if r.outcome is RowOutcome.READY]  # fmt: skip
@@ -243,16 +262,15 @@ def _training(run: _RunDir, values: Mapping[str, float]) -> dict[str, float]:
         starts.append(stage.seconds - seconds)
     if arms:
         config = run.recipe.train_rl
-        rollouts = config.num_iterations * config.prompts_per_iteration * config.num_generations
-        found["rl_tokens"] = fmean(
-            length for arm in arms for length in _logged(arm, "completions/mean_length")
-        )
-        times = [_logged(arm, "train_runtime")[-1] for arm in arms]
+        # One entry per iteration of the last sitting, the one whose time is known.
+        lengths = [x for arm in arms for x in _logged(arm, "completions/mean_length")]
+        found["rl_tokens"] = fmean(lengths)
+        times = [arm.told(_logged(arm, "train_runtime")[-1]) for arm in arms]
         seconds = sum(times) if config.takes_all_devices else max(times)
         processes = TrainingProcesses.of(config.accelerate).number
-        tokens = len(arms) * rollouts * found["rl_tokens"]
+        tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
         found["rl_tokens_per_second"] = tokens / seconds / processes
-        starts.append(_busy(arm.span for arm in arms) - seconds)
+        starts.append(_worked(arms) - seconds)
     return found | ({"train_start_seconds": max(0.0, fmean(starts))} if starts else {})
 
 
@@ -269,6 +287,15 @@ def _finished(run: _RunDir) -> float:
     report = run.directory / "report" / "tables.json"
     told = json.loads(report.read_text("utf-8")).get("finished") if report.is_file() else None
     return max(last, datetime.fromisoformat(told).timestamp()) if told else last
+
+
+def _worked(stages: Iterable[_Stage]) -> float:
+    """Return the time of several stages. Trainings side by side began together and count once."""
+    blocks = {
+        stage.span[0] if stage.path.parent.name == "checkpoints" else str(stage.path): stage
+        for stage in stages
+    }
+    return sum(stage.told(stage.span[1] - stage.span[0]) for stage in blocks.values())
 
 
 def _busy(spans: Iterable[tuple[float, float]]) -> float:

@@ -11,7 +11,7 @@ from midcourse.data import find_data
 from midcourse.errors import ConfigError, DataError
 from midcourse.plan.assumptions import Assumptions, Settled, fill_in, settle
 from midcourse.plan.devices import Device, choose_device
-from midcourse.plan.measure import measure
+from midcourse.plan.measure import Clock, measure
 from midcourse.plan.memory import Memory, memory_of
 from midcourse.plan.rates import Pace, Timed, timed
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
@@ -64,11 +64,12 @@ def make_plan(
     assume: Sequence[str] = (),
     pass_rates: str | None = None,
     run_dir: Path | None = None,
+    clock: Clock = "wall",
     device: str | None = None,
     model_config: Path | None = None,
 ) -> Plan:
     """Plan a recipe. Raises ConfigError if something must be told, e.g. the number of problems."""
-    measured = measure(run_dir) if run_dir else None
+    measured = measure(run_dir, clock) if run_dir else None
     settled = settle(assume, measured.values if measured else {})
     given, chosen = fill_in(settled.values, recipe), choose_device(device, recipe)
     rates = parse_pass_rates(pass_rates or DEFAULT_PASS_RATES)
