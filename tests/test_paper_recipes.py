@@ -1,4 +1,4 @@
-"""The paper's recipes at the paper's scale, whole, with a random tiny model in the large one's place.
+"""The paper's recipes at the paper's scale, whole, with a random tiny model in Qwen3-4B's place.
 
 What stays of the recipe is everything but sizes: stages, prompts, sampling parameters, trainers. A
 random model proposes nothing, so a script does, and rows are built unfiltered.

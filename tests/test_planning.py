@@ -45,7 +45,7 @@ def test_a_folder_s_own_config_counts(tmp_path: Path) -> None:
     given = tmp_path / "config.json"
     given.write_text((base_folder() / "config.json").read_text())
     assert load_shape("who/knows", given) == load_shape("lab")
-    with pytest.raises(ConfigError, match="--model-config config.json"):
+    with pytest.raises(ConfigError, match=r"--model-config config\.json"):
         load_shape("who/knows")
     given.write_text("{}")
     with pytest.raises(ConfigError, match="no 'num_attention_heads'"):

@@ -27,9 +27,7 @@ TEMPLATE = """\
 {{- '<|im_start|>assistant\\n' }}
 {%- endif %}"""
 
-_TEXT = (
-    "Solve the problem step by step. The answer is \\boxed{4}.\n\nSo x + 2 = 4, hence x = 2.\n\n"
-)
+_TEXT = "Solve it step by step. The answer is \\boxed{4}.\n\nSo x + 2 = 4, hence x = 2.\n\n"
 
 
 def make_tiny_qwen3(folder: Path, seed: int = 0) -> None:

@@ -204,6 +204,21 @@ class Pipeline:
             )
         return self._hold(model.path, self.recipe.engine, self.recipe.model, model.path)
 
+    def scorer(self, model: Model) -> Scorer:
+        """Return what scores tokens under `model`: transformers, where servers sample.
+
+        Raises ConfigError if the recipe's engine neither scores nor has the weights at hand.
+        """
+        config = self.recipe.engine
+        if config.kind in ("vllm", "ray"):
+            config = config.model_copy(update={"kind": "transformers"})
+            engine = self._hold(f"scorer of {model.path}", config, self.recipe.model, model.path)
+        else:
+            engine = self.engine(model)
+        if not isinstance(engine, Scorer):
+            raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+        return engine
+
     def _hold(self, name: str, config: EngineConfig, model: ModelConfig, path: str) -> Engine:
         """Return the engine held under `name`, opening it in place of any other."""
         if name not in self._engines:
@@ -701,10 +716,7 @@ class Pipeline:
         def produce(
             store: StageStore[Likelihood], failures: Failures
         ) -> Iterator[tuple[str, list[Likelihood]]]:
-            engine = self.engine(model)
-            if not isinstance(engine, Scorer):
-                raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
-            for item in likelihood(self._texts(own), engine, model.name, store.done):
+            for item in likelihood(self._texts(own), self.scorer(model), model.name, store.done):
                 yield item.item_id, [item]
 
         self.run.records(artifact, Likelihood, settings, inputs, None, produce, lambda x: x.what)

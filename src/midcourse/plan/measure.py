@@ -240,8 +240,7 @@ def _scoring(run: _RunDir) -> dict[str, float]:
     items = [(stage, list(stage.read(Likelihood))) for stage in stages]
     scored = [(sum(i.num_tokens for i in found) * stage.fresh, stage) for stage, found in items]
     references = [i.num_tokens for _, found in items for i in found if i.what == "reference"]
-    devices = sampling_devices(run.recipe.engine)
-    values = {"likelihood_tokens_per_second": _rate(scored) / devices}
+    values = {"likelihood_tokens_per_second": _rate(scored)}
     return values | ({"reference_tokens": fmean(references)} if references else {})
 
 

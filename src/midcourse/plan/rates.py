@@ -65,6 +65,8 @@ def _devices(work: Work, recipe: Recipe) -> int:
         return TrainingProcesses.of(recipe.train_rl.accelerate).number
     if work.kind == "propose":
         return sampling_devices(recipe.proposer_engine or recipe.engine)
+    if work.kind == "likelihood":  # transformers, in our own process
+        return 1
     return sampling_devices(recipe.engine)
 
 

@@ -140,7 +140,7 @@ def _stage_table(plan: Plan) -> Table:
         (
             item.work.name, amount(item.work.requests), amount(item.work.prefill_tokens),
             amount(item.work.tokens), amount(item.rate), str(item.devices or "–"),
-            duration(item.seconds), f"{item.seconds * item.devices / 3600:,.3g}",
+            duration(item.seconds), hours(item.seconds * item.devices / 3600),
             size(item.work.disk_bytes),
         )
         for item in plan.stages
@@ -150,7 +150,7 @@ def _stage_table(plan: Plan) -> Table:
     rows.append(
         ("all", "", amount(sum(i.work.prefill_tokens for i in plan.stages)),
          amount(sum(i.work.tokens for i in plan.stages)), "", "", duration(plan.seconds),
-         f"{plan.device_hours:,.3g}", size(kept))
+         hours(plan.device_hours), size(kept))
     )  # fmt: skip
     columns = ("stage", "requests", "prefill tokens", "tokens", "per second", "devices", "time",
                "device-hours", "disk")  # fmt: skip
@@ -197,6 +197,11 @@ def size(number: float) -> str:
         if number >= factor:
             return f"{number / factor:,.1f} {unit}"
     return "–" if number < 1 else f"{number:.0f} B"
+
+
+def hours(number: float) -> str:
+    """Return hours, e.g. ``1,070`` or ``0.21``."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}" if number else "–"
 
 
 def duration(seconds: float) -> str:

@@ -227,6 +227,6 @@ def _likelihood(label: str, recipe: Recipe, given: Assumptions, sizes: Sizes) ->
     return Work(
         name=f"likelihood {label}", kind="likelihood", requests=texts,
         prefill_tokens=texts * prompt + (rows + unseen) * prefix, tokens=scored,
-        context=prompt + given.rollout_tokens / 2, opens=int(label != "base"),
+        context=prompt + given.rollout_tokens / 2, opens=int(label != "base" or recipe.engine.kind in ("vllm", "ray")),  # transformers scores
         disk_bytes=texts * _RECORD_BYTES,
     )  # fmt: skip
