@@ -133,7 +133,7 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
     values = _sampling(run) | _outcomes(run)
     values |= _proposing(run, values.pop("characters_per_token"))
     values |= _rows(run, values["rollout_tokens"]) | _scoring(run)
-    values |= _training(run, values)
+    values |= _training(run)
     answers = [
         (stage.manifest["num_records"] * stage.fresh, stage) for stage in run.stages("grade")
     ]
@@ -244,33 +244,43 @@ def _scoring(run: _RunDir) -> dict[str, float]:
     return values | ({"reference_tokens": fmean(references)} if references else {})
 
 
-def _training(run: _RunDir, values: Mapping[str, float]) -> dict[str, float]:
+def _training(run: _RunDir) -> dict[str, float]:
     """Measure tokens per second of SFT and RL, and how long a training takes to start."""
     found: dict[str, float] = {}
     starts: list[float] = []
-    sft = [stage for stage in run.stages("checkpoints") if stage.label == "sft"]
-    arms = [stage for stage in run.stages("checkpoints") if "RL" in stage.label]
-    for stage in sft:
-        seconds = stage.told(_logged(stage, "train_runtime")[-1])
-        rows = run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels"))
-        lengths = [r.prompt_tokens + r.prefix_tokens + r.intervention_tokens
-                   for r in rows if r.outcome is RowOutcome.READY]  # fmt: skip
-        tokens = sum(lengths) * _logged(stage, "epoch")[-1]
-        processes = TrainingProcesses.of(run.recipe.train_sft.accelerate).number
-        found["sft_tokens_per_second"] = tokens / seconds / processes
-        starts.append(stage.seconds - seconds)
-    if arms:
-        config = run.recipe.train_rl
-        # One entry per iteration of the last sitting, the one whose time is known.
-        lengths = [x for arm in arms for x in _logged(arm, "completions/mean_length")]
-        found["rl_tokens"] = fmean(lengths)
-        times = [arm.told(_logged(arm, "train_runtime")[-1]) for arm in arms]
-        seconds = sum(times) if config.takes_all_devices else max(times)
-        processes = TrainingProcesses.of(config.accelerate).number
-        tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
-        found["rl_tokens_per_second"] = tokens / seconds / processes
-        starts.append(_worked(arms) - seconds)
+    for arms, measured in (("sft", _sft), ("RL", _rl)):
+        stages = [stage for stage in run.stages("checkpoints") if arms in stage.label]
+        if stages:
+            values, seconds = measured(run, stages)
+            found |= values
+            starts.append(_worked(stages) - seconds)
     return found | ({"train_start_seconds": max(0.0, fmean(starts))} if starts else {})
+
+
+def _sft(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float]:
+    """Return what SFT showed, and the seconds it trained."""
+    [stage] = stages
+    seconds = stage.told(_logged(stage, "train_runtime")[-1])
+    rows = run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels"))
+    tokens = _logged(stage, "epoch")[-1] * sum(
+        row.prompt_tokens + row.prefix_tokens + row.intervention_tokens
+        for row in rows
+        if row.outcome is RowOutcome.READY
+    )
+    processes = TrainingProcesses.of(run.recipe.train_sft.accelerate).number
+    return {"sft_tokens_per_second": tokens / seconds / processes}, seconds
+
+
+def _rl(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float]:
+    """Return what RL showed, both arms together, and the seconds they trained."""
+    config = run.recipe.train_rl
+    # One entry per iteration of the last sitting, the one whose time is known.
+    lengths = [x for arm in stages for x in _logged(arm, "completions/mean_length")]
+    times = [arm.told(_logged(arm, "train_runtime")[-1]) for arm in stages]
+    seconds = sum(times) if config.takes_all_devices else max(times)
+    tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
+    rate = tokens / seconds / TrainingProcesses.of(config.accelerate).number
+    return {"rl_tokens": fmean(lengths), "rl_tokens_per_second": rate}, seconds
 
 
 def _logged(stage: _Stage, name: str) -> list[float]:

@@ -224,9 +224,10 @@ def _likelihood(label: str, recipe: Recipe, given: Assumptions, sizes: Sizes) ->
         + references * given.reference_tokens + own * given.rollout_tokens
     )  # fmt: skip
     texts = 2 * rows + references + own + unseen
+    by_server = recipe.engine.kind in ("vllm", "ray")  # then transformers is opened to score
     return Work(
         name=f"likelihood {label}", kind="likelihood", requests=texts,
         prefill_tokens=texts * prompt + (rows + unseen) * prefix, tokens=scored,
-        context=prompt + given.rollout_tokens / 2, opens=int(label != "base" or recipe.engine.kind in ("vllm", "ray")),  # transformers scores
+        context=prompt + given.rollout_tokens / 2, opens=int(label != "base" or by_server),
         disk_bytes=texts * _RECORD_BYTES,
     )  # fmt: skip
