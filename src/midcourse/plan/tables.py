@@ -152,11 +152,11 @@ def _stage_table(plan: Plan) -> Table:
          amount(sum(i.work.tokens for i in plan.stages)), "", "", duration(plan.seconds),
          hours(plan.device_hours), size(kept))
     )  # fmt: skip
-    columns = ("stage", "requests", "prefill tokens", "tokens", "per second", "devices", "time",
-               "device-hours", "disk")  # fmt: skip
+    columns = ("stage", "requests", "prefill", "tokens", "tokens/s", "devices", "time", "device h",
+               "disk")  # fmt: skip
     note = (
-        f"{plan.device.name}. Tokens are sampled, trained on or scored. Beyond the disk that is "
-        f"kept, RL checkpoints take {size(passing)} until their training is done. "
+        f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
+        f"scored; for grading, answers. Beyond the disk that is kept, RL checkpoints take {size(passing)} until their training is done. "
         f"{plan.sizes.hard:,.0f} hard problems, {plan.sizes.candidates:,.0f} interventions, "
         f"{plan.sizes.rows:,.0f} SFT rows."
     )
