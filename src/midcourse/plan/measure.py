@@ -142,7 +142,9 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
     # Older manifests do not tell loading apart: then it is within the rates.
     values["load_seconds"] = fmean([load for load in loads if load] or [0.0])
     wall = _finished(run) - min(stage.span[0] for stage in run.all)
-    values["other_seconds"] = max(0.0, wall - _busy(stage.span for stage in run.all))
+    busy = _busy(stage.span for stage in run.all)
+    # Between the stages nobody counts processor time: there it is the clock's, as within them.
+    values["other_seconds"] = max(0.0, wall - busy) * _worked(run.all) / busy
     seconds = _worked(run.all) + values["other_seconds"]
     return Measured(values, _pass_rates(run), seconds)
 
@@ -260,7 +262,7 @@ def _training(run: _RunDir) -> dict[str, float]:
 def _sft(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float]:
     """Return what SFT showed, and the seconds it trained."""
     [stage] = stages
-    seconds = stage.told(_logged(stage, "train_runtime")[-1])
+    seconds = stage.told(_train_seconds(stage))
     rows = run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels"))
     tokens = _logged(stage, "epoch")[-1] * sum(
         row.prompt_tokens + row.prefix_tokens + row.intervention_tokens
@@ -276,11 +278,22 @@ def _rl(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float
     config = run.recipe.train_rl
     # One entry per iteration of the last sitting, the one whose time is known.
     lengths = [x for arm in stages for x in _logged(arm, "completions/mean_length")]
-    times = [arm.told(_logged(arm, "train_runtime")[-1]) for arm in stages]
+    times = [arm.told(_train_seconds(arm)) for arm in stages]
     seconds = sum(times) if config.takes_all_devices else max(times)
     tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
     rate = tokens / seconds / TrainingProcesses.of(config.accelerate).number
     return {"rl_tokens": fmean(lengths), "rl_tokens_per_second": rate}, seconds
+
+
+def _train_seconds(stage: _Stage) -> float:
+    """Return the seconds of training at its steady pace, which the first step never has.
+
+    Libraries load what they need as they go: that counts as starting.
+    """
+    logged = _logged(stage, "seconds")[:-1]  # the last entry sums up
+    if len(logged) < 2:
+        return _logged(stage, "train_runtime")[-1]
+    return (logged[-1] - logged[0]) * len(logged) / (len(logged) - 1)
 
 
 def _logged(stage: _Stage, name: str) -> list[float]:

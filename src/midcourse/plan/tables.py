@@ -40,6 +40,8 @@ class Plan:
     stages: list[Timed]
     memory: list[Memory]
     pass_rates: PassRates
+    measured_seconds: float | None
+    """What the measured run itself took, where there is one."""
 
     @property
     def seconds(self) -> float:
@@ -92,6 +94,7 @@ def make_plan(
         recipe=recipe, device=chosen, settled=settled, given=given, sizes=sizes,
         stages=[timed(work, pace) for work in stages(recipe, given, sizes, shape)],
         memory=memory_of(recipe, given, shape, chosen), pass_rates=rates,
+        measured_seconds=measured.seconds if measured else None,
     )  # fmt: skip
 
 
@@ -132,6 +135,8 @@ def _assumption_table(plan: Plan) -> Table:
         source = plan.settled.sources.get(key, "default")
         rows.append((key, shown, source, " ".join((field.description or "").split())))
     note = "Change one with --assume key=value; measure them with --from RUN_DIR."
+    if plan.measured_seconds is not None:
+        note += f" The measured run itself took {duration(plan.measured_seconds)}."
     return Table("Assumptions", ("key", "value", "from", "meaning"), tuple(rows), note)
 
 
@@ -156,7 +161,8 @@ def _stage_table(plan: Plan) -> Table:
                "disk")  # fmt: skip
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
-        f"scored; for grading, answers. Beyond the disk that is kept, RL checkpoints take {size(passing)} until their training is done. "
+        f"scored; for grading, answers. Beyond the disk that is kept, RL checkpoints take "
+        f"{size(passing)} until their training is done. "
         f"{plan.sizes.hard:,.0f} hard problems, {plan.sizes.candidates:,.0f} interventions, "
         f"{plan.sizes.rows:,.0f} SFT rows."
     )
