@@ -13,6 +13,7 @@ import pytest
 
 from midcourse.config import load_recipe
 from midcourse.pipeline import Pipeline
+from midcourse.plan.tables import make_plan
 from midcourse.progress import SilentProgress
 from midcourse.records import RowOutcome, SftRow
 from midcourse.report.write import is_reported, write_report
@@ -110,6 +111,10 @@ def test_the_method_runs_whole_at_the_paper_s_scale(
         rows = list(pipeline.rows.read(SftRow))
         models = dict(pipeline.models)
     assert is_reported(tmp_path / "run")
+    plan = make_plan(recipe, run_dir=tmp_path / "run")
+    assert {"sft_tokens_per_second", "rl_tokens_per_second"} <= plan.settled.sources.keys()
+    assert plan.measured_seconds is not None
+    assert plan.seconds == pytest.approx(plan.measured_seconds, rel=0.35)
     assert [row.outcome for row in rows] == [RowOutcome.READY] * 3
     assert list(models) == ["base", "patched", "base + RL", "patched + RL"]
     for label, model in models.items():
