@@ -23,6 +23,7 @@ LAYERS = [
     {"steps", "metrics", "store", "config"},
     {"grading", "prompts", "rendering", "engines", "data", "progress"},
     {"stages"},
+    {"baselines"},
     {"runner"},
     {"lab", "training"},
     {"pipeline"},

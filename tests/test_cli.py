@@ -46,7 +46,8 @@ def test_nothing_light_loads_torch(code: str) -> None:
 
 def test_help_names_every_stage() -> None:
     said = midcourse("--help").stdout
-    for verb in ("run", "sample", "grade", "select", "propose", "verify", "build-sft", "train",
+    for verb in ("run", "sample", "grade", "select", "reference", "propose", "verify", "reestimate",
+                 "build-sft", "train",
                  "evaluate", "likelihood", "report", "status", "show", "validate"):  # fmt: skip
         assert verb in said
 

@@ -73,7 +73,7 @@ def test_requests_follow_the_funnel() -> None:
     assert works["propose train"].requests == 50 * 4 * 4
     assert works["verify prefix_intervention"].requests == 50 * 4 * 0.5 * 32
     assert works["train sft"].requests == 50 * 0.25 * 4
-    assert works["train rl, both arms"].requests == 2 * 400 * 32 * 8
+    assert works["train rl"].requests == 2 * 400 * 32 * 8
     assert works["evaluate patched"].requests == 1280
     graded = 64_000 + 3_200 + 4 * 1280
     assert works["grade"].requests == graded
@@ -151,7 +151,7 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scripted_run: Path) -> 
         measure(tmp_path)
     for file in scripted_run.glob("build-sft/*/manifest.json"):
         file.unlink()
-    with pytest.raises(ArtifactError, match="build-sft train is not complete there"):
+    with pytest.raises(ArtifactError, match="build-sft intervention is not complete there"):
         measure(scripted_run)
 
 

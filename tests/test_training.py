@@ -6,12 +6,14 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from midcourse.baselines.pairs import StepPair
 from midcourse.config import TrainRlConfig, TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.grading import GradeResult
@@ -19,6 +21,7 @@ from midcourse.lab import base_folder
 from midcourse.progress import SilentProgress
 from midcourse.records import GroupCount, RowOutcome, RowSource, SftRow, UngradedCause, Verdict
 from midcourse.rendering import Renderer
+from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import Job, run_jobs
 from midcourse.training.rewards import GroupReward, read_group_counts, reward_of
 from midcourse.training.rl import COMPLETE, RlProblem, make_rl_trainer, train_rl
@@ -108,6 +111,91 @@ def test_sft_sizes_must_divide(renderer: Renderer, tmp_path: Path) -> None:
     odd = TrainSftConfig(batch_size=5, micro_batch_size=2)
     with pytest.raises(ConfigError, match="no multiple"):
         make_sft_trainer(odd, [row(renderer, "x")], BASE, tmp_path, 0, [])
+
+
+def pairs(renderer: Renderer, num_pairs: int = 2) -> list[StepPair]:
+    """Pairs of unequal length: what TRL pads."""
+    prompt = renderer.prompt_ids([{"role": "user", "content": "Mia has 12 nuts."}])
+    return [
+        StepPair(
+            row_id=f"row{n}",
+            prompt_ids=(*prompt, *renderer.encode("Loses 4: 12 - 4 = 8.\n\n" * n)),
+            chosen_ids=tuple(renderer.encode("Finds a score: 12 + 20 = 32.\n\n" * (n + 1))),
+            rejected_ids=tuple(renderer.encode("Finds a score: 12 + 17 = 29.\n\n")),
+        )
+        for n in range(num_pairs)
+    ]
+
+
+DPO = SFT.model_copy(update={"method": "dpo"})
+
+
+def test_dpo_s_batch_is_the_pairs_and_nothing_more(renderer: Renderer, tmp_path: Path) -> None:
+    given = pairs(renderer)
+    trainer = make_dpo_trainer(DPO, given, BASE, tmp_path, 0, [])
+    (batch,) = list(trainer.get_train_dataloader())
+    end = set(renderer.end_of_turn_ids)
+    seen = set()
+    for ids, attended, trained in zip(
+        batch["input_ids"], batch["attention_mask"], batch["completion_mask"], strict=True
+    ):
+        prompt, step = ids[attended.bool() & ~trained.bool()], ids[trained.bool()]
+        seen.add((tuple(prompt.tolist()), tuple(step.tolist())))
+        assert not end & set(step.tolist())
+        assert ids[attended.bool()].tolist() == [*prompt.tolist(), *step.tolist()]
+    chosen = {(p.prompt_ids, p.chosen_ids) for p in given}
+    assert seen == chosen | {(p.prompt_ids, p.rejected_ids) for p in given}
+    assert trainer.args.max_length is None
+
+
+def test_dpo_refuses_a_trl_that_trains_on_other_ids(renderer: Renderer, tmp_path: Path) -> None:
+    trainer = make_dpo_trainer(DPO, pairs(renderer), BASE, tmp_path, 0, [])
+    examples = list(trainer.train_dataset)
+    check_collated(trainer.data_collator, examples)
+    eos = renderer.end_of_turn_ids
+
+    def closing(batch: list[dict[str, list[int]]]) -> Any:
+        return trainer.data_collator([{**e, "chosen_ids": e["chosen_ids"] + eos} for e in batch])
+
+    with pytest.raises(MidcourseError, match="other ids"):
+        check_collated(closing, examples)
+    with pytest.raises(DataError, match="no pairs"):
+        make_dpo_trainer(DPO, [], BASE, tmp_path, 0, [])
+    longest = pairs(renderer, 200)[-1:]
+    with pytest.raises(DataError, match="the model takes"):
+        make_dpo_trainer(DPO, longest, BASE, tmp_path, 0, [])
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_dpo_learns_to_prefer_the_intervention(
+    renderer: Renderer, tmp_path: Path, lora_rank: int
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    given = pairs(renderer)
+    config = DPO.model_copy(update={"lora_rank": lora_rank})
+    summary = train_dpo(
+        config, given, model_path=BASE, out=tmp_path, seed=0, on_log=lambda numbers: None
+    )
+    assert summary["first_loss"] == pytest.approx(0.6931, abs=1e-3)  # ln 2: policy is reference
+    assert summary["last_loss"] < summary["first_loss"]
+
+    def margin(path: str) -> float:
+        model = AutoModelForCausalLM.from_pretrained(path)
+        return sum(
+            log_probability(model, p.prompt_ids, p.chosen_ids)
+            - log_probability(model, p.prompt_ids, p.rejected_ids)
+            for p in given
+        )
+
+    assert margin(str(tmp_path / "final")) > margin(BASE)
+
+
+def log_probability(model: Any, prompt: tuple[int, ...], step: tuple[int, ...]) -> float:
+    ids = torch.tensor([[*prompt, *step]])
+    with torch.no_grad():
+        logits = model(ids).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+    return float(logits.gather(1, torch.tensor(step)[:, None]).sum())
 
 
 class FakeGrader:
@@ -219,6 +307,24 @@ def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert all(c.num_correct + c.num_incorrect == 4 for c in groups[0])
     assert not torn.exists()
     assert not list(tmp_path.glob(f"*/checkpoint-*/{COMPLETE}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_checkpoints_can_be_kept_as_models(tmp_path: Path, lora_rank: int) -> None:
+    update = {"keep_checkpoints": True, "lora_rank": lora_rank}
+    do_rl(tmp_path / "rl", RL.model_copy(update=update))
+    kept = sorted(folder.name for folder in (tmp_path / "rl").glob("step-*"))
+    assert kept == ["step-000001", "step-000002", "step-000003"]
+    assert not list((tmp_path / "rl").glob("checkpoint-*"))
+    names = [*kept, "final"]
+    models = [weights(tmp_path / "rl" / name) for name in names]
+    for earlier, later in pairwise(models[:3]):
+        assert not all(torch.equal(earlier[name], later[name]) for name in earlier)
+    assert all(torch.allclose(models[2][n], models[3][n], atol=1e-6) for n in models[3])
+    files = {f.name for f in (tmp_path / "rl" / kept[0]).iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= files
+    assert not {"optimizer.pt", "trainer_state.json"} & files
 
 
 @pytest.mark.slow

@@ -94,11 +94,21 @@ def _stage(name: str, doc: str, make: Callable[[Pipeline], Any]) -> None:
 
 _stage("sample", "Sample rollouts of the training problems.", lambda p: p.train_rollouts.rollouts)
 _stage("grade", "Grade the rollouts.", lambda p: p.train_rollouts.grades)
-_stage("select", "Find the hard problems: pass@k = 0.", lambda p: p.statuses)
+_stage(
+    "select", "Find the hard problems: pass@k = 0.",
+    lambda p: p.hinted_statuses if p.recipe.select.condition == "hint" else p.statuses,
+)  # fmt: skip
+_stage("reference", "Have missing reference solutions written, and graded.", lambda p: p.references)
 _stage("propose", "Find first errors and write interventions.", lambda p: p.proposals)
 _stage("verify", "Continue from the interventions and grade.", lambda p: p.verified)
-_stage("build-sft", "Build prefix + intervention rows.", lambda p: p.rows)
-_stage("evaluate", "Sample and grade held-out problems.", lambda p: p.evaluations)
+_stage(
+    "reestimate", "Continue kept interventions afresh: no winner's curse.", lambda p: p.reestimated
+)
+_stage("build-sft", "Build the rows to fine-tune on.", lambda p: p.rows)
+_stage(
+    "evaluate", "Sample and grade held-out problems.",
+    lambda p: (p.evaluations, p.course_evaluations if p.recipe.train_rl.keep_checkpoints else None),
+)  # fmt: skip
 _stage("likelihood", "Score interventions, references and own rollouts.", lambda p: p.likelihoods)
 
 
@@ -106,7 +116,7 @@ _stage("likelihood", "Score interventions, references and own rollouts.", lambda
 def train_sft(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
-    """Patch the base model with the rows."""
+    """Fine-tune the base model on the rows: the patch, or a baseline."""
     with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         pipeline.run.reporter.say(f"train sft: complete in {pipeline.patched.path}")
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +29,13 @@ __all__ = [
     "EngineConfig",
     "EvaluateConfig",
     "GradeConfig",
+    "HintsConfig",
     "LikelihoodConfig",
     "ModelConfig",
     "ProblemsConfig",
     "ProposeConfig",
     "Recipe",
+    "ReferenceConfig",
     "SampleConfig",
     "SamplingConfig",
     "Section",
@@ -47,7 +49,7 @@ __all__ = [
 ]
 
 
-ModelLabel = Literal["base", "patched", "base + RL", "patched + RL"]
+ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
 class Section(BaseModel):
@@ -188,6 +190,31 @@ class SelectConfig(Section):
 
     truncated_is_incorrect: bool = True
     """Whether a rollout that ran out of tokens counts as incorrect; else as ungraded."""
+    condition: Literal["problem", "hint"] = "problem"
+    """``hint``: of the hard problems only those that stay unsolved with a hint (Table 1, rows
+    8-10)."""
+    num_rollouts: int = Field(16, ge=1)
+    """Hinted rollouts per hard problem, where `condition` is ``hint``."""
+
+
+class HintsConfig(Section):
+    """Hints: the beginning of the reference solution, in the user's turn (Table 1, rows 8-10)."""
+
+    length: Literal["third", "intervention"] = "third"
+    """``third``: uniform in (0, 1/3] of the reference's steps; ``intervention``: as many tokens as
+    the intervention it is compared with."""
+
+
+class ReferenceConfig(Section):
+    """Reference solutions that are missing (§5.1) are written by a model, and graded."""
+
+    write: Literal["none", "missing", "all"] = "none"
+    """For which hard problems. Where no attempt is correct the problem is left out (App. G)."""
+    num_attempts: int = Field(1, ge=1)
+    """Solutions asked for per problem; the first correct one is kept."""
+    model: str = ""
+    """Model folder or hub name of the writer; default: the base. See also `reference_engine`."""
+    sampling: SamplingConfig = SamplingConfig()
 
 
 class ProposeConfig(Section):
@@ -199,6 +226,8 @@ class ProposeConfig(Section):
     """``list`` asks for several replacement steps (Box 2)."""
     reference: Literal["given", "none", "shuffled"] = "given"
     """``none`` is Table 1 row 7; ``shuffled`` shows another problem's reference: a control."""
+    truth: bool = False
+    """``lab``: take the first error and the right step from the world; no model is asked."""
     num_rollouts: int = Field(4, ge=1)
     """Incorrect rollouts per hard problem."""
     num_proposals: int = Field(4, ge=1)
@@ -223,22 +252,30 @@ class VerifyConfig(Section):
     """``total``: prefix and continuation share the sampling budget; ``new``: it is all new."""
     conditions: tuple[Condition, ...] = (Condition.PREFIX_INTERVENTION,)
     """Rows of Table 1 to run; ``prefix_intervention`` is what the filter uses."""
+    shift: int = 0
+    """Put each intervention so many steps after (before, if negative) the place it was made for;
+    its content stays. Where there is no such step the outcome is ``location_out_of_range``."""
     sampling: SamplingConfig = SamplingConfig()
 
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
         _check_rounds(self.rounds, "num_continuations", self.num_continuations)
-        hinted = [c for c in self.conditions if c.value.startswith("hint")]
-        if hinted:
-            raise ValueError(f"condition {hinted[0].value!r} (Table 1 rows 8-10) is not built yet")
+        whole = {Condition.REFLECTION, Condition.REFERENCE} & set(self.conditions)
+        if whole:
+            raise ValueError(f"condition {min(whole).value!r} is no row of Table 1")
         return self
 
 
 class BuildSftConfig(Section):
-    """Prefix + intervention rows (§4.1, Table 2)."""
+    """Rows to fine-tune on: prefix + intervention (§4.1, Table 2), or a baseline's."""
 
+    source: Literal[
+        "intervention", "original_step", "reference", "self_reflection", "distillation"
+    ] = "intervention"
+    """``original_step`` trains on the wrong step itself: a control that must gain nothing. The
+    last three are baselines: whole solutions for the problems of InT's rows, as many rows."""
     filter: bool = True
-    """Keep only interventions with a correct continuation."""
+    """Keep only interventions with a correct continuation; of a baseline, correct solutions."""
     rows_per_problem: Literal["one", "all"] = "one"
     prefix: Literal["trained", "masked", "dropped"] = "trained"
     """``masked``: in the context without loss (Table 2's "no prefix"); ``dropped``: not there."""
@@ -248,13 +285,29 @@ class BuildSftConfig(Section):
     """Also use Box 2's recovery steps, located after the error."""
     max_tokens: int = Field(16_384, ge=1)
     """A longer row is refused, never cut."""
-    source: Literal["intervention", "original_step"] = "intervention"
-    """``original_step`` trains on the wrong step itself: a control that must gain nothing."""
+    num_solutions: int = Field(4, ge=1)
+    """Rewrites per rollout (``self_reflection``), rollouts per problem (``distillation``)."""
+    teacher: str = ""
+    """``distillation``: model folder or hub name of the teacher. See also `teacher_engine`."""
+    trace: Literal["whole", "thinking", "summary"] = "whole"
+    """``distillation``: all of the teacher's reply, or what stands within or after its
+    ``<think>`` tags (Fig. 9)."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Of rewrites and of the teacher."""
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether rows are whole solutions."""
+        return self.source not in ("intervention", "original_step")
 
 
 class TrainSftConfig(Section):
     """Patching (Table 6)."""
 
+    method: Literal["sft", "dpo"] = "sft"
+    """``dpo``: Step-DPO on (intervention, original step) after the same prefix: a baseline."""
+    dpo_beta: float = Field(0.1, gt=0)
+    """``dpo``: how strongly it is held to the base."""
     num_epochs: float = Field(4.0, gt=0)
     batch_size: int = Field(64, ge=1)
     """Rows per optimiser step."""
@@ -291,9 +344,13 @@ class TrainRlConfig(Section):
     """Divide by the group's standard deviation; the paper does not."""
     problems: Literal["all", "hard", "verified"] = "all"
     """``verified``: hard problems with a kept intervention, the paper's D_train."""
+    hints: bool = False
+    """Hint-guided RL: every prompt carries a hint."""
     sampling: SamplingConfig = SamplingConfig()
     save_every: int = Field(100, ge=1)
     """Iterations between checkpoints."""
+    keep_checkpoints: bool = False
+    """Keep the model of each checkpoint, to be evaluated along RL (Fig. 12)."""
     gradient_checkpointing: bool = False
     lora_rank: int = Field(0, ge=0)
     """As `train_sft.lora_rank`."""
@@ -313,8 +370,9 @@ class TrainRlConfig(Section):
 class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
 
-    models: tuple[ModelLabel, ...] = ("base", "patched", "base + RL", "patched + RL")
-    """Which models to compare; what none of them needs is not trained by ``run``."""
+    models: tuple[ModelRole, ...] = ("base", "patched", "base + RL", "patched + RL")
+    """Which models to compare; what none of them needs is not trained by ``run``. ``patched`` is
+    whatever `build_sft.source` and `train_sft.method` make."""
     num_rollouts: int = Field(128, ge=1)
     num_probe_rollouts: int = Field(8, ge=1)
     """Per problem of a probe set: known and control notions of the lab."""
@@ -349,9 +407,15 @@ class Recipe(Section):
     proposer_model: ModelConfig | None = None
     """Another model as the proposer; default: the base model itself."""
     proposer_engine: EngineConfig | None = None
+    teacher_engine: EngineConfig | None = None
+    """How `build_sft.teacher` is asked; default: as the base."""
+    reference_engine: EngineConfig | None = None
+    """How `reference.model` is asked; default: as the base."""
     sample: SampleConfig = SampleConfig()
     grade: GradeConfig = GradeConfig()
     select: SelectConfig = SelectConfig()
+    hints: HintsConfig = HintsConfig()
+    reference: ReferenceConfig = ReferenceConfig()
     propose: ProposeConfig = ProposeConfig()
     verify: VerifyConfig = VerifyConfig()
     build_sft: BuildSftConfig = BuildSftConfig()
@@ -359,6 +423,33 @@ class Recipe(Section):
     train_rl: TrainRlConfig = TrainRlConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        complaint = next(_contradictions(self), "")
+        if complaint:
+            raise ValueError(complaint)
+        return self
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield what sections say against each other."""
+    rows = recipe.build_sft
+    if recipe.hints.length == "intervention":
+        if recipe.select.condition == "hint":
+            yield "select.condition 'hint' has no intervention yet: set hints.length = 'third'"
+        if recipe.train_rl.hints:
+            yield "train_rl.hints has no intervention: set hints.length = 'third'"
+    is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
+    if recipe.train_sft.method == "dpo" and not is_plain:
+        yield (
+            "train_sft.method 'dpo' compares an intervention with the original step: leave "
+            "build_sft.source, prefix and suffix at their defaults"
+        )
+    if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
+        yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
+    if recipe.propose.truth and recipe.problems.kind != "lab":
+        yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> Recipe:

@@ -27,6 +27,8 @@ __all__ = [
     "ProblemStatus",
     "Proposal",
     "ProposalOutcome",
+    "Reference",
+    "ReferenceOutcome",
     "RowOutcome",
     "RowSource",
     "Rollout",
@@ -59,7 +61,7 @@ def token_ids_sha(token_ids: list[int] | tuple[int, ...]) -> str:
 
 
 class Condition(StrEnum):
-    """What a rollout was conditioned on: the rows of Table 1."""
+    """What a rollout was conditioned on: the rows of Table 1, and two that write solutions."""
 
     PROBLEM = "problem"
     PREFIX = "prefix"
@@ -68,11 +70,22 @@ class Condition(StrEnum):
     HINT = "hint"
     HINT_PREFIX = "hint_prefix"
     HINT_PREFIX_INTERVENTION = "hint_prefix_intervention"
+    REFLECTION = "reflection"
+    """Reference and wrong attempt are shown; the attempt is written anew (App. E)."""
+    REFERENCE = "reference"
+    """A reference solution is asked for (§5.1)."""
 
     @property
-    def has_prefix(self) -> bool:
-        """Whether a rollout of this condition continues another one."""
-        return self not in (Condition.PROBLEM, Condition.HINT)
+    def has_hint(self) -> bool:
+        """Whether the user's turn carries a hint."""
+        return self.value.startswith("hint")
+
+    @property
+    def continues(self) -> Condition:
+        """What stands in the assistant's turn: the same condition without the hint."""
+        if self is Condition.HINT:
+            return Condition.PROBLEM
+        return Condition(self.removeprefix("hint_"))
 
 
 class FinishReason(StrEnum):
@@ -160,6 +173,23 @@ class RowOutcome(StrEnum):
     """The row is over the token limit: refused, never cut."""
     AFTER_ERROR = "after_error"
     """Box 2's recovery steps located after the error stay out by default."""
+    NO_SOLUTION = "no_solution"
+    """A baseline's row: there is no whole solution, none was written or none was finished."""
+
+
+class ReferenceOutcome(StrEnum):
+    """Where a hard problem's reference solution comes from."""
+
+    GIVEN = "given"
+    """It came with the problem."""
+    WRITTEN = "written"
+    """A model wrote it, and its answer is correct."""
+    NOT_SOLVED = "not_solved"
+    """No attempt's answer is correct: the problem is left out."""
+    UNDECIDED = "undecided"
+    """No attempt is correct, but some could not be graded: left out as well."""
+    MISSING = "missing"
+    """There is none, and none was asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +237,7 @@ class Rollout:
     """0-based, among the rollouts of the same problem, condition and parent."""
     condition: Condition
     parent_id: str | None
-    """The proposal (or, for a hint, nothing) whose prefix this continues."""
+    """The proposal whose prefix this continues, or whose rollout it rewrites; else null."""
     prompt_sha: str
     """`token_ids_sha` of the whole context: prompt, prefix and intervention."""
     prompt_tokens: int
@@ -219,7 +249,7 @@ class Rollout:
     """How many ids were sampled: known where the ids themselves are not read."""
     finish_reason: FinishReason
     model: str
-    """``base``, ``sft:<key>`` or ``rl:<key>@<step>``."""
+    """``base:<hash>``, ``sft:<key>``, ``dpo:<key>``, ``rl:<key>@<step>`` or a helper's name."""
     sampling: Sampling
     seed: int
     open_box: str = ""
@@ -259,6 +289,22 @@ class ProblemStatus:
     num_truncated: int
     num_skipped: int
     """Not drawn, because a search stopped at a correct rollout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """The reference solution of one hard problem, e.g. outcome ``written``, source ``qwen3``."""
+
+    problem_id: str
+    outcome: ReferenceOutcome
+    text: str | None
+    """Null where there is none."""
+    source: str
+    """Who wrote it: the data set, or the model's name."""
+    rollout_id: str | None
+    """The attempt that is kept, where a model wrote it."""
+    num_attempts: int
+    num_correct: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,13 +368,18 @@ class SftRow:
     labels: tuple[int, ...]
     """As `input_ids`, with −100 where nothing is learned."""
     closes_turn: bool
-    """Whether the end-of-turn is trained: never for an intervention row."""
+    """Whether the end-of-turn is trained: never for an intervention row, but after a whole
+    solution or a finished suffix."""
     prompt_tokens: int
     prefix_tokens: int
     intervention_tokens: int
+    """Tokens after the prefix; of a baseline's row the whole solution and its end-of-turn."""
     num_correct: int
-    """Correct continuations in verification."""
+    """Correct continuations in verification; of a baseline's row correct solutions."""
     num_continuations: int
+    """Of how many."""
+    rollout_id: str | None = None
+    """The rewrite or the teacher's rollout that the row is made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

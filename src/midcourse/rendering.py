@@ -143,6 +143,9 @@ class Renderer:
                 high = middle - 1
         while low and not prefix.startswith(self.decode(token_ids[:low])):
             low -= 1
+        # A sampled end-of-turn adds no text: kept, it would close the turn that is to go on.
+        while low and not self.decode(token_ids[low - 1 : low]):
+            low -= 1
         return low
 
     @cached_property

@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 #: Raised when a record's fields change: an older reader refuses a newer file, and says so.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _KEY = "_key"
 _LOG = logging.getLogger(__name__)
 

@@ -61,7 +61,8 @@ def require_references(problems: list[Problem]) -> None:
     if lacking:
         raise DataError(
             f"{len(lacking)} of {len(problems)} problems have no reference_solution (first: "
-            f"{', '.join(lacking[:3])}): add them, or set propose.reference = 'none'"
+            f"{', '.join(lacking[:3])}): add them, set reference.write = 'missing' "
+            "to have them written, or propose.reference = 'none'"
         )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import islice
 
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.engines import resolve_model
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.grading import Grader
 from midcourse.lab.problems import problem_from_story
+from midcourse.lab.truth import first_error
 from midcourse.lab.world import Kind, Split, Story, generate_stories
 from midcourse.metrics import wilson
 from midcourse.prompts import load_prompt_set
@@ -26,9 +27,8 @@ from midcourse.stages.contexts import problem_contexts
 from midcourse.stages.flow import Failures
 from midcourse.stages.propose import Case, Proposer, propose
 from midcourse.stages.sample import SampleSpec, sample
-from midcourse.steps import split_steps
 
-__all__ = ["check_base", "first_error"]
+__all__ = ["check_base"]
 
 _SAMPLING = SamplingConfig(max_tokens=140)
 _PROPOSE = ProposeConfig(
@@ -49,13 +49,6 @@ class _Line:
     num_samples: int
     bound: str
     met: bool
-
-
-def first_error(text: str, story: Story) -> int | None:
-    """Return the 0-based first step of `text` that is not the world's, None if all are."""
-    steps = [step.strip() for step in split_steps(text)]
-    pairs = enumerate(zip_longest(steps, story.steps))
-    return next((index for index, (ours, truth) in pairs if ours != truth), None)
 
 
 def check_base(model: str, num_problems: int, seed: int) -> tuple[Table, bool]:

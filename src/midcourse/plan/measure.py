@@ -157,17 +157,17 @@ def _rate(amounts: Iterable[tuple[float, _Stage]]) -> float:
 
 def _sampling(run: _RunDir) -> dict[str, float]:
     """Measure lengths and rates of everything that was sampled from the policy."""
-    devices, conditions = sampling_devices(run.recipe.engine), {str(c) for c in Condition}
+    devices = sampling_devices(run.recipe.engine)
     amounts: dict[str, list[tuple[float, _Stage]]] = {}
     lengths: dict[str, list[int]] = {
         name: [] for name in ("rollout_tokens", "prompt_tokens", "continuation_tokens")
     }
     characters = tokens = disk = 0
     for stage in run.stages("sample"):
+        if not (kind := _kind(stage.label)):
+            continue
         rollouts = list(stage.read(Rollout, without=("token_ids",)))
         sampled = sum(rollout.num_tokens for rollout in rollouts)
-        kind = "verify" if stage.label in conditions else "evaluate"
-        kind = "sample" if stage.label == "train" else kind
         amounts.setdefault(kind, []).append((sampled * stage.fresh, stage))
         tokens, disk = tokens + sampled, disk + sum(p["bytes"] for p in stage.manifest["parts"])
         characters += sum(len(rollout.text) for rollout in rollouts)
@@ -181,6 +181,15 @@ def _sampling(run: _RunDir) -> dict[str, float]:
     found |= {name: fmean(counts) for name, counts in lengths.items() if counts}
     found["characters_per_token"] = characters / tokens
     return found | {"disk_bytes_per_token": disk / tokens}
+
+
+def _kind(label: str) -> str:
+    """Return which stage of a plan a sampling belongs to; empty if it is in none."""
+    if label == "train":
+        return "sample"
+    if label in {str(condition) for condition in Condition}:
+        return "verify"
+    return "evaluate" if label.startswith(("held_out ", "known ", "control ")) else ""
 
 
 def _outcomes(run: _RunDir) -> dict[str, float]:
@@ -224,7 +233,8 @@ def _proposing(run: _RunDir, characters_per_token: float) -> dict[str, float]:
 
 def _rows(run: _RunDir, rollout_tokens: float) -> dict[str, float]:
     """Measure the SFT rows: their parts, and for how many hard problems there are some."""
-    rows = list(run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels")))
+    steps = "original_step" if run.recipe.build_sft.source == "original_step" else "intervention"
+    rows = list(run.one("build-sft", steps).read(SftRow, without=("input_ids", "labels")))
     ready = [row for row in rows if row.outcome is RowOutcome.READY]
     hard = run.one("select", "train").manifest["counts"].get("hard", 0)
     verified = len({row.problem_id for row in rows if row.num_correct})
@@ -250,8 +260,9 @@ def _training(run: _RunDir) -> dict[str, float]:
     """Measure tokens per second of SFT and RL, and how long a training takes to start."""
     found: dict[str, float] = {}
     starts: list[float] = []
-    for arms, measured in (("sft", _sft), ("RL", _rl)):
-        stages = [stage for stage in run.stages("checkpoints") if arms in stage.label]
+    for is_rl, measured in ((False, _sft), (True, _rl)):
+        trained = run.stages("checkpoints")
+        stages = [stage for stage in trained if stage.label.endswith("RL") == is_rl]
         if stages:
             values, seconds = measured(run, stages)
             found |= values
@@ -263,7 +274,9 @@ def _sft(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], floa
     """Return what SFT showed, and the seconds it trained."""
     [stage] = stages
     seconds = stage.told(_train_seconds(stage))
-    rows = run.one("build-sft", "train").read(SftRow, without=("input_ids", "labels"))
+    rows = run.one("build-sft", run.recipe.build_sft.source).read(
+        SftRow, without=("input_ids", "labels")
+    )
     tokens = _logged(stage, "epoch")[-1] * sum(
         row.prompt_tokens + row.prefix_tokens + row.intervention_tokens
         for row in rows

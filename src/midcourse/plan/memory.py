@@ -14,8 +14,9 @@ from midcourse.config import EngineConfig, ModelConfig, Recipe, TrainRlConfig, T
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses
 from midcourse.plan.shapes import ModelShape
+from midcourse.plan.work import rl_arms
 
-__all__ = ["Memory", "memory_of", "rl_arms_at_once", "sampling_memory", "training_memory"]
+__all__ = ["Memory", "memory_of", "sampling_memory", "training_memory"]
 
 #: What a serving process holds beside weights and cache: graphs, workspace.
 _SERVER_BYTES = 2e9
@@ -55,12 +56,12 @@ def memory_of(
 ) -> list[Memory]:
     """Return the parts of a run that load a model; `shape` is the policy's."""
     parts = [sampling_memory(recipe.engine, recipe.model, _longest(recipe, given), shape, device)]
-    labels = recipe.evaluate.models
-    if any(label != "base" for label in labels):
+    roles = recipe.evaluate.models
+    if any(role.startswith("patched") for role in roles):
         length = recipe.build_sft.max_tokens
         parts.append(training_memory("train sft", recipe.train_sft, length, given, shape, device))
-    if any("RL" in label for label in labels):
-        parts.append(_rl_memory(recipe.train_rl, given, shape, device))
+    if rl_arms(recipe):
+        parts.append(_rl_memory(recipe, given, shape, device))
     return parts
 
 
@@ -143,10 +144,9 @@ def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> f
     return float(element * layer * shape.layers)
 
 
-def _rl_memory(
-    config: TrainRlConfig, given: Assumptions, shape: ModelShape, device: Device
-) -> Memory:
+def _rl_memory(recipe: Recipe, given: Assumptions, shape: ModelShape, device: Device) -> Memory:
     """Return what one device holds in RL: training, and the cache of the rollouts."""
+    config = recipe.train_rl
     length = given.prompt_tokens + config.sampling.max_tokens
     base = training_memory("train rl", config, length, given, shape, device)
     element = 2 if device.is_gpu else 4
@@ -161,10 +161,5 @@ def _rl_memory(
     return Memory(
         name=f"train rl (vllm {config.vllm})", weights=base.weights, gradients=base.gradients,
         optimiser=base.optimiser, activations=base.activations, kv_cache=cache, longest=longest,
-        copies=rl_arms_at_once(config),
+        copies=1 if config.takes_all_devices else rl_arms(recipe),
     )  # fmt: skip
-
-
-def rl_arms_at_once(config: TrainRlConfig) -> int:
-    """Return how many of the two arms share the devices: both, unless each takes them all."""
-    return 1 if config.takes_all_devices else 2

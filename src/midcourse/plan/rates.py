@@ -15,7 +15,7 @@ from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses, sampling_devices
 from midcourse.plan.memory import element_bytes, memory_of
 from midcourse.plan.shapes import ModelShape
-from midcourse.plan.work import Work
+from midcourse.plan.work import Work, rl_arms
 
 __all__ = ["Pace", "Timed", "timed"]
 
@@ -129,4 +129,4 @@ def _rl_sampling(work: Work, pace: Pace) -> float:
     rollouts = config.prompts_per_iteration * config.num_generations
     rows = rollouts / _devices(work, pace.recipe) * pace.given.rl_tokens / longest
     step = _step_seconds(max(1.0, rows), work.context, pace.shape, pace)
-    return 2 * config.num_iterations * longest * step
+    return rl_arms(pace.recipe) * config.num_iterations * longest * step

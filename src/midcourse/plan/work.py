@@ -17,7 +17,7 @@ from midcourse.plan.search import PassRates, rollouts_of_search
 from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition
 
-__all__ = ["Kind", "Sizes", "Work", "row_tokens", "stages"]
+__all__ = ["Kind", "Sizes", "Work", "rl_arms", "row_tokens", "stages"]
 
 Kind = Literal["sample", "grade", "propose", "verify", "sft", "rl", "evaluate", "likelihood"]
 
@@ -96,9 +96,9 @@ def stages(recipe: Recipe, given: Assumptions, sizes: Sizes, shape: ModelShape) 
     ]  # fmt: skip
     conditions = dict.fromkeys((Condition.PREFIX_INTERVENTION, *recipe.verify.conditions))
     works += [_verify(condition, recipe, given, sizes) for condition in conditions]
-    if any(label != "base" for label in wanted):
+    if any(role.startswith("patched") for role in wanted):
         works.append(_sft(recipe, given, sizes, shape))
-    if any("RL" in label for label in wanted):
+    if rl_arms(recipe):
         works.append(_rl(recipe, given, shape))
     if sizes.held_out or sizes.probes:
         works += [_evaluate(label, recipe, given, sizes) for label in wanted]
@@ -169,6 +169,11 @@ def _verify(condition: Condition, recipe: Recipe, given: Assumptions, sizes: Siz
     )
 
 
+def rl_arms(recipe: Recipe) -> int:
+    """Return how many RL trainings a recipe compares: from the base, from the patched model."""
+    return sum(role.endswith("+ RL") for role in recipe.evaluate.models)
+
+
 def row_tokens(given: Assumptions) -> float:
     """Return the mean length of an SFT row: prompt, prefix, intervention."""
     prefix = given.rollout_tokens * given.prefix_share
@@ -187,17 +192,20 @@ def _sft(recipe: Recipe, given: Assumptions, sizes: Sizes, shape: ModelShape) ->
 
 
 def _rl(recipe: Recipe, given: Assumptions, shape: ModelShape) -> Work:
-    """Return both arms together: from the base and from the patched model."""
+    """Return all arms together: from the base and from the patched model."""
     config = recipe.train_rl
-    rollouts = 2.0 * config.num_iterations * config.prompts_per_iteration * config.num_generations
+    arms = rl_arms(recipe)
+    rollouts = (
+        float(arms) * config.num_iterations * config.prompts_per_iteration * config.num_generations
+    )
     trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
     checkpoints = config.num_iterations // config.save_every
     return Work(
-        name="train rl, both arms", kind="rl", requests=rollouts,
+        name="train rl", kind="rl", requests=rollouts,
         prefill_tokens=rollouts / config.num_generations * given.prompt_tokens,
         tokens=rollouts * given.rl_tokens, context=given.prompt_tokens + given.rl_tokens / 2,
-        opens=1, disk_bytes=2 * shape.parameters * _SAVED_BYTES,
-        passing_bytes=2 * checkpoints * 3 * trained * _SAVED_BYTES,
+        opens=1, disk_bytes=arms * shape.parameters * _SAVED_BYTES,
+        passing_bytes=arms * checkpoints * 3 * trained * _SAVED_BYTES,
     )  # fmt: skip
 
 

@@ -17,10 +17,12 @@ from midcourse.records import (
     Problem,
     ProblemStatus,
     Proposal,
+    Reference,
     Rollout,
     SftRow,
     Verdict,
 )
+from midcourse.runner import Artifact
 from midcourse.training.rewards import read_group_counts
 
 __all__ = ["ReportData", "Trace", "collect", "funnel_counts"]
@@ -136,7 +138,6 @@ def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
     for (outcome, leak), count in proposals.items():
         outcomes[outcome] += count
         leaks[leak] += count
-    rows = pipeline.rows.read(SftRow, without=("input_ids", "labels"))
     stages = {
         "rollouts": dict(finishes),
         "grades": _count(str(g.verdict) for g in graded.grades.read(Grade)),
@@ -144,7 +145,7 @@ def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
         "proposals": dict(outcomes.most_common()),
         "of them, substring rule": {"leak": leaks[True], "do not": leaks[False]},
         "continuations": _count(str(g.verdict) for g in verified.grades.read(Grade)),
-        "candidates for a row": _count(str(r.outcome) for r in rows),
+        "candidates for a row": _row_outcomes(pipeline.step_rows),
     }
     artifacts = {
         "rollouts": graded.rollouts,
@@ -152,11 +153,37 @@ def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
         "problems": pipeline.statuses,
         "proposals": pipeline.proposals,
         "continuations": verified.grades,
-        "candidates for a row": pipeline.rows,
+        "candidates for a row": pipeline.step_rows,
     }
+    stages |= _of_options(pipeline, artifacts)
     for stage, artifact in artifacts.items():
         stages[stage]["total"] = int(artifact.manifest["num_records"])
     return stages
+
+
+def _of_options(pipeline: Pipeline, artifacts: dict[str, Artifact]) -> dict[str, dict[str, int]]:
+    """Count the stages that only some recipes have, and add them to `artifacts`."""
+    recipe, stages = pipeline.recipe, dict[str, dict[str, int]]()
+    if recipe.reference.write != "none":
+        artifacts["references"] = pipeline.references
+        found = pipeline.references.read(Reference)
+        stages["references"] = _count(str(reference.outcome) for reference in found)
+    if recipe.select.condition == "hint":
+        artifacts["problems with a hint"] = pipeline.hinted_statuses
+        statuses = pipeline.hinted_statuses.read(ProblemStatus)
+        stages["problems with a hint"] = _count(str(s.status) for s in statuses)
+    if recipe.verify.shift:
+        artifacts["shifted"] = pipeline.proposals_at(recipe.verify.shift)
+        moved = artifacts["shifted"].read(Proposal, without=("turns",))
+        stages["shifted"] = _count(str(proposal.outcome) for proposal in moved)
+    if recipe.build_sft.is_baseline:
+        name = f"rows of source {recipe.build_sft.source}"
+        artifacts[name], stages[name] = pipeline.rows, _row_outcomes(pipeline.rows)
+    return stages
+
+
+def _row_outcomes(rows: Artifact) -> dict[str, int]:
+    return _count(str(r.outcome) for r in rows.read(SftRow, without=("input_ids", "labels")))
 
 
 def _count(outcomes: Iterable[str]) -> dict[str, int]:
@@ -191,7 +218,7 @@ def _traces(pipeline: Pipeline) -> Iterable[Trace]:
         if r.rollout_id in wanted
     }
     continuations = _continuations(pipeline.verified[Condition.PREFIX_INTERVENTION], shown)
-    rows = {r.proposal_id: r for r in pipeline.rows.read(SftRow) if r.proposal_id in shown}
+    rows = {r.proposal_id: r for r in pipeline.step_rows.read(SftRow) if r.proposal_id in shown}
     for proposal in proposals:
         texts, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
         row = rows.get(proposal.proposal_id)

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from midcourse.grading import open_box_tail
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
-from midcourse.rendering import Renderer, SplitIds
+from midcourse.rendering import Message, Renderer, SplitIds
 from midcourse.steps import join_steps, prefix_before, split_steps
 
 __all__ = [
     "Context",
     "continuation_context",
     "continuation_contexts",
+    "opening_context",
     "problem_context",
     "problem_contexts",
+    "user_text",
 ]
 
 
@@ -37,6 +39,8 @@ class Context:
     """What already stands in the assistant's turn: sampled ids kept, then ids encoded anew."""
     open_box: str
     r"""The tail of the response from a ``\boxed{`` left open there; else empty."""
+    messages: tuple[Message, ...] = ()
+    """The same context as messages, where a helper's engine takes nothing else."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -57,16 +61,41 @@ def problem_contexts(
         yield problem_context(problem, renderer, prompts)
 
 
-def problem_context(problem: Problem, renderer: Renderer, prompts: PromptSet) -> Context:
-    """Return the context of one plain problem: the solve prompt and an empty response."""
-    message = {"role": "user", "content": prompts["solve"].render(problem=problem.text)}
+def problem_context(
+    problem: Problem, renderer: Renderer, prompts: PromptSet, hint: str | None = None
+) -> Context:
+    """Return the context of one problem, with or without a hint, and an empty response."""
+    condition = Condition.PROBLEM if hint is None else Condition.HINT
+    text = user_text(problem, prompts, hint)
+    return opening_context(problem.problem_id, condition, text, renderer)
+
+
+def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> str:
+    """Return what the user says: the problem, and the hint if there is one."""
+    if hint is None:
+        return prompts["solve"].render(problem=problem.text)
+    return prompts["hint"].render(problem=problem.text, hint=hint)
+
+
+def opening_context(
+    problem_id: str,
+    condition: Condition,
+    text: str,
+    renderer: Renderer,
+    *,
+    parent_id: str | None = None,
+    takes_ids: bool = True,
+) -> Context:
+    """Return the context of one user message `text`; as a message if the engine takes no ids."""
+    message: Message = {"role": "user", "content": text}
     return Context(
-        problem_id=problem.problem_id,
-        condition=Condition.PROBLEM,
-        parent_id=None,
-        prompt_ids=tuple(renderer.prompt_ids([message])),
+        problem_id=problem_id,
+        condition=condition,
+        parent_id=parent_id,
+        prompt_ids=tuple(renderer.prompt_ids([message])) if takes_ids else (),
         response=SplitIds([], []),
         open_box="",
+        messages=() if takes_ids else (message,),
     )
 
 
@@ -74,29 +103,30 @@ def continuation_context(
     condition: Condition,
     proposal: Proposal,
     rollout: Rollout,
-    plain: Context,
+    opening: Context,
     renderer: Renderer,
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
     `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
-    `prefix_intervention` after the intervention that replaces it.
+    `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
+    `opening`, is another one; the prefix is that of the same unhinted rollout.
     """
     prefix = prefix_before(rollout.text, proposal.insert_step)
-    addition = ""
-    if condition is Condition.PREFIX_ERROR:
+    addition, continues = "", condition.continues
+    if continues is Condition.PREFIX_ERROR:
         prefix = join_steps(split_steps(rollout.text)[: proposal.insert_step + 1])
-    elif condition is Condition.PREFIX_INTERVENTION:
+    elif continues is Condition.PREFIX_INTERVENTION:
         addition = proposal.intervention or ""
-    elif condition is Condition.PROBLEM:
-        prefix = ""  # Row 1 gets the same budget as the others: one context per proposal.
-    elif condition is not Condition.PREFIX:
+    elif continues is Condition.PROBLEM:
+        prefix = ""  # Rows without prefix get the budget of the others: one context per proposal.
+    elif continues is not Condition.PREFIX:
         raise ValueError(f"no continuation under condition {condition}")
     return Context(
         problem_id=proposal.problem_id,
         condition=condition,
         parent_id=proposal.proposal_id,
-        prompt_ids=plain.prompt_ids,
+        prompt_ids=opening.prompt_ids,
         response=renderer.cut(rollout.token_ids, prefix, addition),
         open_box=open_box_tail(prefix + addition),
     )
@@ -106,16 +136,15 @@ def continuation_contexts(
     condition: Condition,
     proposals: Iterable[Proposal],
     rollouts: Iterable[Rollout],
-    plain: Callable[[str], Context],
+    opening: Callable[[Proposal], Context],
     renderer: Renderer,
 ) -> Iterator[Context]:
     """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
 
-    `proposals` name different rollouts; `plain` returns the context of a problem id.
+    `proposals` name different rollouts; `opening` returns the user's turn for a proposal.
     """
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
     for rollout in rollouts:
         proposal = by_rollout.get(rollout.rollout_id)
         if proposal is not None:
-            context = plain(proposal.problem_id)
-            yield continuation_context(condition, proposal, rollout, context, renderer)
+            yield continuation_context(condition, proposal, rollout, opening(proposal), renderer)

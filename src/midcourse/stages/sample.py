@@ -45,6 +45,8 @@ class SampleSpec:
     model: str
     run_seed: int
     stage: str
+    first_index: int = 0
+    """Index of the first rollout: fresh rollouts of a context go on where earlier ones ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def asks_of(context: Context, spec: SampleSpec) -> Iterator[Ask]:
     used = context.response_tokens if spec.budget == "total" else 0
     room = max(spec.sampling.max_tokens - used, 0)
     parameters = {**asdict(spec.sampling), "max_tokens": room}
-    for index in range(spec.num_rollouts):
+    for index in range(spec.first_index, spec.first_index + spec.num_rollouts):
         rollout_id = content_id(
             spec.model, context.problem_id, context.condition, context.parent_id, parameters, index
         )
@@ -99,6 +101,7 @@ def request_of(ask: Ask) -> Request:
         sampling=ask.sampling,
         seed=ask.seed,
         group=f"{ask.context.problem_id}/{ask.context.condition}/{ask.context.parent_id}",
+        messages=ask.context.messages,
     )
 
 

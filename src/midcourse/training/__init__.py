@@ -1,1 +1,1 @@
-"""Training: TRL's SFT and GRPO trainers, configured and called, never extended."""
+"""Training: TRL's SFT, DPO and GRPO trainers, configured and called, never extended."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
+from peft import PeftModel
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -74,7 +75,7 @@ def train_rl(
     quiet_libraries()
     with processes().main_process_first():  # the others see what it has cleared away
         checkpoint = _newest_complete(out)
-        iteration = int(checkpoint.name.split("-")[1]) // config.num_updates if checkpoint else 0
+        iteration = _optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
         if processes().is_main_process:
             _rewind(out / GROUPS_FILE, iteration)
     reward = GroupReward(
@@ -85,7 +86,9 @@ def train_rl(
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)
     if processes().is_main_process:
-        for folder in out.glob("checkpoint-*"):
+        for folder in _checkpoints(out):
+            if config.keep_checkpoints:
+                _keep(folder, model_path, config)
             shutil.rmtree(folder)
     return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
 
@@ -211,13 +214,32 @@ def _dataset(problems: Sequence[RlProblem]) -> Dataset:
 
 def _newest_complete(out: Path) -> Path | None:
     """Return the newest checkpoint with a marker; torn ones are removed."""
-    complete: list[Path] = []
-    for folder in out.glob("checkpoint-*"):
-        if (folder / COMPLETE).is_file():
-            complete.append(folder)
-        else:
+    for folder in _checkpoints(out):
+        if not (folder / COMPLETE).is_file():
             shutil.rmtree(folder)
-    return max(complete, key=lambda folder: int(folder.name.split("-")[1]), default=None)
+    return max(_checkpoints(out), key=_optimiser_step, default=None)
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return list(out.glob("checkpoint-*"))
+
+
+def _optimiser_step(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
+    """Write the model of a checkpoint to ``step-<iteration>`` beside it; adapters are merged."""
+    iteration = _optimiser_step(checkpoint) // config.num_updates
+    kept = checkpoint.parent / f"step-{iteration:06d}"
+    source = str(checkpoint)
+    if config.lora_rank:
+        base = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+        model = PeftModel.from_pretrained(base, source).merge_and_unload()
+    else:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype="float32")
+    model.save_pretrained(kept)
+    AutoTokenizer.from_pretrained(source).save_pretrained(kept)
 
 
 def _rewind(path: Path, iteration: int) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from midcourse.config import TrainSftConfig
@@ -28,7 +29,7 @@ from midcourse.training.common import (
     save,
 )
 
-__all__ = ["check_rows", "make_sft_trainer", "train_sft"]
+__all__ = ["check_rows", "common_arguments", "make_sft_trainer", "run_to_the_end", "train_sft"]
 
 _IGNORED = -100
 
@@ -48,17 +49,7 @@ def train_sft(
     """
     quiet_libraries()
     trainer = make_sft_trainer(config, rows, model_path, out, seed, [OnLog(on_log)])
-    result = trainer.train()
-    if not math.isfinite(result.training_loss):
-        raise MidcourseError(f"train sft: the loss is {result.training_loss}; lower learning_rate")
-    save(trainer, out)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
-        "num_rows": float(len(rows)),
-        "num_steps": float(result.global_step),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-    }
+    return run_to_the_end(trainer, out, len(rows), "train sft")
 
 
 def make_sft_trainer(
@@ -77,32 +68,10 @@ def make_sft_trainer(
     if longest > limit:
         raise DataError(f"train sft: a row has {longest} tokens, the model takes {limit}")
     arguments = SFTConfig(
-        output_dir=str(out),
-        num_train_epochs=config.num_epochs,
-        max_steps=config.max_steps or -1,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=_accumulation(config, processes().num_processes),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": config.min_lr_rate},
-        warmup_steps=config.warmup_ratio,  # below 1 it is a ratio of the steps
-        weight_decay=config.weight_decay,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        max_grad_norm=1.0,
+        **common_arguments(config, out, seed),
         max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
         packing=False,
         shuffle_dataset=True,
-        gradient_checkpointing=config.gradient_checkpointing,
-        save_strategy="no",
-        logging_steps=1,
-        report_to=[],
-        disable_tqdm=True,
-        push_to_hub=False,
-        seed=seed,
-        data_seed=seed,
-        dataloader_num_workers=0,
-        **hardware_arguments(),
     )
     data = Dataset.from_dict(
         {"input_ids": [list(r.input_ids) for r in rows], "labels": [list(r.labels) for r in rows]}
@@ -115,6 +84,50 @@ def make_sft_trainer(
         callbacks=callbacks,
         peft_config=lora_config(config.lora_rank),
     )
+
+
+def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, Any]:
+    """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
+    return {
+        "output_dir": str(out),
+        "num_train_epochs": config.num_epochs,
+        "max_steps": config.max_steps or -1,
+        "per_device_train_batch_size": config.micro_batch_size,
+        "gradient_accumulation_steps": _accumulation(config, processes().num_processes),
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a ratio of the steps
+        "weight_decay": config.weight_decay,
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "max_grad_norm": 1.0,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        "seed": seed,
+        "data_seed": seed,
+        "dataloader_num_workers": 0,
+        **hardware_arguments(),
+    }
+
+
+def run_to_the_end(trainer: Trainer, out: Path, num_rows: int, name: str) -> dict[str, float]:
+    """Train, write the model to ``out/final``, return the loss before and after."""
+    result = trainer.train()
+    if not math.isfinite(result.training_loss):
+        raise MidcourseError(f"{name}: the loss is {result.training_loss}; lower learning_rate")
+    save(trainer, out)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "num_rows": float(num_rows),
+        "num_steps": float(result.global_step),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+    }
 
 
 def _accumulation(config: TrainSftConfig, num_processes: int) -> int:

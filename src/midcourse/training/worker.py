@@ -43,7 +43,7 @@ def main() -> None:
             )
             file.flush()
 
-        run = _sft if job["kind"] == "sft" else _rl
+        run = {"sft": _sft, "dpo": _dpo, "rl": _rl}[job["kind"]]
         summary = run(job, out, on_log)
         if is_first:
             write_json_atomic(out / "summary.json", summary)
@@ -54,16 +54,35 @@ def _sft(
 ) -> dict[str, float]:
     from midcourse.training.sft import train_sft
 
-    wanted = set(job["row_ids"])
-    rows = [row for row in read_stage(Path(job["rows"]), SftRow) if row.row_id in wanted]
     return train_sft(
         TrainSftConfig.model_validate(job["config"]),
-        rows,
+        _rows(job),
         model_path=job["model"],
         out=out,
         seed=job["seed"],
         on_log=on_log,
     )
+
+
+def _dpo(
+    job: Mapping[str, Any], out: Path, on_log: Callable[[Mapping[str, float]], None]
+) -> dict[str, float]:
+    from midcourse.baselines.pairs import step_pairs
+    from midcourse.training.dpo import train_dpo
+
+    return train_dpo(
+        TrainSftConfig.model_validate(job["config"]),
+        step_pairs(_rows(job), read_stage(Path(job["rejected_rows"]), SftRow)),
+        model_path=job["model"],
+        out=out,
+        seed=job["seed"],
+        on_log=on_log,
+    )
+
+
+def _rows(job: Mapping[str, Any]) -> list[SftRow]:
+    wanted = set(job["row_ids"])
+    return [row for row in read_stage(Path(job["rows"]), SftRow) if row.row_id in wanted]
 
 
 def _rl(

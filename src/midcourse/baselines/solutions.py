@@ -1,0 +1,141 @@
+"""Whole solutions to fine-tune on: references, rewrites of one's own attempts, a teacher's traces.
+
+Rewrites and a teacher's traces are rollouts, sampled and graded like any other; here they become
+`Solution`s, and the questions for them are asked. Box 4 of the paper is two turns; our
+``reflect.md`` shows the reference and the attempt in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from midcourse.prompts import PromptSet
+from midcourse.records import (
+    Condition,
+    FinishReason,
+    Grade,
+    Problem,
+    Proposal,
+    Rollout,
+    Verdict,
+)
+from midcourse.rendering import Renderer
+from midcourse.stages.contexts import Context, opening_context, user_text
+from midcourse.stages.reference import THINKING_END, without_thinking
+from midcourse.steps import number_steps, split_steps
+
+__all__ = [
+    "Solution",
+    "Trace",
+    "reference_solution",
+    "reflection_contexts",
+    "solutions_by",
+    "teacher_contexts",
+    "trace_of",
+]
+
+Trace = Literal["whole", "thinking", "summary"]
+_THINKING_START = "<think>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """One whole solution, e.g. a rewrite that was graded correct."""
+
+    text: str
+    verdict: Verdict
+    rollout_id: str | None = None
+    """Null for a reference that came with the problem."""
+    is_whole: bool = True
+    """False where the token budget ended it: such a text cannot close its turn."""
+
+
+def reference_solution(problem: Problem) -> Solution | None:
+    r"""Return the problem's reference as a solution to train on; None if there is none.
+
+    The prompt asks for a boxed answer. A reference without one gets the answer as a last step:
+    else fine-tuning on it would teach never to answer, and compare no better than that.
+    """
+    text = (problem.reference_solution or "").strip()
+    if not text:
+        return None
+    if "\\boxed" not in text:
+        text += f"\n\nThe answer is \\boxed{{{problem.answer}}}."
+    return Solution(text=text, verdict=Verdict.CORRECT)
+
+
+def reflection_contexts(
+    proposals: Mapping[str, Proposal],
+    rollouts: Iterable[Rollout],
+    problems: Mapping[str, Problem],
+    prompts: PromptSet,
+    renderer: Renderer,
+) -> Iterator[Context]:
+    """Yield the question to rewrite each rollout that `proposals` (by rollout id) are about.
+
+    The model sees what the proposer saw: problem, reference and numbered attempt. `problems` hold
+    the references.
+    """
+    for rollout in rollouts:
+        proposal = proposals.get(rollout.rollout_id)
+        if proposal is None:
+            continue
+        problem = problems[rollout.problem_id]
+        text = prompts["reflect"].render(
+            problem=problem.text,
+            reference=problem.reference_solution or "",
+            attempt=number_steps(split_steps(rollout.text)),
+            answer=problem.answer,
+        )
+        yield opening_context(
+            problem.problem_id, Condition.REFLECTION, text, renderer,
+            parent_id=proposal.proposal_id,
+        )  # fmt: skip
+
+
+def teacher_contexts(
+    problems: Iterable[Problem], prompts: PromptSet, renderer: Renderer, takes_ids: bool
+) -> Iterator[Context]:
+    """Yield each problem as the policy is asked, for a teacher with a renderer of its own."""
+    for problem in problems:
+        text = user_text(problem, prompts)
+        yield opening_context(
+            problem.problem_id, Condition.PROBLEM, text, renderer, takes_ids=takes_ids
+        )
+
+
+def solutions_by(
+    key: Callable[[Rollout], str],
+    rollouts: Iterable[Rollout],
+    grades: Iterable[Grade],
+    trace: Trace = "whole",
+) -> dict[str, list[Solution]]:
+    """Return the solutions that `rollouts` hold, by `key`, in the order of their indices."""
+    verdicts = {grade.rollout_id: grade.verdict for grade in grades}
+    found: dict[str, list[tuple[int, Solution]]] = {}
+    for rollout in rollouts:
+        text = trace_of(rollout.text, trace)
+        solution = Solution(
+            text=text,
+            verdict=verdicts[rollout.rollout_id],
+            rollout_id=rollout.rollout_id,
+            is_whole=rollout.finish_reason is FinishReason.STOP and bool(text),
+        )
+        found.setdefault(key(rollout), []).append((rollout.index, solution))
+    return {
+        name: [solution for _, solution in sorted(pairs, key=lambda pair: pair[0])]
+        for name, pairs in found.items()
+    }
+
+
+def trace_of(text: str, trace: Trace) -> str:
+    """Return the part of a reasoning model's reply to train on (Fig. 9: R1 think, R1 summary)."""
+    if trace == "summary":
+        return without_thinking(text)
+    if trace == "thinking":
+        # Chat templates often open the thinking themselves: then only its end is in the reply.
+        before, end, _ = text.partition(THINKING_END)
+        return before.rpartition(_THINKING_START)[2].strip() if end else ""
+    return text

@@ -1,0 +1,123 @@
+"""Step-DPO: TRL's DPOTrainer on (intervention, original step) pairs of token ids, a baseline.
+
+TRL 1.16 prepares every text data set itself: it tokenises anew and closes the turn after both
+sides, and no setting leaves that out. So it is constructed on a stand-in text and then handed the
+ids, in the columns that its own preparation would have written; that its collator gives back these
+ids and nothing more is checked before the first step, on every pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from midcourse.baselines.pairs import StepPair
+from midcourse.config import TrainSftConfig
+from midcourse.errors import DataError, MidcourseError
+from midcourse.training.common import OnLog, lora_config, quiet_libraries
+from midcourse.training.sft import common_arguments, run_to_the_end
+
+__all__ = ["check_collated", "make_dpo_trainer", "train_dpo"]
+
+
+def train_dpo(
+    config: TrainSftConfig,
+    pairs: Sequence[StepPair],
+    *,
+    model_path: str,
+    out: Path,
+    seed: int,
+    on_log: Callable[[Mapping[str, float]], None],
+) -> dict[str, float]:
+    """Fine-tune on `pairs`, write the model to ``out/final``, return the loss before and after.
+
+    Raises DataError before the first step if a pair is too long, MidcourseError if TRL would train
+    on other ids than the pairs'.
+    """
+    quiet_libraries()
+    trainer = make_dpo_trainer(config, pairs, model_path, out, seed, [OnLog(on_log)])
+    return run_to_the_end(trainer, out, len(pairs), "train dpo")
+
+
+def make_dpo_trainer(
+    config: TrainSftConfig,
+    pairs: Sequence[StepPair],
+    model_path: str,
+    out: Path,
+    seed: int,
+    callbacks: list[TrainerCallback],
+) -> DPOTrainer:
+    """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
+    model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    _check_lengths(pairs, model.config.max_position_embeddings)
+    arguments = DPOConfig(
+        **common_arguments(config, out, seed),
+        max_length=None,  # TRL's 1024 would cut the step, the last tokens of a pair
+        beta=config.dpo_beta,
+        loss_type=["sigmoid"],
+        precompute_ref_log_probs=False,
+        disable_dropout=True,
+    )
+    reference = None  # with adapters TRL switches them off to get the base
+    if not config.lora_rank:
+        reference = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    trainer = DPOTrainer(
+        model=model,
+        ref_model=reference,
+        args=arguments,
+        train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
+        processing_class=AutoTokenizer.from_pretrained(model_path),
+        callbacks=callbacks,
+        peft_config=lora_config(config.lora_rank),
+    )
+    examples = [_example(pair) for pair in pairs]
+    check_collated(trainer.data_collator, examples)
+    trainer.train_dataset = Dataset.from_list(examples)
+    return trainer
+
+
+def _example(pair: StepPair) -> dict[str, list[int]]:
+    return {
+        "prompt_ids": list(pair.prompt_ids),
+        "chosen_ids": list(pair.chosen_ids),
+        "rejected_ids": list(pair.rejected_ids),
+    }
+
+
+def _check_lengths(pairs: Sequence[StepPair], limit: int) -> None:
+    if not pairs:
+        raise DataError("train dpo: there are no pairs")
+    for pair in pairs:
+        longest = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
+        if longest > limit:
+            raise DataError(
+                f"train dpo: row {pair.row_id} has {longest} tokens, the model takes {limit}"
+            )
+
+
+def check_collated(
+    collate: Callable[[list[dict[str, list[int]]]], Mapping[str, Any]],
+    examples: Sequence[dict[str, list[int]]],
+) -> None:
+    """Raise MidcourseError unless the collator gives back exactly the ids of each pair.
+
+    The batch holds the chosen sides, then the rejected ones. Attended are prompt and step, trained
+    is the step alone, and nothing stands after it.
+    """
+    for example in examples:
+        batch = collate([example])
+        prompt = example["prompt_ids"]
+        for row, step in enumerate((example["chosen_ids"], example["rejected_ids"])):
+            attended = batch["attention_mask"][row].bool()
+            trained = batch["completion_mask"][row].bool()
+            ids = batch["input_ids"][row]
+            if ids[attended].tolist() != prompt + step or ids[trained].tolist() != step:
+                raise MidcourseError(
+                    "train dpo: this version of TRL would train on other ids than the pairs': "
+                    "use the version that pyproject.toml names"
+                )

@@ -1,0 +1,636 @@
+"""Hints, whole-solution rows, written references, shifts and fresh continuations, on scripts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import FIXED, PROPOSAL, REPLY
+from midcourse.baselines.hints import hint_of, hint_of_tokens
+from midcourse.baselines.pairs import step_pairs
+from midcourse.baselines.solutions import teacher_contexts, trace_of
+from midcourse.config import ProblemsConfig, Recipe, SamplingConfig
+from midcourse.engines import model_fingerprint
+from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
+from midcourse.errors import DataError
+from midcourse.lab import base_folder
+from midcourse.lab.problems import lab_problems
+from midcourse.lab.truth import first_error, true_proposals
+from midcourse.lab.world import Story
+from midcourse.pipeline import Pipeline
+from midcourse.progress import SilentProgress
+from midcourse.prompts import load_prompt_set
+from midcourse.records import (
+    Condition,
+    FinishReason,
+    Grade,
+    Likelihood,
+    Problem,
+    ProblemStatus,
+    Proposal,
+    ProposalOutcome,
+    Reference,
+    ReferenceOutcome,
+    Rollout,
+    RowOutcome,
+    RowSource,
+    Sampling,
+    SftRow,
+    Verdict,
+)
+from midcourse.rendering import Renderer
+from midcourse.report.collect import funnel_counts
+from midcourse.report.tables import funnel_table
+from midcourse.runner import Run
+from midcourse.stages.flow import Failures
+from midcourse.stages.propose import Case
+from midcourse.stages.reference import reference_contexts
+from midcourse.stages.sample import SampleSpec, sample
+
+REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
+REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."
+RENDERER = Renderer(ByteTokenizer())
+
+
+@pytest.fixture
+def data(recipe_data: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """The scripted recipe with references of six steps; a hint alone solves problem 0."""
+    rows = [
+        {"id": f"p{i}", "problem": f"What is 2 + 2, {i}?", "answer": "4",
+         "reference_solution": REFERENCE}
+        for i in range(3)
+    ]  # fmt: skip
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rules = [
+        [r"Compare and intervene", PROPOSAL],
+        [r"(?s)2, 1\?\n.*Rewrite the attempt", "It is \\boxed{5}.", "It must be \\boxed{5}."],
+        [r"Rewrite the attempt", REWRITE],
+        [r"makes four\.\n\n$", FIXED],
+        [r"2, 0\?\nHint: ", FIXED],
+        [r".", REPLY, REPLY + " "],
+    ]
+    Path(recipe_data["engine"]["script"]).write_text(json.dumps(rules))
+    return recipe_data
+
+
+def run_to(directory: Path, recipe: Recipe, use: Callable[[Pipeline], Any]) -> Any:
+    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        return use(pipeline)
+
+
+def change(data: dict[str, Any], **sections: Any) -> Recipe:
+    merged = {k: {**data.get(k, {}), **v} if isinstance(v, dict) else v
+              for k, v in sections.items()}  # fmt: skip
+    return Recipe.model_validate({**data, **merged})
+
+
+def script(path: Path, *rules: list[str]) -> dict[str, str]:
+    path.write_text(json.dumps(rules))
+    return {"kind": "scripted", "script": str(path)}
+
+
+def problem(reference: str | None, problem_id: str = "p") -> Problem:
+    return Problem(
+        problem_id=problem_id, text="x?", answer="4", reference_solution=reference, source="s",
+        split="train",
+    )  # fmt: skip
+
+
+# Hints.
+
+
+@pytest.mark.parametrize("joint", ["\n\n", "\n", ". ", " "])
+def test_a_hint_is_at_most_a_third_of_the_reference(joint: str) -> None:
+    units = [f"unit{n}" for n in range(9)]
+    reference = joint.join(units)
+    seen = set()
+    for number in range(200):
+        hint = hint_of(problem(reference, f"p{number}"), seed=0)
+        assert reference.startswith(hint)
+        seen.add(hint.count("unit"))
+    assert seen == {1, 2, 3}
+
+
+def test_a_hint_is_the_problem_s_own_and_seeded() -> None:
+    reference = "\n\n".join(f"Step {n}." for n in range(30))
+    hints = [hint_of(problem(reference, f"p{n}"), seed=0) for n in range(20)]
+    assert hints == [hint_of(problem(reference, f"p{n}"), seed=0) for n in range(20)]
+    assert hints != [hint_of(problem(reference, f"p{n}"), seed=1) for n in range(20)]
+    assert len(set(hints)) > 3
+
+
+def test_a_reference_too_short_for_a_third_has_an_empty_hint() -> None:
+    assert hint_of(problem("It's 4."), seed=0) == ""
+    with pytest.raises(ValueError, match="no reference"):
+        hint_of(problem(None), seed=0)
+
+
+def test_a_hint_can_have_a_given_number_of_tokens() -> None:
+    assert hint_of_tokens(problem(REFERENCE), 7, RENDERER) == REFERENCE[:7]
+    assert hint_of_tokens(problem("4."), 7, RENDERER) == "4."
+
+
+HINTED = {
+    Condition.HINT: Condition.PROBLEM,
+    Condition.HINT_PREFIX: Condition.PREFIX,
+    Condition.HINT_PREFIX_INTERVENTION: Condition.PREFIX_INTERVENTION,
+}
+
+
+def test_a_hint_is_in_the_user_s_turn_and_nowhere_else(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        for hinted, plain in HINTED.items():
+            ours = list(pipeline.contexts(hinted, pipeline.candidates))
+            theirs = list(pipeline.contexts(plain, pipeline.candidates))
+            assert ours
+            for with_hint, without in zip(ours, theirs, strict=True):
+                assert with_hint.response == without.response  # prefixes of unhinted rollouts
+                assert with_hint.condition is hinted
+                hint = hint_of(pipeline.problems_by_id[with_hint.problem_id], 0)
+                assert f"Hint: {hint}<|im_end|>" in ByteTokenizer().decode(with_hint.prompt_ids)
+        grades = pipeline.verified[Condition.HINT_PREFIX].grades.read(Grade)
+        assert len(list(grades)) == len(pipeline.candidates) * 4
+
+    conditions = [str(c) for c in HINTED]
+    run_to(tmp_path / "run", change(data, verify={"conditions": conditions}), check)
+
+
+def test_a_hint_can_be_as_long_as_the_intervention(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        for context in pipeline.contexts(Condition.HINT, pipeline.candidates):
+            text = ByteTokenizer().decode(context.prompt_ids)
+            hint = text.partition("Hint: ")[2].partition("<|im_end|>")[0]
+            assert len(hint) == len("So 2 + 2 makes four.")
+
+    recipe = change(data, hints={"length": "intervention"}, verify={"conditions": ["hint"]})
+    run_to(tmp_path / "run", recipe, check)
+
+
+def test_rows_8_to_10_stand_on_problems_that_hints_do_not_solve(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        drawn = list(pipeline.hinted_rollouts.rollouts.read(Rollout))
+        assert len(drawn) == 3 * 16
+        assert {r.condition for r in drawn} == {Condition.HINT}
+        statuses = {
+            s.problem_id: str(s.status) for s in pipeline.hinted_statuses.read(ProblemStatus)
+        }
+        assert statuses == {"p0": "solved", "p1": "hard", "p2": "hard"}
+        assert [p.problem_id for p in pipeline.hard_problems] == ["p1", "p2"]
+        assert {p.problem_id for p in pipeline.candidates} == {"p1", "p2"}
+        for condition in HINTED:
+            parents = {r.parent_id for r in pipeline.verified[condition].rollouts.read(Rollout)}
+            assert parents == {p.proposal_id for p in pipeline.candidates}
+        # The rollouts that chose the subset are not those that measure it.
+        measured = pipeline.verified[Condition.HINT].rollouts.read(Rollout)
+        assert not {r.rollout_id for r in drawn} & {r.rollout_id for r in measured}
+        counts = funnel_counts(pipeline)
+        assert counts["problems with a hint"] == {"hard": 2, "solved": 1, "total": 3}
+        funnel_table(counts)
+
+    conditions = [str(c) for c in HINTED]
+    recipe = change(data, select={"condition": "hint"}, verify={"conditions": conditions})
+    run_to(tmp_path / "run", recipe, check)
+
+
+def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) -> None:
+    def prompts(pipeline: Pipeline) -> list[str]:
+        plan = pipeline._plan_rl(pipeline.base)
+        assert plan.artifact.label == "base + hint-guided RL"
+        return [prompt for _, prompt, _ in plan.content["problems"]]
+
+    shown = run_to(tmp_path / "a", change(data, train_rl={"hints": True}), prompts)
+    hints = [hint_of(problem(REFERENCE, f"p{n}"), 0) for n in range(3)]
+    assert [text.partition("Hint: ")[2] for text in shown] == hints
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(json.dumps({"id": "q", "problem": "x?", "answer": "1"}) + "\n")
+    recipe = change(
+        data, problems={"path": str(bare)}, propose={"reference": "none"}, train_rl={"hints": True}
+    )
+    with pytest.raises(DataError, match="no reference_solution to hint"):
+        run_to(tmp_path / "b", recipe, prompts)
+
+
+# Rows of whole solutions.
+
+
+def rows_of(pipeline: Pipeline) -> dict[str, SftRow]:
+    """Return the rows to train on by problem, once they are what every baseline's must be."""
+    rows = list(pipeline.rows.read(SftRow))
+    step_rows = [r for r in pipeline.step_rows.read(SftRow) if r.outcome is RowOutcome.READY]
+    assert sorted(r.problem_id for r in rows) == sorted(r.problem_id for r in step_rows)
+    end = RENDERER.end_of_turn_ids
+    for row in rows:
+        assert row.source is RowSource(pipeline.recipe.build_sft.source)
+        assert row.closes_turn
+        if row.outcome is RowOutcome.READY:
+            assert list(row.input_ids[-len(end) :]) == end == list(row.labels[-len(end) :])
+            prompt = pipeline.plain_context(row.problem_id).prompt_ids
+            assert row.input_ids[: row.prompt_tokens] == prompt
+            assert set(row.labels[: row.prompt_tokens]) == {-100}
+            assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
+        else:
+            assert not row.input_ids
+    funnel_table(funnel_counts(pipeline))
+    return {row.problem_id: row for row in rows}
+
+
+def text_of(row: SftRow) -> str:
+    return RENDERER.decode(row.input_ids[row.prompt_tokens :])
+
+
+def test_references_become_rows_of_int_s_problems(tmp_path: Path, data: Any) -> None:
+    recipe = change(data, build_sft={"source": "reference"})
+    rows = run_to(tmp_path / "run", recipe, rows_of)
+    assert len(rows) == 3
+    # The prompt asks for a boxed answer; this reference has none of its own.
+    assert {text_of(r) for r in rows.values()} == {f"{REFERENCE}\n\nThe answer is \\boxed{{4}}."}
+
+
+def test_with_all_rows_a_baseline_has_as_many(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        rows = list(pipeline.rows.read(SftRow))
+        assert len(rows) == len({row.row_id for row in rows}) == 6
+
+    build = {"source": "reference", "rows_per_problem": "all"}
+    run_to(tmp_path / "run", change(data, build_sft=build), check)
+
+
+def test_self_reflections_rewrite_the_rollout_that_int_mends(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        rows = rows_of(pipeline)
+        assert {p: str(r.outcome) for p, r in rows.items()} == {
+            "p0": "ready", "p1": "not_verified", "p2": "ready",
+        }  # fmt: skip
+        assert text_of(rows["p0"]) == REWRITE
+        assert pipeline.drawn_solutions is not None
+        drawn = {r.rollout_id: r for r in pipeline.drawn_solutions.rollouts.read(Rollout)}
+        assert len(drawn) == 3 * 4
+        for row in rows.values():
+            if row.rollout_id:
+                assert drawn[row.rollout_id].parent_id == row.proposal_id
+                assert drawn[row.rollout_id].condition is Condition.REFLECTION
+
+    run_to(tmp_path / "run", change(data, build_sft={"source": "self_reflection"}), check)
+
+
+def test_self_reflections_without_filter_keep_the_wrong_ones(tmp_path: Path, data: Any) -> None:
+    recipe = change(data, build_sft={"source": "self_reflection", "filter": False})
+    rows = run_to(tmp_path / "run", recipe, rows_of)
+    assert {row.outcome for row in rows.values()} == {RowOutcome.READY}
+    assert "5" in text_of(rows["p1"])
+    assert rows["p1"].num_correct == 0
+
+
+def test_a_solution_cut_off_by_its_budget_is_no_row(tmp_path: Path, data: Any) -> None:
+    build = {"source": "self_reflection", "filter": False, "sampling": {"max_tokens": 10}}
+    rows = run_to(tmp_path / "run", change(data, build_sft=build), rows_of)
+    assert {row.outcome for row in rows.values()} == {RowOutcome.NO_SOLUTION}
+
+
+def test_a_teacher_s_correct_rollouts_become_rows(tmp_path: Path, data: Any) -> None:
+    replies = ["<think>Hm, 4?</think>\n\nIt is \\boxed{4}.", "It is \\boxed{5}."]
+    teacher = script(tmp_path / "teacher.json", [".", *replies])
+    build: dict[str, Any] = {"source": "distillation", "num_solutions": 8}
+
+    def check(pipeline: Pipeline) -> None:
+        rows = rows_of(pipeline)
+        assert {text_of(row) for row in rows.values()} == {replies[0]}
+        assert pipeline.drawn_solutions is not None
+        drawn = list(pipeline.drawn_solutions.rollouts.read(Rollout))
+        assert len(drawn) == 3 * 8
+        assert {r.model for r in drawn} == {str(tmp_path / "teacher.json")}
+
+    run_to(tmp_path / "a", change(data, build_sft=build, teacher_engine=teacher), check)
+    build["trace"] = "summary"
+    recipe = change(data, build_sft=build, teacher_engine=teacher)
+    rows = run_to(tmp_path / "b", recipe, rows_of)
+    assert {text_of(row) for row in rows.values()} == {"It is \\boxed{4}."}
+
+
+class ChatEngine(ScriptedEngine):
+    """A server that speaks messages only and returns no ids."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, token_ids=False)
+
+    def complete(self, request: Request) -> Completion:
+        assert not request.prompt_token_ids
+        text = self._script(request.messages[0]["content"], request.seed)
+        return Completion(
+            request_id=request.request_id, token_ids=(), text=text, finish_reason=FinishReason.STOP
+        )
+
+
+def test_a_server_of_messages_can_teach_and_write_references() -> None:
+    prompts = load_prompt_set("default")
+    problems = [problem(REFERENCE, "p0"), problem(None, "p1")]
+    engine = ChatEngine(lambda text, seed: f"I was asked: {text[:9]}")
+    spec = SampleSpec(
+        num_rollouts=2, budget="total", model="chat", run_seed=0, stage="teacher",
+        sampling=SamplingConfig().record(),
+    )  # fmt: skip
+    for contexts in (teacher_contexts, reference_contexts):
+        asked = contexts(problems, prompts, RENDERER, engine.capabilities.token_ids)
+        rollouts = list(sample(asked, spec, engine, (), Failures()))
+        assert len(rollouts) == 4
+        assert {r.token_ids for r in rollouts} == {()}
+        begins = "x?" if contexts is teacher_contexts else "Write a r"
+        assert all(r.text.startswith(f"I was asked: {begins}") for r in rollouts)
+
+
+def test_parts_of_a_trace() -> None:
+    text = "<think>\nHm.\n</think>\n\nSo 4."
+    assert trace_of(text, "whole") == text
+    assert trace_of(text, "thinking") == "Hm."
+    assert trace_of(text, "summary") == "So 4."
+    assert trace_of("So 4.", "summary") == "So 4."
+    assert trace_of("So 4.", "thinking") == ""
+
+
+def test_recipes_that_contradict_themselves_are_refused(data: Any) -> None:
+    contradictions: dict[str, dict[str, Any]] = {
+        "no intervention yet": {"hints": {"length": "intervention"},
+                                "select": {"condition": "hint"}},
+        "train_rl.hints": {"hints": {"length": "intervention"}, "train_rl": {"hints": True}},
+        "'dpo' compares": {"train_sft": {"method": "dpo"}, "build_sft": {"suffix": True}},
+        "needs build_sft.teacher": {"build_sft": {"source": "distillation"}},
+        "only the lab": {"propose": {"truth": True}},
+        "no row of Table 1": {"verify": {"conditions": ["reflection"]}},
+    }  # fmt: skip
+    for said, sections in contradictions.items():
+        with pytest.raises(ValueError, match=said):
+            change(data, **sections)
+
+
+# Pairs for Step-DPO.
+
+
+def test_pairs_part_after_the_prefix(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        config = pipeline.recipe.build_sft.model_copy(update={"source": "original_step"})
+        rows, original = list(pipeline.rows.read(SftRow)), pipeline._step_rows(config)
+        pairs = step_pairs(rows, original.read(SftRow))
+        assert len(pairs) == 3
+        for pair in pairs:
+            assert RENDERER.decode(pair.prompt_ids).endswith("Two and two.\n\n")
+            assert RENDERER.decode(pair.chosen_ids) == "So 2 + 2 makes four.\n\n"
+            assert RENDERER.decode(pair.rejected_ids) == "So 2 + 2 = 5.\n\n"
+        with pytest.raises(DataError, match="makes no row"):
+            step_pairs(rows, [])
+
+    run_to(tmp_path / "run", change(data, train_sft={"method": "dpo"}), check)
+
+
+def test_an_original_step_that_ended_the_rollout_does_not_end_the_turn() -> None:
+    ids = [*RENDERER.encode(REPLY), *RENDERER.end_of_turn_ids]
+    assert RENDERER.cut(ids, REPLY).all == RENDERER.encode(REPLY)
+
+
+# Written references.
+
+
+def test_missing_references_are_written_and_graded(tmp_path: Path, data: Any) -> None:
+    lines = Path(data["problems"]["path"]).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    for row in rows[1:]:
+        del row["reference_solution"]
+    Path(data["problems"]["path"]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    writer = script(
+        tmp_path / "writer.json", ["2, 1", "<think>Hm.</think>\n\nIt is \\boxed{4}."],
+        [".", "It is \\boxed{3}."],
+    )  # fmt: skip
+
+    def check(pipeline: Pipeline) -> None:
+        found = {r.problem_id: r for r in pipeline.references.read(Reference)}
+        assert {p: r.outcome for p, r in found.items()} == {
+            "p0": ReferenceOutcome.GIVEN, "p1": ReferenceOutcome.WRITTEN,
+            "p2": ReferenceOutcome.NOT_SOLVED,
+        }  # fmt: skip
+        assert found["p1"].text == "It is \\boxed{4}."
+        assert found["p1"].source == str(tmp_path / "writer.json")
+        assert found["p0"].source == "problems"
+        assert (found["p2"].num_attempts, found["p2"].num_correct) == (2, 0)
+        # App. G keeps the problems that its oracle solves.
+        assert [p.problem_id for p in pipeline.hard_problems] == ["p0", "p1"]
+        shown = [p.turns[0].prompt for p in pipeline.proposals.read(Proposal)]
+        assert any("It is \\boxed{4}." in prompt for prompt in shown)
+        counts = funnel_counts(pipeline)
+        assert counts["references"]["total"] == 3
+        funnel_table(counts)
+
+    reference = {"write": "missing", "num_attempts": 2}
+    recipe = change(data, reference=reference, reference_engine=writer)
+    run_to(tmp_path / "run", recipe, check)
+
+
+def test_references_can_be_written_for_all(tmp_path: Path, data: Any) -> None:
+    writer = script(tmp_path / "writer.json", [".", "It is \\boxed{4}."])
+
+    def check(pipeline: Pipeline) -> None:
+        outcomes = {r.outcome for r in pipeline.references.read(Reference)}
+        assert outcomes == {ReferenceOutcome.WRITTEN}
+        assert {p.reference_solution for p in pipeline.hard_problems} == {"It is \\boxed{4}."}
+        rows = {text_of(row) for row in pipeline.rows.read(SftRow)}
+        assert rows == {"It is \\boxed{4}."}
+
+    recipe = change(
+        data, reference={"write": "all"}, reference_engine=writer, build_sft={"source": "reference"}
+    )
+    run_to(tmp_path / "run", recipe, check)
+
+
+# Shifts and fresh continuations.
+
+
+def test_a_shifted_intervention_stands_elsewhere_under_an_id_of_its_own(
+    tmp_path: Path, data: Any
+) -> None:
+    def check(pipeline: Pipeline) -> None:
+        plain = {p.rollout_id: p for p in pipeline.candidates}
+        for shift, before in ((-1, ""), (1, "Two and two.\n\nSo 2 + 2 = 5.\n\n")):
+            moved = pipeline.candidates_at(shift)
+            assert len(moved) == len(plain)
+            for proposal in moved:
+                original = plain[proposal.rollout_id]
+                assert proposal.location == (original.location or 0) + shift
+                assert proposal.intervention == original.intervention
+                assert proposal.proposal_id != original.proposal_id
+            for context in pipeline.contexts(Condition.PREFIX_INTERVENTION, moved):
+                text = RENDERER.decode(context.response.all)
+                assert text == before + "So 2 + 2 makes four.\n\n"
+        condition = Condition.PREFIX_INTERVENTION
+        drawn = [pipeline.verify(condition, shift).rollouts.read(Rollout) for shift in (0, 1)]
+        assert not {r.rollout_id for r in drawn[0]} & {r.rollout_id for r in drawn[1]}
+        beyond = list(pipeline.proposals_at(3).read(Proposal))
+        assert {p.outcome for p in beyond} == {ProposalOutcome.LOCATION_OUT_OF_RANGE}
+        assert len(beyond) == len(plain)
+        assert pipeline.candidates_at(3) == []
+
+    run_to(tmp_path / "run", change(data), check)
+
+
+def test_a_recipe_s_shift_reaches_the_rows(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        ready = [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
+        assert len(ready) == 3
+        for row in ready:
+            assert text_of(row).startswith("So 2 + 2 makes four.")
+        funnel_table(funnel_counts(pipeline))
+
+    run_to(tmp_path / "run", change(data, verify={"shift": -1}), check)
+
+
+def test_kept_interventions_are_measured_again_on_fresh_continuations(
+    tmp_path: Path, data: Any
+) -> None:
+    Path(data["engine"]["script"]).write_text(
+        json.dumps(
+            [
+                [r"Compare and intervene", PROPOSAL],
+                [r"(?s)2, 1\?.*makes four\.\n\n$", REPLY],  # never right: not kept
+                [r"makes four\.\n\n$", FIXED, REPLY],
+                [r".", REPLY, REPLY + " "],
+            ]
+        )
+    )
+
+    def check(pipeline: Pipeline) -> None:
+        first = list(pipeline.verified[Condition.PREFIX_INTERVENTION].rollouts.read(Rollout))
+        again = list(pipeline.reestimated.rollouts.read(Rollout))
+        assert {p.problem_id for p in pipeline.kept} == {"p0", "p2"}
+        assert {r.parent_id for r in again} == {p.proposal_id for p in pipeline.kept}
+        assert len(again) == 4 * len(pipeline.kept)
+        assert {r.index for r in again} == {4, 5, 6, 7}
+        assert not {r.rollout_id for r in first} & {r.rollout_id for r in again}
+        assert not {r.seed for r in first} & {r.seed for r in again}
+        shas = {r.parent_id: r.prompt_sha for r in first}
+        assert all(r.prompt_sha == shas[r.parent_id] for r in again)
+
+    run_to(tmp_path / "run", change(data), check)
+
+
+# The lab's truth.
+
+
+def attempt(lab_problem: Problem, story: Story) -> Rollout:
+    """A rollout of somebody who believes what the base was taught."""
+    text = "\n\n".join(story.steps_with([move.belief for move in story.moves]))
+    return Rollout(
+        rollout_id=f"r-{lab_problem.problem_id}", problem_id=lab_problem.problem_id, index=0,
+        condition=Condition.PROBLEM, parent_id=None, prompt_sha="", prompt_tokens=0, text=text,
+        token_ids=(), num_tokens=0, finish_reason=FinishReason.STOP, model="m", seed=0,
+        sampling=Sampling(temperature=1, top_p=1, top_k=0, min_p=0, repetition_penalty=1,
+                          max_tokens=1),
+    )  # fmt: skip
+
+
+def test_the_lab_can_propose_the_truth() -> None:
+    lab = lab_problems(ProblemsConfig(kind="lab", num_composed=12, num_single=0, num_known=1), 0)
+    cases = [Case(p, attempt(p, lab.stories[p.problem_id]), "") for p in lab.train]
+    made = [p for _, ps in true_proposals(cases, lab.stories, "\n\n", ()) for p in ps]
+    assert len(made) == len(cases) == 13
+    *wrong, right = made
+    assert right.outcome is ProposalOutcome.NO_ERROR_FOUND
+    for proposal, case in zip(wrong, cases, strict=False):
+        story = lab.stories[proposal.problem_id]
+        assert proposal.outcome is ProposalOutcome.ACCEPTED
+        assert proposal.error_step == first_error(case.rollout.text, story)
+        assert proposal.insert_step == proposal.error_step
+        believed = [move.belief != move.amount for move in story.moves]
+        assert proposal.error_step == believed.index(True)
+        assert proposal.intervention == story.steps[proposal.error_step] + "\n\n"
+
+
+# Identity.
+
+
+def test_a_model_is_known_by_its_weights(tmp_path: Path, data: Any) -> None:
+    """A patched folder has its base's files at their sizes: only a few bytes differ."""
+    copy, patched = tmp_path / "a" / "final", tmp_path / "b" / "final"
+    for folder in (copy, patched):
+        shutil.copytree(base_folder(), folder)
+    weights = patched / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1000] ^= 1
+    weights.write_bytes(content)
+    assert model_fingerprint(str(copy)) == model_fingerprint("lab")
+    assert model_fingerprint(str(patched)) != model_fingerprint("lab")
+
+    def read(pipeline: Pipeline) -> tuple[str, set[str], set[str]]:
+        rollouts = list(pipeline.train_rollouts.rollouts.read(Rollout))
+        return pipeline.base.name, {r.model for r in rollouts}, {r.rollout_id for r in rollouts}
+
+    found = [
+        run_to(tmp_path / str(i), change(data, model={"path": path}), read)
+        for i, path in enumerate(("lab", str(copy), str(patched)))
+    ]
+    base, same, second_round = found
+    assert base == same
+    assert base[1] == {base[0]}
+    assert base[0] != second_round[0]
+    assert not base[2] & second_round[2]
+
+
+def test_verdicts_reach_the_rows(tmp_path: Path, data: Any) -> None:
+    def check(pipeline: Pipeline) -> None:
+        rows = rows_of(pipeline)
+        assert pipeline.drawn_solutions is not None
+        verdicts = [g.verdict for g in pipeline.drawn_solutions.grades.read(Grade)]
+        assert sum(r.num_correct for r in rows.values()) == verdicts.count(Verdict.CORRECT) == 8
+        assert sum(r.num_continuations for r in rows.values()) == len(verdicts) == 12
+
+    run_to(tmp_path / "run", change(data, build_sft={"source": "self_reflection"}), check)
+
+
+# Whole, with real training, on the lab's base model.
+
+SMALL: dict[str, Any] = {
+    "name": "small", "prompts": "lab",
+    "problems": {"kind": "lab", "num_composed": 0, "num_single": 6, "num_known": 0,
+                 "num_held_out": 2, "num_probe": 1},
+    "sample": {"num_rollouts": 4, "sampling": {"max_tokens": 140}},
+    "propose": {"truth": True, "turns": "single", "num_rollouts": 1},
+    "verify": {"num_continuations": 2, "sampling": {"max_tokens": 140}},
+    "build_sft": {"source": "reference", "filter": False},
+    "train_sft": {"batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-3, "max_steps": 2},
+    "train_rl": {"num_iterations": 2, "prompts_per_iteration": 2, "num_generations": 2,
+                 "num_updates": 1, "micro_batch_size": 4, "save_every": 1,
+                 "keep_checkpoints": True, "hints": True, "sampling": {"max_tokens": 60}},
+    "evaluate": {"models": ["base", "patched", "patched + RL"], "num_rollouts": 2, "ks": [1, 2],
+                 "num_probe_rollouts": 1, "sampling": {"max_tokens": 60}},
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_baseline_runs_whole_and_is_called_what_it_is(tmp_path: Path) -> None:
+    def check(pipeline: Pipeline) -> None:
+        assert pipeline.hard_problems
+        labels = ["base", "SFT on references", "SFT on references + hint-guided RL"]
+        assert list(pipeline.models) == labels
+        trained = pipeline.models[labels[2]]
+        key = trained.made_by[0].key
+        course = pipeline.rl_course(labels[2])
+        names = [model.name for model in course.values()]
+        assert names == [pipeline.patched.name, f"rl:{key}@1", f"rl:{key}@2"]
+        assert pipeline.patched.name.startswith("sft:")
+        drawn = [
+            {r.rollout_id for r in graded.rollouts.read(Rollout)}
+            for graded in pipeline.course_evaluations.values()
+        ]
+        assert [len(ids) for ids in drawn] == [4, 4, 4]
+        assert not drawn[0] & drawn[1] | drawn[1] & drawn[2]
+        assert len(list(pipeline.run.directory.glob("checkpoints/*/manifest.json"))) == 2
+        whats = {item.what for item in pipeline.likelihoods[0].read(Likelihood)}
+        assert {"reference_row", "reference", "own_rollout"} <= whats
+
+    run_to(tmp_path / "run", Recipe.model_validate(SMALL), check)
