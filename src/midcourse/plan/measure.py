@@ -171,11 +171,12 @@ def _sampling(run: _RunDir) -> dict[str, float]:
         amounts.setdefault(kind, []).append((sampled * stage.fresh, stage))
         tokens, disk = tokens + sampled, disk + sum(p["bytes"] for p in stage.manifest["parts"])
         characters += sum(len(rollout.text) for rollout in rollouts)
-        plain = [r for r in rollouts if not r.condition.has_prefix]
+        plain = [r for r in rollouts if r.condition is Condition.PROBLEM]
+        continued = [r for r in rollouts if r.condition.continues is not Condition.PROBLEM]
         if kind == "sample":
             lengths["rollout_tokens"] += [r.num_tokens for r in plain]
         lengths["prompt_tokens"] += [r.prompt_tokens for r in plain]
-        lengths["continuation_tokens"] += [r.num_tokens for r in rollouts if r.condition.has_prefix]
+        lengths["continuation_tokens"] += [r.num_tokens for r in continued]
     run.one("sample", "train")  # the least that can be measured
     found = {f"{k}_tokens_per_second": _rate(pairs) / devices for k, pairs in amounts.items()}
     found |= {name: fmean(counts) for name, counts in lengths.items() if counts}

@@ -158,10 +158,10 @@ def _questions(most: int, given: Assumptions) -> float:
 
 def _verify(condition: Condition, recipe: Recipe, given: Assumptions, sizes: Sizes) -> Work:
     context, tokens = given.prompt_tokens, given.rollout_tokens
-    if condition is not Condition.PROBLEM:
+    if condition.continues is not Condition.PROBLEM:
         context += given.rollout_tokens * given.prefix_share
         tokens = given.continuation_tokens
-    if condition is Condition.PREFIX_INTERVENTION:
+    if condition.continues is Condition.PREFIX_INTERVENTION:
         context += given.intervention_tokens
     each = recipe.verify.num_continuations
     return _sampled(
@@ -194,10 +194,8 @@ def _sft(recipe: Recipe, given: Assumptions, sizes: Sizes, shape: ModelShape) ->
 def _rl(recipe: Recipe, given: Assumptions, shape: ModelShape) -> Work:
     """Return all arms together: from the base and from the patched model."""
     config = recipe.train_rl
-    arms = rl_arms(recipe)
-    rollouts = (
-        float(arms) * config.num_iterations * config.prompts_per_iteration * config.num_generations
-    )
+    arms, each = rl_arms(recipe), config.prompts_per_iteration * config.num_generations
+    rollouts = float(arms * config.num_iterations * each)
     trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
     checkpoints = config.num_iterations // config.save_every
     return Work(
