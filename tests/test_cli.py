@@ -61,13 +61,6 @@ def test_every_recipe_loads(recipe: Path) -> None:
     assert load_recipe(recipe).name
 
 
-@pytest.mark.parametrize("machine", ["paper-1gpu", "paper-8gpu"])
-def test_the_machine_is_laid_over_the_paper_s_scale(machine: str) -> None:
-    folder = ROOT / "recipes" / "scale"
-    layers = [folder / "paper.toml", folder / f"{machine}.toml"]
-    assert load_recipe(ROOT / "recipes" / "paper" / "int.toml", (), layers).name == "int"
-
-
 def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
     files = {
         "a": 'name = "a"\n[evaluate]\nks = [1, 2, 4]\nsampling = {top_p = 0.5, top_k = 7}',
@@ -92,11 +85,19 @@ def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
 
 def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
     lab = load_recipe(ROOT / "recipes" / "lab.toml")
+    table_1 = 'verify.conditions=["problem", "prefix", "prefix_error", "prefix_intervention"]'
     composed = load_recipe(
-        ROOT / "recipes" / "paper" / "int.toml", ["name=lab"],
+        ROOT / "recipes" / "paper" / "int.toml", ["name=lab", table_1],
         [ROOT / "recipes" / "scale" / "lab.toml"],
     )  # fmt: skip
     assert composed == lab
+
+
+@pytest.mark.parametrize("machine", ["paper-1gpu", "paper-8gpu"])
+def test_the_machine_is_laid_over_the_paper_s_scale(machine: str) -> None:
+    folder = ROOT / "recipes" / "scale"
+    layers = [folder / "paper.toml", folder / f"{machine}.toml"]
+    assert load_recipe(ROOT / "recipes" / "paper" / "int.toml", (), layers).name == "int"
 
 
 def test_the_documented_keys_are_the_keys() -> None:

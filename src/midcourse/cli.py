@@ -193,20 +193,42 @@ def keys() -> None:
 @app.command()
 def plan(
     recipe: RecipePath,
-    pass_rates: Annotated[
-        str, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
-    ] = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25",
     with_: Overlays = None,
     set_: Overrides = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
+    ] = None,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
+    ] = False,
+    pass_rates: Annotated[
+        str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="h100 (default), h200, a100-80gb …")] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="config.json of a model that is not at hand.")
+    ] = None,
 ) -> None:
-    """Estimate what a search for the hard problems costs against sampling all rollouts."""
+    """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""
     from midcourse.config import load_recipe
-    from midcourse.plan import parse_pass_rates, search_table
+    from midcourse.plan.tables import make_plan
     from midcourse.progress import open_console
 
-    sample = load_recipe(recipe, set_ or [], with_ or []).sample
-    table = search_table(parse_pass_rates(pass_rates), sample.num_rollouts, sample.rounds)
-    open_console().print(table.rich())
+    planned = make_plan(
+        load_recipe(recipe, set_ or [], with_ or []),
+        assume=assume or (),
+        pass_rates=pass_rates,
+        run_dir=from_,
+        clock="cpu" if cpu_time else "wall",
+        device=device,
+        model_config=model_config,
+    )
+    for table in planned.tables():
+        open_console().print(table.rich())
 
 
 @app.command()

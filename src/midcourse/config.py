@@ -38,11 +38,13 @@ __all__ = [
     "ReferenceConfig",
     "SampleConfig",
     "SamplingConfig",
+    "Section",
     "SelectConfig",
     "TrainRlConfig",
     "TrainSftConfig",
     "VerifyConfig",
     "describe_keys",
+    "explain",
     "load_recipe",
 ]
 
@@ -359,6 +361,11 @@ class TrainRlConfig(Section):
     vllm_gpu_share: float = Field(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
+    @property
+    def takes_all_devices(self) -> bool:
+        """Whether a training leaves no room beside it: the two arms then run in turn."""
+        return bool(self.accelerate) or self.vllm != "off"
+
 
 class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
@@ -459,7 +466,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Pa
         return Recipe.model_validate(data)
     except ValidationError as error:
         files = " with ".join(map(str, (path, *overlays)))
-        raise ConfigError(f"{files}: {_explain(error)}") from error
+        raise ConfigError(f"{files}: {explain(error, Recipe)}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -496,21 +503,21 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data[key] = text
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say the first complaint of pydantic in one line, with the nearest known key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']} (given: {first['input']!r})"
-    known = _known_keys(first["loc"][:-1])
+    known = _known_keys(model, first["loc"][:-1])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {where!r}; {hint}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at `location`."""
-    section: Any = Recipe
+    section: Any = model
     for part in location:
         annotation = section.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
