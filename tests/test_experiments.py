@@ -190,6 +190,15 @@ def test_close_needs_the_whole_interval_within_the_tolerance() -> None:
     assert close("x", left, noisy, mean, 0.01).holds is None
 
 
+def test_resamples_without_one_side_do_not_spoil_the_interval() -> None:
+    ours = clusters(*[(8, 4)] * 6)
+    lone = {"p0": [Count(8, 1)]}
+    line = more_accurate("x", ours, lone)
+    assert line.holds is True
+    assert "nan" not in line.figures
+    assert more_accurate("x", ours, {}).holds is None
+
+
 def test_statistics_of_clusters() -> None:
     counts = {"a": [Count(4, 0), Count(4, 2)], "b": [Count(8, 8)]}
     assert accuracy(flat(covered(counts))) == pytest.approx(2 / 3)

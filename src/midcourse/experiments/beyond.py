@@ -232,8 +232,8 @@ def _rounds(bench: Bench, seed: int) -> list[Round]:
     for number in range(1, NUM_ROUNDS + 1):
         start = done[-1].path if done else base
         ours = (f"name=iterated-{number}", f"model.path={start}", f"proposer_model.path={base}")
-        ours = ours if number > 1 else ours[:1]
-        this = replace(bench, seeds=(seed,), settings=(*bench.settings, *ours))
+        settings = (*bench.settings, *(ours if number > 1 else ours[:1]))
+        this = replace(bench, seeds=(seed,), settings=settings)
         (made,) = this.read("iterated", _round)
         if made is None:
             break
