@@ -71,7 +71,9 @@ def test_every_recipe_of_the_paper_loads_at_every_scale(name: str, scale: Path) 
         assert recipe.model_dump(exclude={"name"}) != whole
 
 
-def test_every_experiment_names_recipes_that_exist() -> None:
+def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text()
+    assert not [name for name in EXPERIMENTS if f"`{name}`" not in page]
     named = {name for experiment in EXPERIMENTS.values() for name in experiment.recipes}
     assert named <= set(VARIANTS)
 
