@@ -14,7 +14,7 @@ from pathlib import Path
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
-from midcourse.engines.base import Engine
+from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
 from midcourse.grading import GRADER, Grader
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -212,6 +212,21 @@ class Workbench:
             )
         return self._hold(model.path, self.recipe.engine, self.recipe.model, model.path)
 
+    def scorer(self, model: Model) -> Scorer:
+        """Return what scores tokens under `model`: transformers, where servers sample.
+
+        Raises ConfigError if the recipe's engine neither scores nor has the weights at hand.
+        """
+        config = self.recipe.engine
+        if config.kind in ("vllm", "ray"):
+            config = config.model_copy(update={"kind": "transformers"})
+            engine = self._hold(f"scorer of {model.path}", config, self.recipe.model, model.path)
+        else:
+            engine = self.engine(model)
+        if not isinstance(engine, Scorer):
+            raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+        return engine
+
     def helper(self, role: str, model: ModelConfig | None, config: EngineConfig | None) -> Helper:
         """Return who helps in `role`: the base itself unless the recipe names somebody."""
         is_base = model is None and config is None
@@ -236,7 +251,9 @@ class Workbench:
         """Return the engine held under `name`, opening it in place of any other."""
         if name not in self._engines:
             self._let_go()
-            self._engines[name] = open_engine(config, model, path)
+            with self.run.loading():
+                self._engines[name] = open_engine(config, model, path)
+                _ = self._engines[name].capabilities  # loads the model, or starts the servers
         return self._engines[name]
 
     def _let_go(self) -> None:
