@@ -271,7 +271,7 @@ class Grade:
     truncated: bool
     """Whether the rollout ended by its token budget."""
     grader: str
-    """Grader and version, ``math-verify/0.9.0+midcourse/1``."""
+    """Grader and version, ``math-verify/0.9.0+midcourse/2``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
