@@ -484,6 +484,10 @@ def test_an_unknown_task_is_named() -> None:
         ("open('f')", True),
         ("N('1+1')", True),
         ("lambda: 1", True),
+        ("preview (x)", True),
+        ("x.subs(x, 1)", True),
+        ("sin(x)**2 + log(x)/3", False),
+        ("2*(3 + 4)", False),
     ],
 )
 def test_what_may_be_code_is_not_handed_over(answer: str, refused: bool) -> None:

@@ -357,19 +357,26 @@ def test_every_imo_gold_answer_is_readable(grader: Grader) -> None:
 # --- hand-made pairs ---------------------------------------------------------------------------
 
 PAIRS_FILE = Path(__file__).parent / "data" / "answer_pairs.jsonl"
-#: Equal, and refused: to rename a free letter, or to read a remark, would credit wrong ones too.
+#: Equal, and refused: letters that may be free, remarks, two units in a row, the imaginary unit.
 REFUSED = {
     ("n=4k+3", "4m+3"),
     ("f(x) = cx", "f(x)=kx"),
     ("1000", r"1{\,}000"),
     (r"x=2, y=\pm 1", "(2,1),(2,-1)"),
     ("7", r"7 \text{ (as required)}"),
+    (r"f(x) = \frac{1}{x}", r"f(x) = \frac{1}{x}, x \neq 0"),
+    (r"3.5 \text{ hours}", r"3 \text{ hours } 30 \text{ minutes}"),
+    (r"\$1.20", r"120 \text{ cents}"),
+    ("n=2^k", r"\text{powers of } 2"),
+    (r"(k, k+1) \text{ for } k \ge 1", "(k, k+1)"),
+    ("i", r"\sqrt{-1}"),
+    (r"2e^{i\pi/3}", r"1+i\sqrt3"),
 }
 
 
 def test_the_confusion_on_hand_made_pairs(grader: Grader) -> None:
     pairs = [json.loads(line) for line in PAIRS_FILE.read_text(encoding="utf-8").splitlines()]
-    assert len({(pair["gold"], pair["answer"]) for pair in pairs}) == len(pairs) >= 450
+    assert len({(pair["gold"], pair["answer"]) for pair in pairs}) == len(pairs) >= 600
     responses = [(rf"\boxed{{{pair['answer']}}}", pair["gold"]) for pair in pairs]
     surprises: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
     for pair, result in zip(pairs, grader.grade(responses), strict=True):

@@ -192,7 +192,9 @@ def plan(
 
 
 @app.command()
-def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
+def validate(
+    problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
+) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems
     from midcourse.grading import Grader

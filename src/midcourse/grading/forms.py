@@ -19,6 +19,7 @@ from functools import lru_cache
 
 __all__ = [
     "ALTERNATIVES",
+    "MEMBERS",
     "Form",
     "Shape",
     "balanced",
@@ -89,6 +90,12 @@ _REWRITES = [
         (r"\\(?:left|right|[bB]igg?[lr]?)\s?(?=[()\[\]]|\\[{}])", ""),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\underline\s?\{([^{}]*)\}", r"\1"),
+        (r"\\(?:text)?color\s?\{[A-Za-z]+\}", ""),
+        (
+            rf"\\frac\s?\{{{_LETTERS}\{{([a-z ]+)\}}\}}\s?\{{{_LETTERS}\{{([a-z ]+)\}}\}}",
+            r"\\text{\1/\2}",
+        ),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
         (r"\\(max|min|gcd)\s?\\\{([^{}]*)\\\}", r"\\\1(\2)"),
@@ -119,33 +126,48 @@ _REWRITES = [
 ]
 _REPEATING = re.compile(r"([0-9]{0,30})\.([0-9]{0,30})\\overline\s?\{\s?([0-9]{1,30})\s?\}")
 _PHRASES = {
-    "all real number": r"\mathbb{R}",
-    "all real": r"\mathbb{R}",
-    "all integer": r"\mathbb{Z}",
-    "all positive integer": r"\mathbb{Z}^{+}",
-    "all rational number": r"\mathbb{Q}",
-    "all complex number": r"\mathbb{C}",
+    "number real": r"\mathbb{R}",
+    "real": r"\mathbb{R}",
+    "integer": r"\mathbb{Z}",
+    "integer positive": r"\mathbb{Z}^{+}",
+    "number rational": r"\mathbb{Q}",
+    "complex number": r"\mathbb{C}",
+    "infinity": r"\infty",
     "no solution": r"\emptyset",
     "no solution exist": r"\emptyset",
     "empty set": r"\emptyset",
 }
-_ANSWER_IS = re.compile(
-    rf"(?:{_LETTERS}\s?\{{\s*)?(?:(?:so|thus|hence|therefore),? )?(?:the )?(?:final )?answer"
-    r"(?: is)?\s?[:=]?(?P<inside>[^{}\\]*)\}?\s*",
+_LEAD = re.compile(
+    rf"(?:{_LETTERS}\s?\{{(?P<spelled>[^{{}}]*)\}}"
+    r"|(?P<plain>[A-Za-z][A-Za-z ,']{0,80}?(?:\b(?:is|are|equals)\b\s?:?|:|(?i:answer)\s?=)))\s*"
+)
+#: What a lead must end with, and what makes it more than a lead.
+_PRESENTS = re.compile(r"(?:\b(?:is|are|equals|equal to|be)|[:=])\s*\Z")
+_SAYS_MORE = re.compile(
+    r"\b(?:not|no|never|cannot|least|most|less|greater|more|than|about|approximately|nearly|between"
+    r"|below|above|if|when|unless|except)\b",
     re.IGNORECASE,
 )
 _ALL_TEXT = re.compile(rf"{_LETTERS}\s?\{{([^{{}}]*)\}}")
 _LETTER = re.compile(rf"(?:{_LETTERS}\s?\{{)?\s*\(?([A-J])\)?\s*\}}?")
 _LABEL = re.compile(rf"{_LETTERS}\s?\{{\s*\(?([A-J])\)[\s.:]*\}}[\s\\:.]*|\(?([A-J])\)[\s.:]+")
 _OPERATOR = re.compile(r"[-+*/^=<>]|\\(?:cdot|times)")
-_FOR_ALL = re.compile(
-    rf",?\s*(?:{_LETTERS}\s?\{{\s*,?\s*)?(?:for (?:all|any|every|each)\b|\\forall(?![A-Za-z]))"
-    r"(?P<tail>.{0,80})\Z",
+_QUALIFIER = re.compile(
+    rf",?\s*(?:{_LETTERS}\s?\{{\s*,?\s*)?(?:for (?:all|any|every|each|some)\b|\bwhere\b"
+    r"|\\forall(?![A-Za-z])|\bfor\b\s*\}?\s*(?=[a-z]\s?\\in(?![A-Za-z]))"
+    r"|(?<=,)\s*(?=[a-z](?:, ?[a-z])*\s?\\in\s?\\mathbb))(?P<tail>.{0,80})\Z",
     re.DOTALL,
 )
 _NARROWS = re.compile(
     r"[<>=0-9+]|\\(?:le|ge|ne)(?![A-Za-z])"
-    r"|\b(?:except|but|if|and|odd|even|prime|large|when|where|some|with)\b"
+    r"|\b(?:except|but|if|and|odd|even|primes?|large|when|not|non|distinct|coprime)\b"
+)
+#: "all integers n > 3" is "n > 3": the problem says what n is.
+_ALL_THAT = re.compile(
+    rf"(?:{_LETTERS}\s?\{{\s*)?\b(?:all|any|every)\b"
+    r"(?: (?:positive|nonnegative|non-negative|real|natural|integers?|numbers?|reals?|values?|of))"
+    r"{0,4}\s*\}?\s*(?=[a-z]\s?(?:[<>]|\\(?:le|ge|ne)(?![A-Za-z])))",
+    re.IGNORECASE,
 )
 #: ", " between numbers whose own thousands have a comma without a space.
 _THOUSANDS = re.compile(r"[1-9][0-9]{0,2}(?:,[0-9]{3})+")
@@ -161,22 +183,31 @@ def normalise(answer: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     text = _REPEATING.sub(_as_fraction, text.strip())
-    if (lead := _ANSWER_IS.match(text)) and (rest := lead["inside"] + text[lead.end() :]).strip():
-        text = rest
-    text = _without_for_all(text.strip())
-    if (whole := _ALL_TEXT.fullmatch(text)) and re.search(r"[0-9]", whole[1]):
-        text = whole[1]
-    text = re.sub(r"^\{,\}|[.,;:]\Z", "", text.strip()).strip()
+    if (whole := _ALL_TEXT.fullmatch(text)) and re.search(r"[0-9]|\\infty", whole[1]):
+        text = whole[1].strip()
+    text = _without_qualifier(_without_lead(text)).rstrip(" .,;:")
     words = words_of(text)
     return _PHRASES.get(" ".join(words), text) if words else text
 
 
-def _without_for_all(text: str) -> str:
-    r"""Drop ``for all real x``, which says what a function's equation means anyway."""
-    found = _FOR_ALL.search(text)
+def _without_lead(text: str) -> str:
+    r"""Drop ``\text{The answer is }`` and the like in front of a formula."""
+    text = _ALL_THAT.sub("", text, count=1) if _ALL_THAT.match(text) else text
+    found = _LEAD.match(text)
+    if found is None or not (rest := text[found.end() :].strip()):
+        return text
+    lead = found["spelled"] if found["spelled"] is not None else found["plain"]
+    if not _PRESENTS.search(lead) or _SAYS_MORE.search(lead):
+        return text
+    return rest if "answer" in lead.lower() or not words_of(rest) else text
+
+
+def _without_qualifier(text: str) -> str:
+    r"""Drop ``for all real x`` or ``, k \in \mathbb{Z}``, which a formula means anyway."""
+    found = _QUALIFIER.search(text)
     if found is None or found.start() == 0 or _NARROWS.search(found["tail"]):
         return text
-    rest = text[: found.start()].strip()
+    rest = text[: found.start()].strip(" ,")
     return text if words_of(rest) else rest
 
 
@@ -199,7 +230,7 @@ def choice_label(text: str) -> tuple[str, str]:
 # --- taking apart ------------------------------------------------------------------------------
 
 ALTERNATIVES = frozenset({";", "or"})
-_MEMBERS = frozenset({",", "and"})
+MEMBERS = frozenset({",", "and"})
 _COLON = frozenset({":", r"\colon"})
 _TOKEN = re.compile(r"\\[A-Za-z]+|\\.|[A-Za-z]+|.", re.DOTALL)
 _OPENING, _CLOSING = {"(", "[", "{", r"\{"}, {")", "]", "}", r"\}"}
@@ -209,6 +240,8 @@ _NAME = re.compile(
     r"(?:\s?\(\s?(?P<bound>[A-Za-z])\s?\)|\s?\([^()=<>]*\))?"
     r"|\((?P<several>[^()=<>]*)\))\s?(?P<sign>=|:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))"
 )
+#: What a set is built over, if that says nothing of its own: ``{x ∈ R : x > 3}``.
+_RUNS_OVER = re.compile(r"[A-Za-z](?:\s?\\in\s?\\mathbb\{R\})?")
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])\s?")
 _MINUS_PLUS = re.compile(r"\\mp(?![A-Za-z])\s?")
 _MODULUS = re.compile(
@@ -225,10 +258,10 @@ def read_form(text: str) -> Form:
         return Form(Shape.LIST, tuple(part.replace(",", "") for part in text.split(", ")))
     if _THOUSANDS.fullmatch(text):
         return Form(Shape.ONE, (text,))
-    for separators in (ALTERNATIVES, _MEMBERS):
+    for separators in (ALTERNATIVES, MEMBERS):
         parts = split(text, separators)
         if len(parts) > 1:
-            named = _named(parts) if separators is _MEMBERS else None
+            named = _named(parts) if separators is MEMBERS else None
             return named or Form(Shape.LIST, tuple(sign for part in parts for sign in _signs(part)))
     return _read_one(text)
 
@@ -254,12 +287,14 @@ def _read_one(text: str) -> Form:
         return _after_name(name, rest)
     content, brackets = _bracketed(text)
     if brackets == (r"\{", r"\}"):
-        parts = [sign for part in split(content, _MEMBERS) for sign in _signs(part)]
+        parts = [sign for part in split(content, MEMBERS) for sign in _signs(part)]
         builder = split(content, _COLON | {"|", r"\mid", r"\vert"})
+        if len(builder) == 2 and _RUNS_OVER.fullmatch(builder[0]):
+            return read_form(builder[1])
         if not parts or len(builder) > 1:
             return Form(Shape.ONE, (text if parts else r"\emptyset",))
         return read_form(parts[0]) if len(parts) == 1 else Form(Shape.SET, tuple(parts))
-    if brackets and brackets[0] in "([" and len(parts := split(content, _MEMBERS)) > 1:
+    if brackets and brackets[0] in "([" and len(parts := split(content, MEMBERS)) > 1:
         return Form(Shape.TUPLE, tuple(parts), brackets)
     if len(ratio := split(text, _COLON)) > 2:
         return Form(Shape.RATIO, tuple(ratio))
@@ -271,7 +306,7 @@ def _after_name(name: re.Match[str], rest: str) -> Form:
     r"""Read what follows ``x =``, ``f(x) =``, ``(x, y) =`` or ``x \in``."""
     inner = read_form(rest)
     if name["several"]:
-        names = tuple(split(name["several"], _MEMBERS))
+        names = tuple(split(name["several"], MEMBERS))
         if inner.shape is Shape.TUPLE and len(names) == len(inner.parts) == len(set(names)):
             return Form(Shape.NAMED, inner.parts, names)
     elif inner.shape is Shape.ONE and name["bound"]:
@@ -291,7 +326,7 @@ def _named(parts: list[str]) -> Form | None:
 
 def _residues(text: str, modulus: str) -> Form:
     residues = text.rpartition(r"\equiv")[2].rpartition("=")[2]
-    parts = [sign for part in split(residues, ALTERNATIVES | _MEMBERS) for sign in _signs(part)]
+    parts = [sign for part in split(residues, ALTERNATIVES | MEMBERS) for sign in _signs(part)]
     return Form(Shape.RESIDUES, tuple(parts), (modulus.strip(),))
 
 
@@ -338,7 +373,7 @@ def rename(text: str, old: str, new: str) -> str:
 _FUNCTIONS = frozenset(
     ["sqrt", "frac", "binom", "floor", "ceil", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"]
 )
-_SILENT = frozenset(["a", "an", "the", "is", "are", "be", "that"])
+_SILENT = frozenset(["a", "an", "the", "is", "are", "be", "that", "all"])
 _TEXT_MACRO = re.compile(r"\\(?:text|textrm|textbf|textit|mbox)\s?\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s?\{[A-Za-z*]*\}")
 _WORD_OR_SIGN = re.compile(r"\\[A-Za-z]+|[A-Za-z]+|[0-9.]+|[^\s{}~]")
@@ -356,8 +391,12 @@ def words_of(text: str) -> list[str]:
         return []
     tokens = _WORD_OR_SIGN.findall(_TEXT_MACRO.sub(r" \1 ", text))
     words = [token.lower() if len(token) > 1 and token.isalpha() else token for token in tokens]
-    return [
+    words = [
         word.removesuffix("s") if len(word) > 3 and word.isalpha() else word
         for word in words
         if word not in _SILENT and word not in {",", "."}
     ]
+    if words[:-1] and words[-2:] == ["prime", "number"]:
+        words.pop()
+    # "even n" is "n even"; of more words, the order may say who is greater than whom.
+    return sorted(words) if len(words) == 2 else words

@@ -17,6 +17,7 @@ from typing import Any
 from midcourse.grading.equivalence import Comparison, compare_quickly, tidy
 from midcourse.grading.forms import (
     ALTERNATIVES,
+    MEMBERS,
     Form,
     Shape,
     balanced,
@@ -36,6 +37,7 @@ _MAX_WORDS = 20
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
 _DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
+_RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
 _DOTS = r"\ldots"
 #: As many members of ``1, 2, …, n`` are written out.
@@ -92,7 +94,10 @@ def _same(gold: str, answer: str) -> bool:
         equal = False
     else:
         equal = _same_members(ours, theirs)
-    return equal or _same_region(gold, answer)
+    return equal or _same_region(
+        ours.parts[0] if ours.shape is Shape.ONE else gold,
+        theirs.parts[0] if theirs.shape is Shape.ONE else answer,
+    )
 
 
 def _same_in_order(ours: Form, theirs: Form) -> bool:
@@ -191,6 +196,8 @@ def _region(text: str) -> Any:
 
     regions = []
     for part in split(text, ALTERNATIVES):
+        if len(split(part, MEMBERS)) > 1:  # a list, or two conditions
+            return None
         parsed = (_parse(part) or (None,))[0]
         if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
             parsed = parsed.rhs
@@ -217,7 +224,9 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
         return _same_value(value, other)
     if _same_value(value, other):
         return True
-    return (value, other) != (gold, answer) and "=" in gold and _verify(gold, answer)
+    named = value != gold and other != answer
+    equations = "=" in gold and "=" in answer and not words_of(answer)
+    return equations and not named and _verify(gold, answer)
 
 
 def _same_value(gold: str, answer: str) -> bool:
@@ -227,7 +236,9 @@ def _same_value(gold: str, answer: str) -> bool:
             return False
         if factor != 1:
             value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-    value, other = _as_decimal(*_in_radians(value, other))
+    if _one_in_degrees(value, other) and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
+        value, other = _in_radians(value), _in_radians(other)
+    value, other = _as_decimal(value, other)
     quick = compare_quickly(value, other)
     if quick is not None:
         return quick is Comparison.EQUAL
@@ -238,13 +249,14 @@ def _same_value(gold: str, answer: str) -> bool:
     return _verify(value, other) if _parse(value) else _signs_of(value) == _signs_of(other)
 
 
-def _in_radians(gold: str, answer: str) -> tuple[str, str]:
-    """Convert degrees where the other side counts in π."""
-    texts = [gold, answer]
-    for one, other in ((0, 1), (1, 0)):
-        if _DEGREES.search(texts[one]) and r"\pi" in texts[other]:
-            texts[one] = f"({_DEGREES.sub('', texts[one])})\\cdot\\frac{{\\pi}}{{180}}"
-    return texts[0], texts[1]
+def _one_in_degrees(one: str, other: str) -> bool:
+    return (_DEGREES.search(one) is None) != (_DEGREES.search(other) is None)
+
+
+def _in_radians(text: str) -> str:
+    """Convert what is given in degrees."""
+    number = _DEGREES.sub("", text)
+    return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
 
 def _as_decimal(gold: str, answer: str) -> tuple[str, str]:

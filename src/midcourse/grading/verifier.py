@@ -21,10 +21,11 @@ from midcourse.grading.equivalence import Comparison
 __all__ = ["checker_of", "is_checker", "own_answer", "prepare_verifier", "verify_answer"]
 
 _PREFIX = "reasoning-gym\n"
-#: Dunders, calls of what opens or runs things, and strings within calls, which can hide both.
+#: Dunders, imports, strings within calls, and calls of anything but a mathematical function.
 _MAY_RUN = re.compile(
-    r"__|\b(?:import|lambda)\b|\b(?:exec|eval|compile|open|input|getattr|setattr|globals|locals|vars"
-    r"|breakpoint|sympify|S|parse_expr|lambdify)\s*\(|\([^()]*['\"]"
+    r"__|\b(?:import|lambda)\b|\([^()]*['\"]|(?<![A-Za-z_0-9.])(?!(?:a?(?:sin|cos|tan)h?|sec|csc|cot"
+    r"|exp|ln|log|sqrt|abs|Abs|gcd|min|max|and|or|not)\s*\()[A-Za-z_][A-Za-z_0-9]+\s*\("
+    r"|\.\s*[A-Za-z_][A-Za-z_0-9]*\s*\("
 )
 
 
