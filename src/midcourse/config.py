@@ -86,9 +86,12 @@ class ProblemsConfig(Section):
 
     kind: Literal["jsonl", "lab"] = "jsonl"
     path: str = ""
-    """``jsonl``: the training problems. ``$MIDCOURSE_DATA`` at its start is filled in."""
+    """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
+    or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
-    """``jsonl``: the problems to evaluate on."""
+    """``jsonl``: the problems to evaluate on, written likewise."""
+    columns: dict[str, str] = {}
+    """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
     num_composed: int = Field(48, ge=0)

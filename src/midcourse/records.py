@@ -225,6 +225,13 @@ class Problem:
     """Data set or lab kind, e.g. ``gsm8k`` or ``lab/composed``."""
     split: str
     """``train``, ``held_out`` or as the source names it."""
+    checker: str = ""
+    """What verifies answers where equality does not (`midcourse.grading.verifier`)."""
+
+    @property
+    def gold(self) -> str:
+        """What the grader holds an answer against: the checker if there is one, else the answer."""
+        return self.checker or self.answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +278,7 @@ class Grade:
     truncated: bool
     """Whether the rollout ended by its token budget."""
     grader: str
-    """Grader and version, ``math-verify/0.9.0+midcourse/1``."""
+    """Grader and version, ``math-verify/0.9.0+midcourse/2``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
