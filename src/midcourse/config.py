@@ -31,6 +31,7 @@ __all__ = [
     "GradeConfig",
     "HintsConfig",
     "LikelihoodConfig",
+    "LocalizeConfig",
     "ModelConfig",
     "ProblemsConfig",
     "ProposeConfig",
@@ -44,6 +45,7 @@ __all__ = [
     "VerifyConfig",
     "describe_keys",
     "load_recipe",
+    "make_recipe",
 ]
 
 
@@ -386,6 +388,16 @@ class LikelihoodConfig(Section):
     """Sequences scored per kind and model."""
 
 
+class LocalizeConfig(Section):
+    """The first-error benchmark, ``midcourse localize``."""
+
+    reference: Literal["both", "given", "none"] = "both"
+    """Whether the reference solution is shown; ``both`` asks twice."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many solutions of each source."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
+
+
 class Recipe(Section):
     """One run, whole."""
 
@@ -416,6 +428,7 @@ class Recipe(Section):
     train_rl: TrainRlConfig = TrainRlConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
+    localize: LocalizeConfig = LocalizeConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -453,12 +466,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         data = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    return make_recipe(data, overrides, str(path))
+
+
+def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """Check a recipe given as nested tables; `where` is what an error blames."""
     for override in overrides:
         _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+        raise ConfigError(f"{where}: {_explain(error)}") from error
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
