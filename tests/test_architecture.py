@@ -29,7 +29,7 @@ LAYERS = [
     {"pipeline"},
     {"report"},
     {"experiments"},
-    {"plan"},
+    {"plan", "localization", "export"},
     {"cli", "__main__", "__init__"},
 ]
 #: The lab's check prints a table of the report; the training jobs show progress.

@@ -244,17 +244,15 @@ def reproduce(
     page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
 ) -> None:
     """Make the paper's tables and figures at a scale; what is there is kept."""
-    from rich.console import Console
-
     from midcourse.experiments.bench import Bench
     from midcourse.experiments.page import write_page
     from midcourse.experiments.reproduce import choose, default_folder
     from midcourse.experiments.reproduce import reproduce as make
-    from midcourse.progress import ConsoleProgress
+    from midcourse.progress import ConsoleProgress, open_console
 
     bench = Bench(
         scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
-        settings=tuple(set_ or []), reporter=ConsoleProgress(Console()),
+        settings=tuple(set_ or []), reporter=ConsoleProgress(open_console()),
     )  # fmt: skip
     experiments, folder = choose(names), out or default_folder(bench)
     make(experiments, bench, folder)
@@ -264,7 +262,62 @@ def reproduce(
 
 
 @app.command()
-def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory whose rows are built.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="trl, llama-factory, verl, verifiers, pipelinerl or jsonl."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Hand the rows and problems of a run over to another project."""
+    from midcourse.export import export_run
+
+    for part in export_run(run_dir, format_, out):
+        fidelity = f" ({part.fidelity})" if part.fidelity else ""
+        typer.echo(f"{out / part.path}: {part.what}{fidelity}")
+
+
+@app.command("localize")
+def localize_command(
+    data: Annotated[
+        list[str], typer.Argument(help="Files of solutions whose first error people marked.")
+    ],
+    engine: Annotated[str, typer.Option(help="As --set engine.kind=…")] = "",
+    model: Annotated[str, typer.Option(help="As --set model.path=…")] = "",
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
+    ] = None,
+    baselines_only: Annotated[bool, typer.Option(help="Ask nobody.")] = False,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Measure how often a model names the first error of a wrong solution."""
+    from midcourse.config import load_recipe, make_recipe
+    from midcourse.localization import load_cases, run_localization
+    from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.report.first_errors import baselines, first_error_tables
+    from midcourse.runner import Run
+
+    console = open_console()
+    short = {"engine.kind": engine, "model.path": model}
+    overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
+    bare = {"name": "localize"}
+    made = load_recipe(recipe, overrides) if recipe else make_recipe(bare, overrides, "localize")
+    cases = load_cases(data, made.localize.limit_per_source)
+    if baselines_only:
+        tables = first_error_tables({}, baselines(cases))
+    else:
+        with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
+            tables = run_localization(run, cases)
+    for table in tables:
+        console.print(table.rich())
+
+
+@app.command()
+def validate(
+    problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
+) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems
     from midcourse.grading import Grader
@@ -277,6 +330,43 @@ def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl fil
         typer.echo(f"{len(complaints)} complaints")
         raise typer.Exit(1)
     typer.echo(f"{problems}: every problem is sound")
+
+
+@app.command()
+def curate(
+    place: Annotated[
+        str, typer.Argument(help="FILE, hub:OWNER/NAME, SOURCE, SOURCE:FILE, reasoning-gym:TASK.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .jsonl file for the problems that are kept.")],
+    against: Annotated[
+        list[str] | None, typer.Option(help="A benchmark to keep away from. Repeatable.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A column of the file: problem=question. Repeatable.")
+    ] = None,
+    need_reference: Annotated[
+        bool, typer.Option(help="Whether a problem must have a reference solution.")
+    ] = True,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
+) -> None:
+    """Keep the problems that can be trained on; print what became of the others."""
+    from midcourse.data import curate as curate_place
+    from midcourse.data import write_problems
+    from midcourse.grading import Grader
+
+    columns = dict(part.partition("=")[::2] for part in column or [])
+    with Grader() as grader:
+        curation = curate_place(
+            place, grader, require_reference=need_reference, against=against or [],
+            columns=columns, limit=limit,
+        )  # fmt: skip
+    write_problems(curation.kept, out)
+    width = max(len(fate) for fate in curation.fates)
+    typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
+    for fate, count in curation.fates.items():
+        example = curation.examples.get(fate)
+        typer.echo(f"{fate.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
+    typer.echo(f"{out}: {len(curation.kept)} problems")
 
 
 @lab_app.command("pretrain")

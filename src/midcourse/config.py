@@ -31,6 +31,7 @@ __all__ = [
     "GradeConfig",
     "HintsConfig",
     "LikelihoodConfig",
+    "LocalizeConfig",
     "ModelConfig",
     "ProblemsConfig",
     "ProposeConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "describe_keys",
     "explain",
     "load_recipe",
+    "make_recipe",
 ]
 
 
@@ -86,9 +88,12 @@ class ProblemsConfig(Section):
 
     kind: Literal["jsonl", "lab"] = "jsonl"
     path: str = ""
-    """``jsonl``: the training problems. ``$MIDCOURSE_DATA`` at its start is filled in."""
+    """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
+    or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
-    """``jsonl``: the problems to evaluate on."""
+    """``jsonl``: the problems to evaluate on, written likewise."""
+    columns: dict[str, str] = {}
+    """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
     num_composed: int = Field(48, ge=0)
@@ -393,6 +398,16 @@ class LikelihoodConfig(Section):
     """Sequences scored per kind and model."""
 
 
+class LocalizeConfig(Section):
+    """The first-error benchmark, ``midcourse localize``."""
+
+    reference: Literal["both", "given", "none"] = "both"
+    """Whether the reference solution is shown; ``both`` asks twice."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many solutions of each source."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
+
+
 class Recipe(Section):
     """One run, whole."""
 
@@ -423,6 +438,7 @@ class Recipe(Section):
     train_rl: TrainRlConfig = TrainRlConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
+    localize: LocalizeConfig = LocalizeConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -460,13 +476,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Pa
     data: dict[str, Any] = {}
     for file in (path, *overlays):
         _lay_over(data, _read_toml(file))
+    return make_recipe(data, overrides, " with ".join(map(str, (path, *overlays))))
+
+
+def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """Check a recipe given as nested tables; `where` is what an error blames."""
     for override in overrides:
         _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        files = " with ".join(map(str, (path, *overlays)))
-        raise ConfigError(f"{files}: {explain(error, Recipe)}") from error
+        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

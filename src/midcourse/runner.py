@@ -98,14 +98,21 @@ class Run:
     """One run directory, held for writing while the context is open.
 
     A run has one recipe. A *shared* one has many, told apart by name, none of which may change:
-    what they have in common is made once, because artifacts are named by what made them.
+    what they have in common is made once, because artifacts are named by what made them. With
+    `read_only`, which needs no context, a stage that is not complete is an error.
     """
 
     def __init__(
-        self, directory: Path, recipe: Recipe, reporter: Reporter, shared: bool = False
+        self,
+        directory: Path,
+        recipe: Recipe,
+        reporter: Reporter,
+        *,
+        shared: bool = False,
+        read_only: bool = False,
     ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self._shared = shared
+        self._shared, self._read_only = shared, read_only
         self._held = ExitStack()
         self._loading_seconds = 0.0
 
@@ -170,6 +177,13 @@ class Run:
         outcome: Callable[[R], str],
     ) -> Artifact:
         """Complete a record stage: resume, journal each result as it comes, seal."""
+        if self._read_only:
+            if not artifact.is_complete:
+                raise ArtifactError(
+                    f"{self.directory}: {artifact.stage} {artifact.label} is not complete: "
+                    "run it first"
+                )
+            return artifact
         # Written with the first work, so that a recipe refused before it leaves nothing behind.
         if not self._recipe_path.is_file():
             self._recipe_path.parent.mkdir(exist_ok=True)

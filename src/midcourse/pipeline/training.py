@@ -339,7 +339,7 @@ class Training(Interventions):
         content = {
             "kind": "rl", "config": config.model_dump(), "model": resolve_model(start.path),
             "seed": self.recipe.seed, "grade": self.recipe.grade.model_dump(),
-            "problems": [[p.problem_id, self._rl_prompt(p), p.answer] for p in problems],
+            "problems": [[p.problem_id, self._rl_prompt(p), p.gold] for p in problems],
         }  # fmt: skip
         return _Planned(
             artifact=self.run.artifact("checkpoints", label, settings, start.made_by),

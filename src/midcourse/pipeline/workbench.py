@@ -173,9 +173,12 @@ class Workbench:
             return ProblemSets(lab.train, sets)
         if not config.path:
             raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
-        train = load_problems(config.path, limit=config.limit)
+        columns = config.columns
+        train = load_problems(config.path, limit=config.limit, columns=columns)
         held_out = config.held_out_path
-        evaluation = {"held_out": load_problems(held_out, split="held_out")} if held_out else {}
+        evaluation = {}
+        if held_out:
+            evaluation["held_out"] = load_problems(held_out, split="held_out", columns=columns)
         return ProblemSets(train, evaluation)
 
     @cached_property
@@ -379,5 +382,5 @@ def _engine_identity(engine: EngineConfig | None) -> dict[str, object] | None:
 
 def identity(problems: Sequence[Problem]) -> dict[str, object]:
     """Return what tells one list of problems from another, in a few bytes."""
-    content = [[p.problem_id, p.text, p.answer, p.reference_solution] for p in problems]
+    content = [[p.problem_id, p.text, p.gold, p.reference_solution] for p in problems]
     return {"number": len(problems), "hash": content_id(content)}
