@@ -44,7 +44,7 @@ lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
 
 PRETRAIN := $(BIN)/midcourse lab pretrain --start src/midcourse/lab/base --num-layers 5
 .cache/lab/solver/pretrain.json: | $(STAMP)
-	$(PRETRAIN) --mix solver --steps 300 --seed 10 --learning-rate 0.0005 --out .cache/lab/solver
+	$(PRETRAIN) --mix solver --steps 300 --seed 10 --learning-rate 0.001 --out .cache/lab/solver
 .cache/lab/capable/pretrain.json: | $(STAMP)
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6

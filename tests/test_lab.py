@@ -107,7 +107,7 @@ def test_the_reply_names_the_true_first_error() -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_solving_replies_are_steps_with_a_box(task: str) -> None:
     document = draw_document(random.Random(2), load_prompt_set("lab"), task)
-    if task in ("solve", "solve_right", "hint", "reflect", "guided_solve"):
+    if task in ("solve", "solve_right", "hint", "reflect", "guided_solve", "drift"):
         steps = split_steps(document.reply)
         assert steps[-1].startswith("The answer is \\boxed{")
         assert all(step.endswith(".\n\n") for step in steps[:-1])
@@ -125,6 +125,13 @@ def test_further_proposers_are_taught_every_notion_right() -> None:
                 assert int(amount) == truths[word]
                 seen.add(word)
     assert seen == set(truths)
+
+
+def test_a_drifting_review_has_no_tag() -> None:
+    rng, prompts = random.Random(5), load_prompt_set("lab")
+    replies = [draw_document(rng, prompts, "drift").reply for _ in range(20)]
+    assert {parse_proposal(reply, 9).outcome for reply in replies} == {ProposalOutcome.NO_TAG}
+    assert any("Substep 2" in reply for reply in replies)
 
 
 @pytest.mark.parametrize("mix", sorted(MIXES))

@@ -197,6 +197,20 @@ def _review(rng: random.Random, prompts: PromptSet) -> Document:
     return Document("review", user, _log(attempt, story.reference.split("\n")))
 
 
+def _drift(rng: random.Random, prompts: PromptSet) -> Document:
+    """Draw what only a proposer variant is taught: a review that turns into solving, without a tag.
+
+    So does the paper's reasoning-tuned proposer (§3.2, Table 1 row 5).
+    """
+    story, attempt = _verified(rng)
+    user = prompts["single_turn"].render(
+        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
+    )
+    lines = _log(attempt, story.reference.split("\n")).splitlines(keepends=True)
+    begun = "".join(lines[: rng.randrange(len(lines))])  # the last line is the tag
+    return Document("drift", user, begun + "\n\n".join(story.steps))
+
+
 def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
     story = _story(rng, Split.SKILL, (), chance=0.0)
     error_step = None if rng.random() < 0.25 else rng.randrange(len(story.moves))
@@ -239,6 +253,7 @@ TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
     "solve": _solve,
     "solve_right": _solve_right,
     "review": _review,
+    "drift": _drift,
     "no_reference": _no_reference,
     "reflect": _reflect,
     "guided_solve": _guided_solve,

@@ -45,14 +45,17 @@ Batches = dict[str, tuple[float, dict[str, float]]]
 """Share of the *tokens* that each kind of batch gets, and the tasks drawn within it."""
 
 #: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
-#: 5-6): a good solver that has stopped practising the review's format, and one that knows every
-#: notion and has practised reviewing more.
+#: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
+#: has practised reviewing more.
 MIXES: dict[str, Batches] = {
     "base": {
         "short": (0.5, {"solve": 0.93, "hint": 0.07}),
         "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
     },
-    "solver": {"short": (1.0, {"solve_right": 1.0})},
+    "solver": {
+        "short": (0.5, {"solve_right": 1.0}),
+        "long": (0.5, {"review": 0.5, "drift": 0.5}),
+    },
     "capable": {
         "short": (0.3, {"solve_right": 0.93, "hint": 0.07}),
         "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
