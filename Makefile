@@ -34,7 +34,7 @@ lab-seeds: $(STAMP)  ## the lab over three seeds
 
 # A control begins with what its seed's own run made: the same settings name the same artifacts.
 CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'evaluate.models=["base","patched"]'
-lab-controls: $(STAMP)  ## what must gain nothing, over three seeds
+lab-controls: lab-seeds  ## what must gain nothing, over three seeds
 	for seed in $(SEEDS); do for control in shuffled original-step; do \
 	  dir=runs/$$control-seed$$seed; mkdir -p $$dir; \
 	  for stage in sample grade select propose; do cp -rn runs/lab-seed$$seed/$$stage $$dir/ || exit 1; done; \
