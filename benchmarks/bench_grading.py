@@ -21,7 +21,7 @@ from pathlib import Path
 from rows import Row
 
 from midcourse.grading import Grader
-from midcourse.grading.equivalence import compare_symbolically
+from midcourse.grading.symbolic import compare_symbolically
 from midcourse.records import Verdict
 
 NUM_ROLLOUTS, DEADLINE_SECONDS = 64, 2.0

@@ -48,13 +48,53 @@ def test_help_names_every_stage() -> None:
     said = midcourse("--help").stdout
     for verb in ("run", "sample", "grade", "select", "reference", "propose", "verify", "reestimate",
                  "build-sft", "train",
-                 "evaluate", "likelihood", "report", "status", "show", "validate"):  # fmt: skip
+                 "evaluate", "likelihood", "report", "status", "show", "validate",
+                 "localize", "export"):  # fmt: skip
         assert verb in said
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda p: p.name)
+RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_recipe_loads(recipe: Path) -> None:
-    assert load_recipe(recipe).name
+    if recipe.parent.name == "scale":  # no recipe by itself: it is laid over each of the paper's
+        for method in (ROOT / "recipes" / "paper").glob("*.toml"):
+            assert load_recipe(method, (), [recipe]).name == load_recipe(method).name
+    else:
+        assert load_recipe(recipe).name
+
+
+def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
+    files = {
+        "a": 'name = "a"\n[evaluate]\nks = [1, 2, 4]\nsampling = {top_p = 0.5, top_k = 7}',
+        "b": "seed = 3\n[evaluate]\nks = [1]\nsampling = {top_k = 9}",
+        "c": "[evaluate]\nnum_rollouts = 2",
+    }
+    a, b, c = (tmp_path / f"{name}.toml" for name in files)
+    for path, text in zip((a, b, c), files.values(), strict=True):
+        path.write_text(text)
+    recipe = load_recipe(a, ["seed=4"], [b, c])
+    assert (recipe.name, recipe.seed, recipe.evaluate.ks) == ("a", 4, (1,))
+    assert recipe.evaluate.num_rollouts == 2
+    assert (recipe.evaluate.sampling.top_p, recipe.evaluate.sampling.top_k) == (0.5, 9)
+    c.write_text("[evaluate]\nnum_rollout = 2")
+    with pytest.raises(
+        ConfigError, match=r"a\.toml with .*c\.toml: unknown key 'evaluate.num_roll"
+    ):
+        load_recipe(a, (), [b, c])
+    with pytest.raises(ConfigError, match=r"no recipe at .*d\.toml"):
+        load_recipe(a, (), [tmp_path / "d.toml"])
+
+
+def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
+    lab = load_recipe(ROOT / "recipes" / "lab.toml")
+    table_1 = 'verify.conditions=["problem", "prefix", "prefix_error", "prefix_intervention"]'
+    composed = load_recipe(
+        ROOT / "recipes" / "paper" / "int.toml", ["name=lab", table_1],
+        [ROOT / "recipes" / "scale" / "lab.toml"],
+    )  # fmt: skip
+    assert composed == lab
 
 
 def test_the_documented_keys_are_the_keys() -> None:
@@ -111,6 +151,8 @@ def test_verbs_run_and_errors_are_one_line(tmp_path: Path, recipe_data: dict[str
     assert "seed: 0 → 7" in refused.stderr
     assert "propose" in midcourse("status", run).stdout
     assert "accepted" in midcourse("show", run).stdout
+    handed = midcourse("export", run, "--format", "verl", "--out", str(tmp_path / "handover"))
+    assert "not faithful: adds end-of-turn" in handed.stdout
     assert midcourse("show", run, "nobody").returncode == 1
 
 

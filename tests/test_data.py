@@ -1,14 +1,26 @@
 """Problem files: what is read, and what is said of a broken one."""
 
+import csv
+import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from midcourse.data import load_problems, require_references, validate_problems
+from midcourse.data import (
+    SOURCES,
+    Fate,
+    curate,
+    load_problems,
+    require_references,
+    validate_problems,
+    write_problems,
+)
 from midcourse.errors import DataError
 from midcourse.grading import Grader
+from midcourse.grading.verifier import checker_of, verify_answer
+from midcourse.records import UngradedCause, Verdict
 
 Write = Callable[..., Path]
 GOOD = {"id": "p1", "problem": "What is 6 × 7?", "answer": "42", "reference_solution": "6 × 7 = 42"}
@@ -174,3 +186,311 @@ def test_validation_lists_every_complaint_in_the_order_of_the_file(
 
 def test_a_sound_file_has_no_complaints(write: Write, grader: Grader) -> None:
     assert validate_problems(write(GOOD, GOOD | {"id": "p2", "answer": "1,000"}), grader) == []
+
+
+# --- places: kinds of files, data sets, columns ------------------------------------------------
+
+
+def _as_csv(rows: list[dict[str, str]], file: Path) -> None:
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _as_parquet(rows: list[dict[str, str]], file: Path) -> None:
+    from pyarrow import Table
+    from pyarrow.parquet import write_table
+
+    write_table(Table.from_pylist(rows), file)
+
+
+WRITERS: dict[str, Callable[[list[dict[str, str]], Path], object]] = {
+    "csv": _as_csv,
+    "parquet": _as_parquet,
+    "json": lambda rows, file: file.write_text(json.dumps(rows)),
+    "jsonl": lambda rows, file: file.write_text("".join(json.dumps(row) + "\n" for row in rows)),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -> None:
+    rows = [GOOD, GOOD | {"id": "p2", "problem": 'Say "6,\n7"', "answer": r"\frac{1}{2}"}]
+    file = tmp_path / f"mine.{kind}"
+    WRITERS[kind](rows, file)
+    problems = load_problems(file)
+    assert [p.problem_id for p in problems] == ["p1", "p2"]
+    assert [p.text for p in problems] == [row["problem"] for row in rows]
+    assert [p.answer for p in problems] == ["42", r"\frac{1}{2}"]
+    assert {p.source for p in problems} == {"mine"}
+
+
+def test_columns_of_another_file_are_mapped(write: Write) -> None:
+    file = write({"q": "What is 6 × 7?", "final": 42, "key": "a", "problem": "not this"})
+    columns = {"problem": "q", "answer": "final", "id": "key"}
+    [problem] = load_problems(file, columns=columns)
+    assert (problem.text, problem.answer, problem.problem_id) == ("What is 6 × 7?", "42", "a")
+    with pytest.raises(DataError, match="columns: no field 'gold': the fields are problem, answer"):
+        load_problems(file, columns={"gold": "final"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p.parquet", b"not parquet", "no Parquet file"),
+        ("p.json", b'{"problem": "x"}', "no array"),
+        ("p.csv", b"problem,answer\n\xff,1\n", "no CSV in UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_named(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        load_problems(tmp_path / name)
+
+
+@pytest.mark.slow
+def test_a_data_set_is_read_by_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = tmp_path / "owner" / "contest"
+    folder.mkdir(parents=True)
+    _as_parquet([{"problem_idx": 1, "problem": "6 × 7?", "answer": 42}], folder / "test.parquet")  # type: ignore[dict-item]
+    monkeypatch.chdir(tmp_path)
+    [problem] = load_problems("hmmt-feb-2025:hub:owner/contest@test")
+    assert (problem.problem_id, problem.answer) == ("hmmt-feb-2025/1", "42")
+    [plain] = load_problems("hub:owner/contest@test")
+    assert (plain.source, plain.answer) == ("hub:owner/contest@test", "42")
+    with pytest.raises(DataError, match=r"hub:owner/contest@validation: cannot be loaded: .*split"):
+        load_problems("hub:owner/contest@validation")
+    with pytest.raises(DataError, match="write hub:OWNER/NAME"):
+        load_problems("hub:a:b:c")
+
+
+# --- sources -----------------------------------------------------------------------------------
+
+WRAPPED = (
+    "Solve the following math problem step by step. The last line of your response should be of "
+    "the form Answer: $Answer (without quotes) where $Answer is the answer to the problem.\n\n"
+    'What is 6 × 7?\n\nRemember to put your answer on its own line after "Answer:".'
+)
+TAIL = (
+    "\nAfter solving the above problem, please output your final answer in the following format:\n"
+    "### The final answer is: $\\boxed{<your answer>}$"
+)
+ASKED = "What is 6 × 7?"
+#: A row of each source with the fields as published; id and reference as they should come out.
+PUBLISHED: dict[str, tuple[dict[str, object], str | None, str | None]] = {
+    "gsm8k": ({"question": ASKED, "answer": "6*7=<<6*7=42>>42\n#### 42"}, None, "6*7=42"),
+    "math": (
+        {"problem": ASKED, "solution": r"It is $\boxed{42}$.", "level": "Level 1", "type": "P"},
+        None,
+        r"It is $\boxed{42}$.",
+    ),
+    "omni-math": (
+        {"domain": ["A"], "difficulty": 5.0, "problem": ASKED, "solution": "s", "answer": "42"},
+        None,
+        "s",
+    ),
+    "deepscaler": ({"problem": ASKED, "answer": "42", "solution": ""}, None, None),
+    "polaris": ({"problem": ASKED, "answer": "42", "difficulty": "3/8"}, None, None),
+    "acereason-math": ({"problem": ASKED, "answer": "42"}, None, None),
+    "imo-answerbench": (
+        {"Problem ID": "imo-bench-a-1", "Problem": ASKED, "Short Answer": "42", "Category": "A"},
+        "imo-answerbench/imo-bench-a-1",
+        None,
+    ),
+    "imo-answerbench-v1": (
+        {"Problem ID": "imo-bench-a-1", "Problem": ASKED, "Short Answer": "42", "Category": "A"},
+        "imo-answerbench-v1/imo-bench-a-1",
+        None,
+    ),
+    "amo-bench": (
+        {
+            "question_id": 3, "prompt": ASKED + TAIL, "solution": "s", "answer": r"\boxed{42}",
+            "answer_type": "number",
+        },
+        "amo-bench/3",
+        "s",
+    ),
+    "olymmath-easy": (
+        {"problem": ASKED, "answer": "42", "subject": "Algebra", "unique_id": "E-0-EN"},
+        "olymmath-easy/E-0-EN",
+        None,
+    ),
+    "olymmath-hard": (
+        {"problem": ASKED, "answer": "42", "subject": "Algebra", "unique_id": "H-0-EN"},
+        "olymmath-hard/H-0-EN",
+        None,
+    ),
+    "aime-2025": ({"problem_idx": 1, "problem": ASKED, "answer": 42}, "aime-2025/1", None),
+    "beyond-aime": ({"problem": ASKED, "answer": 42}, None, None),
+    "dapo": (
+        {
+            "data_source": "math_dapo", "prompt": [{"content": WRAPPED, "role": "user"}],
+            "ability": "MATH", "reward_model": {"ground_truth": "42", "style": "rule"},
+            "extra_info": {"index": "9a9b"},
+        },
+        "dapo/9a9b",
+        None,
+    ),
+    "svamp": (
+        {
+            "ID": "chal-1", "Body": "There are 6 rows of 7", "Question": ASKED,
+            "Equation": "( 6.0 * 7.0 )", "Answer": 42.0, "Type": "Multiplication",
+        },
+        "svamp/chal-1",
+        "( 6.0 * 7.0 ) = 42",
+    ),
+}  # fmt: skip
+PUBLISHED |= {
+    name: ({"problem_idx": 1, "problem": ASKED, "answer": "42"}, f"{name}/1", None)
+    for name in ("hmmt-feb-2025", "hmmt-nov-2025", "apex-shortlist", "brumo-2025", "cmimc-2025")
+}
+
+
+def test_every_source_has_a_published_row_here() -> None:
+    assert set(PUBLISHED) == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_row_becomes_a_problem(write: Write, name: str) -> None:
+    row, identifier, reference = PUBLISHED[name]
+    [problem] = load_problems(f"{name}:{write(row)}")
+    assert problem.text == ("There are 6 rows of 7. " * (name == "svamp") + ASKED)
+    assert (problem.answer, problem.source) == ("42", name)
+    assert problem.reference_solution == reference
+    assert problem.problem_id == identifier or (
+        identifier is None and len(problem.problem_id) == 16
+    )
+
+
+def test_rows_that_are_published_many_times_are_read_once(write: Write) -> None:
+    row, _, _ = PUBLISHED["dapo"]
+    other = row | {"extra_info": {"index": "other"}}
+    assert len(load_problems(f"dapo:{write(row, row, other, row)}")) == 2
+
+
+def test_a_source_on_no_hub_asks_for_the_file() -> None:
+    with pytest.raises(DataError, match="download it and write imo-answerbench:FILE"):
+        load_problems("imo-answerbench")
+
+
+# --- curation ----------------------------------------------------------------------------------
+
+LONG = " ".join(f"word{chr(97 + n)} and {n}" for n in range(20))
+
+
+def test_every_row_has_one_fate_and_the_funnel_adds_up(
+    write: Write, grader: Grader, tmp_path: Path
+) -> None:
+    benchmark = tmp_path / "benchmark.jsonl"
+    benchmark.write_text(
+        json.dumps({"problem": f"{LONG}?", "answer": "1"})
+        + "\n"
+        + json.dumps({"problem": "Short one: $6 + 1$?", "answer": "7"})
+    )
+    reference = {"reference_solution": "Because."}
+    file = write(
+        GOOD,
+        {"problem": "Find x.", "answer": "", **reference},
+        {"problem": "Find y.", **reference},
+        {"problem": "Find z.", "answer": "3"},
+        {"problem": "Let n be odd. Prove that n^2 is odd.", "answer": "n^2 = 1", **reference},
+        {"problem": "Is it?", "answer": "See the solution.", **reference},
+        {"problem": "Show that x exists and find x.", "answer": "5", **reference},
+        GOOD | {"problem": "Another?"},
+        GOOD | {"id": "p9", "problem": "WHAT is 6 × 7 ?!"},
+        {"problem": f"Now: {LONG} in all?", "answer": "2", **reference},
+        {"problem": r"short one $6+1$", "answer": "7", **reference},
+        {"problem": "What of words?", "answer": "many words " * 20, **reference},
+        "no JSON",
+    )
+    curation = curate(file, grader, against=[benchmark])
+    assert [problem.text for problem in curation.kept] == [
+        "What is 6 × 7?", "Show that x exists and find x.",
+    ]  # fmt: skip
+    assert curation.fates == {
+        Fate.KEPT: 2, Fate.BROKEN: 1, Fate.NO_ANSWER: 2, Fate.NO_REFERENCE: 1,
+        Fate.PROOF_STYLE: 2, Fate.DUPLICATE: 2, Fate.OVERLAP: 2, Fate.GOLD_UNREADABLE: 1,
+    }  # fmt: skip
+    assert curation.num_rows == 13
+    assert "mine.jsonl:13" in curation.examples[Fate.BROKEN]
+    loose = curate(file, grader, require_reference=False, limit=4)
+    assert (loose.num_rows, loose.fates[Fate.KEPT]) == (4, 2)
+
+
+def test_what_is_written_is_read_again(write: Write, tmp_path: Path) -> None:
+    problems = load_problems(write(GOOD, GOOD | {"id": "p2", "split": "dev", "source": "s"}))
+    write_problems(problems, tmp_path / "again.jsonl")
+    assert load_problems(tmp_path / "again.jsonl") == problems
+
+
+# --- tasks with verifiers ----------------------------------------------------------------------
+
+needs_gym = pytest.mark.skipif(
+    importlib.util.find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed"
+)
+
+
+@needs_gym
+@pytest.mark.slow
+def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
+    problems = load_problems("reasoning-gym:leg_counting,countdown@3", limit=4)
+    assert problems == load_problems("reasoning-gym:leg_counting,countdown@3", limit=4)
+    assert problems != load_problems("reasoning-gym:leg_counting,countdown@4", limit=4)
+    assert [p.source.rpartition("/")[2] for p in problems] == ["leg_counting", "countdown"] * 2
+    write_problems(problems, tmp_path / "tasks.jsonl")
+    assert load_problems(tmp_path / "tasks.jsonl") == problems
+    _, countdown = problems[:2]
+    with Grader(num_workers=1, timeout_seconds=20) as grader:
+        assert all(
+            r.verdict is Verdict.CORRECT for r in grader.check_golds(p.gold for p in problems)
+        )
+        pairs = [
+            (rf"\boxed{{{countdown.answer.replace(' ', '')}}}", countdown.gold),
+            (r"\boxed{1}", countdown.gold),
+            (countdown.answer, countdown.gold),
+            (r"\boxed{__import__('os')}", countdown.gold),
+            (r"\boxed{1}", 'reasoning-gym\n{"task": "no_such_task", "entry": {"answer": "1"}}'),
+        ]
+        results = list(grader.grade(pairs))
+    assert [(r.verdict, r.cause) for r in results] == [
+        (Verdict.CORRECT, None),
+        (Verdict.INCORRECT, None),
+        (Verdict.NO_ANSWER, None),
+        (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
+        (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
+    ]
+
+
+@needs_gym
+def test_an_unknown_task_is_named() -> None:
+    with pytest.raises(DataError, match="reasoning-gym:no_such_task: no such task"):
+        load_problems("reasoning-gym:no_such_task")
+    with pytest.raises(DataError, match="write reasoning-gym:TASK"):
+        load_problems("reasoning-gym:A B")
+
+
+@needs_gym
+@pytest.mark.parametrize(
+    ("answer", "refused"),
+    [
+        ("94*4 - 61 - 6", False),
+        ("x**2/2 + C", False),
+        ("hello, open the box", False),
+        ("().__class__", True),
+        ("open('f')", True),
+        ("N('1+1')", True),
+        ("lambda: 1", True),
+        ("preview (x)", True),
+        ("x.subs(x, 1)", True),
+        ("sin(x)**2 + log(x)/3", False),
+        ("2*(3 + 4)", False),
+    ],
+)
+def test_what_may_be_code_is_not_handed_over(answer: str, refused: bool) -> None:
+    gold = checker_of("no_such_task", {"answer": "1"})
+    with pytest.raises(ValueError, match="may be code" if refused else "not registered"):
+        verify_answer(gold, answer)

@@ -157,6 +157,16 @@ def test_bad_input_is_one_line_before_any_work(
         assert not list(directory.glob("*/*"))
 
 
+def test_transformers_scores_where_servers_sample(
+    recipe_data: dict[str, Any], tmp_path: Path
+) -> None:
+    from midcourse.engines.transformers_engine import TransformersEngine
+
+    recipe = Recipe.model_validate({**recipe_data, "engine": {"kind": "vllm"}})
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        assert isinstance(pipeline.scorer(pipeline.base), TransformersEngine)
+
+
 def test_an_unfinished_or_too_long_proposal_is_counted(
     tmp_path: Path, recipe_data: dict[str, Any]
 ) -> None:

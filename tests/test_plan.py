@@ -5,7 +5,7 @@ import random
 import pytest
 
 from midcourse.errors import ConfigError
-from midcourse.plan import best_rounds, parse_pass_rates, rollouts_of_search
+from midcourse.plan.search import best_rounds, parse_pass_rates, rollouts_of_search
 
 
 def test_the_expected_rollouts_are_those_of_a_simulation() -> None:

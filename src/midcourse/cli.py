@@ -38,6 +38,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one value: sample.num_rollouts=8. Repeatable."),
 ]
+Overlays = Annotated[
+    list[Path] | None,
+    typer.Option("--with", help="A .toml file laid over the recipe: a scale. Repeatable."),
+]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Where the run lives; default runs/<name>.")
 ]
@@ -57,7 +61,10 @@ def main() -> None:
 
 @contextmanager
 def _pipeline(
-    recipe_path: Path, overrides: list[str] | None, run_dir: Path | None
+    recipe_path: Path,
+    overlays: list[Path] | None,
+    overrides: list[str] | None,
+    run_dir: Path | None,
 ) -> Iterator[Pipeline]:
     """Open the run of a recipe."""
     from midcourse.config import load_recipe
@@ -65,7 +72,7 @@ def _pipeline(
     from midcourse.progress import ConsoleProgress, open_console
     from midcourse.runner import Run
 
-    recipe = load_recipe(recipe_path, overrides or [])
+    recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
     reporter = ConsoleProgress(open_console())
     with Run(directory, recipe, reporter) as run, Pipeline(run) as pipeline:
@@ -75,8 +82,10 @@ def _pipeline(
 def _stage(name: str, doc: str, make: Callable[[Pipeline], Any]) -> None:
     """Add a verb that completes one stage and everything before it."""
 
-    def command(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
-        with _pipeline(recipe, set_, run_dir) as pipeline:
+    def command(
+        recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+    ) -> None:
+        with _pipeline(recipe, with_, set_, run_dir) as pipeline:
             make(pipeline)
             pipeline.run.reporter.say(f"{name}: complete in {pipeline.run.directory}")
 
@@ -104,24 +113,30 @@ _stage("likelihood", "Score interventions, references and own rollouts.", lambda
 
 
 @train_app.command("sft")
-def train_sft(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def train_sft(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Fine-tune the base model on the rows: the patch, or a baseline."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         pipeline.run.reporter.say(f"train sft: complete in {pipeline.patched.path}")
 
 
 @train_app.command("rl")
-def train_rl(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def train_rl(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Run GRPO from the base and from the patched model."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         for model in pipeline.rl_models.values():
             pipeline.run.reporter.say(f"train rl: {model.label} complete in {model.path}")
 
 
 @app.command()
-def run(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def run(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Run the whole loop and report: what is there is kept, the rest is done."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         from midcourse.report.write import is_reported, write_report
 
         if is_reported(pipeline.run.directory):
@@ -134,9 +149,11 @@ def run(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> N
 
 
 @app.command()
-def report(recipe: RecipePath, set_: Overrides = None, run_dir: RunDir = None) -> None:
+def report(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
     """Write the report again, running what is missing."""
-    with _pipeline(recipe, set_, run_dir) as pipeline:
+    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
         from midcourse.report.write import write_report
 
         write_report(pipeline)
@@ -176,23 +193,101 @@ def keys() -> None:
 @app.command()
 def plan(
     recipe: RecipePath,
-    pass_rates: Annotated[
-        str, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
-    ] = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25",
+    with_: Overlays = None,
     set_: Overrides = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
+    ] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
+    ] = None,
+    cpu_time: Annotated[
+        bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
+    ] = False,
+    pass_rates: Annotated[
+        str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="h100 (default), h200, a100-80gb …")] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(help="config.json of a model that is not at hand.")
+    ] = None,
 ) -> None:
-    """Estimate what a search for the hard problems costs against sampling all rollouts."""
+    """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""
     from midcourse.config import load_recipe
-    from midcourse.plan import parse_pass_rates, search_table
+    from midcourse.plan.tables import make_plan
     from midcourse.progress import open_console
 
-    sample = load_recipe(recipe, set_ or []).sample
-    table = search_table(parse_pass_rates(pass_rates), sample.num_rollouts, sample.rounds)
-    open_console().print(table.rich())
+    planned = make_plan(
+        load_recipe(recipe, set_ or [], with_ or []),
+        assume=assume or (),
+        pass_rates=pass_rates,
+        run_dir=from_,
+        clock="cpu" if cpu_time else "wall",
+        device=device,
+        model_config=model_config,
+    )
+    for table in planned.tables():
+        open_console().print(table.rich())
 
 
 @app.command()
-def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl file.")]) -> None:
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory whose rows are built.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="trl, llama-factory, verl, verifiers, pipelinerl or jsonl."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Hand the rows and problems of a run over to another project."""
+    from midcourse.export import export_run
+
+    for part in export_run(run_dir, format_, out):
+        fidelity = f" ({part.fidelity})" if part.fidelity else ""
+        typer.echo(f"{out / part.path}: {part.what}{fidelity}")
+
+
+@app.command("localize")
+def localize_command(
+    data: Annotated[
+        list[str], typer.Argument(help="Files of solutions whose first error people marked.")
+    ],
+    engine: Annotated[str, typer.Option(help="As --set engine.kind=…")] = "",
+    model: Annotated[str, typer.Option(help="As --set model.path=…")] = "",
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
+    ] = None,
+    baselines_only: Annotated[bool, typer.Option(help="Ask nobody.")] = False,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Measure how often a model names the first error of a wrong solution."""
+    from midcourse.config import load_recipe, make_recipe
+    from midcourse.localization import load_cases, run_localization
+    from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.report.first_errors import baselines, first_error_tables
+    from midcourse.runner import Run
+
+    console = open_console()
+    short = {"engine.kind": engine, "model.path": model}
+    overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
+    bare = {"name": "localize"}
+    made = load_recipe(recipe, overrides) if recipe else make_recipe(bare, overrides, "localize")
+    cases = load_cases(data, made.localize.limit_per_source)
+    if baselines_only:
+        tables = first_error_tables({}, baselines(cases))
+    else:
+        with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
+            tables = run_localization(run, cases)
+    for table in tables:
+        console.print(table.rich())
+
+
+@app.command()
+def validate(
+    problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
+) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.data import validate_problems
     from midcourse.grading import Grader
@@ -205,6 +300,43 @@ def validate(problems: Annotated[str, typer.Argument(help="A problems .jsonl fil
         typer.echo(f"{len(complaints)} complaints")
         raise typer.Exit(1)
     typer.echo(f"{problems}: every problem is sound")
+
+
+@app.command()
+def curate(
+    place: Annotated[
+        str, typer.Argument(help="FILE, hub:OWNER/NAME, SOURCE, SOURCE:FILE, reasoning-gym:TASK.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .jsonl file for the problems that are kept.")],
+    against: Annotated[
+        list[str] | None, typer.Option(help="A benchmark to keep away from. Repeatable.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="A column of the file: problem=question. Repeatable.")
+    ] = None,
+    need_reference: Annotated[
+        bool, typer.Option(help="Whether a problem must have a reference solution.")
+    ] = True,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
+) -> None:
+    """Keep the problems that can be trained on; print what became of the others."""
+    from midcourse.data import curate as curate_place
+    from midcourse.data import write_problems
+    from midcourse.grading import Grader
+
+    columns = dict(part.partition("=")[::2] for part in column or [])
+    with Grader() as grader:
+        curation = curate_place(
+            place, grader, require_reference=need_reference, against=against or [],
+            columns=columns, limit=limit,
+        )  # fmt: skip
+    write_problems(curation.kept, out)
+    width = max(len(fate) for fate in curation.fates)
+    typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
+    for fate, count in curation.fates.items():
+        example = curation.examples.get(fate)
+        typer.echo(f"{fate.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
+    typer.echo(f"{out}: {len(curation.kept)} problems")
 
 
 @lab_app.command("pretrain")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ __all__ = [
     "GradeConfig",
     "HintsConfig",
     "LikelihoodConfig",
+    "LocalizeConfig",
     "ModelConfig",
     "ProblemsConfig",
     "ProposeConfig",
@@ -38,12 +39,15 @@ __all__ = [
     "ReferenceConfig",
     "SampleConfig",
     "SamplingConfig",
+    "Section",
     "SelectConfig",
     "TrainRlConfig",
     "TrainSftConfig",
     "VerifyConfig",
     "describe_keys",
+    "explain",
     "load_recipe",
+    "make_recipe",
 ]
 
 
@@ -84,9 +88,12 @@ class ProblemsConfig(Section):
 
     kind: Literal["jsonl", "lab"] = "jsonl"
     path: str = ""
-    """``jsonl``: the training problems. ``$MIDCOURSE_DATA`` at its start is filled in."""
+    """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
+    or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
-    """``jsonl``: the problems to evaluate on."""
+    """``jsonl``: the problems to evaluate on, written likewise."""
+    columns: dict[str, str] = {}
+    """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
     num_composed: int = Field(48, ge=0)
@@ -359,6 +366,11 @@ class TrainRlConfig(Section):
     vllm_gpu_share: float = Field(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
+    @property
+    def takes_all_devices(self) -> bool:
+        """Whether a training leaves no room beside it: the two arms then run in turn."""
+        return bool(self.accelerate) or self.vllm != "off"
+
 
 class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
@@ -384,6 +396,16 @@ class LikelihoodConfig(Section):
 
     max_items: int = Field(64, ge=1)
     """Sequences scored per kind and model."""
+
+
+class LocalizeConfig(Section):
+    """The first-error benchmark, ``midcourse localize``."""
+
+    reference: Literal["both", "given", "none"] = "both"
+    """Whether the reference solution is shown; ``both`` asks twice."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many solutions of each source."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
 
 
 class Recipe(Section):
@@ -416,6 +438,7 @@ class Recipe(Section):
     train_rl: TrainRlConfig = TrainRlConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
+    localize: LocalizeConfig = LocalizeConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -445,20 +468,43 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a TOML recipe and apply ``key.sub=value`` overrides. Raises ConfigError, one line."""
-    if not path.is_file():
-        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
-    try:
-        data = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> Recipe:
+    """Read a recipe, lay `overlays` over it in order, then ``key.sub=value`` overrides.
+
+    Tables merge key by key; any other value replaces what was there. Raises ConfigError, one line.
+    """
+    data: dict[str, Any] = {}
+    for file in (path, *overlays):
+        _lay_over(data, _read_toml(file))
+    return make_recipe(data, overrides, " with ".join(map(str, (path, *overlays))))
+
+
+def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """Check a recipe given as nested tables; `where` is what an error blames."""
     for override in overrides:
         _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from error
+        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _lay_over(data: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Merge `layer` into `data`: tables key by key, everything else replaces."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(data.get(key), dict):
+            _lay_over(data[key], value)
+        else:
+            data[key] = value
 
 
 def _apply_override(data: dict[str, Any], override: str) -> None:
@@ -477,21 +523,21 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         data[key] = text
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say the first complaint of pydantic in one line, with the nearest known key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']} (given: {first['input']!r})"
-    known = _known_keys(first["loc"][:-1])
+    known = _known_keys(model, first["loc"][:-1])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {where!r}; {hint}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at `location`."""
-    section: Any = Recipe
+    section: Any = model
     for part in location:
         annotation = section.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]

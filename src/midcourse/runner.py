@@ -8,15 +8,17 @@ can never be mixed into it. One process writes to a run directory at a time.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic
 from typing import Any, TypeVar
 
 from midcourse.config import Recipe
@@ -26,7 +28,7 @@ from midcourse.records import content_id
 from midcourse.stages.flow import Failures
 from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
 
-__all__ = ["Artifact", "Produce", "Run", "code_revision", "package_versions"]
+__all__ = ["Artifact", "Produce", "Run", "Sitting", "code_revision", "package_versions"]
 
 R = TypeVar("R")
 
@@ -61,12 +63,50 @@ class Artifact:
         return read_stage(self.path, record_type, without)
 
 
-class Run:
-    """One run directory, held for writing while the context is open."""
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """When work on an artifact began, by the clock and in processor time."""
 
-    def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
+    started: datetime
+    cpu_seconds: float
+
+    @classmethod
+    def begin(cls) -> Sitting:
+        """Begin now."""
+        return cls(datetime.now(UTC), _cpu_seconds())
+
+    def times(self) -> dict[str, object]:
+        """Return what a manifest says: both ends in UTC, and processor seconds in between.
+
+        Processor time is ours and that of training processes, which have ended by now. On a
+        machine that is shared, it says what the work took; the clock also says who else worked.
+        """
+        return {
+            "started": self.started.isoformat(timespec="milliseconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "cpu_seconds": round(_cpu_seconds() - self.cpu_seconds, 3),
+        }
+
+
+def _cpu_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+class Run:
+    """One run directory, held for writing while the context is open.
+
+    With `read_only`, which needs no context, a stage that is not complete is an error.
+    """
+
+    def __init__(
+        self, directory: Path, recipe: Recipe, reporter: Reporter, *, read_only: bool = False
+    ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        self._read_only = read_only
         self._held = ExitStack()
+        self._loading_seconds = 0.0
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
@@ -96,6 +136,15 @@ class Run:
                 "use another --run-dir, or the recipe it was made with"
             )
 
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Time spent in here is told apart from the work of the stage under way."""
+        started = monotonic()
+        try:
+            yield
+        finally:
+            self._loading_seconds += monotonic() - started
+
     def artifact(
         self, stage: str, label: str, settings: Mapping[str, object], inputs: Sequence[Artifact]
     ) -> Artifact:
@@ -114,15 +163,23 @@ class Run:
         outcome: Callable[[R], str],
     ) -> Artifact:
         """Complete a record stage: resume, journal each result as it comes, seal."""
+        if self._read_only:
+            if not artifact.is_complete:
+                raise ArtifactError(
+                    f"{self.directory}: {artifact.stage} {artifact.label} is not complete: "
+                    "run it first"
+                )
+            return artifact
         # Written with the first work, so that a recipe refused before it leaves nothing behind.
         if not self._recipe_path.is_file():
             write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
         with StageStore(artifact.path, record_type) as store:
             if store.is_complete:
                 return artifact
-            started, failures = datetime.now(UTC), Failures()
+            sitting, failures, self._loading_seconds = Sitting.begin(), Failures(), 0.0
             name = f"{artifact.stage} {artifact.label}".strip()
             counts = Counter(outcome(record) for record in store.read())
+            resumed = {"num_resumed": counts.total()}
             with self.reporter.task(name, total, len(store.done)) as task:
                 counts += self._fill(store, produce(store, failures), task, outcome)
             if failures.num_failed:
@@ -130,9 +187,8 @@ class Run:
                     f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
                     "everything else is kept: run the same command again"
                 )
-            store.seal(
-                self._header(artifact, settings, inputs, started, dict(sorted(counts.items())))
-            )
+            header = self._header(artifact, settings, inputs, sitting, dict(sorted(counts.items())))
+            store.seal(header | resumed | {"loading_seconds": round(self._loading_seconds, 3)})
         self._enter_in_index(artifact)
         return artifact
 
@@ -157,11 +213,11 @@ class Run:
         artifact: Artifact,
         settings: Mapping[str, object],
         inputs: Sequence[Artifact],
-        started: datetime,
+        sitting: Sitting,
         summary: Mapping[str, object],
     ) -> None:
         """Write the manifest of a training that is done."""
-        header = self._header(artifact, settings, inputs, started, summary)
+        header = self._header(artifact, settings, inputs, sitting, summary)
         write_json_atomic(artifact.path / "manifest.json", header)
         self._enter_in_index(artifact)
 
@@ -170,7 +226,7 @@ class Run:
         artifact: Artifact,
         settings: Mapping[str, object],
         inputs: Sequence[Artifact],
-        started: datetime,
+        sitting: Sitting,
         counts: Mapping[str, object],
     ) -> dict[str, Any]:
         """Return everything needed to make the artifact again."""
@@ -185,8 +241,7 @@ class Run:
             "code_revision": code_revision(),
             "versions": package_versions(),
             "machine": f"{platform.system()} {platform.machine()}",
-            "started": started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            **sitting.times(),
         }
 
     def _enter_in_index(self, artifact: Artifact) -> None:

@@ -1,8 +1,8 @@
-r"""Whether an answer equals the gold one: as text, as plain numbers, else by math-verify.
+r"""Whether an answer equals the gold one: as text or as plain numbers.
 
 The fast path settles what needs no algebra and only that: the same text, or two plain numbers.
-It never calls a doubtful pair different. Everything else goes to math-verify, which may hang or
-eat the memory and is therefore called in a worker process only (`midcourse.grading.pool`).
+It never calls a doubtful pair different. Everything else takes reading its form and algebra
+(`midcourse.grading.symbolic`), in a worker process only.
 
     >>> compare_quickly("0.5", r"\frac{1}{2}")
     <Comparison.EQUAL: 'equal'>
@@ -13,16 +13,16 @@ eat the memory and is therefore called in a worker process only (`midcourse.grad
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
-from functools import lru_cache
-from typing import Any
 
-__all__ = ["GRADER", "Comparison", "compare_quickly", "compare_symbolically", "readable", "tidy"]
+from midcourse.grading.units import NO_UNITS
+
+__all__ = ["GRADER", "Comparison", "compare_quickly", "readable", "tidy"]
 
 #: Grader and version, stored with every grade: another version means other verdicts.
-GRADER = "math-verify/0.9.0+midcourse/1"
+GRADER = "math-verify/0.9.0+midcourse/2"
 
 #: Longer or deeper expressions are not read: no gold answer comes near, and parsers choke.
 MAX_ANSWER_CHARS = 2_000
@@ -129,13 +129,6 @@ _SCALES = {
     "trillion": 10**12,
     "dozen": 12,
 }
-#: Words that make "5 …" something else than five of a thing.
-_NO_UNITS = re.compile(
-    r"\b(?:and|or|not|than|more|less|fewer|over|times|plus|minus|mod|if|for|when|where|with|except"
-    r"|half|thirds?|quarters?|squared|cubed|factorial|infinity|pi|sqrt|sin|cos|tan|cot|sec|csc|log"
-    r"|exp|lim|max|min|gcd|lcm)\b",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +150,7 @@ def _read_number(text: str) -> _Number | None:
     if match is None:
         return None
     value, decimal = _value(match), match["decimal"]
-    if value is None or _NO_UNITS.search(match["rest"]):
+    if value is None or NO_UNITS.search(match["rest"]):
         return None
     # The first word of a unit, whether in \text{…} or not.
     word = next(iter(_WORDS.findall(match["rest"])), "").lower()
@@ -202,7 +195,7 @@ def _rounds_to(one: _Number, other: _Number) -> bool:
     return abs(exact.value - rounded.value) * 2 <= Fraction(1, 10 ** (rounded.decimals or 0))
 
 
-# --- the two comparisons -----------------------------------------------------------------------
+# --- the comparison -----------------------------------------------------------------------
 
 _TEXT = re.compile(r"\\(?:text|mathrm|textbf|textrm|mbox)\s?\{\s?([A-Za-z][A-Za-z ]+?)\s?\.?\s?\}")
 _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
@@ -229,61 +222,3 @@ def _as_text(answer: str) -> str:
     wrapped = _TEXT.fullmatch(answer)
     prose = wrapped[1] if wrapped else answer
     return prose.casefold() if _PROSE.fullmatch(prose) else answer
-
-
-_TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
-
-
-_UNIT = re.compile(
-    r"(?<=\S)\s?\\(?:text|mathrm|textrm|mbox)\s?\{[A-Za-z .,'-]+\}(?:\^[23]|\^\{[23]\})?\Z"
-)
-_VARIABLE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
-
-
-def compare_symbolically(gold: str, answer: str) -> Comparison:
-    """Compare with math-verify. May take for ever or die: call it in a worker process only.
-
-    Raises whatever sympy raises while comparing; an answer that does not parse is different.
-    """
-    from math_verify import verify
-
-    golds = _parse(_without_unit(tidy(gold)))
-    if not golds:
-        return Comparison.GOLD_UNPARSEABLE
-    answer = _without_unit(tidy(answer))
-    answers = [] if _TWO_NUMBERS.search(answer) else _parse(answer)
-    # Its own timeouts are off: they need the main thread, and a big-integer power holds the
-    # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
-    equal = bool(answers) and verify(
-        list(golds), list(answers), timeout_seconds=None, raise_on_error=True
-    )
-    return Comparison.EQUAL if equal else Comparison.DIFFERENT
-
-
-def _without_unit(answer: str) -> str:
-    r"""Drop a final ``\text{ cm}`` after an expression without variables, and only there."""
-    unit = _UNIT.search(answer)
-    if unit is None or _NO_UNITS.search(unit[0]) or _VARIABLE.search(answer, 0, unit.start()):
-        return answer
-    return answer[: unit.start()]
-
-
-@lru_cache(maxsize=256)
-def _parse(answer: str) -> tuple[Any, ...]:
-    """Return what math-verify makes of a whole answer; empty if it does not parse.
-
-    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
-    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
-    """
-    from math_verify import LatexExtractionConfig, parse
-
-    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
-    return tuple(
-        parse(
-            f"\\boxed{{{answer}}}",
-            extraction_config=[config],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
-        )
-    )

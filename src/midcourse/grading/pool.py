@@ -24,6 +24,7 @@ from midcourse.errors import MidcourseError
 from midcourse.grading.equivalence import MAX_ANSWER_CHARS, Comparison, compare_quickly, readable
 from midcourse.grading.extract import extract_answer
 from midcourse.grading.process import WorkerDied, WorkerProcess, WorkerTimeout
+from midcourse.grading.verifier import is_checker, own_answer
 from midcourse.records import UngradedCause, Verdict
 
 __all__ = ["GradeResult", "Grader", "grade_responses"]
@@ -106,7 +107,7 @@ class Grader:
         A gold answer that is not `correct` here can only ever be matched word for word.
         """
         yield from self._in_order(
-            self._begin(f"\\boxed{{{gold}}}", gold, by_text=False) for gold in golds
+            self._begin(f"\\boxed{{{_answer_of(gold)}}}", gold, by_text=False) for gold in golds
         )
 
     def equal(self, answer: str, gold: str) -> bool:
@@ -139,7 +140,7 @@ class Grader:
         self, gold: str, answer: str, by_text: bool = True
     ) -> GradeResult | Future[GradeResult]:
         """Return the result, or the promise of it: cache, fast path, then a worker."""
-        if not readable(gold):
+        if not is_checker(gold) and not readable(gold):
             return replace(_RESULTS[Comparison.GOLD_UNPARSEABLE], extracted_answer=_shown(answer))
         if not readable(answer):
             return replace(_ERROR, extracted_answer=_shown(answer))
@@ -148,7 +149,7 @@ class Grader:
             known = self._cache.get(key)
             if known is not None:
                 return known
-            quick = compare_quickly(gold, answer, by_text=by_text)
+            quick = None if is_checker(gold) else compare_quickly(gold, answer, by_text=by_text)
             if quick is not None:
                 result = replace(_RESULTS[quick], extracted_answer=answer)
                 self._remember(key, result)
@@ -193,6 +194,10 @@ def grade_responses(pairs: Iterable[tuple[str, str]]) -> list[Verdict]:
     """
     with Grader() as grader:
         return [result.verdict for result in grader.grade(pairs)]
+
+
+def _answer_of(gold: str) -> str:
+    return own_answer(gold) if is_checker(gold) else gold
 
 
 def _known(item: GradeResult | Future[GradeResult]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 import midcourse
 from midcourse.errors import MidcourseError
+from midcourse.grading.verifier import is_checker
 from midcourse.grading.worker import LENGTH, READY, frame
 
 __all__ = ["WorkerDied", "WorkerProcess", "WorkerTimeout"]
@@ -39,7 +40,7 @@ class WorkerProcess:
 
     def __init__(self, *, timeout_seconds: float, memory_mib: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._ready = False
+        self._ready = self._knows_verifiers = False
         self.fit = True
         """Whether it may be asked again: not if a comparison has swollen it."""
         # The limit on CPU time only ends an orphan: the wall deadline comes first.
@@ -83,6 +84,9 @@ class WorkerProcess:
     def ask(self, gold: str, answer: str) -> str:
         """Return the worker's word on one pair. Raises WorkerDied, WorkerTimeout."""
         deadline = time.monotonic() + self._timeout_seconds
+        if is_checker(gold) and not self._knows_verifiers:
+            # Its first question of the kind makes the worker import them.
+            self._knows_verifiers, deadline = True, deadline + _STARTUP_SECONDS
         try:
             self._stdin.write(frame([gold, answer]))
         except BrokenPipeError as error:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 
-from midcourse.engines.base import Scorer
-from midcourse.errors import ConfigError
 from midcourse.pipeline.training import Training, ready_rows
 from midcourse.pipeline.workbench import Graded, Model
 from midcourse.records import Condition, Likelihood, Proposal, Rollout, RowSource, SftRow
@@ -91,6 +89,7 @@ class Evaluation(Training):
     @cached_property
     def likelihoods(self) -> list[Artifact]:
         """Token likelihoods under the base and the patched model, of those that are compared."""
+        _ = self.held_out_proposals  # a stage of its own: not within the first one's time
         compared = [model for label, model in self.models.items() if "RL" not in label]
         return [self.likelihood(model) for model in compared]
 
@@ -104,10 +103,7 @@ class Evaluation(Training):
         def produce(
             store: StageStore[Likelihood], failures: Failures
         ) -> Iterator[tuple[str, list[Likelihood]]]:
-            engine = self.engine(model)
-            if not isinstance(engine, Scorer):
-                raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
-            for item in likelihood(self._texts(own), engine, model.name, store.done):
+            for item in likelihood(self._texts(own), self.scorer(model), model.name, store.done):
                 yield item.item_id, [item]
 
         self.run.records(artifact, Likelihood, settings, inputs, None, produce, lambda x: x.what)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -35,7 +34,7 @@ from midcourse.records import (
     SftRow,
     Verdict,
 )
-from midcourse.runner import Artifact
+from midcourse.runner import Artifact, Sitting
 from midcourse.stages.build_sft import Verification, build_sft
 from midcourse.stages.contexts import Context, user_text
 from midcourse.stages.flow import Failures
@@ -271,12 +270,19 @@ class Training(Interventions):
         return Model(label, name, str(artifact.path / "final"), (artifact,))
 
     def _train(self, plans: Sequence[_Planned]) -> None:
-        """Run what is missing side by side; each gets its manifest when all of them are done."""
+        """Run what is missing side by side; each gets its manifest when all of them are done.
+
+        Trainings that take every device run in turn.
+        """
         owed = [plan for plan in plans if not plan.artifact.is_complete]
         if not owed:
             return
+        if len(owed) > 1 and self.recipe.train_rl.takes_all_devices:
+            for plan in owed:
+                self._train([plan])
+            return
         self._let_go()  # The memory of a loaded model is better spent on training.
-        started = datetime.now(UTC)
+        sitting = Sitting.begin()
         jobs = [
             Job(
                 f"train {plan.artifact.label}", plan.artifact.path, plan.content, plan.num_steps,
@@ -286,7 +292,7 @@ class Training(Interventions):
         ]  # fmt: skip
         summaries = run_jobs(jobs, self.run.reporter)
         for plan, summary in zip(owed, summaries, strict=True):
-            self.run.complete(plan.artifact, plan.settings, plan.inputs, started, summary)
+            self.run.complete(plan.artifact, plan.settings, plan.inputs, sitting, summary)
 
     @cached_property
     def rl_problems(self) -> list[Problem]:
@@ -333,7 +339,7 @@ class Training(Interventions):
         content = {
             "kind": "rl", "config": config.model_dump(), "model": resolve_model(start.path),
             "seed": self.recipe.seed, "grade": self.recipe.grade.model_dump(),
-            "problems": [[p.problem_id, self._rl_prompt(p), p.answer] for p in problems],
+            "problems": [[p.problem_id, self._rl_prompt(p), p.gold] for p in problems],
         }  # fmt: skip
         return _Planned(
             artifact=self.run.artifact("checkpoints", label, settings, start.made_by),

@@ -14,7 +14,7 @@ from pathlib import Path
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
-from midcourse.engines.base import Engine
+from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
 from midcourse.grading import GRADER, Grader
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -173,9 +173,12 @@ class Workbench:
             return ProblemSets(lab.train, sets)
         if not config.path:
             raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
-        train = load_problems(config.path, limit=config.limit)
+        columns = config.columns
+        train = load_problems(config.path, limit=config.limit, columns=columns)
         held_out = config.held_out_path
-        evaluation = {"held_out": load_problems(held_out, split="held_out")} if held_out else {}
+        evaluation = {}
+        if held_out:
+            evaluation["held_out"] = load_problems(held_out, split="held_out", columns=columns)
         return ProblemSets(train, evaluation)
 
     @cached_property
@@ -212,6 +215,21 @@ class Workbench:
             )
         return self._hold(model.path, self.recipe.engine, self.recipe.model, model.path)
 
+    def scorer(self, model: Model) -> Scorer:
+        """Return what scores tokens under `model`: transformers, where servers sample.
+
+        Raises ConfigError if the recipe's engine neither scores nor has the weights at hand.
+        """
+        config = self.recipe.engine
+        if config.kind in ("vllm", "ray"):
+            config = config.model_copy(update={"kind": "transformers"})
+            engine = self._hold(f"scorer of {model.path}", config, self.recipe.model, model.path)
+        else:
+            engine = self.engine(model)
+        if not isinstance(engine, Scorer):
+            raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+        return engine
+
     def helper(self, role: str, model: ModelConfig | None, config: EngineConfig | None) -> Helper:
         """Return who helps in `role`: the base itself unless the recipe names somebody."""
         is_base = model is None and config is None
@@ -236,7 +254,9 @@ class Workbench:
         """Return the engine held under `name`, opening it in place of any other."""
         if name not in self._engines:
             self._let_go()
-            self._engines[name] = open_engine(config, model, path)
+            with self.run.loading():
+                self._engines[name] = open_engine(config, model, path)
+                _ = self._engines[name].capabilities  # loads the model, or starts the servers
         return self._engines[name]
 
     def _let_go(self) -> None:
@@ -362,5 +382,5 @@ def _engine_identity(engine: EngineConfig | None) -> dict[str, object] | None:
 
 def identity(problems: Sequence[Problem]) -> dict[str, object]:
     """Return what tells one list of problems from another, in a few bytes."""
-    content = [[p.problem_id, p.text, p.answer, p.reference_solution] for p in problems]
+    content = [[p.problem_id, p.text, p.gold, p.reference_solution] for p in problems]
     return {"number": len(problems), "hash": content_id(content)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -53,6 +54,7 @@ def write_report(pipeline: Pipeline) -> None:
             "tables": [asdict(table) for table in tables],
             "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
             "counts": _counts(data),
+            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         },
     )
     _say(open_console(), tables, shape, folder / "report.html")

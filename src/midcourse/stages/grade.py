@@ -24,7 +24,7 @@ def grade(
     """Yield a grade for each rollout not in `done`, in order; `problems` by problem id."""
     owed = (rollout for rollout in rollouts if rollout.rollout_id not in done)
     ours, theirs = tee(owed)
-    pairs = ((r.open_box + r.text, problems[r.problem_id].answer) for r in theirs)
+    pairs = ((r.open_box + r.text, problems[r.problem_id].gold) for r in theirs)
     for rollout, result in zip(ours, grader.grade(pairs), strict=True):
         yield _grade(rollout, result)
 

@@ -29,7 +29,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Do the job, write ``summary.json`` last."""
-    out = Path(sys.argv[1])
+    out, began = Path(sys.argv[1]), time.monotonic()
     job: dict[str, Any] = json.loads((out / "job.json").read_text("utf-8"))
     _die_with_parent()
     torch.set_num_threads(job["num_threads"])
@@ -38,7 +38,9 @@ def main() -> None:
     with (out / "metrics.jsonl" if is_first else Path(os.devnull)).open("a") as file:
 
         def on_log(numbers: Mapping[str, float]) -> None:
-            file.write(json.dumps(numbers) + "\n")
+            file.write(
+                json.dumps({**numbers, "seconds": round(time.monotonic() - began, 3)}) + "\n"
+            )
             file.flush()
 
         run = {"sft": _sft, "dpo": _dpo, "rl": _rl}[job["kind"]]

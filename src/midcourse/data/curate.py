@@ -1,0 +1,187 @@
+r"""Curation: which problems of a source can be trained on, and why the others cannot.
+
+Every row gets exactly one fate, the first that applies in the order of `Fate`, so the funnel adds
+up. Overlap with a benchmark is that of the text: the normalised words of a problem are those of a
+benchmark's, or more than half of its runs of 13 words stand in one. Answers and references are
+not compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from midcourse.data.problems import Row, read_problems
+from midcourse.grading import Grader
+from midcourse.records import Problem, Verdict
+
+__all__ = ["Curation", "Fate", "Overlap", "curate", "is_proof_style"]
+
+#: As in the contamination checks of GPT-3's paper; shorter runs are common phrases.
+NGRAM_WORDS = 13
+OVERLAP_SHARE = 0.5
+
+
+class Fate(StrEnum):
+    """What became of one row."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    """The row cannot be read as a problem."""
+    NO_ANSWER = "no answer"
+    NO_REFERENCE = "no reference"
+    PROOF_STYLE = "proof-style"
+    DUPLICATE = "duplicate"
+    OVERLAP = "overlap with a benchmark"
+    GOLD_UNREADABLE = "gold does not grade itself"
+    """Last, because it takes the grader."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curation:
+    """The problems that are kept, and the fate of every row, e.g. ``{KEPT: 3, DUPLICATE: 1}``."""
+
+    kept: list[Problem]
+    fates: dict[Fate, int]
+    examples: dict[Fate, str]
+    """The first row of each fate, in words."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows were read: the fates add up to it."""
+        return sum(self.fates.values())
+
+
+def curate(
+    place: str | Path,
+    grader: Grader,
+    *,
+    require_reference: bool = True,
+    against: Sequence[str | Path] = (),
+    columns: Mapping[str, str] | None = None,
+    limit: int | None = None,
+) -> Curation:
+    """Sort the rows of a place. Raises DataError if it, or a benchmark, cannot be opened.
+
+    `against` are the places of benchmarks. `limit` counts rows, not problems kept.
+    """
+    overlap = Overlap(text for other in against for text in _texts(other))
+    fates, examples, candidates = Counter[Fate](), dict[Fate, str](), list[Problem]()
+    seen: set[str] = set()
+
+    def settle(fate: Fate, example: str) -> None:
+        fates[fate] += 1
+        examples.setdefault(fate, example)
+
+    for number, row in enumerate(read_problems(place, columns=columns or {}, limit=limit)):
+        if number == limit:
+            break
+        fate = _fate(row, require_reference, seen, overlap)
+        if fate is Fate.KEPT and row.problem is not None:
+            candidates.append(row.problem)
+        else:
+            settle(fate, row.complaints[0] if row.complaints else row.where)
+    kept = []
+    results = grader.check_golds(problem.gold for problem in candidates)
+    for problem, result in zip(candidates, results, strict=True):
+        if result.verdict is Verdict.CORRECT:
+            kept.append(problem)
+        else:
+            settle(Fate.GOLD_UNREADABLE, f"{problem.problem_id}: {problem.answer[:80]}")
+    fates[Fate.KEPT] = len(kept)
+    return Curation(kept, {fate: fates[fate] for fate in Fate}, examples)
+
+
+def _fate(row: Row, require_reference: bool, seen: set[str], overlap: Overlap) -> Fate:
+    """Return the fate of one row but for its gold; remembers its text."""
+    if row.problem is None:
+        repeated = any("make ids unique" in complaint for complaint in row.complaints)
+        if row.lacks_answer:
+            return Fate.NO_ANSWER
+        return Fate.DUPLICATE if repeated else Fate.BROKEN
+    problem = row.problem
+    if require_reference and not problem.reference_solution:
+        return Fate.NO_REFERENCE
+    if is_proof_style(problem):
+        return Fate.PROOF_STYLE
+    words = " ".join(_words(problem.text))
+    if words in seen:
+        return Fate.DUPLICATE
+    seen.add(words)
+    return Fate.OVERLAP if overlap.holds(problem.text) else Fate.KEPT
+
+
+# --- proofs ------------------------------------------------------------------------------------
+
+_PROOF = re.compile(
+    r"(?:^|[.;:,?]\s+|\)\s*|\bthen\s+|\band\s+)(?:please\s+)?"
+    r"(?:prove|show that|show the|demonstrate that|verify that|disprove)\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    r"\b(?:find|determine|compute|calculate|evaluate|how many|what|which|how much|how long)\b",
+    re.IGNORECASE,
+)
+_NO_ANSWER_AT_ALL = re.compile(
+    r"\s*(?:proof|see (?:the )?(?:solution|proof|above)|q\.?e\.?d\.?|(?:the )?(?:proof|statement)"
+    r"(?: is)? (?:complete|proved|proven|true)|n/?a|none given)\W*",
+    re.IGNORECASE,
+)
+
+
+def is_proof_style(problem: Problem) -> bool:
+    """Whether a problem asks for a proof and for no value, or its answer says as much."""
+    if _NO_ANSWER_AT_ALL.fullmatch(problem.answer):
+        return True
+    return bool(_PROOF.search(problem.text)) and not _ASKS.search(problem.text)
+
+
+# --- overlap -----------------------------------------------------------------------------------
+
+_WORD = re.compile(r"[a-z]+|[0-9]+")
+_COMMAND = re.compile(
+    r"\\(?:text|mathrm|left|right|displaystyle|begin|end|quad|dfrac|tfrac|frac)(?![A-Za-z])"
+)
+
+
+class Overlap:
+    """The texts of benchmarks, as runs of words; holds hashes, not texts."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._whole: set[int] = set()
+        self._runs: set[int] = set()
+        for text in texts:
+            words = _words(text)
+            self._whole.add(hash(tuple(words)))
+            self._runs.update(_runs(words))
+
+    def holds(self, text: str) -> bool:
+        """Whether a text is one of them, or shares more than half of its runs of words."""
+        if not self._whole:
+            return False
+        words = _words(text)
+        if hash(tuple(words)) in self._whole:
+            return True
+        runs = list(_runs(words))
+        shared = sum(run in self._runs for run in runs)
+        return bool(runs) and shared > OVERLAP_SHARE * len(runs)
+
+
+def _texts(place: str | Path) -> Iterator[str]:
+    for row in read_problems(place):
+        if row.problem is not None:
+            yield row.problem.text
+
+
+def _words(text: str) -> list[str]:
+    """Return the words and numbers of a text, without case, marks and what LaTeX only lays out."""
+    return _WORD.findall(_COMMAND.sub(" ", text).lower())
+
+
+def _runs(words: Sequence[str]) -> Iterator[int]:
+    for start in range(len(words) - NGRAM_WORDS + 1):
+        yield hash(tuple(words[start : start + NGRAM_WORDS]))

@@ -1,0 +1,221 @@
+"""Problems from wherever they are. Every complaint names the place, the field and what to do.
+
+A row needs ``problem`` and ``answer``; ``id``, ``reference_solution``, ``source`` and ``split``
+are optional. Other names are mapped by a known source (`midcourse.data.sources`) or by a column
+map. What is read is what is kept: an answer given as the number ``0.10`` stays ``"0.10"``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
+from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
+from midcourse.data.tasks import TASKS, generate_tasks
+from midcourse.errors import DataError
+from midcourse.grading import Grader
+from midcourse.records import Problem, Verdict, content_id
+
+__all__ = [
+    "Row",
+    "load_problems",
+    "read_problems",
+    "require_references",
+    "validate_problems",
+    "write_problems",
+]
+
+_REQUIRED, _OPTIONAL = ("problem", "answer"), ("id", "reference_solution", "source", "split")
+_NO_COLUMNS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a place: a problem, or the complaints about it."""
+
+    where: str
+    problem: Problem | None
+    complaints: tuple[str, ...] = ()
+    lacks_answer: bool = False
+    """Whether all that is wrong is that there is no answer."""
+
+
+def load_problems(
+    path: str | Path,
+    *,
+    limit: int | None = None,
+    split: str = "train",
+    columns: Mapping[str, str] = _NO_COLUMNS,
+) -> list[Problem]:
+    """Read the first `limit` problems of a place; `split` is for rows that name none.
+
+    `columns` maps our fields to the names of an unknown file. Raises DataError on the first
+    complaint.
+    """
+    problems = []
+    for row in read_problems(path, split=split, columns=columns, limit=limit):
+        if row.problem is None:
+            raise DataError(row.complaints[0])
+        problems.append(row.problem)
+        if len(problems) == limit:
+            break
+    if not problems:
+        raise DataError(_no_problems(path))
+    return problems
+
+
+def require_references(problems: list[Problem]) -> None:
+    """Raise DataError if a problem lacks the reference solution that its recipe needs."""
+    lacking = [problem.problem_id for problem in problems if not problem.reference_solution]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(problems)} problems have no reference_solution (first: "
+            f"{', '.join(lacking[:3])}): add them, set reference.write = 'missing' "
+            "to have them written, or propose.reference = 'none'"
+        )
+
+
+def validate_problems(path: str | Path, grader: Grader) -> list[str]:
+    """Return every complaint about a place, one line each; an empty list means it is sound.
+
+    Beyond `load_problems`, the grader must be able to read every gold answer, so that the same
+    answer in another form is accepted too. Raises DataError only if there is no such place.
+    """
+    rows = list(read_problems(path))
+    if not rows:
+        return [_no_problems(path)]
+    complaints = [
+        (index, complaint) for index, row in enumerate(rows) for complaint in row.complaints
+    ]
+    read = [(index, row.problem) for index, row in enumerate(rows) if row.problem is not None]
+    checked = grader.check_golds(problem.gold for _, problem in read)
+    for (index, problem), result in zip(read, checked, strict=True):
+        if result.verdict is not Verdict.CORRECT:
+            why = result.cause or result.verdict
+            complaints.append(
+                (
+                    index,
+                    f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
+                    f"cannot read {problem.answer[:80]!r} ({why}): write it as one LaTeX "
+                    "expression",
+                )
+            )
+    return [complaint for _, complaint in sorted(complaints, key=lambda item: item[0])]
+
+
+def write_problems(problems: Iterable[Problem], file: Path) -> None:
+    """Write problems as JSONL in our own fields."""
+    with file.open("w", encoding="utf-8") as lines:
+        for problem in problems:
+            fields = {
+                "id": problem.problem_id,
+                "problem": problem.text,
+                "answer": problem.answer,
+                "reference_solution": problem.reference_solution,
+                "source": problem.source,
+                "split": problem.split,
+            }
+            if problem.checker:
+                fields["checker"] = problem.checker
+            lines.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+
+def read_problems(
+    path: str | Path,
+    *,
+    split: str = "train",
+    columns: Mapping[str, str] = _NO_COLUMNS,
+    limit: int | None = None,
+) -> Iterator[Row]:
+    """Yield one `Row` per row of a place, in order; generated tasks stop at `limit`.
+
+    Raises DataError if the place cannot be opened or the column map names no field of ours.
+    """
+    unknown = sorted(set(columns) - set(FIELDS))
+    if unknown:
+        raise DataError(f"columns: no field {unknown[0]!r}: the fields are {', '.join(FIELDS)}")
+    if str(path).startswith(f"{TASKS}:"):
+        yield from (Row(p.problem_id, p) for p in generate_tasks(str(path), split, limit))
+        return
+    source, place = find_source(str(path))
+    default = place if is_hub(place) else find_data(place).stem
+    seen: dict[str, RawRow] = {}
+    for raw in read_rows(place):
+        fields = source.fields_of(raw.fields) if source is not PLAIN else _plain(raw, columns)
+        row = _read_row(raw, fields, split, default)
+        first = seen.setdefault(row.problem.problem_id, raw) if row.problem else raw
+        if first is raw:
+            yield row
+        elif not source.repeats:
+            yield _repeated(row, first)
+
+
+def _plain(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
+    fields = plain_fields(raw.fields, columns)
+    return {**fields, "checker": raw.fields["checker"]} if "checker" in raw.fields else fields
+
+
+def _repeated(row: Row, first: RawRow) -> Row:
+    assert row.problem is not None
+    line = first.where.rpartition(":")[2]
+    named = f"line {line}" if line.isdigit() else line
+    identifier = row.problem.problem_id
+    complaint = f"field 'id': {identifier!r} is that of {named}: make ids unique"
+    return Row(row.where, None, (f"{row.where}: id {identifier!r}: {complaint}",))
+
+
+def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> Row:
+    if raw.complaint or not raw.fields:
+        complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
+        return Row(raw.where, None, (f"{raw.where}: {complaint}",))
+    complaints = {name: _complaint(fields, name) for name in _REQUIRED}
+    complaints |= {
+        name: _complaint(fields, name)
+        for name in (*_OPTIONAL, "checker")
+        if fields.get(name) is not None
+    }
+    wrong = {name: complaint for name, complaint in complaints.items() if complaint}
+    if not wrong:
+        return Row(raw.where, _problem(fields, split, source))
+    name = f"id {str(fields['id'])!r}: " if fields.get("id") else ""
+    absent = fields.get("answer") is None or not str(fields["answer"]).strip()
+    lines = tuple(f"{raw.where}: {name}{complaint}" for complaint in wrong.values())
+    return Row(raw.where, None, lines, lacks_answer=absent and set(wrong) == {"answer"})
+
+
+def _complaint(fields: Mapping[str, Any], name: str) -> str:
+    """Return what is wrong with one field; an answer or an id may be a number."""
+    value = fields.get(name)
+    if value is None:
+        return f"field {name!r} is missing: every problem needs one"
+    if not isinstance(value, str) or (isinstance(value, Number) and name not in {"answer", "id"}):
+        return f"field {name!r} is no text: write it in quotes"
+    if name in _REQUIRED and not value.strip():
+        return f"field {name!r} is empty: every problem needs one"
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        return f"field {name!r} holds half a character (a lone surrogate): write it anew"
+    return ""
+
+
+def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
+    source = fields.get("source") or source
+    reference = fields.get("reference_solution") or ""
+    return Problem(
+        problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
+        text=fields["problem"],
+        answer=str(fields["answer"]),
+        reference_solution=reference if reference.strip() else None,
+        source=source,
+        split=fields.get("split") or split,
+        checker=fields.get("checker") or "",
+    )
+
+
+def _no_problems(path: str | Path) -> str:
+    place = find_source(str(path))[1]
+    name = place if is_hub(place) else find_data(place)
+    return f"{name}: holds no problems: write one JSON object per line"

@@ -1,0 +1,166 @@
+"""Rows of a file or of a Hugging Face data set, as they stand: no field means anything here.
+
+A place is a file (``.jsonl``, ``.json``, ``.csv``, ``.parquet``; a path may start with
+``$MIDCOURSE_DATA``) or a data set, ``hub:OWNER/NAME[:CONFIG][@SPLIT]``; for ``OWNER/NAME`` a
+folder that `datasets` can read does as well. A JSON number stays as it was written.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from midcourse.errors import DataError, MissingExtra
+
+__all__ = ["HUB", "Number", "RawRow", "find_data", "is_hub", "read_rows"]
+
+HUB = "hub:"
+_DATA_SET = re.compile(r"hub:(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^:@]+))?")
+_KINDS = (".jsonl", ".json", ".csv", ".parquet")
+#: Solutions in a CSV cell are longer than the module's default of 128 KiB.
+_MAX_CELL_CHARS = 10_000_000
+
+
+class Number(str):
+    """A JSON number, as it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row, e.g. where ``"p.jsonl:3"``, or the complaint that stands for it."""
+
+    where: str
+    fields: dict[str, Any]
+    complaint: str = ""
+
+
+def is_hub(place: str | Path) -> bool:
+    """Whether a place is a data set, not a file."""
+    return str(place).startswith(HUB)
+
+
+def read_rows(place: str | Path) -> Iterator[RawRow]:
+    """Yield the rows of a file or data set. Raises DataError if it cannot be opened."""
+    if is_hub(place):
+        yield from _read_hub(str(place))
+        return
+    file = find_data(place)
+    if file.suffix == ".parquet":
+        yield from _read_parquet(file)
+    elif file.suffix == ".csv":
+        yield from _read_csv(file)
+    elif file.suffix == ".json":
+        yield from _read_json(file)
+    else:
+        yield from _read_jsonl(file)
+
+
+def find_data(
+    path: str | Path, hint: str = "give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
+) -> Path:
+    """Return the file of `path`. Raises DataError that ends in `hint`."""
+    root = os.environ.get("MIDCOURSE_DATA", "../shared/data")
+    file = Path(str(path).replace("$MIDCOURSE_DATA", root)).expanduser()
+    if not file.is_file():
+        data = f" (MIDCOURSE_DATA is {root!r})" if "$MIDCOURSE_DATA" in str(path) else ""
+        raise DataError(f"{file}: no such file{data}: {hint}")
+    return file
+
+
+def _read_jsonl(file: Path) -> Iterator[RawRow]:
+    """Yield the rows of a file; blank lines are passed over."""
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _row(f"{file}:{number}", *_parsed(line))
+
+
+def _row(where: str, value: object, complaint: str = "") -> RawRow:
+    if isinstance(value, dict):
+        return RawRow(where, value)
+    return RawRow(where, {}, complaint or 'not an object: write {"problem": "…", "answer": "…"}')
+
+
+def _parsed(text: bytes) -> tuple[object, str]:
+    """Return what the JSON says, or nothing and the complaint about it."""
+    try:
+        # The byte-order mark that some editors write in front of a file is no fault.
+        value = json.loads(
+            text.decode("utf-8-sig"), parse_int=Number, parse_float=Number, parse_constant=_refuse
+        )
+    except (ValueError, RecursionError) as error:
+        return None, f"not JSON in UTF-8 ({error}): write one object per line"
+    return value, ""
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _read_json(file: Path) -> Iterator[RawRow]:
+    """Yield the objects of one JSON array."""
+    value, complaint = _parsed(file.read_bytes())
+    if not isinstance(value, list):
+        raise DataError(f"{file}: {complaint or 'no array'}: write [{{…}}, …], or use .jsonl")
+    yield from (_row(f"{file}:item {index}", item) for index, item in enumerate(value, start=1))
+
+
+def _read_csv(file: Path) -> Iterator[RawRow]:
+    limit = csv.field_size_limit(_MAX_CELL_CHARS)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            for number, row in enumerate(csv.DictReader(stream), start=1):
+                # Cells beyond the header stand under None: they have no name.
+                fields = {name: cell for name, cell in row.items() if name is not None and cell}
+                yield RawRow(f"{file}:row {number}", fields)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{file}: no CSV in UTF-8 ({error})") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_parquet(file: Path) -> Iterator[RawRow]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    number = 0
+    try:
+        for batch in ParquetFile(file).iter_batches():
+            for fields in batch.to_pylist():
+                number += 1
+                yield RawRow(f"{file}:row {number}", _named_numbers(fields))
+    except ArrowException as error:
+        raise DataError(f"{file}: no Parquet file ({error})") from error
+
+
+def _read_hub(place: str) -> Iterator[RawRow]:
+    found = _DATA_SET.fullmatch(place)
+    if found is None:
+        raise DataError(f"{place}: write hub:OWNER/NAME, hub:OWNER/NAME:CONFIG or …@SPLIT")
+    try:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetNotFoundError
+    except ImportError as error:
+        raise MissingExtra("datasets", "train") from error
+    split = found["split"] or "train"
+    try:
+        rows = load_dataset(found["name"], found["config"], split=split)
+    except (DatasetNotFoundError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{place}: cannot be loaded: {reason}") from error
+    for number, fields in enumerate(rows, start=1):
+        yield RawRow(f"{place}:row {number}", _named_numbers(fields))
+
+
+def _named_numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    """Mark the numbers of typed columns as what JSON would have marked them."""
+    return {
+        name: Number(value) if isinstance(value, int | float) and type(value) is not bool else value
+        for name, value in fields.items()
+    }

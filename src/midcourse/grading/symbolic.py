@@ -1,0 +1,308 @@
+r"""Compares two answers member by member, and their expressions with math-verify.
+
+The form comes first (`midcourse.grading.forms`): a set is no tuple, ``x = 1, y = 2`` is not
+``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
+(`midcourse.grading.pool`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+from midcourse.grading.equivalence import Comparison, compare_quickly, tidy
+from midcourse.grading.forms import (
+    ALTERNATIVES,
+    MEMBERS,
+    Form,
+    Shape,
+    balanced,
+    choice_label,
+    normalise,
+    read_form,
+    rename,
+    split,
+    words_of,
+)
+from midcourse.grading.units import conversion, split_unit
+
+__all__ = ["compare_symbolically"]
+
+#: A longer answer in words is an essay: its words say nothing about its sense.
+_MAX_WORDS = 20
+_RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
+_TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
+_DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
+_RADIANS = {"rad", "radian", "radians"}
+_BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
+_DOTS = r"\ldots"
+#: As many members of ``1, 2, …, n`` are written out.
+_MAX_WRITTEN_OUT = 1000
+
+
+def compare_symbolically(gold: str, answer: str) -> Comparison:
+    """Compare by form, then by algebra. May take for ever or die.
+
+    Raises whatever sympy raises while comparing; an answer that does not parse is different.
+    """
+    gold, answer = normalise(tidy(gold)), normalise(tidy(answer))
+    if not _legible(gold):
+        return Comparison.GOLD_UNPARSEABLE
+    (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
+    if choice and letter and not formula:
+        return Comparison.EQUAL if choice == letter else Comparison.DIFFERENT
+    same = _same(gold, rest if rest and not choice else answer)
+    return Comparison.EQUAL if same else Comparison.DIFFERENT
+
+
+def _legible(gold: str) -> bool:
+    """Whether a gold answer can be compared with anything but its own text."""
+    if not gold or not balanced(gold):
+        return False
+    form = read_form(gold)
+    if form.shape is not Shape.ONE:
+        return bool(form.parts) and all(
+            part == _DOTS or _legible(part) for part in form.parts if part != gold
+        )
+    words = words_of(gold)
+    if words:
+        return len(words) <= _MAX_WORDS
+    value, _ = split_unit(form.parts[0])
+    return bool(_parse(value)) or bool(re.search(r"\\[A-Za-z]+", value))
+
+
+# --- by form -----------------------------------------------------------------------------------
+
+
+def _same(gold: str, answer: str) -> bool:
+    ours, theirs = read_form(gold), read_form(answer)
+    if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
+        equal = _same_expression(gold, answer, ours, theirs)
+    elif Shape.RESIDUES in (ours.shape, theirs.shape):
+        equal = ours.shape is theirs.shape and _same_residues(ours, theirs)
+    elif ours.shape is theirs.shape is Shape.RATIO:
+        equal = _same_ratio(ours.parts, theirs.parts)
+    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.TUPLE}:
+        equal = _verify(gold, answer)  # an interval may have a name: all of the real numbers
+    elif ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
+        equal = _same_in_order(ours, theirs)
+    elif {ours.shape, theirs.shape} == {Shape.SET, Shape.TUPLE}:
+        equal = False
+    else:
+        equal = _same_members(ours, theirs)
+    return equal or _same_region(
+        ours.parts[0] if ours.shape is Shape.ONE else gold,
+        theirs.parts[0] if theirs.shape is Shape.ONE else answer,
+    )
+
+
+def _same_in_order(ours: Form, theirs: Form) -> bool:
+    if theirs.shape is Shape.SET or len(ours.parts) != len(theirs.parts):
+        return False
+    if ours.shape is Shape.TUPLE and theirs.shape is Shape.TUPLE and len(ours.parts) == 2:
+        # Two in brackets may be an interval, and then its ends matter.
+        return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+    if ours.shape is Shape.NAMED and set(ours.names) == set(theirs.names):
+        named = dict(zip(theirs.names, theirs.parts, strict=True))
+        return _pairwise(ours.parts, [named[name] for name in ours.names])
+    return _pairwise(ours.parts, theirs.parts)
+
+
+def _pairwise(ours: Iterable[str], theirs: Iterable[str]) -> bool:
+    return all(_same(one, other) for one, other in zip(ours, theirs, strict=True))
+
+
+def _same_members(ours: Form, theirs: Form) -> bool:
+    if _DOTS in ours.parts and _DOTS in theirs.parts:
+        return _same_progression(ours.parts, theirs.parts)
+    golds, answers = _written_out(ours.parts), _written_out(theirs.parts)
+    return _cover(golds, answers, _same)
+
+
+def _cover(ours: Sequence[str], theirs: Sequence[str], same: Callable[[str, str], bool]) -> bool:
+    """Whether each member has its like on the other side; how often it stands there is nothing."""
+    common = set(ours) & set(theirs)
+    return all(one in common or any(same(one, other) for other in theirs) for one in ours) and all(
+        other in common or any(same(one, other) for one in ours) for other in theirs
+    )
+
+
+def _same_residues(ours: Form, theirs: Form) -> bool:
+    [modulus], [other] = ours.names, theirs.names
+
+    def same(gold: str, answer: str) -> bool:
+        if all(re.fullmatch(r"-?[0-9]+", text) for text in (gold, answer, modulus)):
+            return int(modulus) != 0 and (int(gold) - int(answer)) % int(modulus) == 0
+        return _same(gold, answer)
+
+    return _same(modulus, other) and _cover(ours.parts, theirs.parts, same)
+
+
+def _same_ratio(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    return len(ours) == len(theirs) and all(
+        _same(rf"({ours[0]})\cdot({there})", rf"({theirs[0]})\cdot({here})")
+        for here, there in zip(ours[1:], theirs[1:], strict=True)
+    )
+
+
+def _same_progression(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Compare ``1, 2, …, n`` by first member, step and last member."""
+    gold, answer = _progression(ours), _progression(theirs)
+    if gold is None or answer is None:
+        return list(ours) == list(theirs)
+    return _pairwise(gold, answer)
+
+
+def _progression(parts: Sequence[str]) -> tuple[str, str, str] | None:
+    dots = parts.index(_DOTS)
+    before, after = parts[:dots], parts[dots + 1 :]
+    if not before or len(after) > 1 or _DOTS in after:
+        return None
+    step = f"({before[1]})-({before[0]})" if len(before) > 1 else "1"
+    steady = all(_same(step, f"({later})-({earlier})") for earlier, later in pairwise(before))
+    return (before[0], step, after[0] if after else r"\infty") if steady else None
+
+
+def _written_out(parts: Sequence[str]) -> list[str]:
+    """Return ``1, 2, …, 9`` in full, if its members are whole numbers and not too many."""
+    numbers = [int(part) for part in parts if re.fullmatch(r"-?[0-9]{1,9}", part)]
+    if _DOTS not in parts or len(numbers) != len(parts) - 1 or _progression(parts) is None:
+        return list(parts)
+    step = numbers[1] - numbers[0] if parts.index(_DOTS) > 1 else 1
+    if step == 0 or parts[-1] == _DOTS:
+        return list(parts)
+    full = range(numbers[0], numbers[-1] + (1 if step > 0 else -1), step)
+    return [str(number) for number in full] if len(full) <= _MAX_WRITTEN_OUT else list(parts)
+
+
+def _same_region(gold: str, answer: str) -> bool:
+    r"""Compare an inequality with an interval, or with another inequality."""
+    if not (_RELATION.search(gold) or _RELATION.search(answer)):
+        return False
+    ours = _region(gold)
+    theirs = None if ours is None else _region(answer)
+    return theirs is not None and bool(ours.is_subset(theirs) and theirs.is_subset(ours))
+
+
+def _region(text: str) -> Any:
+    """Return the set of real numbers that a text describes; None if it describes none."""
+    from sympy import FiniteSet, Set, Union
+    from sympy.core.relational import Equality
+    from sympy.logic.boolalg import Boolean
+
+    regions = []
+    for part in split(text, ALTERNATIVES):
+        if len(split(part, MEMBERS)) > 1:  # a list, or two conditions
+            return None
+        parsed = (_parse(part) or (None,))[0]
+        if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
+            parsed = parsed.rhs
+        if isinstance(parsed, Equality):
+            parsed = FiniteSet(parsed.rhs)
+        elif isinstance(parsed, Boolean) and len(parsed.free_symbols) == 1:
+            parsed = parsed.as_set()
+        if not isinstance(parsed, Set):
+            return None
+        regions.append(parsed)
+    return Union(*regions)
+
+
+# --- one expression ----------------------------------------------------------------------------
+
+
+def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
+    """Compare what stands after ``f(x) =``; where that differs, the equations as they stand."""
+    value, other = ours.parts[0], theirs.parts[0]
+    if ours.names and theirs.names and ours.names != theirs.names:
+        # The name of a function's variable is free: both get one that nobody uses.
+        value = rename(value, ours.names[0], r"\xi ")
+        other = rename(other, theirs.names[0], r"\xi ")
+        return _same_value(value, other)
+    if _same_value(value, other):
+        return True
+    named = value != gold and other != answer
+    equations = "=" in gold and "=" in answer and not words_of(answer)
+    return equations and not named and _verify(gold, answer)
+
+
+def _same_value(gold: str, answer: str) -> bool:
+    (value, unit), (other, other_unit) = split_unit(gold), split_unit(answer)
+    if unit and other_unit and (factor := conversion(unit, other_unit)) is not None:
+        if factor == 0:
+            return False
+        if factor != 1:
+            value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
+    if _one_in_degrees(value, other) and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
+        value, other = _in_radians(value), _in_radians(other)
+    value, other = _as_decimal(value, other)
+    quick = compare_quickly(value, other)
+    if quick is not None:
+        return quick is Comparison.EQUAL
+    ours, theirs = words_of(value), words_of(other)
+    if ours or theirs:
+        return ours == theirs
+    # What math-verify cannot read can still be the same signs.
+    return _verify(value, other) if _parse(value) else _signs_of(value) == _signs_of(other)
+
+
+def _one_in_degrees(one: str, other: str) -> bool:
+    return (_DEGREES.search(one) is None) != (_DEGREES.search(other) is None)
+
+
+def _in_radians(text: str) -> str:
+    """Convert what is given in degrees."""
+    number = _DEGREES.sub("", text)
+    return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
+
+
+def _as_decimal(gold: str, answer: str) -> tuple[str, str]:
+    """Write two numbers with a base in the base ten; one base alone is the problem's own."""
+    bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+    if bases[0] is None or bases[1] is None:
+        return gold, answer
+    try:
+        return str(int(bases[0][1], int(bases[0][2]))), str(int(bases[1][1], int(bases[1][2])))
+    except ValueError:  # a digit that the base has not
+        return gold, answer
+
+
+def _signs_of(text: str) -> str:
+    return "".join(text.split())
+
+
+def _verify(gold: str, answer: str) -> bool:
+    """Whether math-verify finds two expressions equal."""
+    from math_verify import verify
+
+    golds = _parse(gold)
+    answers = () if not golds or _TWO_NUMBERS.search(answer) else _parse(answer)
+    # Its own timeouts are off: they need the main thread, and a big-integer power holds the
+    # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
+    return bool(answers) and bool(
+        verify(list(golds), list(answers), timeout_seconds=None, raise_on_error=True)
+    )
+
+
+@lru_cache(maxsize=256)
+def _parse(answer: str) -> tuple[Any, ...]:
+    """Return what math-verify makes of a whole answer; empty if it does not parse.
+
+    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
+    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
+    """
+    from math_verify import LatexExtractionConfig, parse
+
+    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
+    return tuple(
+        parse(
+            f"\\boxed{{{answer}}}",
+            extraction_config=[config],
+            fallback_mode="no_fallback",
+            parsing_timeout=None,
+        )
+    )

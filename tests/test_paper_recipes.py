@@ -1,0 +1,136 @@
+"""The paper's recipes at the paper's scale, whole, with a random tiny model in Qwen3-4B's place.
+
+What stays of the recipe is everything but sizes: stages, prompts, sampling parameters, trainers. A
+random model proposes nothing, so a script does, and rows are built unfiltered.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from midcourse.config import load_recipe
+from midcourse.pipeline import Pipeline
+from midcourse.plan.tables import make_plan
+from midcourse.progress import SilentProgress
+from midcourse.records import RowOutcome, SftRow
+from midcourse.report.write import is_reported, write_report
+from midcourse.runner import Run
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+PROPOSAL = '<intervention>{"content": "I name what is asked.", "location": 1}</intervention>'
+
+TINY = """
+[problems]
+path = "{problems}"
+held_out_path = "{problems}"
+
+[model]
+path = "{model}"
+dtype = "float32"
+
+[engine]
+kind = "transformers"
+max_context_tokens = 8192
+
+[proposer_engine]
+kind = "scripted"
+script = "{script}"
+
+[grade]
+num_workers = 1
+
+[sample]
+num_rollouts = 4
+rounds = [1, 3]
+sampling = {{ max_tokens = 16 }}
+
+[propose]
+num_rollouts = 1
+num_proposals = 1
+
+[verify]
+num_continuations = 2
+sampling = {{ max_tokens = 48 }}
+
+[build_sft]
+filter = false
+
+[train_sft]
+batch_size = 2
+micro_batch_size = 2
+num_epochs = 1
+
+[train_rl]
+problems = "hard"
+num_iterations = 1
+prompts_per_iteration = 2
+num_generations = 2
+num_updates = 2
+micro_batch_size = 2
+vllm = "off"
+sampling = {{ max_tokens = 8 }}
+
+[evaluate]
+num_rollouts = 2
+ks = [1, 2]
+sampling = {{ max_tokens = 16 }}
+
+[likelihood]
+max_items = 2
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, problem_file: Path) -> Path:
+    """A scale: three problems, a random Qwen3, a script that proposes."""
+    from tiny import make_tiny_qwen3
+
+    model, script = tmp_path / "qwen3-tiny", tmp_path / "proposals.json"
+    make_tiny_qwen3(model)
+    script.write_text(json.dumps([[".", PROPOSAL]]))
+    scale = tmp_path / "tiny.toml"
+    scale.write_text(TINY.format(problems=problem_file, model=model, script=script))
+    return scale
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # seconds of work, but a busy machine may take long
+@pytest.mark.parametrize("machine", [[], ["paper-1gpu"]], ids=["paper", "paper-1gpu"])
+def test_the_method_runs_whole_at_the_paper_s_scale(
+    machine: list[str], tiny: Path, tmp_path: Path
+) -> None:
+    scales = [RECIPES / "scale" / f"{name}.toml" for name in ("paper", *machine)]
+    recipe = load_recipe(RECIPES / "paper" / "int.toml", (), [*scales, tiny])
+    assert recipe.propose.turns == "two"
+    assert bool(recipe.train_sft.lora_rank) == bool(machine)
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        write_report(pipeline)
+        rows = list(pipeline.rows.read(SftRow))
+        models = dict(pipeline.models)
+    assert is_reported(tmp_path / "run")
+    plan = make_plan(recipe, run_dir=tmp_path / "run")
+    assert {"sft_tokens_per_second", "rl_tokens_per_second"} <= plan.settled.sources.keys()
+    assert plan.measured_seconds is not None
+    assert plan.seconds == pytest.approx(plan.measured_seconds, rel=0.35)
+    assert [row.outcome for row in rows] == [RowOutcome.READY] * 3
+    assert list(models) == ["base", "patched", "base + RL", "patched + RL"]
+    for label, model in models.items():
+        assert (Path(model.path) / "model.safetensors").is_file(), label
+
+
+def test_the_tiny_model_is_of_the_large_one_s_kind(tiny: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    from midcourse.rendering import Renderer
+
+    folder = load_recipe(RECIPES / "paper" / "int.toml", (), [tiny]).model.path
+    assert AutoConfig.from_pretrained(folder).architectures == ["Qwen3ForCausalLM"]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert type(tokenizer).__name__ == "Qwen2Tokenizer"
+    renderer = Renderer(tokenizer)
+    text = "Let α = ½.\n\nThen 2α = 1."
+    assert renderer.decode(renderer.encode(text)) == text
+    assert renderer.end_of_turn_ids == [tokenizer.eos_token_id]
