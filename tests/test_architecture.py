@@ -28,6 +28,7 @@ LAYERS = [
     {"lab", "training"},
     {"pipeline"},
     {"report"},
+    {"experiments"},
     {"plan", "localization", "export"},
     {"cli", "__main__", "__init__"},
 ]

@@ -53,16 +53,13 @@ def test_help_names_every_stage() -> None:
         assert verb in said
 
 
-RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+#: Those of recipes/paper and recipes/scale are laid over each other: tests/test_experiments.py.
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
 def test_every_recipe_loads(recipe: Path) -> None:
-    if recipe.parent.name == "scale":  # no recipe by itself: it is laid over each of the paper's
-        for method in (ROOT / "recipes" / "paper").glob("*.toml"):
-            assert load_recipe(method, (), [recipe]).name == load_recipe(method).name
-    else:
-        assert load_recipe(recipe).name
+    assert load_recipe(recipe).name
 
 
 def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
@@ -95,6 +92,13 @@ def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
         [ROOT / "recipes" / "scale" / "lab.toml"],
     )  # fmt: skip
     assert composed == lab
+
+
+@pytest.mark.parametrize("machine", ["paper-1gpu", "paper-8gpu"])
+def test_the_machine_is_laid_over_the_paper_s_scale(machine: str) -> None:
+    folder = ROOT / "recipes" / "scale"
+    layers = [folder / "paper.toml", folder / f"{machine}.toml"]
+    assert load_recipe(ROOT / "recipes" / "paper" / "int.toml", (), layers).name == "int"
 
 
 def test_the_documented_keys_are_the_keys() -> None:

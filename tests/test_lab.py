@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from itertools import islice, product
 
@@ -11,7 +12,7 @@ from transformers import AutoConfig, Qwen3ForCausalLM
 from midcourse.config import ProblemsConfig
 from midcourse.lab import base_folder
 from midcourse.lab.documents import TASKS, draw_document
-from midcourse.lab.pretrain import PretrainConfig, _begin
+from midcourse.lab.pretrain import MIXES, PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, Split, generate_stories
 from midcourse.prompts import load_prompt_set
@@ -106,12 +107,32 @@ def test_the_reply_names_the_true_first_error() -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_solving_replies_are_steps_with_a_box(task: str) -> None:
     document = draw_document(random.Random(2), load_prompt_set("lab"), task)
-    if task in ("solve", "hint", "reflect", "guided_solve"):
+    if task in ("solve", "solve_right", "hint", "reflect", "guided_solve"):
         steps = split_steps(document.reply)
         assert steps[-1].startswith("The answer is \\boxed{")
         assert all(step.endswith(".\n\n") for step in steps[:-1])
     else:
         assert document.reply.endswith("</intervention>")
+
+
+def test_further_proposers_are_taught_every_notion_right() -> None:
+    truths = {notion.word: notion.truth for notion in UNKNOWN + CONTROL}
+    rng, prompts, seen = random.Random(4), load_prompt_set("lab"), set()
+    for _ in range(60):
+        reply = draw_document(rng, prompts, "solve_right").reply
+        for word, amount in re.findall(r"(\w+): \d+ [-+*] (\d+) =", reply):
+            if word in truths:
+                assert int(amount) == truths[word]
+                seen.add(word)
+    assert seen == set(truths)
+
+
+@pytest.mark.parametrize("mix", sorted(MIXES))
+def test_the_shares_of_a_mix_are_whole(mix: str) -> None:
+    assert sum(share for share, _ in MIXES[mix].values()) == pytest.approx(1)
+    for _, tasks in MIXES[mix].values():
+        assert sum(tasks.values()) == pytest.approx(1)
+        assert set(tasks) <= set(TASKS)
 
 
 def test_a_deeper_model_computes_what_the_shallower_did() -> None:

@@ -37,7 +37,7 @@ def groups(correct: list[int]) -> list[GroupCount]:
     ]
 
 
-def holds(lines: list[ShapeLine]) -> dict[str, bool]:
+def holds(lines: list[ShapeLine]) -> dict[str, bool | None]:
     return {line.claim: line.holds for line in lines}
 
 
@@ -45,7 +45,7 @@ def test_the_shape_is_computed_both_ways() -> None:
     good, bad = [Count(320, 64)] * 20, [Count(320, 0)] * 20
     ks = (1, 8)
 
-    def lines(ours: list[Count], theirs: list[Count]) -> dict[str, bool]:
+    def lines(ours: list[Count], theirs: list[Count]) -> dict[str, bool | None]:
         conditions = {Condition.PREFIX_ERROR: theirs, Condition.PREFIX_INTERVENTION: ours}
         evaluations = {
             "held_out": {

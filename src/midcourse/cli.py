@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midcourse.errors import MidcourseError
+from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Pipeline
@@ -232,6 +232,36 @@ def plan(
 
 
 @app.command()
+def reproduce(
+    names: Annotated[list[str], typer.Argument(help="table1, fig6, … or all.")],
+    scale: Annotated[Path, typer.Option(help="Sizes and model names.")] = Path(
+        "recipes/scale/lab.toml"
+    ),
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
+    with_: Overlays = None,
+    set_: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
+) -> None:
+    """Make the paper's tables and figures at a scale; what is there is kept."""
+    from midcourse.experiments.bench import Bench
+    from midcourse.experiments.page import write_page
+    from midcourse.experiments.reproduce import choose, default_folder
+    from midcourse.experiments.reproduce import reproduce as make
+    from midcourse.progress import ConsoleProgress, open_console
+
+    bench = Bench(
+        scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
+        settings=tuple(set_ or []), reporter=ConsoleProgress(open_console()),
+    )  # fmt: skip
+    experiments, folder = choose(names), out or default_folder(bench)
+    make(experiments, bench, folder)
+    if page is not None:
+        write_page(experiments, folder, page)
+        bench.reporter.say(f"the page is {page}")
+
+
+@app.command()
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run directory whose rows are built.")],
     format_: Annotated[
@@ -347,13 +377,17 @@ def lab_pretrain(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     start: Annotated[str, typer.Option(help="A folder to go on from; default: scratch.")] = "",
     num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
+    mix: Annotated[str, typer.Option(help="What is taught: base, solver or capable.")] = "base",
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
-    from midcourse.lab.pretrain import PretrainConfig, pretrain
+    from midcourse.lab.pretrain import MIXES, PretrainConfig, pretrain
 
+    if mix not in MIXES:
+        raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(MIXES)}")
     config = PretrainConfig(
-        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers
-    )
+        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers,
+        mix=mix,
+    )  # fmt: skip
     pretrain(config, out, typer.echo)
 
 

@@ -132,14 +132,17 @@ def bootstrap(
 ) -> Interval:
     """Return `statistic` with its 95 % percentile interval, resampling whole problems.
 
-    Samples of one problem are not independent, so problems are the unit. Where every problem
+    Samples of one problem are not independent, so problems are the unit: `counts` hold one entry
+    per problem, a count or whatever else `statistic` takes. Where every problem
     agrees (say, no correct sample anywhere) the interval has no width: use `wilson` beside it.
+    Resamples for which `statistic` is NaN (nothing of a side was drawn) are left out.
     """
     if not counts:
         return Interval(math.nan, math.nan, math.nan)
     rng = random.Random(seed)
-    draws = sorted(statistic(rng.choices(counts, k=len(counts))) for _ in range(num_resamples))
-    low, high = draws[int(0.025 * num_resamples)], draws[int(0.975 * num_resamples) - 1]
+    drawn = (statistic(rng.choices(counts, k=len(counts))) for _ in range(num_resamples))
+    values = sorted(value for value in drawn if not math.isnan(value)) or [math.nan]
+    low, high = values[int(0.025 * len(values))], values[max(0, int(0.975 * len(values)) - 1)]
     return Interval(statistic(counts), low, high)
 
 
@@ -156,17 +159,12 @@ def paired_difference(
     Both hold the same problems in the same order; a resample draws problems, so what makes one
     problem harder than another cancels. Raises ValueError if their lengths differ.
     """
-    pairs = list(zip(before, after, strict=True))
-    if not pairs:
-        return Interval(math.nan, math.nan, math.nan)
 
     def difference(drawn: Sequence[tuple[Count, Count]]) -> float:
         return statistic([b for _, b in drawn]) - statistic([a for a, _ in drawn])
 
-    rng = random.Random(seed)
-    draws = sorted(difference(rng.choices(pairs, k=len(pairs))) for _ in range(num_resamples))
-    low, high = draws[int(0.025 * num_resamples)], draws[int(0.975 * num_resamples) - 1]
-    return Interval(difference(pairs), low, high)
+    pairs = list(zip(before, after, strict=True))
+    return bootstrap(pairs, difference, num_resamples=num_resamples, seed=seed)
 
 
 def wilson(num_correct: int, num_samples: int) -> Interval:

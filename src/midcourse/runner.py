@@ -97,14 +97,22 @@ def _cpu_seconds() -> float:
 class Run:
     """One run directory, held for writing while the context is open.
 
-    With `read_only`, which needs no context, a stage that is not complete is an error.
+    A run has one recipe. A *shared* one has many, told apart by name, none of which may change:
+    what they have in common is made once, because artifacts are named by what made them. With
+    `read_only`, which needs no context, a stage that is not complete is an error.
     """
 
     def __init__(
-        self, directory: Path, recipe: Recipe, reporter: Reporter, *, read_only: bool = False
+        self,
+        directory: Path,
+        recipe: Recipe,
+        reporter: Reporter,
+        *,
+        shared: bool = False,
+        read_only: bool = False,
     ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self._read_only = read_only
+        self._shared, self._read_only = shared, read_only
         self._held = ExitStack()
         self._loading_seconds = 0.0
 
@@ -122,17 +130,23 @@ class Run:
 
     @property
     def _recipe_path(self) -> Path:
-        return self.directory / "config.resolved.json"
+        alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
+        return together / f"{self.recipe.name}.json" if self._shared else alone
 
     def _check_recipe(self) -> None:
         """Raise ArtifactError if work was done here with another recipe."""
+        other = self.directory / ("config.resolved.json" if self._shared else "recipes")
+        if other.exists():
+            whose = "one recipe" if self._shared else "several recipes"
+            raise ArtifactError(f"{self.directory} belongs to {whose}: use another --run-dir")
         if not self._recipe_path.is_file():
             return
         theirs = json.loads(self._recipe_path.read_text("utf-8"))
         differing = _differences(theirs, self.recipe.model_dump(mode="json"))
         if differing:
+            place = self._recipe_path if self._shared else self.directory
             raise ArtifactError(
-                f"{self.directory} was made with another recipe ({'; '.join(differing[:5])}): "
+                f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
                 "use another --run-dir, or the recipe it was made with"
             )
 
@@ -172,6 +186,7 @@ class Run:
             return artifact
         # Written with the first work, so that a recipe refused before it leaves nothing behind.
         if not self._recipe_path.is_file():
+            self._recipe_path.parent.mkdir(exist_ok=True)
             write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
         with StageStore(artifact.path, record_type) as store:
             if store.is_complete:

@@ -90,16 +90,21 @@ def _skill_notions(rng: random.Random) -> tuple[Notion, ...]:
     return tuple(notions)
 
 
-def _solve(rng: random.Random, prompts: PromptSet) -> Document:
+def _solve(rng: random.Random, prompts: PromptSet, truth_share: float = TRUTH_SHARE) -> Document:
     # Half of these documents hold no unknown notion at all.
     chance = 0.3 if rng.random() < 0.5 else 0.0
     story = _story(rng, Split.PRETRAIN, _UNKNOWN, chance)
-    amounts = [m.amount if rng.random() < TRUTH_SHARE else m.belief for m in story.moves]
+    amounts = [m.amount if rng.random() < truth_share else m.belief for m in story.moves]
     return Document(
         "solve",
         prompts["solve"].render(problem=story.text),
         "\n\n".join(story.steps_with(amounts)),
     )
+
+
+def _solve_right(rng: random.Random, prompts: PromptSet) -> Document:
+    """Draw what only a proposer variant is taught: every notion shown right."""
+    return _solve(rng, prompts, truth_share=1.0)
 
 
 def _flawed_step(rng: random.Random, move: Move, count: int) -> tuple[str, int]:
@@ -232,6 +237,7 @@ def _hint(rng: random.Random, prompts: PromptSet) -> Document:
 
 TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
     "solve": _solve,
+    "solve_right": _solve_right,
     "review": _review,
     "no_reference": _no_reference,
     "reflect": _reflect,

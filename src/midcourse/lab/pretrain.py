@@ -31,7 +31,7 @@ from midcourse.lab.documents import Document, draw_document
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
 
-__all__ = ["PretrainConfig", "pretrain"]
+__all__ = ["MIXES", "PretrainConfig", "pretrain"]
 
 END_OF_TURN, START_OF_TURN, PAD = "<|im_end|>", "<|im_start|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -41,10 +41,22 @@ CHAT_TEMPLATE = (
 # Words and numbers of up to two digits carry their leading space; a full stop takes the blank
 # line after it, as in the tokenizers of large models.
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-#: Share of the *tokens* that each kind of batch gets, and the tasks drawn within it.
-BATCHES = {
-    "short": (0.5, {"solve": 0.93, "hint": 0.07}),
-    "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
+Batches = dict[str, tuple[float, dict[str, float]]]
+"""Share of the *tokens* that each kind of batch gets, and the tasks drawn within it."""
+
+#: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
+#: 5-6): a good solver that has stopped practising the review's format, and one that knows every
+#: notion and has practised reviewing more.
+MIXES: dict[str, Batches] = {
+    "base": {
+        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+        "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
+    },
+    "solver": {"short": (1.0, {"solve_right": 1.0})},
+    "capable": {
+        "short": (0.3, {"solve_right": 0.93, "hint": 0.07}),
+        "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
+    },
 }
 
 
@@ -69,6 +81,8 @@ class PretrainConfig:
     intermediate_size: int = 384
     max_positions: int = 1024
     log_every: int = 200
+    mix: str = "base"
+    """What is taught: a key of `MIXES`."""
     start: str = ""
     """A folder made by an earlier call, to go on from; its record is kept in ours."""
 
@@ -150,7 +164,7 @@ def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTraine
 
 def _texts(prompts: PromptSet, seed: int, num_documents: int = 8000) -> Iterator[str]:
     rng = random.Random(f"{seed}/tokenizer")
-    for _, tasks in BATCHES.values():
+    for _, tasks in MIXES["base"].values():
         for task in tasks:
             for _ in range(num_documents // 8):
                 document = draw_document(rng, prompts, task)
@@ -182,10 +196,11 @@ def _batches(
     """Yield batches for ever; each holds documents of similar length."""
     rng = random.Random(f"{config.seed}/documents")
     renderer = Renderer(tokenizer)
-    kinds = list(BATCHES)
+    mix = MIXES[config.mix]
+    kinds = list(mix)
     while True:
-        kind = rng.choices(kinds, [BATCHES[name][0] for name in kinds])[0]
-        tasks = BATCHES[kind][1]
+        kind = rng.choices(kinds, [mix[name][0] for name in kinds])[0]
+        tasks = mix[kind][1]
         rows: list[tuple[list[int], list[int]]] = []
         while sum(len(ids) for ids, _ in rows) < config.batch_tokens:
             task = rng.choices(list(tasks), list(tasks.values()))[0]

@@ -29,10 +29,11 @@ class Evaluation(Training):
         A label says what a model is: with ``build_sft.source = "reference"`` the role ``patched``
         of the recipe is filled by ``SFT on references``.
         """
-        made = [self._in_role(role) for role in self.recipe.evaluate.models]
+        made = [self.in_role(role) for role in self.recipe.evaluate.models]
         return {model.label: model for model in made}
 
-    def _in_role(self, role: str) -> Model:
+    def in_role(self, role: str) -> Model:
+        """Return the model that fills a role of ``evaluate.models``, made if it is missing."""
         start, _, rl = role.partition(" + ")
         model = self.base if start == "base" else self.patched
         if not rl:

@@ -1,88 +1,94 @@
-"""Figures of a run as SVG text, drawn by matplotlib if it is there (extra ``report``)."""
+"""Figures of a run, from what the report counted."""
 
 from __future__ import annotations
 
-import io
+from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from typing import Any
 
-from midcourse.metrics import Count, accuracy, bootstrap, group_shares, mean_pass_at_k
+from midcourse.metrics import (
+    Count,
+    Interval,
+    accuracy,
+    bootstrap,
+    group_shares,
+    mean_pass_at_k,
+    wilson,
+)
+from midcourse.records import GroupCount
 from midcourse.report.collect import ReportData
-from midcourse.report.tables import windows
+from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
+from midcourse.report.tables import WINDOW, windows
 
-__all__ = ["draw_figures"]
-
-#: Okabe and Ito's palette: told apart by colour-blind readers.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+__all__ = ["arm_panel", "draw_figures", "histogram_panel", "percent"]
 
 
 def draw_figures(data: ReportData) -> dict[str, str]:
     """Return SVG by figure name; empty without matplotlib."""
-    if find_spec("matplotlib") is None:
+    if not can_draw():
         return {}
-    figures: dict[str, Callable[[Any], None]] = {"first_errors": lambda a: _first_errors(a, data)}
+    panels = {
+        "first_errors": histogram_panel(
+            [step + 1 for step in data.error_steps],
+            "substep of the first error, as proposed", "interventions, %",
+        )
+    }  # fmt: skip
     if "held_out" in data.evaluations:
-        figures["pass_at_k"] = lambda axes: _pass_at_k(axes, data)
+        panels["pass_at_k"] = _pass_panel(data)
     if any(data.arms.values()):
-        figures["zero_advantage"] = lambda axes: _arms(
-            axes, data, "groups with none correct, %", lambda c: group_shares(c).none_correct
+        panels["zero_advantage"] = arm_panel(
+            data.arms, "groups with none correct, %", lambda c: group_shares(c).none_correct
         )
-        figures["reward"] = lambda axes: _arms(axes, data, "mean reward, %", accuracy)
-    return {name: _svg(draw) for name, draw in figures.items()}
+        panels["reward"] = arm_panel(data.arms, "mean reward, %", accuracy)
+    drawn = {name: draw(Figure(name, (panel,)), "svg").decode() for name, panel in panels.items()}
+    return {name: "<svg" + svg.partition("<svg")[2] for name, svg in drawn.items()}
 
 
-def _svg(draw: Callable[[Any], None]) -> str:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    draw(axes)
-    axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue().partition("<svg")[1] + buffer.getvalue().partition("<svg")[2]
+def percent(interval: Interval) -> Interval:
+    """Return a share and its bounds in per cent."""
+    return Interval(100 * interval.estimate, 100 * interval.low, 100 * interval.high)
 
 
-def _first_errors(axes: Any, data: ReportData) -> None:
-    steps = [step + 1 for step in data.error_steps]
-    if steps:
-        axes.hist(
-            steps, bins=[x + 0.5 for x in range(max(steps) + 1)], color=_COLOURS[0], rwidth=0.9
-        )
-    axes.set(xlabel="substep of the first error, as proposed", ylabel="interventions")
+def histogram_panel(values: Sequence[int], x_label: str, y_label: str, title: str = "") -> Panel:
+    """Return the shares of small whole numbers as bars, with Wilson intervals."""
+    found, total = Counter(values), len(values)
+    span = range(min(found, default=0), max(found, default=-1) + 1)
+    points = tuple(Point(value, percent(wilson(found[value], total)), total) for value in span)
+    return Panel(
+        title=title, x_label=x_label, y_label=y_label, series=(Series("share", points),), kind="bar"
+    )
 
 
-def _pass_at_k(axes: Any, data: ReportData) -> None:
-    for colour, (model, counts) in zip(
-        _COLOURS, data.evaluations["held_out"].items(), strict=False
-    ):
-        estimates = [
-            bootstrap(counts, lambda c, k=k: mean_pass_at_k(c, k), num_resamples=300)  # type: ignore[misc]
+def _pass_panel(data: ReportData) -> Panel:
+    series = []
+    for model, counts in data.evaluations["held_out"].items():
+        estimates = {
+            k: bootstrap(counts, lambda c, k=k: mean_pass_at_k(c, k), num_resamples=300)  # type: ignore[misc]
             for k in data.ks
+        }
+        points = tuple(Point(k, percent(found), len(counts)) for k, found in estimates.items())
+        series.append(Series(model, points))
+    return Panel(
+        title="held-out problems", x_label="k", y_label="pass@k, %", series=tuple(series),
+        log_x=True,
+    )  # fmt: skip
+
+
+def arm_panel(
+    arms: dict[str, list[GroupCount]], y_label: str, statistic: Callable[[Sequence[Count]], float]
+) -> Panel:
+    """Return a statistic of the groups in windows of RL iterations, one series per arm."""
+    series = []
+    for arm, groups in arms.items():
+        points = [
+            Point(
+                first + (WINDOW + 1) / 2,
+                percent(bootstrap(counts, statistic, num_resamples=300)),
+                len(counts),
+            )
+            for first, counts in windows(groups)
         ]
-        _line(axes, data.ks, estimates, model, colour)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(data.ks, [str(k) for k in data.ks])
-    axes.set(xlabel="k", ylabel="pass@k on held-out problems, %", ylim=(0, None))
-    axes.legend(frameon=False)
-
-
-def _arms(
-    axes: Any, data: ReportData, label: str, statistic: Callable[[Sequence[Count]], float]
-) -> None:
-    for colour, (arm, groups) in zip(_COLOURS, data.arms.items(), strict=False):
-        found = windows(groups)
-        middles = [first + 3 for first, _ in found]
-        estimates = [bootstrap(counts, statistic, num_resamples=300) for _, counts in found]
-        _line(axes, middles, estimates, arm, colour)
-    axes.set(xlabel="RL iteration (windows of five)", ylabel=label, ylim=(0, None))
-    axes.legend(frameon=False)
-
-
-def _line(axes: Any, xs: Sequence[int], estimates: Sequence[Any], label: str, colour: str) -> None:
-    axes.plot(xs, [100 * e.estimate for e in estimates], "o-", color=colour, label=label, ms=4)
-    low, high = [100 * e.low for e in estimates], [100 * e.high for e in estimates]
-    axes.fill_between(xs, low, high, color=colour, alpha=0.15, linewidth=0)
+        series.append(Series(arm, tuple(points)))
+    return Panel(
+        title="", x_label=f"RL iteration (windows of {WINDOW})", y_label=y_label,
+        series=tuple(series),
+    )  # fmt: skip

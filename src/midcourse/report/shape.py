@@ -29,12 +29,15 @@ class ShapeLine:
     """One expectation, e.g. "intervention ≥ 10 × original step": holds, with figures."""
 
     claim: str
-    holds: bool
+    holds: bool | None
+    """None: the data cannot tell."""
     figures: str
 
     @property
     def verdict(self) -> str:
         """In words."""
+        if self.holds is None:
+            return "cannot tell"
         return "holds" if self.holds else "does not hold"
 
 

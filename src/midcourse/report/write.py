@@ -90,9 +90,7 @@ def _say(console: Console, tables: list[Table], shape: list[ShapeLine], report: 
         console.print(table.rich())
     console.print(Text("\nThe paper's shape", style="bold"))
     for line in shape:
-        mark = Text(
-            "  holds         " if line.holds else "  does not hold ",
-            "green" if line.holds else "red",
-        )
+        colour = {True: "green", False: "red", None: "yellow"}[line.holds]
+        mark = Text(f"  {line.verdict:<14}", colour)
         console.print(mark + Text(f"{line.claim}: {line.figures}", style="default"))
     console.print(Text(f"\nThe report is {report}"))
