@@ -231,6 +231,44 @@ def plan(
         open_console().print(table.rich())
 
 
+@app.command("localize")
+def localize_command(
+    data: Annotated[
+        list[str], typer.Argument(help="Files of solutions whose first error people marked.")
+    ],
+    engine: Annotated[str, typer.Option(help="As --set engine.kind=…")] = "",
+    model: Annotated[str, typer.Option(help="As --set model.path=…")] = "",
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
+    ] = None,
+    baselines_only: Annotated[bool, typer.Option(help="Ask nobody.")] = False,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Measure how often a model names the first error of a wrong solution."""
+    from rich.console import Console
+
+    from midcourse.config import load_recipe, make_recipe
+    from midcourse.localization import load_cases, run_localization
+    from midcourse.progress import ConsoleProgress
+    from midcourse.report.first_errors import baselines, first_error_tables
+    from midcourse.runner import Run
+
+    console = Console()
+    short = {"engine.kind": engine, "model.path": model}
+    overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
+    bare = {"name": "localize"}
+    made = load_recipe(recipe, overrides) if recipe else make_recipe(bare, overrides, "localize")
+    cases = load_cases(data, made.localize.limit_per_source)
+    if baselines_only:
+        tables = first_error_tables({}, baselines(cases))
+    else:
+        with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
+            tables = run_localization(run, cases)
+    for table in tables:
+        console.print(table.rich())
+
+
 @app.command()
 def validate(
     problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],

@@ -31,6 +31,7 @@ __all__ = [
     "GradeConfig",
     "HintsConfig",
     "LikelihoodConfig",
+    "LocalizeConfig",
     "ModelConfig",
     "ProblemsConfig",
     "ProposeConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "describe_keys",
     "explain",
     "load_recipe",
+    "make_recipe",
 ]
 
 
@@ -396,6 +398,16 @@ class LikelihoodConfig(Section):
     """Sequences scored per kind and model."""
 
 
+class LocalizeConfig(Section):
+    """The first-error benchmark, ``midcourse localize``."""
+
+    reference: Literal["both", "given", "none"] = "both"
+    """Whether the reference solution is shown; ``both`` asks twice."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many solutions of each source."""
+    sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
+
+
 class Recipe(Section):
     """One run, whole."""
 
@@ -426,6 +438,7 @@ class Recipe(Section):
     train_rl: TrainRlConfig = TrainRlConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
+    localize: LocalizeConfig = LocalizeConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -463,13 +476,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Pa
     data: dict[str, Any] = {}
     for file in (path, *overlays):
         _lay_over(data, _read_toml(file))
+    return make_recipe(data, overrides, " with ".join(map(str, (path, *overlays))))
+
+
+def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
+    """Check a recipe given as nested tables; `where` is what an error blames."""
     for override in overrides:
         _apply_override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        files = " with ".join(map(str, (path, *overlays)))
-        raise ConfigError(f"{files}: {explain(error, Recipe)}") from error
+        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 __all__ = [
     "Count",
@@ -25,6 +26,8 @@ __all__ = [
     "pass_at_k",
     "wilson",
 ]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +124,8 @@ def group_shares(groups: Sequence[Count]) -> GroupShares:
 
 
 def bootstrap(
-    counts: Sequence[Count],
-    statistic: Callable[[Sequence[Count]], float],
+    counts: Sequence[T],
+    statistic: Callable[[Sequence[T]], float],
     *,
     num_resamples: int = 1000,
     seed: int = 0,

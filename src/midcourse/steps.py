@@ -24,6 +24,7 @@ __all__ = [
     "number_steps",
     "prefix_before",
     "split_steps",
+    "step_at",
 ]
 
 STEP_SEPARATOR = "\n\n"
@@ -69,3 +70,16 @@ def error_step_from_location(location: int) -> int:
 def prefix_before(text: str, error_step: int) -> str:
     """Return the steps of `text` before `error_step` (0-based), joined: y_<t* of Algorithm 1."""
     return join_steps(split_steps(text)[:error_step])
+
+
+def step_at(steps: Sequence[str], offset: int) -> int:
+    """Return the 0-based step that holds character `offset` (0-based) of the joined text.
+
+    Raises ValueError if the text ends before it.
+    """
+    end = 0
+    for index, step in enumerate(steps):
+        end += len(step)
+        if 0 <= offset < end:
+            return index
+    raise ValueError(f"offset {offset} is not within 0 … {end - 1}")

@@ -61,15 +61,15 @@ def read_rows(place: str | Path) -> Iterator[RawRow]:
         yield from _read_jsonl(file)
 
 
-def find_data(path: str | Path) -> Path:
-    """Return the file of `path`. Raises DataError that says what to set."""
+def find_data(
+    path: str | Path, hint: str = "give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
+) -> Path:
+    """Return the file of `path`. Raises DataError that ends in `hint`."""
     root = os.environ.get("MIDCOURSE_DATA", "../shared/data")
     file = Path(str(path).replace("$MIDCOURSE_DATA", root)).expanduser()
     if not file.is_file():
         data = f" (MIDCOURSE_DATA is {root!r})" if "$MIDCOURSE_DATA" in str(path) else ""
-        raise DataError(
-            f"{file}: no such file{data}: give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
-        )
+        raise DataError(f"{file}: no such file{data}: {hint}")
     return file
 
 

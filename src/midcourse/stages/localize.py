@@ -1,0 +1,117 @@
+"""localize: where does an attempt first go wrong? Asked neutrally, of solutions people marked.
+
+It measures a proposer on its own, before any intervention: the propose prompts presume an error,
+these do not. Every question becomes a `Localization` with an outcome; what was not answered in
+the form asked for is a wrong answer, never a missing one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator
+from dataclasses import dataclass
+
+from midcourse.engines.base import Completion, Engine, Request
+from midcourse.prompts import Prompt
+from midcourse.prompts.parse import parse_first_error
+from midcourse.records import (
+    ErrorCase,
+    FinishReason,
+    Localization,
+    LocalizationOutcome,
+    Sampling,
+    content_id,
+    derive_seed,
+)
+from midcourse.rendering import Message, Renderer
+from midcourse.stages.flow import Failures, run_requests
+from midcourse.steps import number_steps
+
+__all__ = ["Locator", "localize"]
+
+_OUTCOMES_BY_FINISH = {
+    FinishReason.LENGTH: LocalizationOutcome.TRUNCATED,
+    FinishReason.PROMPT_TOO_LONG: LocalizationOutcome.PROMPT_TOO_LONG,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """Who is asked, and how."""
+
+    engine: Engine
+    renderer: Renderer | None
+    """Null for engines that take messages only."""
+    prompt: Prompt
+    """The reference is shown if, and only if, this names it."""
+    sampling: Sampling
+    name: str
+    run_seed: int
+
+    @property
+    def shows_reference(self) -> bool:
+        """Whether the question holds the reference solution."""
+        return "reference" in self.prompt.fields
+
+
+def localize(
+    cases: Iterable[ErrorCase], locator: Locator, done: Container[str], failures: Failures
+) -> Iterator[Localization]:
+    """Yield one record per case whose id is not in `done`, as answers arrive.
+
+    With a prompt that shows the reference, every case must have one.
+    """
+    owed = ((_identity(case, locator), case) for case in cases)
+    requests = (
+        (_request(localization_id, case, locator), (localization_id, case))
+        for localization_id, case in owed
+        if localization_id not in done
+    )
+    for (localization_id, case), completion in run_requests(locator.engine, requests, failures):
+        yield _record(localization_id, case, completion, locator)
+
+
+def _identity(case: ErrorCase, locator: Locator) -> str:
+    return content_id(
+        case.source, case.case_id, locator.name, locator.prompt.name, locator.prompt.sha
+    )
+
+
+def _request(localization_id: str, case: ErrorCase, locator: Locator) -> Request:
+    values = {"problem": case.problem, "attempt": number_steps(case.steps)}
+    if locator.shows_reference:
+        if case.reference is None:
+            raise ValueError(f"{case.source} {case.case_id} has no reference to show")
+        values["reference"] = case.reference
+    message: Message = {"role": "user", "content": locator.prompt.render(**values)}
+    ids = () if locator.renderer is None else tuple(locator.renderer.prompt_ids([message]))
+    return Request(
+        request_id=localization_id,
+        prompt_token_ids=ids,
+        sampling=locator.sampling,
+        seed=derive_seed(locator.run_seed, "localize", localization_id),
+        group=localization_id,
+        messages=(message,),
+    )
+
+
+def _record(
+    localization_id: str, case: ErrorCase, completion: Completion, locator: Locator
+) -> Localization:
+    """Read the reply; one that did not finish is never read."""
+    num_steps = len(case.steps)
+    unread = _OUTCOMES_BY_FINISH.get(completion.finish_reason)
+    outcome, named = (unread, None) if unread else parse_first_error(completion.text, num_steps)
+    return Localization(
+        localization_id=localization_id,
+        case_id=case.case_id,
+        source=case.source,
+        locator=locator.name,
+        shows_reference=locator.shows_reference,
+        num_steps=num_steps,
+        error_step=case.error_step,
+        outcome=outcome,
+        named_step=named,
+        reply=completion.text,
+        prompt_name=locator.prompt.name,
+        prompt_sha=locator.prompt.sha,
+    )
