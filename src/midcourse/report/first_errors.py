@@ -231,7 +231,7 @@ def _scores(
     exact = _interval(problems, "exact", "num_wrong")
     no_error = _interval(problems, "says_no_error", "num_right")
     both = bootstrap(problems, f1) if num_wrong and num_right else None
-    if both is not None and both.low == both.high:  # nothing right of one kind: no width
+    if both is not None and not both.estimate:  # nothing right of one kind: no width
         both = Interval(both.estimate, 0.0, _harmonic_mean(exact.high, no_error.high))
     return Scores(
         source=source,
@@ -247,13 +247,13 @@ def _scores(
 
 
 def _interval(problems: Sequence[_Hits], hits: str, number: str) -> Interval:
-    """Return a share with its bootstrap interval over problems; Wilson's where that has no width.
+    """Return a share with its bootstrap interval over problems; Wilson's at 0 and 1.
 
     A set may hold several solutions of one problem: they are not independent.
     """
     pairs = [(getattr(p, hits), getattr(p, number)) for p in problems if getattr(p, number)]
     interval = bootstrap(pairs, lambda drawn: sum(h for h, _ in drawn) / sum(n for _, n in drawn))
-    if interval.low < interval.high:
+    if interval.estimate not in (0.0, 1.0):
         return interval
     return wilson(round(sum(h for h, _ in pairs)), sum(n for _, n in pairs))
 
