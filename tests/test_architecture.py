@@ -28,7 +28,7 @@ LAYERS = [
     {"lab", "training"},
     {"pipeline"},
     {"report"},
-    {"plan", "localization"},
+    {"plan", "localization", "export"},
     {"cli", "__main__", "__init__"},
 ]
 #: The lab's check prints a table of the report; the training jobs show progress.

@@ -231,6 +231,23 @@ def plan(
         open_console().print(table.rich())
 
 
+@app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory whose rows are built.")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="trl, llama-factory, verl, verifiers, pipelinerl or jsonl."),
+    ],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Hand the rows and problems of a run over to another project."""
+    from midcourse.export import export_run
+
+    for part in export_run(run_dir, format_, out):
+        fidelity = f" ({part.fidelity})" if part.fidelity else ""
+        typer.echo(f"{out / part.path}: {part.what}{fidelity}")
+
+
 @app.command("localize")
 def localize_command(
     data: Annotated[

@@ -128,6 +128,12 @@ class Renderer:
         opening = self._encode_control(before)[len(self.end_of_turn_ids) :]
         return opening + self.encode(text) + self._encode_control(after)
 
+    def around_user(self) -> tuple[str, str]:
+        """Return what the template writes before a single user message, and after it."""
+        mark = "\ue000user\ue001"
+        before, after = self._template([{"role": "user", "content": mark}]).split(mark)
+        return before, after
+
     def _num_tokens_within(self, token_ids: Sequence[int], prefix: str) -> int:
         """Return the largest n for which the first n tokens decode to a start of `prefix`.
 

@@ -95,10 +95,16 @@ def _cpu_seconds() -> float:
 
 
 class Run:
-    """One run directory, held for writing while the context is open."""
+    """One run directory, held for writing while the context is open.
 
-    def __init__(self, directory: Path, recipe: Recipe, reporter: Reporter) -> None:
+    With `read_only`, which needs no context, a stage that is not complete is an error.
+    """
+
+    def __init__(
+        self, directory: Path, recipe: Recipe, reporter: Reporter, *, read_only: bool = False
+    ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        self._read_only = read_only
         self._held = ExitStack()
         self._loading_seconds = 0.0
 
@@ -157,6 +163,13 @@ class Run:
         outcome: Callable[[R], str],
     ) -> Artifact:
         """Complete a record stage: resume, journal each result as it comes, seal."""
+        if self._read_only:
+            if not artifact.is_complete:
+                raise ArtifactError(
+                    f"{self.directory}: {artifact.stage} {artifact.label} is not complete: "
+                    "run it first"
+                )
+            return artifact
         # Written with the first work, so that a recipe refused before it leaves nothing behind.
         if not self._recipe_path.is_file():
             write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))

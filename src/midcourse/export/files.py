@@ -1,0 +1,37 @@
+"""Writes files for other projects: Parquet, JSON, and the Python files kept in ``templates/``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["copy_file", "write_json", "write_jsonl", "write_parquet"]
+
+
+def write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows of plain values; the columns are those of the first row."""
+    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path, compression="zstd")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write one object per line."""
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    path.write_text("".join(lines), "utf-8")
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write one indented JSON file."""
+    path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
+
+
+def copy_file(name: str, path: Path) -> None:
+    """Copy one of the packaged files to `path`."""
+    source = resources.files("midcourse.export") / "templates" / name
+    with resources.as_file(source) as file:
+        shutil.copyfile(file, path)

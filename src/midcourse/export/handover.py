@@ -1,0 +1,144 @@
+"""What a finished run has to hand over, whatever the format: rows to patch with, tasks for RL.
+
+Ids are the truth: they were verified, and they are what is trained here. Texts are decoded from
+them for formats that take nothing else; `text_losses` counts what such a format cannot say.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midcourse.config import Recipe
+from midcourse.engines import resolve_model
+from midcourse.errors import ArtifactError
+from midcourse.pipeline import Pipeline
+from midcourse.progress import SilentProgress
+from midcourse.records import Problem, RowOutcome, SftRow
+from midcourse.rendering import Renderer
+from midcourse.runner import Run
+
+__all__ = ["ADDS_END_OF_TURN", "FAITHFUL", "ExportRow", "Handover", "Part", "Task", "gather"]
+
+FAITHFUL = "faithful: the ids that were verified, and nothing after them"
+ADDS_END_OF_TURN = "not faithful: adds end-of-turn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One file that was written, e.g. ``sft.parquet`` with 76 rows."""
+
+    path: str
+    """Relative to the folder of the format."""
+    what: str
+    """What it holds, in a few words, with a count."""
+    fidelity: str = ""
+    """For what is trained on: how it relates to what was verified; else empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRow:
+    """One row to patch with: its ids and labels, and the same as texts."""
+
+    row: SftRow
+    problem: Problem
+    user: str
+    """The user message."""
+    prefix: str
+    intervention: str
+    suffix: str
+    """Empty unless the run appends continuations (Table 2)."""
+
+    @property
+    def response(self) -> str:
+        """What stands in the assistant's turn."""
+        return self.prefix + self.intervention + self.suffix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One problem for outcome-reward RL: the user message and the gold answer."""
+
+    problem: Problem
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Everything that a format may draw on."""
+
+    name: str
+    """Of the run."""
+    rows: Sequence[ExportRow]
+    tasks: Sequence[Task]
+    renderer: Renderer
+    model: str
+    """The base model: a folder or a hub name."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Length of the longest row."""
+        return max((len(row.row.input_ids) for row in self.rows), default=0)
+
+    def text_losses(self) -> list[str]:
+        """Say what is lost for how many rows where texts are handed over instead of ids."""
+        other_ids = sum(not self._encodes_back(row) for row in self.rows)
+        masked = sum(-100 in row.row.labels[row.row.prompt_tokens :] for row in self.rows)
+        closed = sum(row.row.closes_turn for row in self.rows)
+        counts = {
+            "get other ids when their text is encoded again": other_ids,
+            "mask more than the prompt": masked,
+            "end with a sampled end-of-turn": closed,
+        }
+        total = len(self.rows)
+        return [f"{count} of {total} rows {what}" for what, count in counts.items() if count]
+
+    def _encodes_back(self, row: ExportRow) -> bool:
+        prompt = self.renderer.prompt_ids([{"role": "user", "content": row.user}])
+        return (*prompt, *self.renderer.encode(row.response)) == row.row.input_ids
+
+
+def gather(run_dir: Path) -> Handover:
+    """Read a run whose rows are built; nothing is sampled or written.
+
+    Raises ArtifactError if a stage is missing.
+    """
+    resolved = run_dir / "config.resolved.json"
+    if not resolved.is_file():
+        raise ArtifactError(f"{run_dir} is no run directory: it has no config.resolved.json")
+    recipe = Recipe.model_validate(json.loads(resolved.read_text("utf-8")))
+    with Pipeline(Run(run_dir, recipe, SilentProgress(), read_only=True)) as pipeline:
+        renderer, solve = pipeline.renderer, pipeline.prompts["solve"]
+        ready = [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
+        has_prefix = recipe.build_sft.prefix != "dropped"
+        problems = pipeline.problems_by_id
+        users = {key: solve.render(problem=problem.text) for key, problem in problems.items()}
+        return Handover(
+            name=recipe.name,
+            rows=[
+                _export_row(
+                    row, problems[row.problem_id], users[row.problem_id], renderer, has_prefix
+                )
+                for row in ready
+            ],
+            tasks=[Task(problem=p, user=users[p.problem_id]) for p in pipeline.rl_problems],
+            renderer=renderer,
+            model=resolve_model(recipe.model.path),
+        )
+
+
+def _export_row(
+    row: SftRow, problem: Problem, user: str, renderer: Renderer, has_prefix: bool
+) -> ExportRow:
+    middle = row.prompt_tokens + (row.prefix_tokens if has_prefix else 0)
+    end = middle + row.intervention_tokens
+    return ExportRow(
+        row=row,
+        problem=problem,
+        user=user,
+        prefix=renderer.decode(row.input_ids[row.prompt_tokens : middle]),
+        intervention=renderer.decode(row.input_ids[middle:end]),
+        suffix=renderer.decode(row.input_ids[end:]),
+    )

@@ -1,0 +1,120 @@
+"""LLaMA-Factory: rows as ids, and as texts with a template that leaves the turn open.
+
+Its own templates all close the assistant's turn. ``open_turn.py`` registers one that does not, made
+from the model's chat template, and then is `llamafactory-cli`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from midcourse.errors import MissingExtra
+from midcourse.export.files import copy_file, write_json
+from midcourse.export.handover import FAITHFUL, Handover, Part
+from midcourse.rendering import Renderer
+
+__all__ = ["write"]
+
+_TEMPLATE = "midcourse_open_turn"
+
+_USAGE = """
+Ids, exactly those that were verified (LLaMA-Factory then reads no other data argument):
+
+```sh
+llamafactory-cli train sft_ids.yaml
+```
+
+Texts, encoded anew by LLaMA-Factory, with a template that does not close the turn:
+
+```sh
+python open_turn.py train sft_texts.yaml
+```
+
+With any template of LLaMA-Factory's own the texts are not faithful: it adds an end-of-turn after
+every intervention. Both files hold the model, the data and a `cutoff_len` that cuts nothing (its
+default of 2,048 may cut off the intervention); add your own training arguments.
+"""
+
+
+def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+    """Write ``tokenized/``, the texts with their template, and a config for each."""
+    _write_ids(handover, out / "tokenized")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": row.user},
+                {"role": "assistant", "content": row.response},
+            ]
+        }
+        for row in handover.rows
+    ]
+    write_json(out / "midcourse_sft.json", rows)
+    write_json(out / "dataset_info.json", {"midcourse_sft": _DATASET_INFO})
+    write_json(out / "template.json", _template(handover.renderer))
+    copy_file("llama_factory_open_turn.py", out / "open_turn.py")
+    texts = {"dataset_dir": ".", "dataset": "midcourse_sft", "template": _TEMPLATE}
+    _write_config(out / "sft_ids.yaml", handover, {"tokenized_path": "tokenized"})
+    _write_config(out / "sft_texts.yaml", handover, texts)
+    losses = handover.text_losses() or ["every row gets the same ids again"]
+    fidelity = "; ".join(["leaves the turn open with `open_turn.py`", *losses])
+    number = f"{len(rows)} rows"
+    parts = [
+        Part(path="tokenized", what=f"{number} of ids and labels", fidelity=FAITHFUL),
+        Part(path="midcourse_sft.json", what=f"{number} as texts", fidelity=fidelity),
+        Part(path="dataset_info.json", what="what LLaMA-Factory must know of the texts"),
+        Part(path="open_turn.py", what="registers the template, then is llamafactory-cli"),
+        Part(path="template.json", what="the template's texts, from the model's chat template"),
+        Part(path="sft_ids.yaml, sft_texts.yaml", what="a config for each way"),
+    ]
+    return parts, _USAGE
+
+
+_DATASET_INFO = {
+    "file_name": "midcourse_sft.json",
+    "formatting": "sharegpt",
+    "columns": {"messages": "messages"},
+    "tags": {
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
+    },
+}
+
+
+def _write_ids(handover: Handover, folder: Path) -> None:
+    """Write a data set of the `datasets` library, which ``tokenized_path`` loads."""
+    try:
+        from datasets import Dataset, DatasetDict
+    except ImportError as error:
+        raise MissingExtra("datasets", "train") from error
+    ids = [list(row.row.input_ids) for row in handover.rows]
+    columns = {
+        "input_ids": ids,
+        "attention_mask": [[1] * len(row) for row in ids],
+        "labels": [list(row.row.labels) for row in handover.rows],
+    }
+    DatasetDict({"train": Dataset.from_dict(columns)}).save_to_disk(folder)
+
+
+def _template(renderer: Renderer) -> dict[str, str]:
+    """Return what the chat template puts before and after a single user message."""
+    before, after = renderer.around_user()
+    return {"name": _TEMPLATE, "before_user": before, "after_user": after}
+
+
+def _write_config(path: Path, handover: Handover, data: dict[str, str]) -> None:
+    """Write the arguments that a faithful run needs; YAML reads JSON values."""
+    values: dict[str, object] = {
+        "stage": "sft",
+        "do_train": True,
+        "model_name_or_path": handover.model,
+        **data,
+        "cutoff_len": handover.max_tokens + 1,
+        "train_on_prompt": False,
+        "packing": False,
+    }
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    path.write_text("\n".join(lines) + "\n", "utf-8")

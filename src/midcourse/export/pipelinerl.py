@@ -1,0 +1,47 @@
+"""PipelineRL, which the paper ran: rows for its math domain's loader of local files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from midcourse.export.files import write_jsonl
+from midcourse.export.handover import Handover, Part
+
+__all__ = ["write"]
+
+_USAGE = """
+Put the file where PipelineRL looks for local sets of its math domain, `datasets/custom/`, and name
+it in the config:
+
+```yaml
+actor:
+  rollout_policy: pipelinerl.domains.math.generate_math_rollout
+  task_template: "{{task}}"
+dataset_loader: pipelinerl.domains.math.load_datasets
+train_dataset_names:
+  - {name}
+```
+
+`task` is the whole user message already, so the template adds nothing to it. Its own verifier
+grades; it wants the answer in a box.
+"""
+
+
+def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+    """Write ``<run>.jsonl``."""
+    rows = [
+        {
+            "id": index,
+            "dataset": handover.name,
+            "task": task.user,
+            "answer": f"\\boxed{{{task.problem.answer}}}",
+            "problem_id": task.problem.problem_id,
+        }
+        for index, task in enumerate(handover.tasks)
+    ]
+    path = f"{handover.name}.jsonl"
+    write_jsonl(out / path, rows)
+    return [Part(path=path, what=f"{len(rows)} tasks with answers")], _USAGE.format(
+        name=handover.name
+    )

@@ -1,0 +1,24 @@
+"""Our grader as one function, for the reward files that other projects load.
+
+The workers start on first use and stay up; it may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from midcourse.grading import Grader
+from midcourse.training.rewards import reward_of
+
+__all__ = ["reward"]
+
+
+@cache
+def _grader() -> Grader:
+    return Grader()
+
+
+def reward(response: str, answer: str) -> float | None:
+    """Return 1 for a correct response, 0 for a wrong one, None where we could not tell."""
+    (result,) = _grader().grade([(response, answer)])
+    return reward_of(result.verdict)

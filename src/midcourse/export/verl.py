@@ -1,0 +1,60 @@
+"""verl: a Parquet file of prompts with a reward function file, and texts for its SFT trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from midcourse.export.files import copy_file, write_parquet
+from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part
+
+__all__ = ["write"]
+
+_USAGE = """
+```sh
+python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=rl.parquet \\
+    reward.custom_reward_function.path=reward.py reward.custom_reward_function.name=compute_score …
+```
+
+verl has no "no reward": an answer that the grader could not judge scores 0 there, and `ungraded` in
+its metrics counts such answers. `reward.py` needs midcourse installed beside verl.
+
+`sft.parquet` holds messages for verl's SFT trainer, which encodes them with the chat template and
+so trains the end-of-turn after every intervention: a model learns to stop there. verl takes no ids
+for SFT. Patch with TRL or LLaMA-Factory's pre-tokenised form, and go on with verl.
+"""
+
+
+def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+    """Write ``rl.parquet``, ``reward.py`` and ``sft.parquet``."""
+    tasks = [
+        {
+            "data_source": task.problem.source,
+            "prompt": [{"role": "user", "content": task.user}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": task.problem.answer},
+            "extra_info": {
+                "index": index, "split": task.problem.split, "problem_id": task.problem.problem_id,
+            },
+        }
+        for index, task in enumerate(handover.tasks)
+    ]  # fmt: skip
+    write_parquet(out / "rl.parquet", tasks)
+    copy_file("verl_reward.py", out / "reward.py")
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": row.user},
+                {"role": "assistant", "content": row.response},
+            ]
+        }
+        for row in handover.rows
+    ]
+    write_parquet(out / "sft.parquet", rows)
+    fidelity = "; ".join([ADDS_END_OF_TURN, *handover.text_losses()])
+    parts = [
+        Part(path="rl.parquet", what=f"{len(tasks)} prompts with answers"),
+        Part(path="reward.py", what="midcourse's grader as compute_score"),
+        Part(path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity),
+    ]
+    return parts, _USAGE
