@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm format bench bench-scale constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results real test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -62,6 +62,25 @@ test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite and the lab's s
 	  --set model.dtype=float32 --set engine.kv_cache_gib=1 --set engine.concurrency=128 \
 	  --set sample.num_rollouts=16 --set verify.num_continuations=8
 
+EXPORTS := .venv-exports
+# Each project pins versions that the others do not take: one environment per project.
+# torchvision and torchaudio come as CUDA builds, which a CPU build of torch cannot load.
+$(EXPORTS)/.installed:
+	for name in llama_factory verl verifiers; do $(PYTHON) -m venv $(EXPORTS)/$$name || exit 1; done
+	$(EXPORTS)/llama_factory/bin/python -m pip install --quiet torch==2.13.0 llamafactory==0.9.5
+	$(EXPORTS)/llama_factory/bin/python -m pip uninstall --quiet --yes torchvision torchaudio
+	$(EXPORTS)/verl/bin/python -m pip install --quiet torch==2.13.0 verl==0.9.1 httpx pydantic rich typer \
+	  math-verify==0.9.0  # its parser works with the antlr4 4.9 that verl's omegaconf wants
+	$(EXPORTS)/verifiers/bin/python -m pip install --quiet verifiers==0.4.0 httpx pyarrow pydantic rich typer \
+	  'math-verify[antlr4_13_2]==0.9.0'
+	touch $@
+
+test-exports: $(STAMP) $(EXPORTS)/.installed  ## the hand-over formats, loaded by the other projects' own loaders
+	MIDCOURSE_LLAMA_FACTORY_PYTHON=$(CURDIR)/$(EXPORTS)/llama_factory/bin/python \
+	MIDCOURSE_VERL_PYTHON=$(CURDIR)/$(EXPORTS)/verl/bin/python \
+	MIDCOURSE_VERIFIERS_PYTHON=$(CURDIR)/$(EXPORTS)/verifiers/bin/python \
+	$(BIN)/pytest tests/test_export.py
+
 bench: $(STAMP)  ## every benchmark, one table of ratios
 	$(BIN)/python benchmarks/bench.py
 
@@ -78,4 +97,4 @@ constraints: $(STAMP)
 	mv constraints.tmp constraints.txt
 
 clean:
-	rm -rf $(VENV) $(VLLM) build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM) $(EXPORTS) build .mypy_cache .ruff_cache .pytest_cache

@@ -49,11 +49,17 @@ def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
 
 
 def _readme(handover: Handover, format_name: str, parts: Sequence[Part], usage: str) -> str:
+    closes = any(row.row.closes_turn for row in handover.rows)
+    ending = (
+        "the run went on with a right continuation (`build_sft.suffix`), end-of-turn included."
+        if closes
+        else "training stops there, and nothing closes the turn."
+    )
     lines = [
         f"# {handover.name}, for {format_name}",
         "",
         "Made by `midcourse export`. A row is a prompt, a sampled prefix and the intervention that",
-        "was verified to lead on from it; training stops there, and nothing closes the turn.",
+        f"was verified to lead on from it; {ending}",
         "",
         "| file | holds | |",
         "|---|---|---|",

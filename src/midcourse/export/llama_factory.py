@@ -54,9 +54,10 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     write_json(out / "dataset_info.json", {"midcourse_sft": _DATASET_INFO})
     write_json(out / "template.json", _template(handover.renderer))
     copy_file("llama_factory_open_turn.py", out / "open_turn.py")
-    texts = {"dataset_dir": ".", "dataset": "midcourse_sft", "template": _TEMPLATE}
-    _write_config(out / "sft_ids.yaml", handover, {"tokenized_path": "tokenized"})
-    _write_config(out / "sft_texts.yaml", handover, texts)
+    data = {"dataset_dir": ".", "dataset": "midcourse_sft"}
+    # LLaMA-Factory asks for a data set also where it will read the ids alone.
+    _write_config(out / "sft_ids.yaml", handover, {**data, "tokenized_path": "tokenized"})
+    _write_config(out / "sft_texts.yaml", handover, {**data, "template": _TEMPLATE})
     losses = handover.text_losses() or ["every row gets the same ids again"]
     fidelity = "; ".join(["leaves the turn open with `open_turn.py`", *losses])
     number = f"{len(rows)} rows"

@@ -1,0 +1,289 @@
+"""Hand-over formats: what is written, and what other projects make of it (make test-exports)."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from midcourse.config import Recipe
+from midcourse.data import load_problems
+from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.errors import ArtifactError, ConfigError
+from midcourse.export import FORMATS, export_run, write_format
+from midcourse.export.handover import (
+    ADDS_END_OF_TURN,
+    FAITHFUL,
+    ExportRow,
+    Handover,
+    Part,
+    Task,
+)
+from midcourse.export.rewards import reward
+from midcourse.lab import base_folder
+from midcourse.pipeline import Pipeline
+from midcourse.progress import SilentProgress
+from midcourse.records import Problem, RowOutcome, RowSource, SftRow
+from midcourse.rendering import Renderer
+from midcourse.runner import Run
+
+BASE = str(base_folder())
+LOADERS = Path(__file__).parent / "loaders"
+
+
+def finished_run(directory: Path, recipe: Recipe) -> list[SftRow]:
+    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        return [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
+
+
+def lab_handover() -> Handover:
+    """Two rows in the lab model's own tokens, nothing sampled."""
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(BASE))
+    texts = [
+        ("", "Loses 4: 12 - 4 = 8.\n\n"),
+        ("Finds 3: 2 + 3 = 5.\n\n", "Loses 1: 5 - 1 = 4.\n\n"),
+    ]
+    rows, tasks = [], []
+    for number, (prefix, intervention) in enumerate(texts):
+        problem = Problem(
+            problem_id=f"p{number}", text=f"Mia has {number + 2} nuts. How many?", answer="8",
+            reference_solution="8.", source="lab", split="train",
+        )  # fmt: skip
+        prompt = renderer.prompt_ids([{"role": "user", "content": problem.text}])
+        before, after = renderer.encode(prefix), renderer.encode(intervention)
+        row = SftRow(
+            row_id=f"r{number}", source=RowSource.INTERVENTION, outcome=RowOutcome.READY,
+            problem_id=problem.problem_id, proposal_id="q", input_ids=(*prompt, *before, *after),
+            labels=(*(-100 for _ in prompt), *before, *after), closes_turn=False,
+            prompt_tokens=len(prompt), prefix_tokens=len(before), intervention_tokens=len(after),
+            num_correct=1, num_continuations=8,
+        )  # fmt: skip
+        rows.append(
+            ExportRow(
+                row=row, problem=problem, user=problem.text, prefix=prefix,
+                intervention=intervention, suffix="",
+            )
+        )  # fmt: skip
+        tasks.append(Task(problem=problem, user=problem.text))
+    return Handover(name="lab", rows=rows, tasks=tasks, renderer=renderer, model=BASE)
+
+
+def fidelity(parts: Sequence[Part]) -> dict[str, str]:
+    return {part.path: part.fidelity for part in parts}
+
+
+def test_every_format_says_what_it_wrote(tmp_path: Path, recipe: Recipe) -> None:
+    finished_run(tmp_path / "run", recipe)
+    for name in FORMATS:
+        parts = export_run(tmp_path / "run", name, tmp_path / name)
+        page = (tmp_path / name / "README.md").read_text()
+        for part in parts:
+            assert all((tmp_path / name / path).exists() for path in part.path.split(", "))
+            assert part.path in page
+            assert part.fidelity in page
+
+
+def test_the_run_is_not_touched(tmp_path: Path, recipe: Recipe) -> None:
+    finished_run(tmp_path / "run", recipe)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+    export_run(tmp_path / "run", "jsonl", tmp_path / "out")
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+
+
+def test_ids_go_over_as_they_are(tmp_path: Path, recipe: Recipe) -> None:
+    rows = finished_run(tmp_path / "run", recipe)
+    parts = export_run(tmp_path / "run", "trl", tmp_path / "out")
+    assert fidelity(parts)["sft.parquet"] == FAITHFUL
+    written = pq.read_table(tmp_path / "out" / "sft.parquet").to_pylist()
+    assert [tuple(row["input_ids"]) for row in written] == [row.input_ids for row in rows]
+    assert [tuple(row["labels"]) for row in written] == [row.labels for row in rows]
+
+
+def test_what_closes_the_turn_is_labelled(tmp_path: Path, recipe: Recipe) -> None:
+    finished_run(tmp_path / "run", recipe)
+    parts = export_run(tmp_path / "run", "verl", tmp_path / "out")
+    assert fidelity(parts)["sft.parquet"].startswith(ADDS_END_OF_TURN)
+    assert ADDS_END_OF_TURN in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_people_can_read_the_rows(tmp_path: Path, recipe: Recipe) -> None:
+    finished_run(tmp_path / "run", recipe)
+    export_run(tmp_path / "run", "jsonl", tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
+    assert len(rows) == 3
+    assert rows[0]["prefix"] == "Two and two.\n\n"
+    assert rows[0]["intervention"] == "So 2 + 2 makes four.\n\n"
+    assert (rows[0]["suffix"], rows[0]["num_correct"]) == ("", 4)
+    assert len(load_problems(tmp_path / "out" / "problems.jsonl")) == 3
+
+
+def test_a_suffix_is_told_apart(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
+    recipe_data["build_sft"] = {"suffix": True, "prefix": "dropped"}
+    finished_run(tmp_path / "run", Recipe.model_validate(recipe_data))
+    parts = export_run(tmp_path / "run", "jsonl", tmp_path / "out")
+    row = json.loads((tmp_path / "out" / "rows.jsonl").read_text().splitlines()[0])
+    assert (row["prefix"], row["intervention"]) == ("", "So 2 + 2 makes four.\n\n")
+    assert row["suffix"] == "The answer is \\boxed{4}."
+    assert "3 of 3 rows end with a sampled end-of-turn" in fidelity(parts)["rows.jsonl"]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "nothing closes the turn" not in page
+
+
+def test_rows_for_pipelinerl(tmp_path: Path, recipe: Recipe) -> None:
+    finished_run(tmp_path / "run", recipe)
+    export_run(tmp_path / "run", "pipelinerl", tmp_path / "out")
+    rows = [json.loads(x) for x in (tmp_path / "out" / "scripted.jsonl").read_text().splitlines()]
+    assert rows[0] == {
+        "id": 0, "dataset": "scripted", "task": "What is 2 + 2, 0?", "answer": "\\boxed{4}",
+        "problem_id": "p0",
+    }  # fmt: skip
+
+
+def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe) -> None:
+    with pytest.raises(ArtifactError, match="no run directory"):
+        export_run(tmp_path / "nowhere", "trl", tmp_path / "out")
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
+        _ = pipeline.statuses
+    with pytest.raises(ArtifactError, match="propose train is not complete"):
+        export_run(tmp_path / "run", "trl", tmp_path / "out")
+    finished_run(tmp_path / "run", recipe)
+    with pytest.raises(ConfigError, match="no format 'csv': there are trl"):
+        export_run(tmp_path / "run", "csv", tmp_path / "out")
+    export_run(tmp_path / "run", "trl", tmp_path / "out")
+    with pytest.raises(ArtifactError, match="not empty"):
+        export_run(tmp_path / "run", "trl", tmp_path / "out")
+    empty = Handover(name="x", rows=[], tasks=[], renderer=Renderer(ByteTokenizer()), model="lab")
+    with pytest.raises(ArtifactError, match="no row is ready"):
+        write_format(empty, "jsonl", tmp_path / "other")
+
+
+def test_texts_that_encode_otherwise_are_counted() -> None:
+    handover = lab_handover()
+    assert handover.text_losses() == []
+    first = handover.rows[0]
+    ids = handover.renderer.encode("Loses 4: 12 - ") + handover.renderer.encode("4 = 8.\n\n")
+    apart = SftRow(**{name: getattr(first.row, name) for name in SftRow.__slots__} | {
+        "input_ids": (*first.row.input_ids[: first.row.prompt_tokens], *ids),
+    })  # fmt: skip
+    other = ExportRow(
+        row=apart, problem=first.problem, user=first.user, prefix="",
+        intervention=first.intervention, suffix="",
+    )  # fmt: skip
+    changed = Handover(
+        name="x", rows=[other, handover.rows[1]], tasks=[], renderer=handover.renderer, model=BASE
+    )
+    expected = ["1 of 2 rows get other ids when their text is encoded again"]
+    assert changed.text_losses() == (expected if apart.input_ids != first.row.input_ids else [])
+
+
+def test_the_reward_is_the_grader_s_word() -> None:
+    assert reward("So \\boxed{1/2}.", "0.5") == 1.0
+    assert reward("So \\boxed{3}.", "0.5") == 0.0
+    assert reward("So 0.5.", "0.5") == 0.0
+    assert reward("So \\boxed{3}.", "???") is None
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_trl_trains_on_what_was_verified(tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    handover = lab_handover()
+    write_format(handover, "trl", tmp_path / "out")
+    rows = load_dataset(
+        "parquet", data_files=str(tmp_path / "out" / "sft.parquet"), split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    arguments = SFTConfig(
+        output_dir=str(tmp_path), max_length=None, packing=False, use_cpu=True, bf16=False,
+        gradient_checkpointing=False, report_to=[], per_device_train_batch_size=2,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(BASE, dtype="float32"), args=arguments,
+        train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(BASE),
+    )  # fmt: skip
+    (batch,) = list(trainer.get_train_dataloader())
+    expected = {tuple(x for x in row.row.labels if x >= 0) for row in handover.rows}
+    assert {tuple(x for x in y.tolist() if x >= 0) for y in batch["labels"]} == expected
+    assert not set(handover.renderer.end_of_turn_ids) & {x for row in expected for x in row}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_trl_takes_the_prompts(tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    handover = lab_handover()
+    write_format(handover, "trl", tmp_path / "out")
+    rows = load_dataset(
+        "parquet", data_files=str(tmp_path / "out" / "grpo.parquet"), split="train",
+        cache_dir=str(tmp_path / "cache"),
+    )  # fmt: skip
+    scope: dict[str, Any] = {}
+    exec((tmp_path / "out" / "reward.py").read_text(), scope)
+    replies = [[{"role": "assistant", "content": "\\boxed{8}"}]] * 2
+    assert scope["correct"](completions=replies, answer=rows["answer"]) == [1.0, 1.0]
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    for prompt, task in zip(rows["prompt"], handover.tasks, strict=True):
+        ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]
+        assert ids == handover.renderer.prompt_ids([{"role": "user", "content": task.user}])
+
+
+def load_with(project: str, *arguments: str) -> dict[str, Any]:
+    """Run a loader in the other project's own environment and return what it printed."""
+    variable = f"MIDCOURSE_{project.upper()}_PYTHON"
+    python = os.environ.get(variable)
+    if not python:
+        pytest.skip(f"{variable} is not set: make test-exports sets up {project}")
+    source = str(Path(__file__).parent.parent / "src")
+    done = subprocess.run(
+        [python, str(LOADERS / f"{project}_loader.py"), *arguments],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": source},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.timeout(600)
+def test_llama_factory_loads_it(tmp_path: Path) -> None:
+    handover = lab_handover()
+    write_format(handover, "llama-factory", tmp_path / "out")
+    loaded = load_with("llama_factory", str(tmp_path / "out"))
+    ids = [list(row.row.input_ids) for row in handover.rows]
+    labels = [list(row.row.labels) for row in handover.rows]
+    assert loaded["ids"] == {"input_ids": ids, "labels": labels}
+    assert loaded["texts"] == loaded["ids"]
+    end = handover.renderer.end_of_turn_ids
+    assert all(set(end) & set(row) for row in loaded["own template"]["labels"])
+
+
+@pytest.mark.timeout(600)
+def test_verl_loads_it(tmp_path: Path) -> None:
+    handover = lab_handover()
+    write_format(handover, "verl", tmp_path / "out")
+    loaded = load_with("verl", str(tmp_path / "out"), BASE)
+    assert [p[0]["content"] for p in loaded["prompts"]] == [t.user for t in handover.tasks]
+    assert loaded["golds"] == ["8", "8"]
+    assert loaded["right"] == {"score": 1.0, "ungraded": 0.0}
+    assert loaded["wrong"] == {"score": 0.0, "ungraded": 0.0}
+    end = handover.renderer.end_of_turn_ids
+    assert all(set(end) & set(row) for row in loaded["sft"]), "the label would be a lie"
+
+
+@pytest.mark.timeout(600)
+def test_verifiers_loads_it(tmp_path: Path) -> None:
+    handover = lab_handover()
+    write_format(handover, "verifiers", tmp_path / "out")
+    loaded = load_with("verifiers", str(tmp_path / "out"))
+    assert loaded["prompts"] == [task.user for task in handover.tasks]
+    assert loaded["rewards"] == {"right": 1.0, "wrong": 0.0, "valid": True}
