@@ -48,7 +48,8 @@ def test_help_names_every_stage() -> None:
     said = midcourse("--help").stdout
     for verb in ("run", "sample", "grade", "select", "reference", "propose", "verify", "reestimate",
                  "build-sft", "train",
-                 "evaluate", "likelihood", "report", "status", "show", "validate"):  # fmt: skip
+                 "evaluate", "likelihood", "report", "status", "show", "validate",
+                 "localize", "export"):  # fmt: skip
         assert verb in said
 
 
@@ -148,6 +149,8 @@ def test_verbs_run_and_errors_are_one_line(tmp_path: Path, recipe_data: dict[str
     assert "seed: 0 → 7" in refused.stderr
     assert "propose" in midcourse("status", run).stdout
     assert "accepted" in midcourse("show", run).stdout
+    handed = midcourse("export", run, "--format", "verl", "--out", str(tmp_path / "handover"))
+    assert "not faithful: adds end-of-turn" in handed.stdout
     assert midcourse("show", run, "nobody").returncode == 1
 
 
