@@ -12,6 +12,7 @@ from pathlib import Path
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.export import jsonl, llama_factory, pipelinerl, trl, verifiers, verl
 from midcourse.export.handover import Handover, Part, gather
+from midcourse.records import RowSource
 
 __all__ = ["FORMATS", "export_run", "write_format"]
 
@@ -49,17 +50,10 @@ def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
 
 
 def _readme(handover: Handover, format_name: str, parts: Sequence[Part], usage: str) -> str:
-    closes = any(row.row.closes_turn for row in handover.rows)
-    ending = (
-        "the run went on with a right continuation (`build_sft.suffix`), end-of-turn included."
-        if closes
-        else "training stops there, and nothing closes the turn."
-    )
     lines = [
         f"# {handover.name}, for {format_name}",
         "",
-        "Made by `midcourse export`. A row is a prompt, a sampled prefix and the intervention that",
-        f"was verified to lead on from it; {ending}",
+        "Made by `midcourse export`. " + _what_a_row_is(handover),
         "",
         "| file | holds | |",
         "|---|---|---|",
@@ -68,3 +62,17 @@ def _readme(handover: Handover, format_name: str, parts: Sequence[Part], usage: 
         usage.strip(),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _what_a_row_is(handover: Handover) -> str:
+    rows = [row.row for row in handover.rows]
+    closed = sum(row.closes_turn for row in rows)
+    if closed or rows[0].source is not RowSource.INTERVENTION:
+        return (
+            f"The {len(rows)} rows are of source `{rows[0].source}`; {closed} of them end with an "
+            "end-of-turn that is trained."
+        )
+    return (
+        "A row is a prompt, a sampled prefix and the intervention that was verified to lead on "
+        "from it; training stops there, and nothing closes the turn."
+    )

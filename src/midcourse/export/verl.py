@@ -51,7 +51,9 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
         for row in handover.rows
     ]
     write_parquet(out / "sft.parquet", rows)
-    fidelity = "; ".join([ADDS_END_OF_TURN, *handover.text_losses()])
+    closed = all(row.row.closes_turn for row in handover.rows)
+    ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN
+    fidelity = "; ".join([ending, *handover.text_losses()])
     parts = [
         Part(path="rl.parquet", what=f"{len(tasks)} prompts with answers"),
         Part(path="reward.py", what="midcourse's grader as compute_score"),
