@@ -33,7 +33,7 @@ lab-seeds: $(STAMP)  ## the lab over three seeds
 	for seed in $(SEEDS); do $(BIN)/midcourse run recipes/lab.toml --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
 
 # A control begins with what its seed's own run made: the same settings name the same artifacts.
-CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'evaluate.models=["base","patched"]'
+CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'verify.conditions=["prefix_intervention"]' --set 'evaluate.models=["base","patched"]'
 lab-controls: lab-seeds  ## what must gain nothing, over three seeds
 	for seed in $(SEEDS); do for control in shuffled original-step; do \
 	  dir=runs/$$control-seed$$seed; mkdir -p $$dir; \
