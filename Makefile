@@ -23,7 +23,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("midcourse needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,ray,real,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,ray,real,reasoning-gym,dev]'
 	touch $@
 
 lab-check: $(STAMP)  ## what the bundled base model can and cannot do
@@ -32,12 +32,15 @@ lab-check: $(STAMP)  ## what the bundled base model can and cannot do
 lab-seeds: $(STAMP)  ## the lab over three seeds
 	for seed in $(SEEDS); do $(BIN)/midcourse run recipes/lab.toml --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
 
-CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'evaluate.models=["base","patched"]'
-lab-controls: $(STAMP)  ## what must gain nothing, over three seeds
-	for seed in $(SEEDS); do \
-	  $(CONTROL) --set seed=$$seed --set propose.reference=shuffled --run-dir runs/shuffled-seed$$seed || exit 1; \
-	  $(CONTROL) --set seed=$$seed --set build_sft.source=original_step --run-dir runs/original-step-seed$$seed || exit 1; \
-	done
+# A control begins with what its seed's own run made: the same settings name the same artifacts.
+CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'verify.conditions=["prefix_intervention"]' --set 'evaluate.models=["base","patched"]'
+lab-controls: lab-seeds  ## what must gain nothing, over three seeds
+	for seed in $(SEEDS); do for control in shuffled original-step; do \
+	  dir=runs/$$control-seed$$seed; mkdir -p $$dir; \
+	  for stage in sample grade select propose; do cp -rn runs/lab-seed$$seed/$$stage $$dir/ || exit 1; done; \
+	  setting=propose.reference=shuffled; test $$control = shuffled || setting=build_sft.source=original_step; \
+	  $(CONTROL) --set seed=$$seed --set $$setting --run-dir $$dir || exit 1; \
+	done; done
 
 lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
 	$(BIN)/python benchmarks/lab_results.py runs $(SEEDS)

@@ -146,6 +146,8 @@ def test_verbs_run_and_errors_are_one_line(tmp_path: Path, recipe_data: dict[str
     done = midcourse("build-sft", str(path), "--run-dir", run)
     assert (done.returncode, done.stderr) == (0, "")
     assert "build-sft: complete" in done.stdout
+    for verb in ("reference", "reestimate"):
+        assert f"{verb}: complete" in midcourse(verb, str(path), "--run-dir", run).stdout
     refused = midcourse("sample", str(path), "--run-dir", run, "--set", "seed=7")
     assert refused.returncode == 1
     assert refused.stderr.startswith("midcourse: ")

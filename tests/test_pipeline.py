@@ -13,6 +13,8 @@ from midcourse.config import Recipe
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ArtifactError, ConfigError, DataError, MidcourseError
 from midcourse.pipeline import Pipeline
+from midcourse.pipeline.evaluation import _row_texts
+from midcourse.pipeline.training import ready_rows
 from midcourse.progress import SilentProgress
 from midcourse.records import (
     Condition,
@@ -194,3 +196,15 @@ def test_only_the_models_that_are_compared_are_made(
     recipe = change(recipe_data, evaluate={"models": ["base"]})
     assert run_to(tmp_path / "run", recipe, lambda p: list(p.models)) == ["base"]
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_every_kind_of_row_has_tokens_to_score(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
+    for changes in ({}, {"source": "original_step"}, {"prefix": "dropped"}, {"prefix": "masked"}):
+        recipe_data["build_sft"] = {"filter": False, **changes}
+        name = "-".join(changes.values()) or "plain"
+        rows = run_to(
+            tmp_path / name, Recipe.model_validate(recipe_data), lambda p: ready_rows(p.rows)
+        )
+        assert rows
+        for scored in (text for row in rows for text in _row_texts(row)):
+            assert 0 < scored.num_context < len(scored.token_ids), name

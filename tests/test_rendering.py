@@ -90,7 +90,7 @@ def test_the_default_set_is_whole() -> None:
         "single_turn": {"problem", "reference", "attempt", "answer"},
         "no_reference": {"problem", "attempt"},
         "reflect": {"problem", "reference", "attempt"},
-        "reference": {"problem", "answer"},
+        "reference": {"problem"},
     }
     for purpose, fields in wanted.items():
         assert prompts[purpose].fields == fields

@@ -154,7 +154,7 @@ class Evaluation(Training):
 def _row_texts(row: SftRow) -> Iterator[ScoredText]:
     """Yield a row's trained tokens given the problem; of a step also the step given its prefix."""
     contexts = {f"{row.source}_row": row.prompt_tokens}
-    if row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP):
+    if row.source is RowSource.INTERVENTION:  # An original step is the end of its prefix.
         contexts[str(row.source)] = row.prompt_tokens + row.prefix_tokens
     for what, num_context in contexts.items():
         yield ScoredText(

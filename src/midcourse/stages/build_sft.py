@@ -119,7 +119,7 @@ def _row(
         labels=tuple(labels) if ready else (),
         closes_turn=closes_turn,
         prompt_tokens=len(context.prompt_ids),
-        prefix_tokens=len(context.response.prefix),
+        prefix_tokens=0 if config.prefix == "dropped" else len(context.response.prefix),
         intervention_tokens=len(context.response.addition),
         num_correct=verification.num_correct,
         num_continuations=verification.num_graded,
