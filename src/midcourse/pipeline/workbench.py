@@ -13,6 +13,7 @@ from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
+from midcourse.data.parts import problems_in
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
 from midcourse.engines.base import Engine
 from midcourse.errors import ConfigError, DataError
@@ -173,9 +174,11 @@ class Workbench:
             return ProblemSets(lab.train, sets)
         if not config.path:
             raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
-        train = load_problems(config.path, limit=config.limit)
-        held_out = config.held_out_path
-        evaluation = {"held_out": load_problems(held_out, split="held_out")} if held_out else {}
+        train = problems_in(load_problems(config.path), config.part)[: config.limit]
+        held_out, most = config.held_out_path, config.held_out_limit
+        evaluation = (
+            {"held_out": load_problems(held_out, limit=most, split="held_out")} if held_out else {}
+        )
         return ProblemSets(train, evaluation)
 
     @cached_property

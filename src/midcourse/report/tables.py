@@ -64,6 +64,13 @@ class Table:
             table.add_row(*(Text(cell) for cell in row))
         return table
 
+    def markdown(self) -> list[str]:
+        """Return it as the lines of a Markdown table, without title and note."""
+        lines = [self.columns, *self.rows]
+        cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+        head, *rest = (f"| {line} |" for line in cells)
+        return [head, "|---" * len(self.columns) + "|", *rest]
+
 
 def share(interval: Interval, digits: int = 2) -> str:
     """Return a share as per cent with its interval, ``4.27 [3.1, 5.6]``."""
