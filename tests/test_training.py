@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -85,6 +85,36 @@ def test_sft_learns_and_leaves_a_model(renderer: Renderer, tmp_path: Path) -> No
     assert summary["last_loss"] < summary["first_loss"]
     assert (tmp_path / "final" / "model.safetensors").is_file()
     assert [entry["step"] for entry in logged if "loss" in entry] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_a_killed_sft_goes_on_and_ends_as_a_whole_one(
+    renderer: Renderer, tmp_path: Path, lora_rank: int
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def die_at_the_sixth(entry: Mapping[str, float]) -> None:
+        if entry["step"] == 6:
+            raise Killed
+
+    config = SFT.model_copy(update={"save_every": 2, "lora_rank": lora_rank})
+    rows = [row(renderer, f"Finds {n} more: 12 + {n} = {12 + n}.\n\n", n) for n in range(4)]
+
+    def train(out: Path, on_log: Any) -> dict[str, float]:
+        return train_sft(config, rows, model_path=BASE, out=out, seed=0, on_log=on_log)
+
+    whole = train(tmp_path / "whole", lambda _: None)
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", die_at_the_sixth)
+    assert not (tmp_path / "cut" / "final").exists()
+    steps: list[float] = []
+    cut = train(tmp_path / "cut", lambda entry: steps.append(entry["step"]))
+    assert steps[0] == 5, "the first four steps are not done again"
+    assert cut == whole
+    ours, theirs = weights(tmp_path / "cut" / "final"), weights(tmp_path / "whole" / "final")
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
+    assert not list(tmp_path.glob("*/checkpoint-*"))
 
 
 def test_rows_that_would_teach_the_wrong_thing_are_refused(renderer: Renderer) -> None:

@@ -39,7 +39,7 @@ from midcourse.stages.build_sft import Verification, build_sft
 from midcourse.stages.contexts import Context, user_text
 from midcourse.stages.flow import Failures
 from midcourse.store import StageStore
-from midcourse.training.jobs import Job, run_jobs
+from midcourse.training.jobs import Job, run_jobs, sft_content
 
 __all__ = ["Training"]
 
@@ -246,11 +246,9 @@ class Training(Interventions):
                 "more rollouts or proposals"
             )
         settings = {**config.model_dump(), "seed": self.recipe.seed, "start": self.base.name}
-        content = {
-            "kind": config.method, "config": config.model_dump(), "seed": self.recipe.seed,
-            "model": resolve_model(self.base.path), "rows": str(self.rows.path),
-            "row_ids": [row.row_id for row in rows],
-        }  # fmt: skip
+        content, num_steps = sft_content(
+            config, resolve_model(self.base.path), self.recipe.seed, self.rows.path, rows
+        )
         inputs, label = [self.rows], _LABELS[self.recipe.build_sft.source]
         if config.method == "dpo":
             rejected = self._step_rows(
@@ -259,8 +257,6 @@ class Training(Interventions):
             inputs, label = [self.rows, rejected], "Step-DPO"
             content["rejected_rows"] = str(rejected.path)
         artifact = self.run.artifact("checkpoints", label, settings, inputs)
-        steps_per_epoch = -(-len(rows) // config.batch_size)
-        num_steps = config.max_steps or round(steps_per_epoch * config.num_epochs)
         plan = _Planned(
             artifact=artifact, settings=settings, inputs=inputs, content=content,
             num_steps=num_steps,

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
+from midcourse.records import SftRow
 from midcourse.store import write_json_atomic
 
-__all__ = ["Job", "run_jobs"]
+__all__ = ["Job", "run_jobs", "sft_content"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,18 @@ class Job:
     total: int
     accelerate: str = ""
     """A config of ``accelerate launch``; empty for one process."""
+
+
+def sft_content(
+    config: TrainSftConfig, model: str, seed: int, rows: Path, ready: Sequence[SftRow]
+) -> tuple[dict[str, Any], int]:
+    """Return ``job.json`` of a fine-tuning on the `ready` rows of a folder, and its steps."""
+    content = {
+        "kind": config.method, "config": config.model_dump(), "model": model, "seed": seed,
+        "rows": str(rows), "row_ids": [row.row_id for row in ready],
+    }  # fmt: skip
+    steps_per_epoch = -(-len(ready) // config.batch_size)
+    return content, config.max_steps or round(steps_per_epoch * config.num_epochs)
 
 
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:

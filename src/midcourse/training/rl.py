@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -23,14 +22,18 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
+from midcourse.training.checkpoints import (
+    COMPLETE,
+    MarkComplete,
+    checkpoints,
+    newest_complete,
+    optimiser_step,
+)
 from midcourse.training.common import (
     OnLog,
     hardware_arguments,
@@ -43,8 +46,6 @@ from midcourse.training.rewards import Grades, GroupReward, read_group_counts
 
 __all__ = ["COMPLETE", "RlProblem", "make_rl_trainer", "train_rl"]
 
-#: The marker of a checkpoint that was written to its end.
-COMPLETE = "COMPLETE"
 GROUPS_FILE = "groups.jsonl"
 
 
@@ -74,8 +75,8 @@ def train_rl(
     """
     quiet_libraries()
     with processes().main_process_first():  # the others see what it has cleared away
-        checkpoint = _newest_complete(out)
-        iteration = _optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
+        checkpoint = newest_complete(out)
+        iteration = optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
         if processes().is_main_process:
             _rewind(out / GROUPS_FILE, iteration)
     reward = GroupReward(
@@ -86,7 +87,7 @@ def train_rl(
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)
     if processes().is_main_process:
-        for folder in _checkpoints(out):
+        for folder in checkpoints(out):
             if config.keep_checkpoints:
                 _keep(folder, model_path, config)
             shutil.rmtree(folder)
@@ -110,7 +111,7 @@ def make_rl_trainer(
         args=arguments,
         train_dataset=_dataset(_schedule(problems, config, seed)),
         processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
-        callbacks=[*callbacks, _MarkComplete()],
+        callbacks=[*callbacks, MarkComplete()],
         peft_config=lora_config(config.lora_rank),
     )
 
@@ -212,25 +213,9 @@ def _dataset(problems: Sequence[RlProblem]) -> Dataset:
     )
 
 
-def _newest_complete(out: Path) -> Path | None:
-    """Return the newest checkpoint with a marker; torn ones are removed."""
-    for folder in _checkpoints(out):
-        if not (folder / COMPLETE).is_file():
-            shutil.rmtree(folder)
-    return max(_checkpoints(out), key=_optimiser_step, default=None)
-
-
-def _checkpoints(out: Path) -> list[Path]:
-    return list(out.glob("checkpoint-*"))
-
-
-def _optimiser_step(checkpoint: Path) -> int:
-    return int(checkpoint.name.split("-")[1])
-
-
 def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
     """Write the model of a checkpoint to ``step-<iteration>`` beside it; adapters are merged."""
-    iteration = _optimiser_step(checkpoint) // config.num_updates
+    iteration = optimiser_step(checkpoint) // config.num_updates
     kept = checkpoint.parent / f"step-{iteration:06d}"
     source = str(checkpoint)
     if config.lora_rank:
@@ -247,22 +232,3 @@ def _rewind(path: Path, iteration: int) -> None:
     kept = read_group_counts(path, iteration)
     lines = [json.dumps({name: getattr(c, name) for name in c.__slots__}) for c in kept]
     path.write_text("".join(line + "\n" for line in lines), "utf-8")
-
-
-class _MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Marks a checkpoint after everything in it was written."""
-
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
-        """Write the marker, once every process has written its part."""
-        processes().wait_for_everyone()
-        if state.is_world_process_zero:
-            self._mark(args, state)
-
-    def _mark(self, args: TrainingArguments, state: TrainerState) -> None:
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -2,12 +2,14 @@
 
 Rows are handed over as ids, because every mainstream trainer closes the turn when given text, and
 an intervention row must not end. What would be a library's default is written out. A patch takes
-minutes: a killed one starts over, and nothing looks complete before it is.
+minutes: a killed one starts over unless `train_sft.save_every` says otherwise, and nothing looks
+complete before it is.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
+from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_complete
 from midcourse.training.common import (
     OnLog,
     hardware_arguments,
@@ -103,7 +106,9 @@ def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, 
         "adam_beta2": 0.999,
         "max_grad_norm": 1.0,
         "gradient_checkpointing": config.gradient_checkpointing,
-        "save_strategy": "no",
+        "save_strategy": "steps" if config.save_every else "no",
+        "save_steps": config.save_every or 1,
+        "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
         "report_to": [],
         "disable_tqdm": True,
@@ -116,11 +121,17 @@ def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, 
 
 
 def run_to_the_end(trainer: Trainer, out: Path, num_rows: int, name: str) -> dict[str, float]:
-    """Train, write the model to ``out/final``, return the loss before and after."""
-    result = trainer.train()
+    """Train, or go on; write the model to ``out/final``, return the loss before and after."""
+    trainer.add_callback(MarkComplete())
+    with processes().main_process_first():  # the others see what it has cleared away
+        checkpoint = newest_complete(out)
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if not math.isfinite(result.training_loss):
         raise MidcourseError(f"{name}: the loss is {result.training_loss}; lower learning_rate")
     save(trainer, out)
+    if processes().is_main_process:
+        for folder in checkpoints(out):
+            shutil.rmtree(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "num_rows": float(num_rows),
