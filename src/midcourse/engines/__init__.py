@@ -11,7 +11,17 @@ from midcourse.engines.base import Engine
 from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
 
-__all__ = ["check_model", "model_fingerprint", "open_engine", "open_renderer", "resolve_model"]
+__all__ = [
+    "IDENTITY",
+    "check_model",
+    "model_fingerprint",
+    "open_engine",
+    "open_renderer",
+    "resolve_model",
+]
+
+#: A file in a model folder that names the training which made it.
+IDENTITY = "identity.json"
 
 
 def resolve_model(path: str) -> str:
@@ -35,13 +45,16 @@ def model_fingerprint(path: str) -> dict[str, object]:
     """Return what tells one model folder from another: its small JSON files, samples of the rest.
 
     A fine-tuned model has the files of its base, at their sizes: only the weights differ. Where a
-    folder lies, or what it is called, plays no part.
+    folder lies, or what it is called, plays no part. A folder that holds an `IDENTITY` is what that
+    file says: it may have been made of its adapters again, where rounding differs.
 
     A hub name stands for itself: its revision is part of the recipe.
     """
     folder = Path(resolve_model(path))
     if not folder.is_dir():
         return {"name": path}
+    if (folder / IDENTITY).is_file():
+        return {"identity": (folder / IDENTITY).read_text("utf-8")}
     files = sorted(file for file in folder.iterdir() if file.is_file())
     small = [f for f in files if f.suffix == ".json" and f.stat().st_size < 100_000]
     return {

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
+from midcourse.data.parts import load_part
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
@@ -173,12 +174,14 @@ class Workbench:
             return ProblemSets(lab.train, sets)
         if not config.path:
             raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
-        columns = config.columns
-        train = load_problems(config.path, limit=config.limit, columns=columns)
+        columns, most = config.columns, config.held_out_limit
         held_out = config.held_out_path
         evaluation = {}
         if held_out:
-            evaluation["held_out"] = load_problems(held_out, split="held_out", columns=columns)
+            evaluation["held_out"] = load_problems(
+                held_out, limit=most, split="held_out", columns=columns
+            )
+        train = load_part(config.path, config.part, config.limit, columns)
         return ProblemSets(train, evaluation)
 
     @cached_property

@@ -1,0 +1,42 @@
+"""Parts of a problem set that share no problem, whatever the order or the file.
+
+A problem's place in 0 … 1 is a hash of its text, case and blank space aside, so the same text is in
+the same part wherever it stands, and twice in a file is twice in one part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from midcourse.data.problems import load_problems
+from midcourse.errors import DataError
+from midcourse.records import Problem
+
+__all__ = ["load_part", "place", "problems_in"]
+
+
+def place(text: str) -> float:
+    """Return the place of a problem's text in 0 … 1, 1 excluded."""
+    plain = " ".join(text.lower().split())
+    return int(hashlib.sha256(plain.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def load_part(
+    path: str, part: tuple[float, float], limit: int | None, columns: Mapping[str, str]
+) -> list[Problem]:
+    """Return the first `limit` problems of a part of a source. Raises DataError."""
+    if part == (0.0, 1.0):  # a source may be without end: ask for no more than is wanted
+        return load_problems(path, limit=limit, columns=columns)
+    return problems_in(load_problems(path, columns=columns), part)[:limit]
+
+
+def problems_in(problems: Sequence[Problem], part: tuple[float, float]) -> list[Problem]:
+    """Return the problems from ``part[0]``, included, to ``part[1]``, excluded; all for 0 … 1.
+
+    Raises DataError if there are none.
+    """
+    found = [problem for problem in problems if part[0] <= place(problem.text) < part[1]]
+    if not found:
+        raise DataError(f"none of {len(problems)} problems is in part {list(part)}: widen it")
+    return found
