@@ -25,15 +25,15 @@ LAYERS = [
     {"stages"},
     {"baselines"},
     {"runner"},
-    {"lab", "training"},
+    {"lab", "training", "warmup"},
     {"pipeline"},
     {"report"},
     {"experiments"},
     {"plan", "localization", "export"},
     {"cli", "__main__", "__init__"},
 ]
-#: The lab's check prints a table of the report; the training jobs show progress.
-EXCEPTIONS = {("lab", "report"), ("engines", "lab")}
+#: The checks of the lab and of a warm-up print a table of the report.
+EXCEPTIONS = {("lab", "report"), ("warmup", "report"), ("engines", "lab")}
 
 
 def part_of(path: Path) -> str:

@@ -18,6 +18,7 @@ from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Pipeline
+    from midcourse.runner import Run
 
 __all__ = ["app", "main"]
 
@@ -60,22 +61,34 @@ def main() -> None:
 
 
 @contextmanager
+def _run(
+    recipe_path: Path,
+    overlays: list[Path] | None,
+    overrides: list[str] | None,
+    run_dir: Path | None,
+) -> Iterator[Run]:
+    """Open the run directory of a recipe."""
+    from midcourse.config import load_recipe
+    from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.runner import Run
+
+    recipe = load_recipe(recipe_path, overrides or [], overlays or [])
+    directory = run_dir or Path("runs") / recipe.name
+    with Run(directory, recipe, ConsoleProgress(open_console())) as run:
+        yield run
+
+
+@contextmanager
 def _pipeline(
     recipe_path: Path,
     overlays: list[Path] | None,
     overrides: list[str] | None,
     run_dir: Path | None,
 ) -> Iterator[Pipeline]:
-    """Open the run of a recipe."""
-    from midcourse.config import load_recipe
+    """Open the pipeline of a recipe."""
     from midcourse.pipeline import Pipeline
-    from midcourse.progress import ConsoleProgress, open_console
-    from midcourse.runner import Run
 
-    recipe = load_recipe(recipe_path, overrides or [], overlays or [])
-    directory = run_dir or Path("runs") / recipe.name
-    reporter = ConsoleProgress(open_console())
-    with Run(directory, recipe, reporter) as run, Pipeline(run) as pipeline:
+    with _run(recipe_path, overlays, overrides, run_dir) as run, Pipeline(run) as pipeline:
         yield pipeline
 
 
@@ -157,6 +170,21 @@ def report(
         from midcourse.report.write import write_report
 
         write_report(pipeline)
+
+
+@app.command()
+def warmup(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
+    """Teach a small model to answer and to verify, before the method begins; measure it."""
+    from midcourse.progress import open_console
+    from midcourse.warmup.check import check_table
+    from midcourse.warmup.run import Warmup
+
+    with _run(recipe, with_, set_, run_dir) as run:
+        prepared = Warmup(run)
+        open_console().print(check_table(prepared).rich())
+        run.reporter.say(f"warmup: complete in {prepared.verification.path / 'final'}")
 
 
 @app.command()

@@ -16,8 +16,9 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -43,7 +44,10 @@ __all__ = [
     "SelectConfig",
     "TrainRlConfig",
     "TrainSftConfig",
+    "VerificationConfig",
     "VerifyConfig",
+    "WarmupConfig",
+    "WorkedConfig",
     "describe_keys",
     "explain",
     "load_recipe",
@@ -51,6 +55,7 @@ __all__ = [
 ]
 
 
+Part = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -96,6 +101,11 @@ class ProblemsConfig(Section):
     """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
+    part: Part = (0.0, 1.0)
+    """``jsonl``: only training problems whose text hashes into this part of 0 … 1: parts that do
+    not overlap share no problem."""
+    held_out_limit: int | None = Field(None, ge=1)
+    """``jsonl``: only the first so many problems to evaluate on."""
     num_composed: int = Field(48, ge=0)
     """``lab``: training problems with two unknown notions."""
     num_single: int = Field(20, ge=0)
@@ -325,6 +335,9 @@ class TrainSftConfig(Section):
     gradient_checkpointing: bool = False
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimiser steps."""
+    save_every: int | None = Field(None, ge=1)
+    """Optimiser steps between checkpoints that a killed training goes on from; default: none, it
+    starts over."""
     lora_rank: int = Field(0, ge=0)
     """Train adapters of this rank instead of all weights; they are merged at the end. 0: off."""
     accelerate: str = ""
@@ -408,6 +421,51 @@ class LocalizeConfig(Section):
     sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
 
 
+class WorkedConfig(Section):
+    """Warm-up, first half: worked solutions in our answer form."""
+
+    part: Part = (0.0, 0.2)
+    """As `problems.part`, of the same file."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many problems."""
+    train: TrainSftConfig = TrainSftConfig()
+
+
+class VerificationConfig(Section):
+    """Warm-up, second half: the first error of attempts that were spoiled on purpose."""
+
+    part: Part = (0.2, 0.5)
+    """As `problems.part`, of the same file."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many problems."""
+    num_attempts: int = Field(2, ge=1)
+    """Attempts per problem; every other one is shown without the reference."""
+    num_worked: int = Field(0, ge=0)
+    """Worked solutions mixed in, so that solving is not forgotten."""
+    train: TrainSftConfig = TrainSftConfig()
+
+
+class WarmupConfig(Section):
+    """What ``midcourse warmup`` teaches a small model before the method begins."""
+
+    worked: WorkedConfig = WorkedConfig()
+    verification: VerificationConfig = VerificationConfig()
+    max_tokens: int = Field(1024, ge=1)
+    """A longer row is refused, never cut."""
+    num_checks: int = Field(100, ge=1)
+    """Attempts at problems of `problems.part` on which the verifier is measured."""
+    check_sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=512)
+
+    def check_parts(self, others: Part) -> None:
+        """Raise ConfigError if two of the three parts of the problems overlap."""
+        parts = sorted([self.worked.part, self.verification.part, others])
+        if any(before[1] > after[0] for before, after in pairwise(parts)):
+            raise ConfigError(
+                f"warmup: the parts {parts} overlap: a problem must be in one of "
+                "warmup.worked.part, warmup.verification.part and problems.part"
+            )
+
+
 class Recipe(Section):
     """One run, whole."""
 
@@ -439,6 +497,7 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
     localize: LocalizeConfig = LocalizeConfig()
+    warmup: WarmupConfig = WarmupConfig()
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

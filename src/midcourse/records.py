@@ -175,6 +175,10 @@ class RowSource(StrEnum):
     DISTILLATION = "distillation"
     ORIGINAL_STEP = "original_step"
     """A control: the prefix and the wrong step itself."""
+    WORKED_SOLUTION = "worked_solution"
+    """Warm-up: a whole solution in our answer form."""
+    VERIFICATION = "verification"
+    """Warm-up: the log and the intervention for an attempt whose first error is known."""
 
 
 class RowOutcome(StrEnum):

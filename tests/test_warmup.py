@@ -1,0 +1,510 @@
+"""What a warm-up teaches: known first errors, right references, rows that end; and a whole one."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from fractions import Fraction
+from importlib.util import module_from_spec, spec_from_file_location
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midcourse.config import Recipe, load_recipe
+from midcourse.data import load_problems
+from midcourse.data.parts import place, problems_in
+from midcourse.engines import IDENTITY, model_fingerprint
+from midcourse.errors import ConfigError, DataError
+from midcourse.grading import Grader, leaks_answer
+from midcourse.lab import base_folder
+from midcourse.prompts import load_prompt_set
+from midcourse.prompts.parse import parse_proposal
+from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
+from midcourse.rendering import Renderer
+from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt
+from midcourse.warmup.documents import BLANK, draw_verification, intervention_text
+from midcourse.warmup.rows import RowMaker, readable
+from midcourse.warmup.solutions import Solution, numbers_in, read_solution
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data")) / "gsm8k"
+PROMPTS = load_prompt_set("short")
+
+
+def problem(number: int = 0, reference: str | None = None) -> Problem:
+    start, bought = 7 + number, 3 + number % 5
+    total = 4 * (start + bought) - 2
+    worked = (
+        f"Tom has {start} + {bought} = {start + bought} nuts.\n"
+        f"He then has {start + bought} x 4 = {4 * (start + bought)} nuts.\n"
+        f"He keeps {4 * (start + bought)}-2={total} nuts."
+    )
+    return Problem(
+        problem_id=f"tom{number}",
+        text=f"Tom has {start} nuts and buys {bought} more, then makes it 4 times as many and "
+        "eats 2. How many are left?",
+        answer=str(total),
+        reference_solution=worked if reference is None else reference,
+        source="test",
+        split="train",
+    )
+
+
+def solution_of(item: Problem) -> Solution:
+    solution = read_solution(item)
+    assert solution is not None
+    return solution
+
+
+def test_a_solution_is_read_exactly() -> None:
+    lines = solution_of(problem()).lines
+    assert [line.text for line in lines] == [
+        "Tom has 7 + 3 = 10 nuts.",
+        "He then has 10 * 4 = 40 nuts.",
+        "He keeps 40 - 2 = 38 nuts.",
+    ]
+    money = problem(reference="He pays $1,200.50 − $0.50 = $1200.\nHe keeps 1200/4*2 - 562 = 38.")
+    assert [line.quote for line in solution_of(money).lines] == [
+        "1200.5 - 0.5 = 1200",
+        "1200 / 4 * 2 - 562 = 38",
+    ]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "He has 7 + 3 = 11 nuts.\nHe keeps 40 - 2 = 38 nuts.",
+        "He has 7 + x = 10 nuts.\nHe keeps 40 - 2 = 38 nuts.",
+        "He has 20% * 50 = 10 nuts.\nHe keeps 40 - 2 = 38 nuts.",
+        "He has (7 + 3) * 4 = 40 nuts.\nHe keeps 40 - 2 = 38 nuts.",
+        "He has 7 / 0 = 10 nuts.\nHe keeps 40 - 2 = 38 nuts.",
+        "He has 7 + 3 = 10 nuts.\nHe keeps 10 * 4 = 40 nuts.",
+        "He keeps 40 - 2 = 38 nuts.",
+        "",
+    ],
+    ids=["untrue", "unknown", "percent", "bracket", "by zero", "other answer", "one line", "none"],
+)
+def test_what_cannot_be_read_or_is_not_true_is_passed_over(reference: str) -> None:
+    assert read_solution(problem(reference=reference)) is None
+
+
+def draw_many(count: int = 400) -> list[tuple[Solution, Attempt]]:
+    drawn = []
+    for number in range(count):
+        item = problem(number % 40)
+        solution = solution_of(item)
+        attempt = draw_attempt(random.Random(number), solution, numbers_in(item.text), True)
+        assert attempt is not None
+        drawn.append((solution, attempt))
+    return drawn
+
+
+def is_true(text: str) -> bool:
+    """Whether the equations of a step are true, by Python's own arithmetic on whole numbers."""
+    for equation in re.split(r"\.(?!\d)", text):
+        left, sign, right = equation.partition("=")
+        if sign:
+            words = [w for w in left.split() if w[0].isdigit() or w in {"+", "-", "*", "/"}]
+            value = Fraction(words[0])
+            rest = list(zip(words[1::2], words[2::2], strict=True))
+            assert len(rest) == 1, "the test's problems have one operation a step"
+            operator, number = rest[0][0], Fraction(rest[0][1])
+            value = {
+                "+": value + number,
+                "-": value - number,
+                "*": value * number,
+                "/": value / number,
+            }[operator]
+            if value != Fraction(right.split()[0]):
+                return False
+    return True
+
+
+def test_the_first_error_is_where_it_says() -> None:
+    for solution, attempt in draw_many():
+        step = attempt.error_step
+        assert step is not None
+        true = [line.text for line in attempt.true_lines]
+        made = [line.text for line in attempt.lines]
+        assert made[:step] == true[:step]
+        assert made[step] != true[step]
+        assert attempt.answer != solution.answer == attempt.true_answer
+        (final,) = re.findall(r"The answer is \\boxed\{(.+)\}\.", attempt.steps[-1])
+        assert Fraction(final) == attempt.answer == attempt.lines[-1].calculations[-1].result
+        assert " ".join(true) == " ".join(line.text for line in solution.lines)
+        if attempt.flaw is Flaw.SLIP:
+            assert not is_true(made[step])
+        if attempt.flaw in (Flaw.MISREAD, Flaw.MISCOPIED, Flaw.OPERATION):
+            assert is_true(made[step]), "these reckon right, with the wrong things"
+        if attempt.flaw is Flaw.SKIPPED:
+            assert len(attempt.lines) == len(attempt.true_lines) - 1
+
+
+def test_attempts_vary() -> None:
+    drawn = [attempt for _, attempt in draw_many()]
+    assert {attempt.flaw for attempt in drawn} == set(Flaw)
+    steps = Counter(attempt.error_step for attempt in drawn)
+    assert set(steps) == {0, 1, 2}
+    assert max(steps.values()) < 0.6 * len(drawn)
+    slips = [a for a in drawn if a.flaw is Flaw.SLIP and a.error_step is not None]
+    offsets = [
+        abs(a.lines[a.error_step or 0].calculations[-1].result
+            - a.lines[a.error_step or 0].calculations[-1].value)
+        for a in slips
+    ]  # fmt: skip
+    near = sum(offset <= 2 for offset in offsets)
+    assert near > 0.5 * len(offsets), "hard negatives are the rule"
+    several = [a for a in drawn if a.flaw is Flaw.SLIP and not all(map(is_true, _after(a)))]
+    assert several, "some attempts have more than one error"
+
+
+def _after(attempt: Attempt) -> list[str]:
+    return [line.text for line in attempt.lines[(attempt.error_step or 0) + 1 :]]
+
+
+def test_a_right_attempt_is_the_solution() -> None:
+    solution = solution_of(problem())
+    attempt = draw_attempt(random.Random(1), solution, [], False)
+    assert attempt is not None
+    assert attempt.error_step is None
+    assert attempt.lines == attempt.true_lines
+    assert attempt.answer == solution.answer
+
+
+@pytest.mark.parametrize("with_reference", [True, False])
+def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -> None:
+    outcomes, blanks = Counter[str](), 0
+    for number in range(120):
+        item = problem(number % 40)
+        document = draw_verification(
+            random.Random(number), item, solution_of(item), PROMPTS, with_reference
+        )
+        assert document is not None
+        assert document.attempt is not None
+        attempt = document.attempt
+        parsed = parse_proposal(document.reply, len(attempt.steps))
+        outcomes[parsed.outcome] += 1
+        shown = str(item.reference_solution) in document.user
+        assert shown is with_reference
+        blanks += BLANK in document.user
+        if attempt.error_step is None:
+            assert parsed.outcome is ProposalOutcome.NO_ERROR_FOUND
+            assert "error" not in document.reply
+            continue
+        assert parsed.outcome is ProposalOutcome.ACCEPTED
+        assert parsed.error_step == attempt.error_step
+        right = attempt.true_lines[attempt.error_step]
+        assert parsed.intervention == intervention_text(right, attempt.true_answer)
+        assert not leaks_answer(str(parsed.intervention), item.answer, grader)
+        log = document.reply.split("<intervention>")[0].splitlines()
+        assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
+    assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0
+    assert (blanks > 0) is with_reference, "without the reference every quantity is given"
+
+
+def test_the_last_result_is_left_to_the_student() -> None:
+    solution = solution_of(problem())
+    last = solution.lines[-1]
+    assert intervention_text(last, solution.answer) == "He keeps 40 - 2 nuts."
+    assert intervention_text(last, Fraction(40)) is None, "40 stands elsewhere in the line"
+
+
+def test_with_and_without_reference_are_asked_about_one_attempt() -> None:
+    item = problem(5)
+    pair = [
+        draw_verification(random.Random(3), item, solution_of(item), PROMPTS, shown)
+        for shown in (True, False)
+    ]
+    assert pair[0] is not None
+    assert pair[1] is not None
+    assert pair[0].attempt == pair[1].attempt
+
+
+def test_parts_share_no_problem() -> None:
+    problems = [problem(number) for number in range(40)]
+    parts = [problems_in(problems, part) for part in ((0, 0.3), (0.3, 0.6), (0.6, 1))]
+    assert sorted(p.problem_id for part in parts for p in part) == sorted(
+        p.problem_id for p in problems
+    )
+    for one, other in combinations(parts, 2):
+        assert not {p.text for p in one} & {p.text for p in other}
+    assert place("How  many\nnuts?") == place("how many nuts?")
+    with pytest.raises(DataError, match="widen it"):
+        problems_in(problems[:1], (0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", ["gsm8k", "gsm8k-cpu"])
+def test_the_recipes_keep_their_parts_apart(name: str) -> None:
+    warmup = load_recipe(ROOT / "recipes" / f"{name}-warmup.toml")
+    loop = load_recipe(ROOT / "recipes" / f"{name}-smollm2.toml")
+    warmup.warmup.check_parts(loop.problems.part)
+    assert warmup.problems.part == loop.problems.part
+    assert loop.model.path == f"runs/{warmup.name}/verification/model/final"
+    assert {warmup.problems.path, loop.problems.path} == {"$MIDCOURSE_DATA/gsm8k/train.jsonl"}
+    assert loop.problems.held_out_path == "$MIDCOURSE_DATA/gsm8k/test.jsonl"
+    with pytest.raises(ConfigError, match="overlap"):
+        warmup.warmup.check_parts((0.1, 0.3))
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no GSM8K at {DATA}: set MIDCOURSE_DATA")
+def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> None:
+    train = load_problems(DATA / "train.jsonl")
+    test = load_problems(DATA / "test.jsonl")
+    assert not {place(p.text) for p in train} & {place(p.text) for p in test}
+    pairs = readable(train, None)
+    assert len(pairs) > 0.5 * len(train)
+    made = Counter[bool]()
+    for number, (item, solution) in enumerate(pairs[:500]):
+        attempt = draw_attempt(random.Random(number), solution, numbers_in(item.text), True)
+        made[attempt is not None] += 1
+        if attempt is not None and attempt.error_step is not None:
+            step = attempt.error_step
+            assert attempt.lines[:step] == attempt.true_lines[:step]
+            assert attempt.lines[step].quote != attempt.true_lines[step].quote
+    assert made[True] > 0.98 * made.total()
+
+
+@pytest.fixture(scope="module")
+def maker() -> RowMaker:
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
+    return RowMaker(renderer=renderer, prompts=PROMPTS, seed=0, max_tokens=1024)
+
+
+def test_rows_learn_the_reply_and_its_end_and_nothing_else(maker: RowMaker) -> None:
+    from midcourse.training.sft import check_rows
+
+    pairs = readable([problem(number) for number in range(5)], None)
+    worked, checked = list(maker.worked(pairs)), list(maker.verifications(pairs, 2))
+    assert [row.source for row in worked] == [RowSource.WORKED_SOLUTION] * 5
+    assert [row.source for row in checked] == [RowSource.VERIFICATION] * 10
+    end = tuple(maker.renderer.end_of_turn_ids)
+    check_rows([*worked, *checked], end)
+    assert len({row.row_id for row in (*worked, *checked)}) == 15
+    for row in (*worked, *checked):
+        reply = row.labels[row.prompt_tokens :]
+        assert set(row.labels[: row.prompt_tokens]) == {-100}
+        assert reply == row.input_ids[row.prompt_tokens :]
+        assert row.closes_turn
+        assert reply[-len(end) :] == end
+    text = maker.renderer.decode(worked[0].input_ids[worked[0].prompt_tokens :])
+    assert text.count("\n\n") == 3
+    assert text.endswith("The answer is \\boxed{38}.")
+
+
+def test_a_row_that_is_too_long_is_refused_not_cut(maker: RowMaker) -> None:
+    short = RowMaker(maker.renderer, maker.prompts, 0, max_tokens=50)
+    (row,) = short.worked(readable([problem()], None))
+    assert row.outcome is RowOutcome.TOO_LONG
+    assert row.input_ids == row.labels == ()
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with data, tiny recipes, and the lab's base model in SmolLM2's place."""
+    gsm8k = tmp_path / "data" / "gsm8k"
+    gsm8k.mkdir(parents=True)
+    for name, numbers in (("train", range(40)), ("test", range(40, 44))):
+        rows = [
+            {"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"}
+            for p in map(problem, numbers)
+        ]
+        (gsm8k / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shutil.copytree(base_folder(), tmp_path / ".cache" / "smollm2-135m-instruct")
+    (tmp_path / "script.json").write_text(
+        json.dumps([[".", '<intervention>{"content": "I list it.", "location": 1}</intervention>']])
+    )
+    small = {"num_epochs": 1, "batch_size": 4, "micro_batch_size": 4, "lora_rank": 2}
+    short = {"max_tokens": 24}
+    _write_recipe(
+        tmp_path, "gsm8k-warmup",
+        warmup={
+            "num_checks": 2, "check_sampling": short,
+            "worked": {"part": [0, 0.3], "limit": 4, "train": small},
+            "verification": {"part": [0.3, 0.6], "limit": 4, "num_worked": 2, "train": small},
+        },
+    )  # fmt: skip
+    _write_recipe(
+        tmp_path, "gsm8k-smollm2",
+        # A model this small proposes nothing in a language it was not taught.
+        proposer_engine={"kind": "scripted", "script": "script.json"},
+        sample={"num_rollouts": 2, "sampling": short},
+        propose={"turns": "single", "num_rollouts": 1, "num_proposals": 1},
+        verify={"num_continuations": 2, "sampling": short},
+        build_sft={"filter": False}, train_sft=small,
+        train_rl={
+            "num_iterations": 1, "prompts_per_iteration": 2, "num_generations": 2,
+            "micro_batch_size": 2, "lora_rank": 2, "sampling": {"max_tokens": 8},
+        },
+        evaluate={"num_rollouts": 1, "ks": [1], "sampling": short},
+    )  # fmt: skip
+    return tmp_path
+
+
+def _write_recipe(folder: Path, name: str, **sections: Any) -> None:
+    """Lay tiny sections over the GPU's recipe of that name."""
+    recipe = load_recipe(ROOT / "recipes" / f"{name}.toml").model_dump(mode="json")
+    recipe["problems"] |= {"part": [0.6, 1.0], "limit": 4, "held_out_limit": 4}
+    recipe |= sections
+    Recipe.model_validate(recipe)
+    (folder / f"{name}.toml").write_text(_toml(recipe))
+
+
+def _toml(recipe: dict[str, Any]) -> str:
+    """Write a recipe whose sections are inline tables; null is left out, as TOML has none."""
+
+    def value(item: Any) -> str:
+        if isinstance(item, dict):
+            return (
+                "{" + ", ".join(f"{k} = {value(v)}" for k, v in item.items() if v is not None) + "}"
+            )
+        if isinstance(item, list):
+            return "[" + ", ".join(map(value, item)) + "]"
+        return json.dumps(item)
+
+    return "".join(f"{k} = {value(v)}\n" for k, v in recipe.items() if v is not None)
+
+
+@pytest.fixture
+def packing() -> Any:
+    """The module recipes/smollm2.py, which is no part of the package."""
+    spec = spec_from_file_location("smollm2", ROOT / "recipes" / "smollm2.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_adapters_travel_and_models_are_made_of_them_again(tmp_path: Path, packing: Any) -> None:
+    runs = tmp_path / "runs"
+    first, second = (runs / "gsm8k-x" / name / "model" for name in ("worked", "verification"))
+    _train_at_random(base_folder(), first)
+    _train_at_random(first / "final", second)
+    (runs / "gsm8k-x" / ".lock").touch()
+    for number, is_whole in ((10, True), (20, False)):
+        checkpoint = second / f"checkpoint-{number}"
+        checkpoint.mkdir()
+        (checkpoint / "optimizer.pt").write_text("state")
+        if is_whole:
+            (checkpoint / "COMPLETE").touch()
+    before = _weights(second / "final" / "model.safetensors")
+    packing.PIECE_BYTES = 50_000
+    packing.pack(tmp_path / "state", runs)
+    assert len(list((tmp_path / "state").glob("part-*"))) > 1
+    packing.unpack(tmp_path / "state", runs)  # what is here stays as it is
+    assert _equal(before, _weights(second / "final" / "model.safetensors"), 0.0)
+
+    shutil.rmtree(runs)
+    packing.unpack(tmp_path / "state", runs)
+    after = _weights(second / "final" / "model.safetensors")
+    assert _equal(before, after, 1e-2)
+    assert not _equal(before, _weights(base_folder() / "model.safetensors"), 1e-2)
+    assert not (runs / "gsm8k-x" / ".lock").exists()
+    assert [path.name for path in second.glob("checkpoint-*")] == ["checkpoint-10"]
+
+
+def test_a_warmed_up_model_is_known_by_what_made_it(tmp_path: Path) -> None:
+    shutil.copytree(base_folder(), tmp_path / "m")
+    assert model_fingerprint(str(tmp_path / "m")) == model_fingerprint("lab")
+    (tmp_path / "m" / IDENTITY).write_text('{"key": "k", "finished": "today"}')
+    named = model_fingerprint(str(tmp_path / "m"))
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"rounded otherwise")
+    assert named == model_fingerprint(str(tmp_path / "m")) != model_fingerprint("lab")
+
+
+def _train_at_random(start: Path, out: Path) -> None:
+    """Leave what a training with LoRA leaves, with adapters that do something."""
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from midcourse.training.common import lora_config
+
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(start), lora_config(2))
+    for name, weights in model.named_parameters():
+        if "lora" in name:
+            torch.nn.init.normal_(weights, std=0.05)
+    model.save_pretrained(out / "adapter")
+    model.merge_and_unload().save_pretrained(out / "final")
+    (out / "job.json").write_text(json.dumps({"model": str(start)}))
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool:
+    return all(float((one[name] - other[name]).abs().max()) <= tolerance for name in one)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
+    assert "warmup: complete" in run_slice(workplace, "warmup")
+    runs, state = workplace / "runs", workplace / "state"
+    table = json.loads((runs / "gsm8k-warmup" / "check" / "table.json").read_text())
+    assert [row[:2] for row in table["rows"][-2:]] == [
+        ["+ verification", "shown"],
+        ["+ verification", "not shown"],
+    ]
+    size = sum(file.stat().st_size for file in state.iterdir())
+    weights = "gsm8k-warmup/verification/model/final/model.safetensors"
+    assert size < (runs / weights).stat().st_size, "no model's weights travel"
+    before = _weights(runs / weights)
+    shutil.rmtree(runs)  # the next slice gets another machine
+
+    assert "report.html" in run_slice(workplace, "evaluate")
+    after = _weights(runs / weights)
+    assert _equal(before, after, 1e-2)
+    stages = json.loads((runs / "gsm8k-smollm2" / "stages.json").read_text())
+    labels = {entry["label"] for entry in stages.values() if entry["stage"] == "checkpoints"}
+    assert labels == {"patched", "base + RL", "patched + RL"}
+    shutil.rmtree(runs)
+
+    assert "verify: complete in runs/gsm8k-row7-after" in run_slice(workplace, "row7")
+    made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text()).values()
+    assert "propose" in {entry["stage"] for entry in made}
+    assert "train" not in {entry["label"] for entry in made if entry["stage"] == "sample"}
+
+    script = ROOT / "benchmarks" / "gsm8k_results.py"
+    _run([sys.executable, str(script), "runs/gsm8k"], workplace)
+    page = (workplace / "docs" / "results" / "gsm8k-smollm2.md").read_text()
+    for title in (
+        "Warm-up",
+        "Funnel",
+        "pass@k on held_out",
+        "Table 1 row 7: without the reference",
+    ):
+        assert f"\n## {title}" in page
+    assert "row 7, after verification training | 4 accepted" in page
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def run_slice(workplace: Path, name: str) -> str:
+    return _run([str(ROOT / "recipes" / "gsm8k_gpu.sh"), name, "1200", "state"], workplace)
+
+
+def _run(command: list[str], workplace: Path) -> str:
+    environment = {
+        **os.environ,
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT / "src"),
+        "RECIPES": str(workplace / "gsm8k"),
+        "MIDCOURSE_DATA": str(workplace / "data"),
+    }
+    done = subprocess.run(
+        command, cwd=workplace, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
