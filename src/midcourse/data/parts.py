@@ -7,18 +7,28 @@ the same part wherever it stands, and twice in a file is twice in one part.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from midcourse.data.problems import load_problems
 from midcourse.errors import DataError
 from midcourse.records import Problem
 
-__all__ = ["place", "problems_in"]
+__all__ = ["load_part", "place", "problems_in"]
 
 
 def place(text: str) -> float:
     """Return the place of a problem's text in 0 … 1, 1 excluded."""
     plain = " ".join(text.lower().split())
     return int(hashlib.sha256(plain.encode()).hexdigest()[:12], 16) / 16**12
+
+
+def load_part(
+    path: str, part: tuple[float, float], limit: int | None, columns: Mapping[str, str]
+) -> list[Problem]:
+    """Return the first `limit` problems of a part of a source. Raises DataError."""
+    if part == (0.0, 1.0):  # a source may be without end: ask for no more than is wanted
+        return load_problems(path, limit=limit, columns=columns)
+    return problems_in(load_problems(path, columns=columns), part)[:limit]
 
 
 def problems_in(problems: Sequence[Problem], part: tuple[float, float]) -> list[Problem]:

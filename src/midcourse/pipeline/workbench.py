@@ -13,7 +13,7 @@ from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
-from midcourse.data.parts import problems_in
+from midcourse.data.parts import load_part
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
@@ -174,14 +174,15 @@ class Workbench:
             return ProblemSets(lab.train, sets)
         if not config.path:
             raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
-        columns, held_out = config.columns, config.held_out_path
-        train = problems_in(load_problems(config.path, columns=columns), config.part)
+        columns, most = config.columns, config.held_out_limit
+        held_out = config.held_out_path
         evaluation = {}
         if held_out:
             evaluation["held_out"] = load_problems(
-                held_out, limit=config.held_out_limit, split="held_out", columns=columns
+                held_out, limit=most, split="held_out", columns=columns
             )
-        return ProblemSets(train[: config.limit], evaluation)
+        train = load_part(config.path, config.part, config.limit, columns)
+        return ProblemSets(train, evaluation)
 
     @cached_property
     def problems_by_id(self) -> dict[str, Problem]:

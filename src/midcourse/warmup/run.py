@@ -45,7 +45,8 @@ class Warmup:
         if self.recipe.problems.kind != "jsonl":
             raise ConfigError("warmup: problems.kind must be 'jsonl': the lab's model needs none")
         check_model(self.recipe.model.path)
-        self.problems = load_problems(self.recipe.problems.path)
+        source = self.recipe.problems
+        self.problems = load_problems(source.path, columns=source.columns)
 
     @cached_property
     def row_maker(self) -> RowMaker:
