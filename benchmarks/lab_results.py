@@ -58,7 +58,8 @@ def _report(run: Path) -> Report:
 
 
 def _pool(runs: Sequence[dict[str, list[dict[str, int]]]]) -> dict[str, list[Count]]:
-    return {name: [Count(**c) for run in runs for c in run[name]] for name in runs[0]}
+    common = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: [Count(**c) for run in runs for c in run[name]] for name in common}
 
 
 def _evaluations(reports: Sequence[Report]) -> dict[str, dict[str, list[Count]]]:
