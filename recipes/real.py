@@ -69,3 +69,5 @@ if __name__ == "__main__":
         main()
     except MidcourseError as error:
         sys.exit(f"real: {error}")
+    except KeyboardInterrupt:
+        sys.exit("real: interrupted; run  make real  again to go on")
