@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import ThreadingHTTPServer
@@ -202,6 +204,16 @@ def test_a_dead_or_wrong_server_stops_the_run(server: str) -> None:
         OpenAIEngine([server], "other").session().__enter__()
     with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
         OpenAIEngine(["http://me:secret@127.0.0.1:9/v1"], "m").session().__enter__()
+
+
+@pytest.mark.parametrize("milliseconds", [2, 6])
+def test_closing_amid_connecting_leaves_nothing_behind(server: str, milliseconds: int) -> None:
+    engine = openai(server)
+    for _ in range(5):
+        with engine.session() as session:
+            session.submit([ask(engine, n, WARM) for n in range(8)])
+            time.sleep(milliseconds / 1000)
+    gc.collect()  # a coroutine nobody awaited warns here, and warnings are errors
 
 
 def test_a_script_comes_from_a_file(tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ plain iterator.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
 import queue
 import random
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +172,7 @@ class _Session:
     _servers: list[_Server] = field(init=False)
     _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
     _owed: set[str] = field(default_factory=set)
-    _tasks: dict[str, concurrent.futures.Future[None]] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread = field(init=False)
     _client: httpx.AsyncClient = field(init=False)
@@ -201,16 +200,12 @@ class _Session:
             ):
                 self._results.put(_too_long(request))
             else:
-                task = asyncio.run_coroutine_threadsafe(self._ask(request), self._loop)
-                self._tasks[request.request_id] = task
+                self._loop.call_soon_threadsafe(self._start, request)
 
     def cancel(self, request_ids: Collection[str]) -> None:
         """Stop owing these and hang up, which tells the server to stop."""
         self._owed.difference_update(request_ids)
-        for request_id in request_ids:
-            task = self._tasks.pop(request_id, None)
-            if task is not None:
-                task.cancel()
+        self._loop.call_soon_threadsafe(self._hang_up, list(request_ids))
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive. Raises EngineError when a server is given up."""
@@ -220,7 +215,6 @@ class _Session:
                 raise result
             if result.request_id in self._owed:
                 self._owed.discard(result.request_id)
-                self._tasks.pop(result.request_id, None)
                 yield result
 
     def close(self) -> None:
@@ -232,10 +226,21 @@ class _Session:
         self._thread.join(timeout=10.0)
         self._loop.close()
 
+    def _start(self, request: Request) -> None:
+        task = self._loop.create_task(self._ask(request))
+        self._tasks[request.request_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(request.request_id, None))
+
+    def _hang_up(self, request_ids: Iterable[str]) -> None:
+        for request_id in request_ids:
+            if task := self._tasks.get(request_id):
+                task.cancel()
+
     async def _shut_down(self) -> None:
-        tasks = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
+        # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
+        # leave a coroutine behind that nobody awaits.
+        tasks = list(self._tasks.values())
+        self._hang_up(list(self._tasks))
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
