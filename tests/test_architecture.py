@@ -13,7 +13,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets", "ray", "vllm", "matplotlib"}
 MAY_BE_HEAVY = (
     "engines/transformers_engine.py",
-    "engines/_decoding.py",
+    "engines/_kv_buffer.py",
+    "engines/_sampling.py",
     "training/",
     "lab/pretrain.py",
 )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from midcourse.engines._decoding import KvBuffer, _warp, sample_tokens, uniforms
+from midcourse.engines._kv_buffer import KvBuffer
+from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.transformers_engine import TransformersEngine
+from midcourse.errors import EngineError
 from midcourse.lab import base_folder
 from midcourse.records import Sampling
 
@@ -32,26 +40,122 @@ def engine() -> TransformersEngine:
     return TransformersEngine(base_folder(), max_batch_rows=4)
 
 
-def test_greedy_is_generate_whatever_shares_the_batch(engine: TransformersEngine) -> None:
+@pytest.mark.parametrize("max_batch_rows", [4, 14, 64])
+def test_greedy_is_generate_whatever_shares_the_batch(max_batch_rows: int) -> None:
+    """Lone contexts, contexts that rows share, rows that end early and others that join."""
+    engine = TransformersEngine(base_folder(), max_batch_rows=max_batch_rows)
     generator = torch.Generator().manual_seed(0)
-    lengths = (5, 17, 40, 3, 17, 60, 9)
-    prompts = [tuple(torch.randint(5, 800, (n,), generator=generator).tolist()) for n in lengths]
-    requests = [
-        Request(
-            request_id=str(i), prompt_token_ids=p, sampling=sampling(temperature=0.0), seed=i,
-            group=str(i),
-        )
-        for i, p in enumerate(prompts)
-    ]  # fmt: skip
-    with engine.session() as session:
-        session.submit(requests)
-        found = {c.request_id: c.token_ids for c in session.completions()}
-    for i, prompt in enumerate(prompts):
+    counts = {5: 1, 17: 6, 40: 1, 3: 5, 18: 1, 60: 9, 9: 4, 1: 1, 33: 2}
+    prompts = [tuple(torch.randint(5, 800, (n,), generator=generator).tolist()) for n in counts]
+    expected = {}
+    for prompt in prompts:
         ids = torch.tensor([prompt])
-        expected = engine.model.generate(
+        sampled = engine.model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=30
         )
-        assert list(found[str(i)]) == expected[0, len(prompt) :].tolist()
+        expected[prompt] = sampled[0, len(prompt) :].tolist()
+    requests = [
+        Request(
+            request_id=f"{len(prompt)}/{n}",
+            prompt_token_ids=prompt,
+            sampling=sampling(temperature=0.0, max_tokens=30 - n),
+            seed=n,
+            group=str(len(prompt)),
+        )
+        for prompt, count in zip(prompts, counts.values(), strict=True)
+        for n in range(count)
+    ]
+    with engine.session() as session:
+        session.submit(requests)
+        found = {c.request_id: list(c.token_ids) for c in session.completions()}
+    assert found == {
+        r.request_id: expected[r.prompt_token_ids][: r.sampling.max_tokens] for r in requests
+    }
+
+
+def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = TransformersEngine(base_folder(), max_batch_rows=64)
+    held: list[int] = []
+    step = TransformersEngine.step
+
+    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
+        logits = step(self, tokens, buffer)
+        held.append(buffer.num_rows * buffer.keys[0].shape[2] + buffer.shared_columns)
+        return logits
+
+    monkeypatch.setattr(TransformersEngine, "step", watch)
+    prompt = tuple(range(5, 405))
+    with engine.session() as session:
+        session.submit(
+            [
+                Request(
+                    request_id=str(n), prompt_token_ids=prompt, sampling=sampling(), seed=n,
+                    group="g",
+                )
+                for n in range(32)
+            ]
+        )  # fmt: skip
+        assert len(list(session.completions())) == 32
+    assert max(held) <= 400 + 32 * 64
+
+
+def tiny(folder: Path, architecture: str, **changes: Any) -> TransformersEngine:
+    """Save a random model of an architecture with the lab's tokenizer; return its engine."""
+    fields = {
+        "vocab_size": 920, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": 2,
+        "pad_token_id": 0, "bos_token_id": 1,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(
+        AutoConfig.for_model(architecture, **(fields | changes))
+    )
+    for parameter in model.parameters():  # fresh weights say the same token for ever
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
+    return TransformersEngine(folder, max_batch_rows=8)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral", "gemma", "olmo2"])
+def test_other_architectures_sample_as_generate_does(tmp_path: Path, architecture: str) -> None:
+    engine = tiny(tmp_path, architecture)
+    prompts = [tuple(range(5, 25)), tuple(range(90, 94))]
+    greedy = sampling(temperature=0.0, max_tokens=12)
+    requests = [
+        Request(request_id=f"{i}/{n}", prompt_token_ids=p, sampling=greedy, seed=n, group=str(i))
+        for i, p in enumerate(prompts)
+        for n in range(5)
+    ]
+    with engine.session() as session:
+        session.submit(requests)
+        found = {c.request_id: list(c.token_ids) for c in session.completions()}
+    for i, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt])
+        sampled = engine.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
+        )
+        assert all(found[f"{i}/{n}"] == sampled[0, len(prompt) :].tolist() for n in range(5))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "said"),
+    [
+        ("gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "softcap"),
+        ("mistral", {"sliding_window": 16}, "sliding window of 16"),
+    ],
+)
+def test_attention_that_would_come_out_wrong_is_refused(
+    tmp_path: Path, architecture: str, changes: dict[str, Any], said: str
+) -> None:
+    engine = tiny(tmp_path, architecture, **changes)
+    request = Request(
+        request_id="r", prompt_token_ids=tuple(range(5, 25)), sampling=sampling(), seed=0,
+        group="g",
+    )  # fmt: skip
+    with engine.session() as session, pytest.raises(EngineError, match=said):
+        session.submit([request])
+        list(session.completions())
 
 
 def test_the_key_value_cache_stays_within_its_memory(

@@ -7,11 +7,12 @@ same text in any batch, up to the rounding of the arithmetic.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from midcourse.engines._decoding import KvBuffer, register_attention, sample_tokens, uniforms
+from midcourse.engines._kv_buffer import KvBuffer, register_attention
+from midcourse.engines._sampling import sample_tokens, uniforms
 from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
 from midcourse.errors import EngineError
 from midcourse.records import FinishReason
@@ -35,6 +37,8 @@ _SPARE_COLUMNS = 64
 _PASS_TOKENS = 16_384
 #: Share of rows that must be free before rows are dropped and others join.
 _REFILL_SHARE = 0.25
+#: Rows that must want a context for it to be stored once: below, more products cost more.
+_SHARED_FROM = 4
 
 
 class TransformersEngine:
@@ -141,7 +145,7 @@ class TransformersEngine:
             ids[row, width - len(context) :] = torch.tensor(context)
             mask[row, width - len(context) :] = 1
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
+        cache = DynamicCache()  # told of the model, it would forget what a sliding window has left
         output = self.model(
             input_ids=ids.to(self._device),
             attention_mask=mask.to(self._device),
@@ -162,8 +166,9 @@ class TransformersEngine:
             position_ids=buffer.positions(),
             past_key_values=buffer,
             use_cache=True,
+            buffer=buffer,
         )
-        buffer.column += 1
+        buffer.end_step()
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
@@ -210,6 +215,35 @@ class _Row:
     finish_reason: FinishReason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Footprint:
+    """Columns that a batch takes at its end, to be held against the key-value cache."""
+
+    rows: int
+    own: int
+    """Columns of its own that every row has when all have joined."""
+    to_come: int
+    shared: int
+    """Columns of all shared contexts."""
+    last: tuple[int, ...] | None
+    """The shared context counted last: its rows come one after the other."""
+
+    @property
+    def tokens(self) -> int:
+        """Rows times columns."""
+        return self.rows * (self.own + self.to_come + _SPARE_COLUMNS) + self.shared
+
+    def plus(self, context: tuple[int, ...], max_tokens: int, is_shared: bool) -> _Footprint:
+        """Return the footprint with one more row."""
+        return _Footprint(
+            rows=self.rows + 1,
+            own=self.own if is_shared else max(self.own, len(context)),
+            to_come=max(self.to_come, max_tokens),
+            shared=self.shared + (len(context) if is_shared and context != self.last else 0),
+            last=context if is_shared else self.last,
+        )
+
+
 class _Session:
     """One stream of requests over one key-value buffer."""
 
@@ -250,57 +284,54 @@ class _Session:
         free = self._engine.max_batch_rows - len(self._rows)
         if not self._waiting or (self._rows and free < _REFILL_SHARE * self._engine.max_batch_rows):
             return
+        upcoming = Counter(request.prompt_token_ids for request in islice(self._waiting, free))
+        shared = {context for context, count in upcoming.items() if count >= _SHARED_FROM}
+        footprint = self._footprint()
         joining: list[_Row] = []
-        fits_now = self._buffer.column if self._rows else self._max_context_tokens
+        fits_now = self._buffer.longest if self._rows else self._max_context_tokens
         while self._waiting and len(joining) < free:
             request = self._waiting[0]
-            room = self._max_context_tokens - len(request.prompt_token_ids)
-            limit = min(request.sampling.max_tokens, room)
+            context = request.prompt_token_ids
+            limit = min(request.sampling.max_tokens, self._max_context_tokens - len(context))
             if request.request_id not in self._cancelled and limit >= 1:
-                if len(request.prompt_token_ids) > fits_now:
+                if len(context) > fits_now:
                     break  # A longer context waits until the batch has grown or drained.
-                if not self._has_memory(joining, _Row(request, limit)):
+                larger = footprint.plus(context, limit, context in shared)
+                # One row alone always runs.
+                if (self._rows or joining) and larger.tokens > self._kv_cache_tokens:
                     break
+                footprint = larger
                 joining.append(_Row(request, limit))
             elif request.request_id not in self._cancelled:
                 yield _completion(request, (), "", FinishReason.PROMPT_TOO_LONG)
             self._waiting.popleft()
         if joining:
-            self._join(joining)
+            self._join(joining, shared)
 
-    def _has_memory(self, joining: Sequence[_Row], row: _Row) -> bool:
-        """Whether the batch with `row` stays within the key-value cache to its end.
+    def _footprint(self) -> _Footprint:
+        """Return what the rows in the batch will have taken by their end."""
+        if not self._rows:
+            return _Footprint(0, 0, 0, 0, None)
+        to_come = max(row.max_tokens - len(row.token_ids) for row in self._rows)
+        own = self._buffer.column - self._buffer.first
+        return _Footprint(len(self._rows), own, to_come, self._buffer.shared_columns, None)
 
-        A row that joins ends its context at the current column. One row alone always runs.
-        """
-        together = [*self._rows, *joining, row]
-        if len(together) == 1:
-            return True
-        begun = self._buffer.column - self._buffer.first if self._rows else 0
-        contexts = max(begun, *(len(r.request.prompt_token_ids) for r in (*joining, row)))
-        to_come = max(r.max_tokens - len(r.token_ids) for r in together)
-        return len(together) * (contexts + to_come + _SPARE_COLUMNS) <= self._kv_cache_tokens
-
-    def _join(self, joining: list[_Row]) -> None:
+    def _join(self, joining: list[_Row], shared: Collection[tuple[int, ...]]) -> None:
         """Prefill each distinct context once, in passes of bounded size, and lay rows down."""
-        contexts = list(dict.fromkeys(row.request.prompt_token_ids for row in joining))
-        contexts.sort(key=len, reverse=True)  # The longest sets the column the others align to.
-        width = len(contexts[0])
-        per_pass = max(1, _PASS_TOKENS // width)
+        by_context: dict[tuple[int, ...], list[_Row]] = {}
+        for row in joining:
+            by_context.setdefault(row.request.prompt_token_ids, []).append(row)
+        contexts = sorted(by_context, key=len, reverse=True)  # Like lengths waste no padding.
+        per_pass = max(1, _PASS_TOKENS // len(contexts[0]))
         for start in range(0, len(contexts), per_pass):
-            chunk = {context: i for i, context in enumerate(contexts[start : start + per_pass])}
-            rows = [row for row in joining if row.request.prompt_token_ids in chunk]
-            cache, logits = self._engine.prefill(list(chunk))
-            source = torch.tensor(
-                [chunk[row.request.prompt_token_ids] for row in rows], device=logits.device
-            )
-            lengths = torch.tensor(
-                [len(row.request.prompt_token_ids) for row in rows], device=logits.device
-            )
-            self._buffer.join(cache, source, lengths, _SPARE_COLUMNS)
-            expanded = logits[source]
+            chunk = contexts[start : start + per_pass]
+            cache, logits = self._engine.prefill(chunk)
+            counts = [len(by_context[context]) for context in chunk]
+            is_shared = [context in shared for context in chunk]
+            self._buffer.join(cache, [len(c) for c in chunk], counts, is_shared, _SPARE_COLUMNS)
+            expanded = logits.repeat_interleave(torch.tensor(counts, device=logits.device), dim=0)
             self._logits = expanded if self._logits is None else torch.cat([self._logits, expanded])
-            self._rows += rows
+            self._rows += [row for context in chunk for row in by_context[context]]
 
     def _sample(self) -> None:
         """Draw the next token of every row, finished ones included: they are ignored."""
@@ -351,7 +382,7 @@ class _Session:
             return
         self._rows = [self._rows[i] for i in running]
         if running:
-            self._buffer.keep(torch.tensor(running, device=self._engine._device))
+            self._buffer.keep(running)
         else:
             self._buffer, self._logits = KvBuffer(), None
 

@@ -1,0 +1,312 @@
+"""Keys and values of a batch: a context that rows share is stored, and attended to, once."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.cache_utils import Cache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from midcourse.errors import EngineError
+
+__all__ = ["KvBuffer", "register_attention"]
+
+#: What some architectures ask of attention and a step of ours does not do.
+_NOT_DONE = ("softcap", "s_aux")
+
+
+def register_attention() -> str:
+    """Make `_attention` known to transformers; return the name to load a model with."""
+    AttentionInterface.register("midcourse", _attention)
+    AttentionMaskInterface.register("midcourse", sdpa_mask)
+    return "midcourse"
+
+
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    buffer: KvBuffer | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Attend as sdpa; with a buffer, one query per row over all that the buffer holds."""
+    if buffer is None:
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output
+    for name in _NOT_DONE:
+        if kwargs.get(name) is not None:
+            raise EngineError(f"attention with {name} is not supported: use engine.kind = 'vllm'")
+    window = kwargs.get("sliding_window")
+    if window is not None and buffer.longest >= window:
+        raise EngineError(
+            f"a row is longer than the model's sliding window of {window} tokens: "
+            "lower model.max_context_tokens or use engine.kind = 'vllm'"
+        )
+    assert attention_mask is not None
+    scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    return buffer.attend(scaled, key, value, attention_mask, layer), None
+
+
+@dataclass(slots=True)
+class _SharedContext:
+    """A context that the neighbouring rows ``start:stop`` have in common."""
+
+    start: int
+    stop: int
+    keys: list[torch.Tensor]
+    """One per layer, (key-value heads, columns, width)."""
+    values: list[torch.Tensor]
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def columns(self) -> int:
+        return int(self.keys[0].shape[1])
+
+    def scores(self, layer: int, query: torch.Tensor) -> torch.Tensor:
+        """Return (rows, heads, group, columns) for a query (rows, heads, group, width)."""
+        return _per_head(query, self.keys[layer].transpose(1, 2))
+
+    def weigh(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
+        """Return (rows, heads, group, width) for weights (rows, heads, group, columns)."""
+        return _per_head(weights, self.values[layer])
+
+
+def _per_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Multiply (rows, heads, group, a) by (heads, a, b), all rows of a head in one product."""
+    rows, heads, group, _ = left.shape
+    product = left.transpose(0, 1).reshape(heads, rows * group, -1) @ right
+    return product.view(heads, rows, group, -1).transpose(0, 1)
+
+
+class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
+    """Keys and values of all rows in preallocated tensors, written in place.
+
+    Every row's last token sits in the same column, so one step writes one column for all. A row
+    that joins brings its context either as a part shared with its neighbours, which is stored once
+    for all of them, or in columns of its own that end at the current one; columns before `starts`
+    of a row are masked. Growing by concatenation, as a dynamic cache does, would copy everything
+    at every token, and reading a shared context once per row is most of what decoding costs.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[torch.Tensor] = []
+        """One per layer, (rows, key-value heads, columns, width)."""
+        self.values: list[torch.Tensor] = []
+        self.shared: list[_SharedContext] = []
+        self.starts: list[int] = []
+        """The first column of each row's own."""
+        self.offsets: list[int] = []
+        """Tokens of each row before its own columns: those of its shared context."""
+        self.column = 0
+        """The next column to write."""
+        self.first = 0
+        """The first column that any row still uses."""
+        self._starts_at = torch.zeros(0, dtype=torch.long)
+        self._offsets_at = torch.zeros(0, dtype=torch.long)
+        self._num_attended = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Rows held."""
+        return len(self.starts)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        lengths = (offset - start for start, offset in zip(self.starts, self.offsets, strict=True))
+        return self.column + max(lengths)
+
+    @property
+    def shared_columns(self) -> int:
+        """Columns of all shared contexts."""
+        return sum(shared.columns for shared in self.shared)
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Write one column of one layer; return everything of the rows' own from `first` on."""
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[:, :, self.column : self.column + 1] = key_states
+        values[:, :, self.column : self.column + 1] = value_states
+        used = slice(self.first, self.column + 1)
+        return keys[:, :, used], values[:, :, used]
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor,
+        layer: int,
+    ) -> torch.Tensor:
+        """Return (rows, 1, heads, width) for a scaled query (rows, heads, 1, width).
+
+        Keys are not repeated for grouped heads: at one token a step that copy costs more than
+        the attention. One softmax covers the shared and the own part, so the result is the same
+        as if every row held its whole context.
+        """
+        self._num_attended += 1
+        rows, heads, _, width = query.shape
+        grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
+        scores = grouped @ keys.transpose(2, 3)
+        if self.first < max(self.starts):
+            scores.masked_fill_(~mask, -torch.inf)
+        if not self.shared:
+            attended = scores.float().softmax(-1).to(values.dtype) @ values
+            return attended.reshape(rows, 1, heads, width)
+        widest = max(shared.columns for shared in self.shared)
+        whole = scores.new_full((*scores.shape[:3], widest + scores.shape[3]), -torch.inf)
+        whole[..., widest:] = scores
+        for shared in self.shared:
+            whole[shared.rows, :, :, : shared.columns] = shared.scores(layer, grouped[shared.rows])
+        weights = whole.float().softmax(-1).to(values.dtype)
+        attended = weights[..., widest:] @ values
+        for shared in self.shared:
+            part = weights[shared.rows, :, :, : shared.columns]
+            attended[shared.rows] += shared.weigh(layer, part)
+        return attended.reshape(rows, 1, heads, width)
+
+    def end_step(self) -> None:
+        """Go on to the next column. Raises EngineError if a layer attended without the buffer."""
+        if self._num_attended != len(self.keys):
+            raise EngineError(
+                "this architecture does not hand its cache to attention: use engine.kind = 'vllm'"
+            )
+        self._num_attended = 0
+        self.column += 1
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Columns of the rows' own that a query attends to, the next one excluded."""
+        return self.column - self.first
+
+    def mask(self) -> torch.Tensor:
+        """Return the mask of the rows' own columns, (rows, 1, 1, columns)."""
+        columns = torch.arange(self.first, self.column + 1, device=self._starts_at.device)
+        return (columns >= self._starts_at[:, None])[:, None, None, :]
+
+    def positions(self) -> torch.Tensor:
+        """Return the position of the next token of each row, (rows, 1)."""
+        return (self._offsets_at + (self.column - self._starts_at))[:, None]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drop all rows but these, which are given in ascending order."""
+        at = torch.tensor(rows, device=self.keys[0].device)
+        self.keys = [keys[at] for keys in self.keys]
+        self.values = [values[at] for values in self.values]
+        self.starts = [self.starts[row] for row in rows]
+        self.offsets = [self.offsets[row] for row in rows]
+        for shared in self.shared:
+            shared.start, shared.stop = (
+                bisect_left(rows, shared.start),
+                bisect_left(rows, shared.stop),
+            )
+        self.shared = [shared for shared in self.shared if shared.start < shared.stop]
+        self._settle()
+
+    def join(
+        self,
+        prefilled: Cache,
+        lengths: Sequence[int],
+        counts: Sequence[int],
+        is_shared: Sequence[bool],
+        spare: int,
+    ) -> None:
+        """Add rows: ``counts[i]`` neighbours for context i of a left-padded prefill.
+
+        ``lengths[i]`` are its tokens, ``is_shared[i]`` says whether its rows hold it together.
+        `spare` columns are kept free for tokens to come.
+        """
+        contexts = list(zip(lengths, counts, is_shared, strict=True))
+        own = max((length for length, _, shared in contexts if not shared), default=0)
+        self._align(own)
+        source = [i for i, count in enumerate(counts) for _ in range(count)]
+        row = self.num_rows
+        for index, (length, count, shared) in enumerate(contexts):
+            if shared:
+                self.shared.append(_shared_context(prefilled, index, length, row, row + count))
+            self.starts += [self.column - (0 if shared else length)] * count
+            self.offsets += [length if shared else 0] * count
+            row += count
+        for index, layer in enumerate(prefilled.layers):
+            for store, fresh in ((self.keys, layer.keys), (self.values, layer.values)):
+                shape = (len(source), fresh.shape[1], self.column + spare, fresh.shape[3])
+                rows = fresh.new_zeros(shape)
+                if own:
+                    last = fresh[:, :, fresh.shape[2] - own :]
+                    rows[:, :, self.column - own : self.column] = last[source]
+                if index == len(store):
+                    store.append(rows)
+                else:
+                    columns = max(rows.shape[2], store[index].shape[2])
+                    store[index] = torch.cat([_widen(store[index], columns), _widen(rows, columns)])
+        self._settle()
+
+    def make_room(self, spare: int) -> None:
+        """If the next column is past the end, drop unused columns and add `spare` new ones."""
+        if self.column < self.keys[0].shape[2]:
+            return
+        self._shift(-self.first)
+        for store in (self.keys, self.values):
+            for index, tensor in enumerate(store):
+                store[index] = _widen(tensor, tensor.shape[2] + spare)
+
+    def _align(self, columns: int) -> None:
+        """Have `columns` columns before the next one, and no more unused ones than that leaves."""
+        if not self.num_rows:
+            self.column = columns
+        elif columns > self.column:
+            self._shift(columns - self.column)
+        else:
+            self._shift(-min(self.first, self.column - columns))
+
+    def _shift(self, count: int) -> None:
+        """Move every column `count` to the right; to the left, the first ones are forgotten."""
+        if not count:
+            return
+        for store in (self.keys, self.values):
+            store[:] = [torch.nn.functional.pad(tensor, (0, 0, count, 0)) for tensor in store]
+        self.starts = [start + count for start in self.starts]
+        self.column += count
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have `first` and the tensors say what the lists say."""
+        self.first = min(self.starts)
+        device = self.keys[0].device
+        self._starts_at = torch.tensor(self.starts, device=device)
+        self._offsets_at = torch.tensor(self.offsets, device=device)
+
+
+def _shared_context(
+    prefilled: Cache, index: int, length: int, start: int, stop: int
+) -> _SharedContext:
+    # A copy, so that the prefill of all contexts, padding included, can be let go of.
+    keys = [layer.keys[index, :, -length:].clone() for layer in prefilled.layers]
+    values = [layer.values[index, :, -length:].clone() for layer in prefilled.layers]
+    return _SharedContext(start, stop, keys, values)
+
+
+def _widen(tensor: torch.Tensor, columns: int) -> torch.Tensor:
+    """Return `tensor` with `columns` columns, the new ones zero, at the end."""
+    missing = columns - tensor.shape[2]
+    return torch.nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor

@@ -1,0 +1,86 @@
+"""Sampling by seed: counter-based draws, and the warping of logits as `generate` defines it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from midcourse.records import Sampling
+
+__all__ = ["sample_tokens", "uniforms"]
+
+
+def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return one number in [0, 1) per (seed, position), by the SplitMix64 finaliser.
+
+    Counter-based, so a row's draws depend on nothing but its own seed and how many tokens it has:
+    the batch it happens to share does not matter.
+    """
+    with np.errstate(over="ignore"):
+        state = seeds.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        state += (positions.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03)
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+        state ^= state >> np.uint64(31)
+    return (state >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def sample_tokens(
+    logits: torch.Tensor,
+    parameters: Sequence[Sampling],
+    draws: torch.Tensor,
+    seen: torch.Tensor | None,
+) -> torch.Tensor:
+    """Return one token id per row of `logits` (rows, vocabulary).
+
+    `draws` are uniforms in [0, 1); `seen` marks the ids of each row's context for the repetition
+    penalty. Rows with the same parameters are handled together.
+    """
+    # By identity first: comparing the fields of hundreds of rows at every token costs a tenth.
+    distinct = list({id(sampling): sampling for sampling in parameters}.values())
+    if len(distinct) == 1:
+        return _sample(logits.float(), distinct[0], draws, seen)
+    tokens = torch.empty(len(logits), dtype=torch.long, device=logits.device)
+    for sampling in dict.fromkeys(distinct):
+        rows = torch.tensor(
+            [i for i, p in enumerate(parameters) if p == sampling], device=logits.device
+        )
+        marks = seen[rows] if seen is not None else None
+        tokens[rows] = _sample(logits[rows].float(), sampling, draws[rows], marks)
+    return tokens
+
+
+def _sample(
+    logits: torch.Tensor, sampling: Sampling, draws: torch.Tensor, seen: torch.Tensor | None
+) -> torch.Tensor:
+    if sampling.repetition_penalty != 1.0 and seen is not None:
+        penalised = torch.where(
+            logits < 0, logits * sampling.repetition_penalty, logits / sampling.repetition_penalty
+        )
+        logits = torch.where(seen, penalised, logits)
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = _warp(logits / sampling.temperature, sampling).softmax(-1)
+    cumulative = probabilities.cumsum(-1)
+    # The sum is a hair off 1 in float32; scaling the draw keeps the last id reachable, no more.
+    targets = draws[:, None].to(cumulative.dtype) * cumulative[:, -1:]
+    return (cumulative <= targets).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def _warp(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Apply top-k, top-p and min-p, in that order and as `generate` defines them."""
+    if sampling.top_k:
+        kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
+        logits = logits.masked_fill(logits < kept, -torch.inf)
+    if sampling.top_p < 1:
+        ascending, order = logits.sort(dim=-1)
+        dropped = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
+        dropped[:, -1] = False
+        logits = logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
+    if sampling.min_p > 0:
+        probabilities = logits.softmax(-1)
+        floor = sampling.min_p * probabilities.max(-1, keepdim=True).values
+        logits = logits.masked_fill(probabilities < floor, -torch.inf)
+    return logits
