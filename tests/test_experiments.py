@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,24 @@ def test_every_recipe_of_the_paper_loads_at_every_scale(name: str, scale: Path) 
     bench = Bench(
         scale=scale, seeds=(3,), reporter=SilentProgress(), recipes=ROOT / "recipes" / "paper"
     )
+    if not bench.has(name):
+        with pytest.raises(ConfigError, match=r"needs build_sft\.teacher"):
+            bench.recipe(name, 3)
+        return
     recipe = bench.recipe(name, 3)
     assert (recipe.name, recipe.seed) == (name, 3)
     if scale.stem == "lab" and name not in ("int", "iterated"):
         whole = bench.recipe("int", 3).model_dump(exclude={"name"})
         assert recipe.model_dump(exclude={"name"}) != whole
+
+
+def test_a_model_that_a_scale_does_not_name_is_left_out_by_name(bench: Bench) -> None:
+    names = ("int", "distillation-thinking", "distillation-summary", "written-reference")
+    assert [name for name in names if bench.has(name)] == ["int"]
+    assert bench.identity(names) == bench.identity(("int",))
+    paper = replace(bench, scale=ROOT / "recipes" / "scale" / "paper.toml")
+    assert all(paper.has(name) for name in names)
+    assert paper.identity(names) != paper.identity(("int",))
 
 
 def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:

@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 #: The recipe that all others are laid over.
 WHOLE_METHOD = "int"
+#: Recipes about a kind of model that not every scale has; they run where it names one.
+_NEEDS_A_MODEL = frozenset({"distillation-thinking", "distillation-summary", "written-reference"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +55,23 @@ class Bench:
         own = self.recipes / f"{name}.toml"
         if not own.is_file():
             raise ConfigError(f"no recipe at {own}: run from the root of the repository")
-        extra = self.scale.with_suffix("") / f"{name}.toml"
+        extra = self._extra(name)
         layers = [self.scale, *([] if name == WHOLE_METHOD else [own])]
         layers += [*([extra] if extra.is_file() else []), *self.overlays]
         fixed = [f"name={name}", f"seed={seed}", "train_rl.keep_checkpoints=true"]  # Fig. 12
         return load_recipe(self.recipes / f"{WHOLE_METHOD}.toml", [*fixed, *self.settings], layers)
 
+    def has(self, name: str) -> bool:
+        """Whether the scale names the model that a recipe is about."""
+        return name not in _NEEDS_A_MODEL or self._extra(name).is_file()
+
+    def _extra(self, name: str) -> Path:
+        return self.scale.with_suffix("") / f"{name}.toml"
+
     def identity(self, names: Sequence[str]) -> str:
         """Return what tells the settings of some recipes, over all seeds, from others."""
-        every = [self.recipe(name, s).model_dump(mode="json") for name in names for s in self.seeds]
+        there = [name for name in names if self.has(name)]
+        every = [self.recipe(name, s).model_dump(mode="json") for name in there for s in self.seeds]
         return content_id(every)
 
     def read(self, name: str, reader: Callable[[Pipeline], T]) -> list[T]:
