@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from fake_server import FakeServer, script
+from midcourse.config import EngineConfig, ModelConfig
+from midcourse.engines import model_folder, open_engine, open_renderer
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -214,6 +216,30 @@ def test_closing_amid_connecting_leaves_nothing_behind(server: str, milliseconds
             session.submit([ask(engine, n, WARM) for n in range(8)])
             time.sleep(milliseconds / 1000)
     gc.collect()  # a coroutine nobody awaited warns here, and warnings are errors
+
+
+def test_a_model_of_the_hub_is_fetched_at_its_revision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def fetch(name: str, revision: str | None, ignore_patterns: list[str]) -> str:
+        asked.append((name, revision))
+        if revision == "gone":
+            raise FileNotFoundError("404 Client Error\nand a page of HTML")
+        return str(base_folder())
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    model = ModelConfig(path="me/model", revision="abc")
+    engine = open_engine(EngineConfig(), model, model.path)
+    assert engine.capabilities.max_context_tokens == 1024
+    assert open_renderer(EngineConfig(), model, model.path).end_of_turn_ids
+    assert asked == [("me/model", "abc")] * 2
+    assert model_folder("lab", "abc") == base_folder()
+    assert model_folder(str(tmp_path)) == tmp_path
+    words = "cannot get 'me/model' at revision 'gone' from the hub: 404 Client Error$"
+    with pytest.raises(EngineError, match=words):
+        model_folder("me/model", "gone")
 
 
 def test_a_script_comes_from_a_file(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from midcourse.rendering import Renderer
 __all__ = [
     "IDENTITY",
     "check_model",
+    "model_folder",
     "model_fingerprint",
     "open_engine",
     "open_renderer",
@@ -22,6 +23,8 @@ __all__ = [
 
 #: A file in a model folder that names the training which made it.
 IDENTITY = "identity.json"
+#: Files beside a hub model's safetensors that nothing here loads.
+_NOT_LOADED = ["original/*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack"]
 
 
 def resolve_model(path: str) -> str:
@@ -31,6 +34,27 @@ def resolve_model(path: str) -> str:
     import midcourse.lab
 
     return str(midcourse.lab.base_folder())
+
+
+def model_folder(path: str, revision: str | None = None) -> Path:
+    """Return a model's folder; one of the hub is fetched at its revision, or found in the cache.
+
+    Whoever loads a model starts from here, so that sampling, training and a server of ours all have
+    the same revision. Raises EngineError if the hub has no such model or cannot be reached.
+    """
+    resolved = Path(resolve_model(path))
+    if resolved.is_dir():
+        return resolved
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "train") from error
+    try:
+        return Path(snapshot_download(path, revision=revision, ignore_patterns=_NOT_LOADED))
+    except (OSError, ValueError) as error:  # the hub's errors are OSErrors, a bad name a ValueError
+        at = f" at revision {revision!r}" if revision else ""
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"model.path: cannot get {path!r}{at} from the hub: {reason}") from error
 
 
 def check_model(path: str) -> None:
@@ -103,15 +127,14 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
             max_context_tokens=config.max_context_tokens or 32_768,
             concurrency=config.concurrency,
             timeout_seconds=config.timeout_seconds,
-            stop_token_ids=() if config.chat else _stop_token_ids(path),
+            stop_token_ids=() if config.chat else _stop_token_ids(Path(resolve_model(path))),
         )
     try:
         from midcourse.engines.transformers_engine import TransformersEngine
     except ImportError as error:
         raise MissingExtra(error.name or "transformers", "train") from error
     return TransformersEngine(
-        resolve_model(path),
-        revision=model.revision,
+        model_folder(path, model.revision),
         device=config.device,
         dtype=model.dtype,
         max_batch_rows=config.max_batch_rows,
@@ -124,29 +147,29 @@ def _open_vllm(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
     from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
 
     dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
-    revision = () if model.revision is None else ("--revision", model.revision)
     settings = ServerSettings(
         python=config.server_python,
         devices=config.devices,
-        arguments=(*dtype, *revision, *config.server_arguments),
+        arguments=(*dtype, *config.server_arguments),
         kv_cache_gib=config.kv_cache_gib or 4.0,
     )
+    folder = model_folder(path, model.revision)
     return VllmEngine(
-        resolve_model(path),
+        str(folder),
         open_renderer(config, model, path),
         settings,
-        stop_token_ids=_stop_token_ids(path),
+        stop_token_ids=_stop_token_ids(folder),
         max_context_tokens=config.max_context_tokens,
         concurrency=config.concurrency,
         timeout_seconds=config.timeout_seconds,
     )
 
 
-def _stop_token_ids(path: str) -> list[int]:
+def _stop_token_ids(folder: Path) -> list[int]:
     """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
     found: set[int] = set()
     for name in ("generation_config.json", "config.json"):
-        file = Path(resolve_model(path)) / name
+        file = folder / name
         ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
         found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
     return sorted(found)
@@ -162,11 +185,11 @@ def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Render
         from transformers import AutoTokenizer
     except ImportError as error:
         raise MissingExtra("transformers", "train") from error
-    resolved = resolve_model(path)
+    folder = str(model_folder(path, model.revision))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(resolved, revision=model.revision)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise EngineError(f"no tokenizer at {resolved!r}: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"no tokenizer at {folder!r}: {str(error).splitlines()[0]}") from error
     if tokenizer.chat_template is None:
-        raise EngineError(f"the tokenizer at {resolved!r} has no chat template")
+        raise EngineError(f"the tokenizer at {folder!r} has no chat template")
     return Renderer(tokenizer)

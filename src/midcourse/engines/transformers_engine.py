@@ -48,14 +48,13 @@ class TransformersEngine:
         self,
         model: str | Path,
         *,
-        revision: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         max_batch_rows: int = 256,
         max_context_tokens: int | None = None,
         kv_cache_gib: float | None = None,
     ) -> None:
-        self._name, self._revision, self._kv_cache_gib = str(model), revision, kv_cache_gib
+        self._name, self._kv_cache_gib = str(model), kv_cache_gib
         cuda = torch.cuda.is_available()
         self._device = torch.device(("cuda" if cuda else "cpu") if device == "auto" else device)
         # float32 is the faster type on most CPUs; on a GPU it would double everything.
@@ -71,7 +70,6 @@ class TransformersEngine:
         try:
             model = AutoModelForCausalLM.from_pretrained(
                 self._name,
-                revision=self._revision,
                 dtype=self._dtype,
                 trust_remote_code=False,
                 attn_implementation=register_attention(),
@@ -84,7 +82,7 @@ class TransformersEngine:
     @cached_property
     def renderer(self) -> Renderer:
         """Decodes what was sampled."""
-        return Renderer(AutoTokenizer.from_pretrained(self._name, revision=self._revision))
+        return Renderer(AutoTokenizer.from_pretrained(self._name))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

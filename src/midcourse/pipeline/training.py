@@ -247,7 +247,7 @@ class Training(Interventions):
             )
         settings = {**config.model_dump(), "seed": self.recipe.seed, "start": self.base.name}
         content, num_steps = sft_content(
-            config, resolve_model(self.base.path), self.recipe.seed, self.rows.path, rows
+            config, self.recipe.model, self.recipe.seed, self.rows.path, rows
         )
         inputs, label = [self.rows], _LABELS[self.recipe.build_sft.source]
         if config.method == "dpo":
@@ -334,6 +334,7 @@ class Training(Interventions):
         label = f"{start.label} + {'hint-guided RL' if config.hints else 'RL'}"
         content = {
             "kind": "rl", "config": config.model_dump(), "model": resolve_model(start.path),
+            "revision": self.recipe.model.revision,
             "seed": self.recipe.seed, "grade": self.recipe.grade.model_dump(),
             "problems": [[p.problem_id, self._rl_prompt(p), p.gold] for p in problems],
         }  # fmt: skip

@@ -238,7 +238,8 @@ class Workbench:
         is_base = model is None and config is None
         model = model or self.recipe.model
         settings: dict[str, object] = {
-            "model": model_fingerprint(model.path), "engine": _engine_identity(config),
+            "model": model_fingerprint(model.path), "revision": model.revision,
+            "engine": _engine_identity(config),
         }  # fmt: skip
         if is_base:
             return Helper(self.base.name, settings, lambda: (self.engine(self.base), self.renderer))

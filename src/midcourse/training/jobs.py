@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from midcourse.config import TrainSftConfig
+from midcourse.config import ModelConfig, TrainSftConfig
+from midcourse.engines import resolve_model
 from midcourse.errors import ConfigError, MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
@@ -36,11 +37,12 @@ class Job:
 
 
 def sft_content(
-    config: TrainSftConfig, model: str, seed: int, rows: Path, ready: Sequence[SftRow]
+    config: TrainSftConfig, model: ModelConfig, seed: int, rows: Path, ready: Sequence[SftRow]
 ) -> tuple[dict[str, Any], int]:
     """Return ``job.json`` of a fine-tuning on the `ready` rows of a folder, and its steps."""
     content = {
-        "kind": config.method, "config": config.model_dump(), "model": model, "seed": seed,
+        "kind": config.method, "config": config.model_dump(), "seed": seed,
+        "model": resolve_model(model.path), "revision": model.revision,
         "rows": str(rows), "row_ids": [row.row_id for row in ready],
     }  # fmt: skip
     steps_per_epoch = -(-len(ready) // config.batch_size)

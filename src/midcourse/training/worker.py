@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from midcourse.config import GradeConfig, TrainRlConfig, TrainSftConfig
+from midcourse.engines import model_folder
 from midcourse.grading import Grader
 from midcourse.records import SftRow
 from midcourse.store import read_stage, write_json_atomic
@@ -57,7 +58,7 @@ def _sft(
     return train_sft(
         TrainSftConfig.model_validate(job["config"]),
         _rows(job),
-        model_path=job["model"],
+        model_path=_model(job),
         out=out,
         seed=job["seed"],
         on_log=on_log,
@@ -73,11 +74,15 @@ def _dpo(
     return train_dpo(
         TrainSftConfig.model_validate(job["config"]),
         step_pairs(_rows(job), read_stage(Path(job["rejected_rows"]), SftRow)),
-        model_path=job["model"],
+        model_path=_model(job),
         out=out,
         seed=job["seed"],
         on_log=on_log,
     )
+
+
+def _model(job: Mapping[str, Any]) -> str:
+    return str(model_folder(job["model"], job["revision"]))
 
 
 def _rows(job: Mapping[str, Any]) -> list[SftRow]:
@@ -99,7 +104,7 @@ def _rl(
         return train_rl(
             TrainRlConfig.model_validate(job["config"]),
             [RlProblem(*problem) for problem in job["problems"]],
-            model_path=job["model"],
+            model_path=_model(job),
             out=out,
             seed=job["seed"],
             grader=grader,

@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
-from midcourse.config import TrainSftConfig
+from midcourse.config import ModelConfig, TrainSftConfig
 from midcourse.data import load_problems
 from midcourse.data.parts import problems_in
 from midcourse.engines import (
     IDENTITY,
     check_model,
     model_fingerprint,
+    model_folder,
     open_renderer,
-    resolve_model,
 )
 from midcourse.errors import ConfigError, DataError
 from midcourse.prompts import load_prompt_set
@@ -65,7 +65,7 @@ class Warmup:
     @cached_property
     def start(self) -> Path:
         """The model as it was given."""
-        return Path(resolve_model(self.recipe.model.path))
+        return model_folder(self.recipe.model.path, self.recipe.model.revision)
 
     @cached_property
     def worked(self) -> Artifact:
@@ -140,7 +140,8 @@ class Warmup:
                 "such as 48 / 2 = 24 in this part of the problems?"
             )
         sitting = Sitting.begin()
-        content, total = sft_content(config, str(start), self.recipe.seed, rows.path, ready)
+        model = ModelConfig(path=str(start))
+        content, total = sft_content(config, model, self.recipe.seed, rows.path, ready)
         job = Job(f"train {label}", artifact.path, content, total, config.accelerate)
         (summary,) = run_jobs([job], self.run.reporter)
         identity = {"key": artifact.key, "finished": datetime.now(UTC).isoformat(), **summary}
