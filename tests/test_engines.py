@@ -201,7 +201,12 @@ def test_garbage_fails_one_request_alone(server: str, fault: tuple[int, bytes]) 
     assert len(FakeServer.seen) == 2
 
 
-def test_a_dead_or_wrong_server_stops_the_run(server: str) -> None:
+def test_a_dead_or_wrong_server_stops_the_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with openai(server, renderer=Renderer(ByteTokenizer())).session():
+        pass
+    monkeypatch.setattr(FakeServer, "misbehaviour", "other-tokenizer")
+    with pytest.raises(EngineError, match=r"another tokenizer than the policy: set model\.path"):
+        openai(server, renderer=Renderer(ByteTokenizer())).session().__enter__()
     with pytest.raises(EngineError, match="does not serve 'other'"):
         OpenAIEngine([server], "other").session().__enter__()
     with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):

@@ -128,6 +128,7 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
             concurrency=config.concurrency,
             timeout_seconds=config.timeout_seconds,
             stop_token_ids=() if config.chat else _stop_token_ids(Path(resolve_model(path))),
+            renderer=None if config.chat else open_renderer(config, model, path),
         )
     try:
         from midcourse.engines.transformers_engine import TransformersEngine

@@ -23,10 +23,13 @@ import httpx
 from midcourse.engines.base import Capabilities, Completion, Request
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
+from midcourse.rendering import Renderer
 
-__all__ = ["OpenAIEngine"]
+__all__ = ["PROBE", "OpenAIEngine"]
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
+#: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
+PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
 #: Requests in a row that a server may fail, retries included, before the run stops.
 _BREAKER = 8
 
@@ -47,12 +50,14 @@ class OpenAIEngine:
         max_retries: int = 5,
         backoff_seconds: float = 1.0,
         stop_token_ids: Sequence[int] = (),
+        renderer: Renderer | None = None,
     ) -> None:
         self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
         self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
         self.backoff_seconds = backoff_seconds
         self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
         self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
+        self._renderer = renderer
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,6 +107,7 @@ class OpenAIEngine:
                     )
                 if not self.chat:
                     self._canary(client, url)
+                    self._compare_tokenizers(client, url)
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{_redact(url)} does not answer as expected: {error!r}") from error
 
@@ -113,6 +119,18 @@ class OpenAIEngine:
             raise EngineError(
                 f"{_redact(url)} returns no token ids, so it cannot sample the policy: use vLLM, "
                 "or set engine.chat and use it as a proposer only"
+            )
+
+    def _compare_tokenizers(self, client: httpx.Client, url: str) -> None:
+        """Have a server that can (vLLM can) encode a probe: ids of another tokenizer are noise."""
+        if self._renderer is None:
+            return
+        asked = {"model": self.model, "prompt": PROBE, "add_special_tokens": False}
+        reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
+        if reply.is_success and reply.json()["tokens"] != self._renderer.encode(PROBE):
+            raise EngineError(
+                f"{_redact(url)} has another tokenizer than the policy: set model.path to the "
+                "folder or hub name of what it serves"
             )
 
     def body(self, request: Request) -> dict[str, Any]:

@@ -25,15 +25,12 @@ from typing import Any
 import httpx
 
 from midcourse.engines.base import Capabilities, Completion, Request, Session
-from midcourse.engines.openai_engine import OpenAIEngine
+from midcourse.engines.openai_engine import PROBE, OpenAIEngine
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
 __all__ = ["ServerSettings", "VllmEngine"]
-
-#: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
-_PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,10 +270,10 @@ class _Session:
 
 def _check(server: _Server, renderer: Renderer) -> None:
     """Raise EngineError unless the server has our tokenizer and template and honours seeds."""
-    messages = [{"role": "user", "content": _PROBE}]
+    messages = [{"role": "user", "content": PROBE}]
     with httpx.Client(base_url=server.url, timeout=120.0) as client:
-        plain = _post(client, "/tokenize", {"prompt": _PROBE, "add_special_tokens": False})
-        if plain["tokens"] != renderer.encode(_PROBE):
+        plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
+        if plain["tokens"] != renderer.encode(PROBE):
             raise EngineError("the vLLM server has another tokenizer than the policy")
         chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
         if chat["tokens"] != renderer.prompt_ids(messages):
