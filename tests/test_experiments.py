@@ -165,6 +165,10 @@ def test_seeds_are_pooled_by_problem(bench: Bench) -> None:
     assert {len(runs) for runs in counts.values()} == {2}
     assert sum(count.num_samples for count in flat(counts)) == 48
     assert default_folder(two).name == "reproduce-scripted-seeds-0-1"
+    larger = replace(two, overlays=(ROOT / "recipes" / "scale" / "k1024.toml",))
+    assert default_folder(larger).name == "reproduce-scripted-k1024-seeds-0-1"
+    assert larger.run_directory(0) != two.run_directory(0)
+    assert larger.recipe("pass-at-k", 0).evaluate.ks[-1] == 1024
 
 
 def test_an_unknown_name_lists_the_known() -> None:

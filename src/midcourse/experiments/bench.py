@@ -46,9 +46,14 @@ class Bench:
     settings: tuple[str, ...] = ()
     """``key=value``, over all files."""
 
+    @property
+    def scale_name(self) -> str:
+        """Name the scale and what is laid over it, e.g. ``lab`` or ``lab-k1024``."""
+        return "-".join(file.stem for file in (self.scale, *self.overlays))
+
     def run_directory(self, seed: int) -> Path:
         """Return the run directory that all recipes of one seed share."""
-        return self.runs / f"reproduce-{self.scale.stem}-seed{seed}"
+        return self.runs / f"reproduce-{self.scale_name}-seed{seed}"
 
     def recipe(self, name: str, seed: int) -> Recipe:
         """Return one resolved recipe. Raises ConfigError in one line."""

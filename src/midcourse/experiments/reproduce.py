@@ -76,7 +76,7 @@ def default_folder(bench: Bench) -> Path:
     if len(bench.seeds) == 1:
         return bench.run_directory(bench.seeds[0]) / "report"
     joined = "-".join(map(str, bench.seeds))
-    return bench.runs / f"reproduce-{bench.scale.stem}-seeds-{joined}"
+    return bench.runs / f"reproduce-{bench.scale_name}-seeds-{joined}"
 
 
 def reproduce(experiments: Sequence[Experiment], bench: Bench, out: Path) -> None:
@@ -113,7 +113,7 @@ class State:
 
 def _state(experiment: Experiment, bench: Bench) -> State:
     return State(
-        bench.identity(experiment.recipes), bench.seeds, bench.scale.stem, code_revision(),
+        bench.identity(experiment.recipes), bench.seeds, bench.scale_name, code_revision(),
         can_draw(),
     )  # fmt: skip
 
