@@ -35,6 +35,20 @@ def test_known_shapes_have_the_published_sizes() -> None:
     assert smol.parameters == pytest.approx(134.5e6, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.jsonl", '{"problem": "a"}\n\n{"problem": "b"}\n'),
+        ("p.json", '[\n{"problem": "a"},\n\n{"problem":\n"b"}\n]\n'),
+        ("p.csv", 'problem,answer\n"a\nb",1\n"c",2\n'),
+    ],
+)
+def test_problems_are_counted_as_they_are_read(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    sets = (f"problems.path={tmp_path / name}", "problems.limit=50")
+    assert paper(sets=sets).given.num_problems == 2
+
+
 def test_a_folder_s_own_config_counts(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.config import Recipe
-from midcourse.data import find_data
+from midcourse.data.rows import is_hub, read_rows
 from midcourse.errors import ConfigError, DataError
 from midcourse.plan.assumptions import Assumptions, Settled, fill_in, settle
 from midcourse.plan.devices import Device, choose_device
@@ -117,10 +117,11 @@ def _problems(recipe: Recipe, given: Assumptions) -> tuple[int, int, int]:
 
 
 def _count(path: str, limit: int | None) -> int | None:
-    """Return the lines of a file, at most `limit`; without a file, `limit`."""
+    """Return the rows of a file, at most `limit`; without a file, `limit`: the hub is not asked."""
+    if is_hub(path):
+        return limit
     try:
-        with find_data(path).open("rb") as lines:
-            number = sum(bool(line.strip()) for line in lines)
+        number = sum(1 for _ in read_rows(path))
     except DataError:
         return limit
     return min(number, limit or number)
