@@ -18,6 +18,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from midcourse.engines import transformers_engine
 from midcourse.engines._kv_buffer import KvBuffer
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
@@ -40,9 +41,13 @@ def engine() -> TransformersEngine:
     return TransformersEngine(base_folder(), max_batch_rows=4)
 
 
+@pytest.mark.parametrize("least", [1, 50, 10_000])
 @pytest.mark.parametrize("max_batch_rows", [4, 14, 64])
-def test_greedy_is_generate_whatever_shares_the_batch(max_batch_rows: int) -> None:
+def test_greedy_is_generate_whatever_shares_the_batch(
+    max_batch_rows: int, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lone contexts, contexts that rows share, rows that end early and others that join."""
+    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", least)
     engine = TransformersEngine(base_folder(), max_batch_rows=max_batch_rows)
     generator = torch.Generator().manual_seed(0)
     counts = {5: 1, 17: 6, 40: 1, 3: 5, 18: 1, 60: 9, 9: 4, 1: 1, 33: 2}
@@ -118,7 +123,10 @@ def tiny(folder: Path, architecture: str, **changes: Any) -> TransformersEngine:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral", "gemma", "olmo2"])
-def test_other_architectures_sample_as_generate_does(tmp_path: Path, architecture: str) -> None:
+def test_other_architectures_sample_as_generate_does(
+    tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", 50)
     engine = tiny(tmp_path, architecture)
     prompts = [tuple(range(5, 25)), tuple(range(90, 94))]
     greedy = sampling(temperature=0.0, max_tokens=12)
