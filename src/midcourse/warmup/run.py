@@ -105,6 +105,7 @@ class Warmup:
         return {
             **self.config.model_dump(), "seed": self.recipe.seed, "prompts": self.recipe.prompts,
             "model": model_fingerprint(self.recipe.model.path),
+            "revision": self.recipe.model.revision,
             "problems": content_id([p.problem_id for p in self.problems]),
         }  # fmt: skip
 
