@@ -89,7 +89,7 @@ class _Stage:
         if self.clock == "wall" or not span:
             return wall_seconds
         if "cpu_seconds" not in self.manifest:
-            raise ArtifactError(f"--clock cpu: {self.path} does not tell processor time")
+            raise ArtifactError(f"--cpu-time: {self.path} does not tell processor time")
         return wall_seconds * float(self.manifest["cpu_seconds"]) / span
 
     @property
