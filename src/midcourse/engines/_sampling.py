@@ -66,7 +66,8 @@ def _sample(
     cumulative = probabilities.cumsum(-1)
     # The sum is a hair off 1 in float32; scaling the draw keeps the last id reachable, no more.
     targets = draws[:, None].to(cumulative.dtype) * cumulative[:, -1:]
-    return (cumulative <= targets).sum(-1).clamp(max=logits.shape[-1] - 1)
+    found = torch.searchsorted(cumulative, targets, right=True)[:, 0]
+    return found.clamp(max=logits.shape[-1] - 1)
 
 
 def _warp(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:

@@ -36,7 +36,7 @@ _SPARE_COLUMNS = 64
 #: Tokens of one prefill or scoring pass, padding included.
 _PASS_TOKENS = 16_384
 #: Share of rows that must be free before rows are dropped and others join.
-_REFILL_SHARE = 0.25
+_REFILL_SHARE = 0.125
 #: Columns that a step must save for a context to be stored once: below, the products of its own
 #: cost more. On two CPU cores it breaks even at 1,200 to 1,500; a GPU reads faster and starts a
 #: product no faster (not measured).
