@@ -45,8 +45,8 @@ def sft_losses(rows: Path, out: Path, accelerate: str) -> list[float]:
         num_epochs=2, accelerate=accelerate,
     )  # fmt: skip
     content = {
-        "kind": "sft", "config": config.model_dump(), "model": BASE, "seed": 0, "rows": str(rows),
-        "row_ids": [r.row_id for r in read_stage(rows, SftRow)],
+        "kind": "sft", "config": config.model_dump(), "model": BASE, "revision": None, "seed": 0,
+        "rows": str(rows), "row_ids": [r.row_id for r in read_stage(rows, SftRow)],
     }  # fmt: skip
     run_jobs([Job("train", out, content, 4, accelerate)], SilentProgress())
     entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -72,7 +72,7 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
     config = RL.model_copy(update={"num_iterations": 3, "micro_batch_size": 2, "accelerate": TWO})
     out = tmp_path / "rl"
     content = {
-        "kind": "rl", "config": config.model_dump(), "model": BASE, "seed": 0,
+        "kind": "rl", "config": config.model_dump(), "model": BASE, "revision": None, "seed": 0,
         "grade": {"num_workers": 1},
         "problems": [[p.problem_id, p.prompt, p.answer] for p in PROBLEMS],
     }  # fmt: skip
