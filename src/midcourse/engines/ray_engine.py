@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,13 +106,12 @@ class _Pool:
         self.ray = _import_ray()
         if not self.ray.is_initialized():
             _join_cluster(self.ray, self.config.ray_address)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             for _ in range(self.config.num_actors):
                 self.start_actor()
             self._wait_for_one()
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def start_actor(self) -> None:
         """Ask the cluster for one more actor; it counts once it answers."""

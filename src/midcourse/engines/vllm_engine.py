@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,13 +124,12 @@ class VllmEngine:
             _Server(self.model, self.settings, device, self._max_context_tokens)
             for device in devices
         ]
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             for server in self._servers:
                 server.wait_until_up()
                 _check(server, self.renderer)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
 
 @dataclass(slots=True)
