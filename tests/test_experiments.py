@@ -65,7 +65,7 @@ def test_every_recipe_of_the_paper_loads_at_every_scale(name: str, scale: Path) 
     bench = Bench(
         scale=scale, seeds=(3,), reporter=SilentProgress(), recipes=ROOT / "recipes" / "paper"
     )
-    if not bench.has(name):
+    if not bench.has(name) and not name.startswith("proposer-"):
         with pytest.raises(ConfigError, match=r"needs build_sft\.teacher"):
             bench.recipe(name, 3)
         return

@@ -27,7 +27,15 @@ T = TypeVar("T")
 #: The recipe that all others are laid over.
 WHOLE_METHOD = "int"
 #: Recipes about a kind of model that not every scale has; they run where it names one.
-_NEEDS_A_MODEL = frozenset({"distillation-thinking", "distillation-summary", "written-reference"})
+_NEEDS_A_MODEL = frozenset(
+    {
+        "distillation-thinking",
+        "distillation-summary",
+        "written-reference",
+        "proposer-weak",
+        "proposer-capable",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -122,15 +122,8 @@ def _kept_again(pipeline: Pipeline) -> dict[str, Count]:
     return {p.problem_id: kept.get(p.problem_id, Count(0, 0)) for p in pipeline.hard_problems}
 
 
-def _is_there(bench: Bench, row: Row) -> bool:
-    """Whether the scale names the proposer that a row is about."""
-    recipe = bench.recipe(row.recipe, bench.seeds[0])
-    is_other = recipe.proposer_model is not None or recipe.proposer_engine is not None
-    return is_other or not row.recipe.startswith("proposer-")
-
-
 def _table1(bench: Bench) -> Result:
-    shown = [row for row in ROWS if _is_there(bench, row)]
+    shown = [row for row in ROWS if bench.has(row.recipe)]
     counts = counts_of(bench, shown)
     rows = [
         (row.number, row.proposer, row.given, row.paper, *row_cells(counts[row.number]))
