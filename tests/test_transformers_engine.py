@@ -150,6 +150,15 @@ def test_other_architectures_sample_as_generate_does(
     ("architecture", "changes", "said"),
     [
         ("gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "softcap"),
+        (
+            "gpt_oss",
+            {
+                "num_local_experts": 2,
+                "num_experts_per_tok": 1,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            "s_aux",
+        ),
         ("mistral", {"sliding_window": 16}, "sliding window of 16"),
     ],
 )

@@ -17,7 +17,8 @@ from midcourse.errors import EngineError
 
 __all__ = ["KvBuffer", "register_attention"]
 
-#: What some architectures ask of attention and a step of ours does not do.
+#: What some architectures ask of attention and neither sdpa nor a step of ours does: a soft cap of
+#: the scores, and sinks.
 _NOT_DONE = ("softcap", "s_aux")
 
 
@@ -39,19 +40,19 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attend as sdpa; with a buffer, one query per row over all that the buffer holds."""
+    for name in _NOT_DONE:
+        if kwargs.get(name) is not None:
+            raise EngineError(f"attention with {name} is not supported: use engine.kind = 'vllm'")
     if buffer is None:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
-    for name in _NOT_DONE:
-        if kwargs.get(name) is not None:
-            raise EngineError(f"attention with {name} is not supported: use engine.kind = 'vllm'")
     window = kwargs.get("sliding_window")
     if window is not None and buffer.longest >= window:
         raise EngineError(
             f"a row is longer than the model's sliding window of {window} tokens: "
-            "lower model.max_context_tokens or use engine.kind = 'vllm'"
+            "lower engine.max_context_tokens or use engine.kind = 'vllm'"
         )
     assert attention_mask is not None
     scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
