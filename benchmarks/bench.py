@@ -44,7 +44,7 @@ def main() -> None:
         content[name] = {
             "facts": _facts(), "rows": [{**asdict(row), "ratio": row.ratio} for row in found]
         }  # fmt: skip
-        # Kept as it comes; what was not run today keeps its figures and their facts.
+        # After each benchmark; what was not run today keeps its figures and their facts.
         file.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
         measured += found
     console.print(_table(measured).rich())

@@ -101,7 +101,7 @@ def _against_vllm(
     )  # fmt: skip
     server = open_engine(config, ModelConfig(path=path, dtype="float32"), path)
     try:
-        # Its first batch of a size takes a minute, once: that would be all there is to see.
+        # Its first requests are slow, once: `_speed` would see nothing else.
         for load in loads:
             _ours(server, replace(load, max_tokens=8))
         for load, ours in zip(loads, speeds, strict=True):
