@@ -1,7 +1,8 @@
 """An OpenAI-compatible server over the scripted engine; run as a script it passes for vLLM.
 
 ``FAKE_VLLM`` says how it misbehaves: ``dies`` with status 1 at its start, ``other-tokenizer``,
-``one-seed``, or ``leaves:FILE``, in which case it ends in mid-stream the first time.
+``one-seed``, ``leaves:FILE``, in which case it ends in mid-stream the first time, or
+``broken:FILE``, in which case it then lives on, but refuses everything.
 """
 
 from __future__ import annotations
@@ -31,8 +32,12 @@ class FakeServer(BaseHTTPRequestHandler):
     misbehaviour: ClassVar[str] = ""
     faults: ClassVar[list[tuple[int, bytes]]] = []
     seen: ClassVar[list[dict[str, Any]]] = []
+    is_broken: ClassVar[bool] = False
 
     def do_GET(self) -> None:
+        if self.is_broken:
+            self._reply(503, b"")
+            return
         served = {"id": self.model, "max_model_len": 400}
         self._reply(200, json.dumps({"data": [served]}).encode())
 
@@ -43,7 +48,10 @@ class FakeServer(BaseHTTPRequestHandler):
             return
         if body["max_tokens"] > 1:
             self.seen.append(body)
-            self._maybe_leave()
+            self._maybe_fail()
+            if self.is_broken:
+                self._reply(500, b"EngineDeadError")
+                return
             if self.faults:
                 self._reply(*self.faults.pop(0))
                 return
@@ -73,11 +81,14 @@ class FakeServer(BaseHTTPRequestHandler):
             return renderer.prompt_ids(body["messages"])
         return [token + shift for token in renderer.encode(body["prompt"])]
 
-    def _maybe_leave(self) -> None:
+    def _maybe_fail(self) -> None:
         name, _, file = self.misbehaviour.partition(":")
-        if name == "leaves" and len(self.seen) > 8 and not Path(file).exists():
-            Path(file).touch()
+        if name not in {"leaves", "broken"} or len(self.seen) <= 8 or Path(file).exists():
+            return
+        Path(file).touch()
+        if name == "leaves":
             os._exit(3)
+        type(self).is_broken = True
 
     def _reply(self, status: int, content: bytes) -> None:
         self.send_response(status)

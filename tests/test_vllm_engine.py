@@ -28,10 +28,11 @@ def is_served(url: str) -> bool:
         return False
 
 
+@pytest.mark.parametrize("end", ["leaves", "broken"])
 def test_a_server_that_dies_is_started_again_and_nothing_is_lost_or_doubled(
-    tmp_path: Path, start_vllm: StartVllm
+    tmp_path: Path, start_vllm: StartVllm, end: str
 ) -> None:
-    engine = start_vllm(f"leaves:{tmp_path / 'left'}")
+    engine = start_vllm(f"{end}:{tmp_path / 'left'}")
     with engine.session() as session:
         session.submit([ask(engine, n, WARM) for n in range(40)])
         done = [completion.request_id for completion in session.completions()]

