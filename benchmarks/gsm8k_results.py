@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -39,9 +40,20 @@ def main() -> None:
     lines += _section(_table(_read(warmup / "check" / "table.json")))
     report = _read(loop / "report" / "tables.json")
     lines += [line for table in report["tables"] for line in _section(_table(table))]
-    lines += _section(_row_7(runs, loop))
+    lines += _section(_row_7(runs, loop)) + _figures(loop)
     PAGE.parent.mkdir(parents=True, exist_ok=True)
     PAGE.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _figures(loop: Path) -> list[str]:
+    """Copy the report's figures beside the page; return the lines that show them."""
+    folder = PAGE.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["", "## Figures", ""]
+    for figure in sorted((loop / "report").glob("*.svg")):
+        shutil.copyfile(figure, folder / figure.name)
+        lines.append(f"![{figure.stem.replace('_', ' ')}]({folder.name}/{figure.name})")
+    return lines
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Condition, GroupCount, Likelihood
 from midcourse.report.collect import ReportData, _traces, funnel_counts
+from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.status import printable, show_proposals, status_table
@@ -120,7 +121,8 @@ def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_fil
     problem_file.write_text(json.dumps(problem) + "\n")
     with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
         data = report_data(pipeline)
-        page = render_html(data, [funnel_table(data.funnel)], [], {"code": EVIL})
+        tables, figures = [funnel_table(data.funnel)], draw_figures(data)
+        page = render_html(data, tables, [], figures, {"code": EVIL})
     assert "<img" not in page
     assert not re.search(r"""(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?//""", page)
     script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)

@@ -482,6 +482,9 @@ def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
         "Table 1 row 7: without the reference",
     ):
         assert f"\n## {title}" in page
+    for figure in re.findall(r"!\[.*\]\((.*)\)", page):
+        assert (workplace / "docs" / "results" / figure).read_text().startswith("<svg")
+    assert "(gsm8k-smollm2/pass_at_k.svg)" in page
     # How many of the four attempts can be intervened upon is a trained model's to say, and threads
     # round its training differently.
     assert re.search(r"row 7, after verification training \| [1-4] accepted", page), page

@@ -15,7 +15,6 @@ from html import escape
 from importlib import resources
 
 from midcourse.report.collect import ReportData, Trace
-from midcourse.report.figures import draw_figures
 from midcourse.report.shape import ShapeLine
 from midcourse.report.tables import Table
 from midcourse.steps import split_steps
@@ -24,14 +23,18 @@ __all__ = ["json_island", "render_html"]
 
 
 def render_html(
-    data: ReportData, tables: Sequence[Table], shape: Sequence[ShapeLine], facts: Mapping[str, str]
+    data: ReportData,
+    tables: Sequence[Table],
+    shape: Sequence[ShapeLine],
+    figures: Mapping[str, str],
+    facts: Mapping[str, str],
 ) -> str:
-    """Return the report as one page."""
+    """Return the report as one page; `figures` are SVG."""
     script, style = _asset("viewer.js"), _asset("report.css")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     said = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
-    figures = "".join(f"<figure>{svg}</figure>" for svg in draw_figures(data).values())
+    drawn = "".join(f"<figure>{svg}</figure>" for svg in figures.values())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -39,7 +42,7 @@ def render_html(
 <title>midcourse: {escape(data.name)}</title><style>{style}</style></head><body>
 <h1>{escape(data.name)}</h1><p class="facts">{said}</p>
 {_shape(shape)}{"".join(_table(table) for table in tables)}
-<h2>Figures</h2><div class="figures">{figures or "<p>matplotlib is not installed.</p>"}</div>
+<h2>Figures</h2><div class="figures">{drawn or "<p>matplotlib is not installed.</p>"}</div>
 <h2>Traces</h2><p class="note">j and k move, / searches.</p>
 <div id="viewer"><div><div id="filters"><input id="query" aria-label="search" placeholder="search">
 <select id="outcome" aria-label="outcome"><option value="">all outcomes</option></select></div>

@@ -1,4 +1,4 @@
-"""Writes the report of a run: ``report/tables.json``, ``report.html``, figures; and says it all."""
+"""Writes the report of a run, and says it: ``report.html``, ``tables.json``, figures as SVG."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 from midcourse.pipeline import Pipeline
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
+from midcourse.report.figures import draw_figures
 from midcourse.report.html import render_html
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.tables import (
@@ -46,7 +47,11 @@ def write_report(pipeline: Pipeline) -> None:
         "code": code_revision(),
         **package_versions(),
     }
-    (folder / "report.html").write_text(render_html(data, tables, shape, facts), "utf-8")
+    figures = draw_figures(data)
+    for name, svg in figures.items():
+        (folder / f"{name}.svg").write_text(svg, "utf-8")
+    page = render_html(data, tables, shape, figures, facts)
+    (folder / "report.html").write_text(page, "utf-8")
     write_json_atomic(
         folder / "tables.json",
         {
