@@ -16,8 +16,10 @@ import pytest
 from conftest import StartVllm
 from midcourse.config import EngineConfig, ModelConfig
 from midcourse.engines import open_engine
-from midcourse.engines.vllm_engine import VllmEngine
+from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
 from midcourse.errors import EngineError
+from midcourse.rendering import Renderer
 from test_engines import WARM, ask
 
 
@@ -64,6 +66,14 @@ def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
     with pytest.raises(EngineError, match=said):
         engine.session().__enter__()
     assert not engine._servers
+
+
+def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
+    engine = VllmEngine(
+        "m", Renderer(ByteTokenizer()), ServerSettings(python=str(tmp_path / "python"))
+    )
+    with pytest.raises(EngineError, match=r"engine\.server_python: cannot run .*/python"):
+        _ = engine.capabilities
 
 
 def test_closing_ends_the_server_and_a_later_session_starts_it_again(

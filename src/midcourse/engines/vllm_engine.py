@@ -157,10 +157,11 @@ class _Server:
     def __post_init__(self) -> None:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
+        command = self._command(port)
         self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                self._command(port),
+                command,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -183,9 +184,15 @@ class _Server:
         ]
 
     def _is_for_cpu(self) -> bool:
-        """Whether the interpreter's vLLM is a CPU build; without any, the server says so itself."""
+        """Whether the interpreter's vLLM is a CPU build; without any, the server says so itself.
+
+        Raises EngineError if there is no such interpreter.
+        """
         python = self.settings.python or sys.executable
-        return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
+        try:
+            return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
+        except OSError as error:
+            raise EngineError(f"engine.server_python: cannot run {python}: {error}") from error
 
     def _environment(self) -> dict[str, str]:
         ours = {
