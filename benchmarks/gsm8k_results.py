@@ -79,11 +79,14 @@ def _head(runs: str, warmup: Path, loop: Path, recipe: Recipe) -> list[str]:
     versions = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "recipe")
     name, problems = Path(runs).name, recipe.problems
     warmed_by = read_manifest(warmup / "verification" / "model")["code_revision"]
+    made = (loop / "checkpoints").glob("*/manifest.json")
+    looped_by = ", ".join(sorted({read_manifest(file.parent)["code_revision"] for file in made}))
     return f"""# SmolLM2-135M-Instruct on GSM8K
 
 Made by `make gsm8k GSM8K={name}`: `midcourse warmup recipes/{name}-warmup.toml`, then
 `midcourse run recipes/{name}-smollm2.toml`, then `recipes/gsm8k_row7.sh recipes/{name}`,
-on {platform.system()} {platform.machine()}; {versions}; warm-up {warmed_by}.
+on {platform.system()} {platform.machine()}; report: {versions};
+warm-up by code {warmed_by}, trainings of the loop by {looped_by}.
 
 "Base" is the model after the warm-up, not SmolLM2 as published. The loop has {problems.limit}
 problems of GSM8K train, {recipe.sample.num_rollouts} rollouts each; held out are the first

@@ -35,7 +35,9 @@ def vllm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An executable that passes for an interpreter with vLLM."""
     path = tmp_path_factory.mktemp("bin") / "python-with-vllm"
     fake = Path(__file__).parent / "fake_server.py"
-    path.write_text(f'#!/bin/sh\nexec {sys.executable} {fake} "$@"\n')
+    # What a program given by -c asks of the environment, ours answers.
+    program = f'test "$1" = -c && exec {sys.executable} "$@"\nexec {sys.executable} {fake} "$@"'
+    path.write_text(f"#!/bin/sh\n{program}\n")
     path.chmod(0o755)
     return path
 

@@ -116,8 +116,21 @@ def test_same_seed_same_text_whatever_shares_the_batch(engine: Engine) -> None:
     assert complete(engine, others)["r3"] == alone
 
 
+def test_more_prompts_at_once_than_one_step_of_a_server_holds(engine: Engine) -> None:
+    short = replace(WARM, max_tokens=4)
+    prompts = [context(engine, f"{n} " + "?" * 280) for n in range(40)]
+    done = complete(
+        engine,
+        [
+            ask(engine, n, short, prompt_token_ids=ids, group=str(n))
+            for n, ids in enumerate(prompts)
+        ],
+    )
+    assert all(completion.token_ids for completion in done.values())
+
+
 def test_other_seeds_say_other_things(engine: Engine) -> None:
-    hot = replace(WARM, temperature=2.0)
+    hot = replace(WARM, temperature=2.0)  # the most that the protocol allows
     texts = {c.text for c in complete(engine, [ask(engine, n, hot) for n in range(8)]).values()}
     assert len(texts) > 1
 

