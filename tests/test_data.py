@@ -1,7 +1,9 @@
 """Problem files: what is read, and what is said of a broken one."""
 
+import ast
 import csv
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from midcourse.data import (
 )
 from midcourse.errors import DataError
 from midcourse.grading import Grader
-from midcourse.grading.verifier import checker_of, verify_answer
+from midcourse.grading.verifier import TASKS, checker_of
 from midcourse.records import UngradedCause, Verdict
 
 Write = Callable[..., Path]
@@ -437,22 +439,22 @@ needs_gym = pytest.mark.skipif(
 @needs_gym
 @pytest.mark.slow
 def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
-    problems = load_problems("reasoning-gym:leg_counting,countdown@3", limit=4)
-    assert problems == load_problems("reasoning-gym:leg_counting,countdown@3", limit=4)
-    assert problems != load_problems("reasoning-gym:leg_counting,countdown@4", limit=4)
-    assert [p.source.rpartition("/")[2] for p in problems] == ["leg_counting", "countdown"] * 2
+    problems = load_problems("reasoning-gym:leg_counting,jugs@3", limit=4)
+    assert problems == load_problems("reasoning-gym:leg_counting,jugs@3", limit=4)
+    assert problems != load_problems("reasoning-gym:leg_counting,jugs@4", limit=4)
+    assert [p.source.rpartition("/")[2] for p in problems] == ["leg_counting", "jugs"] * 2
     write_problems(problems, tmp_path / "tasks.jsonl")
     assert load_problems(tmp_path / "tasks.jsonl") == problems
-    _, countdown = problems[:2]
+    legs, jugs = problems[:2]
     with Grader(num_workers=1, timeout_seconds=20) as grader:
         assert all(
             r.verdict is Verdict.CORRECT for r in grader.check_golds(p.gold for p in problems)
         )
         pairs = [
-            (rf"\boxed{{{countdown.answer.replace(' ', '')}}}", countdown.gold),
-            (r"\boxed{1}", countdown.gold),
-            (countdown.answer, countdown.gold),
-            (r"\boxed{__import__('os')}", countdown.gold),
+            (rf"\boxed{{{legs.answer}}}", legs.gold),
+            (r"\boxed{1}", legs.gold),
+            (legs.answer, legs.gold),
+            (r"\boxed{fill A}", jugs.gold),
             (r"\boxed{1}", 'reasoning-gym\n{"task": "no_such_task", "entry": {"answer": "1"}}'),
         ]
         results = list(grader.grade(pairs))
@@ -460,7 +462,7 @@ def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
         (Verdict.CORRECT, None),
         (Verdict.INCORRECT, None),
         (Verdict.NO_ANSWER, None),
-        (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
+        (Verdict.INCORRECT, None),
         (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
     ]
 
@@ -473,24 +475,81 @@ def test_an_unknown_task_is_named() -> None:
         load_problems("reasoning-gym:A B")
 
 
+#: What turns a text into code, in the words of Python and of sympy.
+EVALUATES = {"eval", "exec", "compile", "parse_expr", "sympify", "S", "lambdify", "__import__"}
+EVALUATES |= {"nsimplify", "Poly", "system", "popen", "Popen", "run"}
+
+
+def called_names(task: str) -> set[str]:
+    """Return what the verifier of a task calls, by name, over all functions of its module."""
+    from reasoning_gym.factory import DATASETS
+
+    module = inspect.getmodule(DATASETS[task][0])
+    assert module is not None
+    functions: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.FunctionDef):
+            functions.setdefault(node.name, []).append(node)
+    waiting, called = ["score_answer"], set[str]()
+    while waiting:
+        for function in functions.pop(waiting.pop(), []):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Call):
+                    name = ast.unparse(node.func).rpartition(".")[2]
+                    called.add(name)
+                    waiting.append(name)
+    return called
+
+
 @needs_gym
-@pytest.mark.parametrize(
-    ("answer", "refused"),
-    [
-        ("94*4 - 61 - 6", False),
-        ("x**2/2 + C", False),
-        ("hello, open the box", False),
-        ("().__class__", True),
-        ("open('f')", True),
-        ("N('1+1')", True),
-        ("lambda: 1", True),
-        ("preview (x)", True),
-        ("x.subs(x, 1)", True),
-        ("sin(x)**2 + log(x)/3", False),
-        ("2*(3 + 4)", False),
-    ],
-)
-def test_what_may_be_code_is_not_handed_over(answer: str, refused: bool) -> None:
-    gold = checker_of("no_such_task", {"answer": "1"})
-    with pytest.raises(ValueError, match="may be code" if refused else "not registered"):
-        verify_answer(gold, answer)
+def test_the_verifiers_that_are_asked_evaluate_nothing() -> None:
+    """The table was made for one version: a verifier that changes must be read again."""
+    from reasoning_gym.factory import DATASETS
+
+    assert set(DATASETS) >= TASKS
+    # propositional_logic's parse_expr is a parser of its own, written out in its module.
+    offenders = {task for task in DATASETS if called_names(task) & EVALUATES}
+    assert offenders - {"propositional_logic"} == {
+        "binary_matrix", "bitwise_arithmetic", "countdown", "intermediate_integration", "n_queens",
+        "number_sorting", "polynomial_multiplication", "puzzle24", "simple_integration",
+        "spiral_matrix", "string_insertion",
+    }  # fmt: skip
+    assert set(DATASETS) - TASKS - offenders == {"codeio", "composite"}
+
+
+CANARY = '[(E:=exec),(N:=chr),E(N(111)+N(112)+N(101)+N(110)+"({path!r},{mode!r})")]'
+
+
+@needs_gym
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["answer of a model", "entry of a file", "answer of a file"])
+def test_no_text_from_outside_runs(tmp_path: Path, where: str) -> None:
+    """Each refused task, its check gone round: the worker itself must not evaluate."""
+    canary = tmp_path / "ran"
+    code = CANARY.format(path=str(canary), mode="w")
+    refused = ("number_sorting", "countdown", "puzzle24", "string_insertion", "spiral_matrix",
+               "n_queens", "binary_matrix", "bitwise_arithmetic", "composite")  # fmt: skip
+    with Grader(num_workers=1, timeout_seconds=20) as grader:
+        for task in refused:
+            says = {"problem": "1", "valid_answers": [], "source_dataset": "gcd"}
+            entry: dict[str, object] = {"answer": "1", "metadata": says}
+            if where == "entry of a file":
+                entry = {"answer": code, "metadata": {**says, "problem": code}}
+            gold = checker_of(task, entry)
+            if where == "answer of a file":
+                file = tmp_path / "p.jsonl"
+                for field in ("answer", "checker"):
+                    row = {"problem": "?", "answer": "1", field: checker_of(task, {"answer": code})}
+                    file.write_text(json.dumps(row) + "\n")
+                    (complaint,) = validate_problems(file, grader)
+                    assert f"field '{field}'" in complaint
+                continue
+            pairs = [(rf"\boxed{{{answer}}}", gold) for answer in (code, '["1"]')]
+            assert {r.verdict for r in grader.grade(pairs)} == {Verdict.UNGRADED}
+    assert not canary.exists()
+
+
+@needs_gym
+def test_a_refused_task_is_one_clear_line() -> None:
+    with pytest.raises(DataError, match="countdown: the verifier of task 'countdown' may run"):
+        load_problems("reasoning-gym:countdown")

@@ -18,6 +18,7 @@ from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
 from midcourse.data.tasks import TASKS, generate_tasks
 from midcourse.errors import DataError
 from midcourse.grading import Grader
+from midcourse.grading.verifier import complaint_about, is_checker
 from midcourse.records import Problem, Verdict, content_id
 
 __all__ = [
@@ -198,6 +199,10 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):
         return f"field {name!r} holds half a character (a lone surrogate): write it anew"
+    if name == "answer" and is_checker(value):
+        return "field 'answer' is a checker, not an answer: write the answer"
+    if name == "checker" and (complaint := complaint_about(value)):
+        return f"field 'checker': {complaint}"
     return ""
 
 

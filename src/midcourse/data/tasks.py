@@ -1,8 +1,8 @@
 """Problems that reasoning-gym generates; its own verifiers grade them.
 
-``reasoning-gym:leg_counting,countdown@7`` is a hundred problems of each task (or `limit` in
+``reasoning-gym:leg_counting,gcd@7`` is a hundred problems of each task (or `limit` in
 all), drawn with seed 7. There is no reference solution. The entry that the verifier needs travels
-with the problem as its `checker`.
+with the problem as its `checker`. Tasks whose verifier may run an answer as code are refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from midcourse.errors import DataError, MissingExtra
-from midcourse.grading.verifier import checker_of
+from midcourse.grading.verifier import TASKS as VERIFIED
+from midcourse.grading.verifier import checker_of, refusal
 from midcourse.records import Problem, content_id
 
 __all__ = ["TASKS", "generate_tasks"]
@@ -25,7 +26,7 @@ _SPEC = re.compile(r"reasoning-gym:(?P<names>[a-z0-9_]+(?:,[a-z0-9_]+)*)(?:@(?P<
 def generate_tasks(spec: str, split: str, limit: int | None = None) -> Iterator[Problem]:
     """Yield the problems of a specification, task by task in turn; the same for a seed.
 
-    Raises DataError for an unknown task, MissingExtra without the package.
+    Raises DataError for an unknown or refused task, MissingExtra without the package.
     """
     found = _SPEC.fullmatch(spec)
     if found is None:
@@ -44,6 +45,8 @@ def _draw(name: str, seed: int, count: int, split: str) -> Iterator[Problem]:
         raise MissingExtra("reasoning-gym", "reasoning-gym") from error
     if name not in DATASETS:
         raise DataError(f"{TASKS}:{name}: no such task: reasoning_gym.factory.DATASETS lists them")
+    if name not in VERIFIED:
+        raise DataError(f"{TASKS}:{name}: {refusal(name)}")
     for entry in reasoning_gym.create_dataset(name, size=count, seed=seed):
         yield Problem(
             problem_id=content_id(TASKS, name, seed, entry["question"]),
