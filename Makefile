@@ -105,7 +105,7 @@ test-exports: $(STAMP) $(EXPORTS)/.installed  ## the hand-over formats, loaded b
 	$(BIN)/pytest tests/test_export.py
 
 bench: $(STAMP)  ## every benchmark, one table of ratios
-	$(BIN)/python benchmarks/bench.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py
 
 bench-scale: $(STAMP)  ## what our own code costs: time per record, peak memory, resume
 	$(BIN)/python benchmarks/bench_scale.py 10000 100000

@@ -19,8 +19,8 @@ from pathlib import Path
 from rows import Row
 
 from midcourse.progress import open_console
-from midcourse.report.tables import Table
-from midcourse.runner import code_revision, package_versions
+from midcourse.run import code_revision, package_versions
+from midcourse.table import Table
 
 #: Benchmarks by name; each module has a function ``rows`` that yields what it measured.
 MODULES = {"search": "bench_search", "grading": "bench_grading", "sampling": "bench_sampling"}

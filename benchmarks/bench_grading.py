@@ -20,8 +20,8 @@ from pathlib import Path
 
 from rows import Row
 
-from midcourse.grading import Grader
-from midcourse.grading.symbolic import compare_symbolically
+from midcourse.checkers import Grader
+from midcourse.checkers.math.symbolic import compare_symbolically
 from midcourse.records import Verdict
 
 NUM_ROLLOUTS, DEADLINE_SECONDS = 64, 2.0

@@ -23,7 +23,7 @@ from midcourse.config import Recipe
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Rollout
-from midcourse.runner import Run, code_revision
+from midcourse.run import Run, code_revision
 from midcourse.store import StageStore
 
 NUM_ROLLOUTS, NUM_CHARS = 8, 2000

@@ -14,13 +14,13 @@ from rows import Row
 
 from midcourse.config import SamplingConfig
 from midcourse.engines.base import Completion, Request
-from midcourse.engines.replay_engine import ReplayEngine
+from midcourse.progress import Failures
 from midcourse.records import Condition, FinishReason, Rollout
 from midcourse.rendering import SplitIds
 from midcourse.stages.contexts import Context
-from midcourse.stages.flow import Failures
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.stages.search import search
+from replay_engine import ReplayEngine
 
 NUM_PROBLEMS, ROUNDS, CONCURRENCY = 1000, (4, 12, 48), 256
 #: (share of hard problems, law of the others, the ratio aimed at)

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.grading import GRADER, Grader
+from midcourse.checkers import GRADER, Grader
 from midcourse.records import Verdict
 
 PAIRS = Path(__file__).parents[1] / "tests" / "data" / "answer_pairs.jsonl"

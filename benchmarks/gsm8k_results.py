@@ -20,9 +20,9 @@ from midcourse.pipeline import Graded, Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Condition, Proposal
 from midcourse.report.collect import count_by_problem
-from midcourse.report.tables import Table, share
-from midcourse.runner import Run
+from midcourse.run import Run
 from midcourse.store import read_manifest
+from midcourse.table import Table, share
 
 PAGE = Path("docs/results/gsm8k-smollm2.md")
 ROW_7 = {

@@ -24,13 +24,8 @@ from midcourse.metrics import (
 )
 from midcourse.records import Condition, GroupCount
 from midcourse.report.shape import ShapeLine, shape_lines
-from midcourse.report.tables import (
-    Table,
-    condition_table,
-    pass_at_k_table,
-    rl_table,
-    share,
-)
+from midcourse.report.tables import condition_table, pass_at_k_table, rl_table
+from midcourse.table import Table, share
 
 KS = (1, 2, 4, 8, 16, 32)
 CONTROLS = {

@@ -20,7 +20,7 @@ from midcourse.pipeline import Pipeline
 from midcourse.progress import ConsoleProgress, open_console
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
-from midcourse.runner import Run
+from midcourse.run import Run
 
 RECIPE = Path("recipes/real.toml")
 SCRIPT = [

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from midcourse.checkers import Grader
 from midcourse.config import Recipe
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
-from midcourse.grading import Grader
-from midcourse.lab import base_folder
 from midcourse.rendering import Renderer
 
 REPLY = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."

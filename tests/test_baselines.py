@@ -12,20 +12,17 @@ from typing import Any
 import pytest
 
 from conftest import FIXED, PROPOSAL, REPLY
-from midcourse.baselines.hints import hint_of, hint_of_tokens
-from midcourse.baselines.pairs import step_pairs
-from midcourse.baselines.solutions import teacher_contexts, trace_of
 from midcourse.config import ProblemsConfig, Recipe, SamplingConfig
 from midcourse.engines import model_fingerprint
 from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
-from midcourse.lab import base_folder
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.truth import first_error, true_proposals
 from midcourse.lab.world import Story
 from midcourse.pipeline import Pipeline
-from midcourse.progress import SilentProgress
+from midcourse.progress import Failures, SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.records import (
     Condition,
@@ -48,11 +45,13 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
-from midcourse.runner import Run
-from midcourse.stages.flow import Failures
+from midcourse.run import Run
+from midcourse.stages.hints import hint_of, hint_of_tokens
+from midcourse.stages.pairs import step_pairs
 from midcourse.stages.propose import Case
 from midcourse.stages.reference import reference_contexts
 from midcourse.stages.sample import SampleSpec, sample
+from midcourse.stages.solutions import teacher_contexts, trace_of
 
 REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
 REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."

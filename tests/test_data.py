@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from midcourse.checkers import Grader
+from midcourse.checkers.reasoning_gym import TASKS, checker_of
 from midcourse.data import (
     SOURCES,
     Fate,
@@ -20,8 +22,6 @@ from midcourse.data import (
     write_problems,
 )
 from midcourse.errors import DataError
-from midcourse.grading import Grader
-from midcourse.grading.verifier import TASKS, checker_of
 from midcourse.records import UngradedCause, Verdict
 
 Write = Callable[..., Path]

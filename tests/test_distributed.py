@@ -11,14 +11,14 @@ import pytest
 import torch
 
 from midcourse.config import TrainSftConfig
+from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError
-from midcourse.lab import base_folder
 from midcourse.progress import SilentProgress
 from midcourse.records import SftRow
 from midcourse.store import StageStore, read_stage
+from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.jobs import Job, _start, run_jobs
 from midcourse.training.rewards import read_group_counts
-from midcourse.training.rl import COMPLETE
 from midcourse.training.sft import train_sft
 from test_training import BASE, PROBLEMS, RL, renderer, row, weights
 

@@ -18,11 +18,11 @@ from fake_server import FakeServer, script
 from midcourse.config import EngineConfig, ModelConfig
 from midcourse.engines import model_folder, open_engine, open_renderer
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.errors import EngineError
-from midcourse.lab import base_folder
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Renderer
 

@@ -14,6 +14,7 @@ import pytest
 
 from midcourse.config import Recipe
 from midcourse.data import load_problems
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.export import FORMATS, export_run, write_format
@@ -26,12 +27,11 @@ from midcourse.export.handover import (
     Task,
 )
 from midcourse.export.rewards import reward
-from midcourse.lab import base_folder
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Problem, RowOutcome, RowSource, SftRow
 from midcourse.rendering import Renderer
-from midcourse.runner import Run
+from midcourse.run import Run
 
 BASE = str(base_folder())
 LOADERS = Path(__file__).parent / "loaders"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from midcourse.checkers import Grader, extract_answer, open_box_tail
+from midcourse.checkers.math.equivalence import Comparison, compare_quickly, readable, tidy
+from midcourse.checkers.math.forms import Shape, normalise, read_form
+from midcourse.checkers.math.units import conversion
 from midcourse.data import load_problems
-from midcourse.grading import Grader, extract_answer, open_box_tail
-from midcourse.grading.equivalence import Comparison, compare_quickly, readable, tidy
-from midcourse.grading.forms import Shape, normalise, read_form
-from midcourse.grading.units import conversion
 from midcourse.records import Verdict
 
 R, W, N = Verdict.CORRECT, Verdict.INCORRECT, Verdict.NO_ANSWER

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from midcourse.checkers import Grader, GradeResult, grade_responses
 from midcourse.errors import MidcourseError
-from midcourse.grading import Grader, GradeResult, grade_responses
 from midcourse.records import UngradedCause, Verdict
 
 TIMEOUT_SECONDS = 1.0
@@ -272,7 +272,7 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
     lines = run_script(
         r"""
         import sys, threading
-        from midcourse.grading import Grader, grade_responses
+        from midcourse.checkers import Grader, grade_responses
         print(any(m.split(".")[0] in ("sympy", "math_verify") for m in sys.modules))
         def work():
             for verdict in grade_responses([(r"\boxed{\sqrt{4}}", "2"), (r"\boxed{3}", "2")]):
@@ -294,7 +294,7 @@ def test_workers_end_by_themselves_when_their_parent_is_killed() -> None:
     [pid] = run_script(
         r"""
         import threading, time
-        from midcourse.grading import Grader
+        from midcourse.checkers import Grader
         grader = Grader(num_workers=1, timeout_seconds=1)
         next(grader.grade([(r"\boxed{\sqrt{9}}", "3")]))
         bomb = [(r"\boxed{9^{9^{9}}}", "3")]
@@ -313,7 +313,7 @@ def test_a_fork_gets_workers_of_its_own() -> None:
     lines = run_script(
         r"""
         import os, sys, warnings
-        from midcourse.grading import Grader
+        from midcourse.checkers import Grader
         warnings.simplefilter("ignore")
         grader = Grader(num_workers=1)
         next(grader.grade([(r"\boxed{\sqrt{9}}", "3")]))

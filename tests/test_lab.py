@@ -10,7 +10,7 @@ import torch
 from transformers import AutoConfig, Qwen3ForCausalLM
 
 from midcourse.config import ProblemsConfig
-from midcourse.lab import base_folder
+from midcourse.engines.bundled import base_folder
 from midcourse.lab.documents import TASKS, draw_document
 from midcourse.lab.pretrain import MIXES, PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems

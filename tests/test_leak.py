@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from midcourse.grading import Grader, contains_answer, leaks_answer
+from midcourse.checkers import Grader, contains_answer, leaks_answer
 
 
 @pytest.fixture(scope="module")

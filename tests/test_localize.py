@@ -10,19 +10,18 @@ from typing import Any
 import pytest
 
 from midcourse.config import make_recipe
-from midcourse.data.first_errors import load_error_cases
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
-from midcourse.localization import load_cases, run_localization
-from midcourse.progress import SilentProgress
+from midcourse.localize.ask import Locator, localize, parse_first_error
+from midcourse.localize.cases import load_error_cases
+from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
+from midcourse.localize.run import load_cases, run_localization
+from midcourse.localize.scores import baselines, first_error_tables, score
+from midcourse.progress import Failures, SilentProgress
 from midcourse.prompts import load_prompt_set
-from midcourse.prompts.parse import parse_first_error
-from midcourse.records import ErrorCase, Localization, LocalizationOutcome, Sampling
+from midcourse.records import Sampling
 from midcourse.rendering import Renderer
-from midcourse.report.first_errors import baselines, first_error_tables, score
-from midcourse.runner import Run
-from midcourse.stages.flow import Failures
-from midcourse.stages.localize import Locator, localize
+from midcourse.run import Run
 
 OURS = {
     "id": "a", "problem": "2 + 2?", "reference_solution": "4.", "source": "mine",

@@ -17,7 +17,7 @@ from midcourse.plan.tables import make_plan
 from midcourse.progress import SilentProgress
 from midcourse.records import RowOutcome, SftRow
 from midcourse.report.write import is_reported, write_report
-from midcourse.runner import Run
+from midcourse.run import Run
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 PROPOSAL = '<intervention>{"content": "I name what is asked.", "location": 1}</intervention>'

@@ -30,7 +30,7 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
-from midcourse.runner import Run
+from midcourse.run import Run
 
 
 def run_to(directory: Path, recipe: Recipe, use: Callable[[Pipeline], Any]) -> Any:

@@ -17,7 +17,7 @@ from midcourse.plan.measure import measure
 from midcourse.plan.shapes import load_shape
 from midcourse.plan.tables import Plan, make_plan
 from midcourse.progress import SilentProgress
-from midcourse.runner import Run
+from midcourse.run import Run
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ROOT / "recipes"
@@ -52,7 +52,7 @@ def test_problems_are_counted_as_they_are_read(tmp_path: Path, name: str, conten
 def test_a_folder_s_own_config_counts(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from midcourse.lab import base_folder
+    from midcourse.engines.bundled import base_folder
 
     model = AutoModelForCausalLM.from_pretrained(base_folder())
     assert load_shape("lab").parameters == pytest.approx(model.num_parameters(), rel=0.01)

@@ -5,8 +5,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
-from midcourse.lab import base_folder
 from midcourse.prompts import Prompt, load_prompt_set
 from midcourse.records import content_id, derive_seed
 from midcourse.rendering import Renderer

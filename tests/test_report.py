@@ -26,7 +26,7 @@ from midcourse.report.tables import (
     pass_at_k_table,
     rl_table,
 )
-from midcourse.runner import Run
+from midcourse.run import Run
 
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
 

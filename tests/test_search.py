@@ -14,10 +14,9 @@ import pytest
 from conftest import PROPOSAL
 from midcourse.config import Recipe, SamplingConfig
 from midcourse.engines.base import Completion, Engine, Request
-from midcourse.engines.replay_engine import ReplayEngine
 from midcourse.metrics import StoppedCount, accuracy, coverage
 from midcourse.pipeline import Pipeline, Searched
-from midcourse.progress import SilentProgress
+from midcourse.progress import Failures, SilentProgress
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -31,11 +30,11 @@ from midcourse.records import (
 from midcourse.rendering import SplitIds
 from midcourse.report.collect import count_by_problem, funnel_counts, stopped_by_problem
 from midcourse.report.tables import funnel_table
-from midcourse.runner import Run
+from midcourse.run import Run
 from midcourse.stages.contexts import Context
-from midcourse.stages.flow import Failures
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.stages.search import ContextKey, context_key, search
+from replay_engine import ReplayEngine
 
 SPEC = SampleSpec(
     num_rollouts=64,

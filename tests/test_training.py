@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 import torch
 
-from midcourse.baselines.pairs import StepPair
+from midcourse.checkers import GradeResult
 from midcourse.config import TrainRlConfig, TrainSftConfig
+from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, DataError, MidcourseError
-from midcourse.grading import GradeResult
-from midcourse.lab import base_folder
 from midcourse.progress import SilentProgress
 from midcourse.records import GroupCount, RowOutcome, RowSource, SftRow, UngradedCause, Verdict
 from midcourse.rendering import Renderer
+from midcourse.stages.pairs import StepPair
+from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import Job, run_jobs
 from midcourse.training.rewards import GroupReward, read_group_counts, reward_of
-from midcourse.training.rl import COMPLETE, RlProblem, make_rl_trainer, train_rl
+from midcourse.training.rl import RlProblem, make_rl_trainer, train_rl
 from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

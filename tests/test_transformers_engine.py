@@ -22,9 +22,9 @@ from midcourse.engines import transformers_engine
 from midcourse.engines._kv_buffer import KvBuffer
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import EngineError
-from midcourse.lab import base_folder
 from midcourse.records import Sampling
 
 

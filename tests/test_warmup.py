@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
+from midcourse.checkers import Grader, leaks_answer
 from midcourse.config import Recipe, load_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
+from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, DataError
-from midcourse.grading import Grader, leaks_answer
-from midcourse.lab import base_folder
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource

@@ -18,9 +18,7 @@ from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Pipeline
-    from midcourse.runner import Run
-
-__all__ = ["app", "main"]
+    from midcourse.run import Run
 
 app = typer.Typer(
     name="midcourse",
@@ -70,7 +68,7 @@ def _run(
     """Open the run directory of a recipe."""
     from midcourse.config import load_recipe
     from midcourse.progress import ConsoleProgress, open_console
-    from midcourse.runner import Run
+    from midcourse.run import Run
 
     recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
@@ -322,10 +320,10 @@ def localize_command(
 ) -> None:
     """Measure how often a model names the first error of a wrong solution."""
     from midcourse.config import load_recipe, make_recipe
-    from midcourse.localization import load_cases, run_localization
+    from midcourse.localize.run import load_cases, run_localization
+    from midcourse.localize.scores import baselines, first_error_tables
     from midcourse.progress import ConsoleProgress, open_console
-    from midcourse.report.first_errors import baselines, first_error_tables
-    from midcourse.runner import Run
+    from midcourse.run import Run
 
     console = open_console()
     short = {"engine.kind": engine, "model.path": model}
@@ -347,8 +345,8 @@ def validate(
     problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
 ) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
+    from midcourse.checkers import Grader
     from midcourse.data import validate_problems
-    from midcourse.grading import Grader
 
     with Grader() as grader:
         complaints = validate_problems(problems, grader)
@@ -378,9 +376,9 @@ def curate(
     limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
 ) -> None:
     """Keep the problems that can be trained on; print what became of the others."""
+    from midcourse.checkers import Grader
     from midcourse.data import curate as curate_place
     from midcourse.data import write_problems
-    from midcourse.grading import Grader
 
     columns = dict(part.partition("=")[::2] for part in column or [])
     with Grader() as grader:

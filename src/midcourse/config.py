@@ -25,36 +25,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from midcourse.errors import ConfigError
 from midcourse.records import Condition, Sampling
 
-__all__ = [
-    "BuildSftConfig",
-    "EngineConfig",
-    "EvaluateConfig",
-    "GradeConfig",
-    "HintsConfig",
-    "LikelihoodConfig",
-    "LocalizeConfig",
-    "ModelConfig",
-    "ProblemsConfig",
-    "ProposeConfig",
-    "Recipe",
-    "ReferenceConfig",
-    "SampleConfig",
-    "SamplingConfig",
-    "Section",
-    "SelectConfig",
-    "TrainRlConfig",
-    "TrainSftConfig",
-    "VerificationConfig",
-    "VerifyConfig",
-    "WarmupConfig",
-    "WorkedConfig",
-    "describe_keys",
-    "explain",
-    "load_recipe",
-    "make_recipe",
-]
-
-
 Part = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 

@@ -14,15 +14,6 @@ with an outcome.
 
 from __future__ import annotations
 
-__all__ = [
-    "ArtifactError",
-    "ConfigError",
-    "DataError",
-    "EngineError",
-    "MidcourseError",
-    "MissingExtra",
-]
-
 
 class MidcourseError(Exception):
     """Base of every error whose message alone tells a user what to do."""

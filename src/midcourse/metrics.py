@@ -12,21 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = [
-    "Count",
-    "GroupShares",
-    "Interval",
-    "StoppedCount",
-    "accuracy",
-    "bootstrap",
-    "coverage",
-    "group_shares",
-    "mean_pass_at_k",
-    "paired_difference",
-    "pass_at_k",
-    "wilson",
-]
-
 T = TypeVar("T")
 
 

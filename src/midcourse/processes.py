@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Callable
 
-__all__ = ["end_with_parent"]
-
 
 def end_with_parent() -> Callable[[], None] | None:
     """Return a ``preexec_fn`` that has the system end the child when its parent is gone.

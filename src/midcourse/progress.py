@@ -1,4 +1,4 @@
-"""Live progress: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress and failures of a stage: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
-
-__all__ = ["ConsoleProgress", "Reporter", "SilentProgress", "Task", "open_console"]
 
 #: Columns where the output is no terminal: wide enough for every table.
 _FILE_COLUMNS = 110
@@ -53,6 +51,19 @@ class SilentProgress:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Count nothing."""
+
+
+class Failures:
+    """Requests that failed for good: counted and shown, their items stay owed."""
+
+    def __init__(self) -> None:
+        self.num_failed = 0
+        self.first_error = ""
+
+    def add(self, error: str) -> None:
+        """Count one failed request."""
+        self.num_failed += 1
+        self.first_error = self.first_error or error
 
 
 class ConsoleProgress:

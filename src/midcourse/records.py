@@ -17,35 +17,6 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = [
-    "Condition",
-    "ErrorCase",
-    "FinishReason",
-    "Grade",
-    "GroupCount",
-    "Likelihood",
-    "Localization",
-    "LocalizationOutcome",
-    "Problem",
-    "ProblemStatus",
-    "Proposal",
-    "ProposalOutcome",
-    "Reference",
-    "ReferenceOutcome",
-    "RowOutcome",
-    "RowSource",
-    "Rollout",
-    "Sampling",
-    "SftRow",
-    "Solvability",
-    "Turn",
-    "UngradedCause",
-    "Verdict",
-    "content_id",
-    "derive_seed",
-    "token_ids_sha",
-]
-
 
 def content_id(*parts: object) -> str:
     """Return 16 hex digits that name `parts` (strings, numbers, enums or lists of them)."""
@@ -151,21 +122,6 @@ class ProposalOutcome(StrEnum):
     CONTROL_CHARACTER = "control_character"
 
 
-class LocalizationOutcome(StrEnum):
-    """What became of one question for the first error. Only the first two are answers."""
-
-    NAMED = "named"
-    """A step of the attempt was named."""
-    NO_ERROR = "no_error"
-    """The tag is there and empty: the attempt is right."""
-    NO_TAG = "no_tag"
-    MALFORMED = "malformed"
-    OUT_OF_RANGE = "out_of_range"
-    """The number is not that of a step."""
-    TRUNCATED = "truncated"
-    PROMPT_TOO_LONG = "prompt_too_long"
-
-
 class RowSource(StrEnum):
     """What an SFT row teaches."""
 
@@ -248,7 +204,7 @@ class Problem:
     split: str
     """``train``, ``held_out`` or as the source names it."""
     checker: str = ""
-    """What verifies answers where equality does not (`midcourse.grading.verifier`)."""
+    """What verifies answers where equality does not (`midcourse.checkers.reasoning_gym`)."""
 
     @property
     def gold(self) -> str:
@@ -445,40 +401,3 @@ class GroupCount:
     num_incorrect: int
     num_ungraded: int
     """No reward was given for these: never 0."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorCase:
-    """A solution in which people marked the first wrong step, e.g. error_step 2 of 5 steps."""
-
-    case_id: str
-    """Unique within its source."""
-    source: str
-    """Data set and part, e.g. ``ProcessBench/gsm8k``."""
-    problem: str
-    reference: str | None
-    """A right solution, where the data set has one."""
-    steps: tuple[str, ...]
-    error_step: int | None
-    """0-based first wrong step; null if people found none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Localization:
-    """One answer to where an attempt first goes wrong, beside what people marked."""
-
-    localization_id: str
-    case_id: str
-    source: str
-    locator: str
-    """Who was asked: a model folder's or a served model's name."""
-    shows_reference: bool
-    num_steps: int
-    error_step: int | None
-    """As marked: 0-based, null if there is no error."""
-    outcome: LocalizationOutcome
-    named_step: int | None
-    """As answered: 0-based; set where, and only where, the outcome is `named`."""
-    reply: str
-    prompt_name: str
-    prompt_sha: str

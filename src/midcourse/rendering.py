@@ -21,8 +21,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-__all__ = ["Message", "Renderer", "SplitIds", "Tokenizer"]
-
 Message = Mapping[str, str]
 """One chat message, ``{"role": "user", "content": "…"}``."""
 

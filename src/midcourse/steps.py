@@ -16,17 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = [
-    "STEP_SEPARATOR",
-    "error_step_from_location",
-    "join_steps",
-    "location_from_error_step",
-    "number_steps",
-    "prefix_before",
-    "split_steps",
-    "step_at",
-]
-
 STEP_SEPARATOR = "\n\n"
 
 

@@ -29,16 +29,6 @@ import pyarrow.parquet as pq
 
 from midcourse.errors import ArtifactError
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "Keys",
-    "RunLock",
-    "StageStore",
-    "read_manifest",
-    "read_stage",
-    "write_json_atomic",
-]
-
 #: Raised when a record's fields change: an older reader refuses a newer file, and says so.
 SCHEMA_VERSION = 2
 _KEY = "_key"

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from midcourse.checkers import Grader
 from midcourse.data.problems import Row, read_problems
-from midcourse.grading import Grader
 from midcourse.records import Problem, Verdict
-
-__all__ = ["Curation", "Fate", "Overlap", "curate", "is_proof_style"]
 
 #: As in the contamination checks of GPT-3's paper; shorter runs are common phrases.
 NGRAM_WORDS = 13

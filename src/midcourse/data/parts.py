@@ -13,8 +13,6 @@ from midcourse.data.problems import load_problems
 from midcourse.errors import DataError
 from midcourse.records import Problem
 
-__all__ = ["load_part", "place", "problems_in"]
-
 
 def place(text: str) -> float:
     """Return the place of a problem's text in 0 … 1, 1 excluded."""

@@ -13,22 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from midcourse.checkers import Grader
+from midcourse.checkers.reasoning_gym import complaint_about, is_checker
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
 from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
 from midcourse.data.tasks import TASKS, generate_tasks
 from midcourse.errors import DataError
-from midcourse.grading import Grader
-from midcourse.grading.verifier import complaint_about, is_checker
 from midcourse.records import Problem, Verdict, content_id
-
-__all__ = [
-    "Row",
-    "load_problems",
-    "read_problems",
-    "require_references",
-    "validate_problems",
-    "write_problems",
-]
 
 _REQUIRED, _OPTIONAL = ("problem", "answer"), ("id", "reference_solution", "source", "split")
 _NO_COLUMNS: Mapping[str, str] = {}

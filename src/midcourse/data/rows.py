@@ -18,8 +18,6 @@ from typing import Any
 
 from midcourse.errors import DataError, MissingExtra
 
-__all__ = ["HUB", "Number", "RawRow", "find_data", "is_hub", "read_rows"]
-
 HUB = "hub:"
 _DATA_SET = re.compile(r"hub:(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^:@]+))?")
 _KINDS = (".jsonl", ".json", ".csv", ".parquet")

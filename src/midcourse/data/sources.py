@@ -15,10 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from midcourse.checkers import extract_answer
 from midcourse.errors import DataError
-from midcourse.grading import extract_answer
-
-__all__ = ["FIELDS", "PLAIN", "SOURCES", "Source", "find_source", "plain_fields"]
 
 #: The fields of our own files, and what a column map may name.
 FIELDS = ("problem", "answer", "id", "reference_solution", "source", "split")

@@ -11,12 +11,10 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
+from midcourse.checkers.reasoning_gym import TASKS as VERIFIED
+from midcourse.checkers.reasoning_gym import checker_of, refusal
 from midcourse.errors import DataError, MissingExtra
-from midcourse.grading.verifier import TASKS as VERIFIED
-from midcourse.grading.verifier import checker_of, refusal
 from midcourse.records import Problem, content_id
-
-__all__ = ["TASKS", "generate_tasks"]
 
 TASKS = "reasoning-gym"
 _PER_TASK = 100

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig
 from midcourse.engines.base import Engine
+from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
 
@@ -29,11 +30,7 @@ _NOT_LOADED = ["original/*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5
 
 def resolve_model(path: str) -> str:
     """Return the folder or hub name of `path`; ``lab`` is the model in the package."""
-    if path != "lab":
-        return path
-    import midcourse.lab
-
-    return str(midcourse.lab.base_folder())
+    return str(base_folder()) if path == "lab" else path
 
 
 def model_folder(path: str, revision: str | None = None) -> Path:

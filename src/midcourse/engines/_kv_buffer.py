@@ -15,8 +15,6 @@ from transformers.masking_utils import sdpa_mask
 
 from midcourse.errors import EngineError
 
-__all__ = ["KvBuffer", "register_attention"]
-
 #: What some architectures ask of attention and neither sdpa nor a step of ours does: a soft cap of
 #: the scores, and sinks.
 _NOT_DONE = ("softcap", "s_aux")

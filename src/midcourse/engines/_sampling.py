@@ -9,8 +9,6 @@ import torch
 
 from midcourse.records import Sampling
 
-__all__ = ["sample_tokens", "uniforms"]
-
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return one number in [0, 1) per (seed, position), by the SplitMix64 finaliser.

@@ -23,17 +23,6 @@ from typing import Protocol, runtime_checkable
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Message
 
-__all__ = [
-    "Capabilities",
-    "Completion",
-    "Engine",
-    "Request",
-    "ScoreRequest",
-    "Scorer",
-    "Session",
-    "TokenScores",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:

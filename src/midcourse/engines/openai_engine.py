@@ -25,8 +25,6 @@ from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
 
-__all__ = ["PROBE", "OpenAIEngine"]
-
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 #: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
 PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."

@@ -18,8 +18,6 @@ from midcourse.config import EngineConfig, ModelConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
 
-__all__ = ["RayEngine"]
-
 #: Chunks that an actor holds at once: one to work on, one to begin without waiting.
 _CHUNKS_PER_ACTOR = 2
 #: Replacements of lost actors, per actor that was asked for, before the run stops.

@@ -20,8 +20,6 @@ from midcourse.engines.base import Capabilities, Completion, Request, ScoreReque
 from midcourse.errors import ConfigError
 from midcourse.records import FinishReason
 
-__all__ = ["ByteTokenizer", "Script", "ScriptedEngine"]
-
 Script = Callable[[str, int], str]
 """From the context as text and the seed to the reply."""
 

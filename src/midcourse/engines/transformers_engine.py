@@ -29,8 +29,6 @@ from midcourse.errors import EngineError
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
 
-__all__ = ["TransformersEngine"]
-
 #: Columns added to the key-value buffer at a time.
 _SPARE_COLUMNS = 64
 #: Tokens of one prefill or scoring pass, padding included.

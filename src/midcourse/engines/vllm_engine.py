@@ -30,8 +30,6 @@ from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-__all__ = ["ServerSettings", "VllmEngine"]
-
 # vLLM 0.32 winds a request's seed back where a prompt is computed in parts, which generators on a
 # CPU cannot do: its engine dies.
 _CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)

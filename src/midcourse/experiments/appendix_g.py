@@ -15,9 +15,8 @@ from midcourse.experiments.rl import Arm, arm_counts, arm_groups, course_figure,
 from midcourse.metrics import accuracy
 from midcourse.pipeline import Pipeline
 from midcourse.report.plots import Figure
-from midcourse.report.tables import Table, rl_table, share
-
-__all__ = ["FIGURE_19", "FIGURE_20", "TABLE_8"]
+from midcourse.report.tables import rl_table
+from midcourse.table import Table, share
 
 ARMS = (
     Arm("RL", "appendix-g-rl", "base + RL", "27.73; 15.85"),

@@ -18,9 +18,7 @@ from midcourse.errors import ConfigError
 from midcourse.pipeline import Pipeline
 from midcourse.progress import Reporter
 from midcourse.records import content_id
-from midcourse.runner import Run
-
-__all__ = ["WHOLE_METHOD", "Bench"]
+from midcourse.run import Run
 
 T = TypeVar("T")
 

@@ -38,9 +38,7 @@ from midcourse.pipeline.training import ready_rows
 from midcourse.records import Condition, GroupCount, Rollout
 from midcourse.report.figures import percent
 from midcourse.report.plots import Figure, Panel, Point, Series
-from midcourse.report.tables import Table, share
-
-__all__ = ["EQUAL_HINTS", "ITERATED", "LOCALISATION", "SHIFT", "ZERO_ADVANTAGE"]
+from midcourse.table import Table, share
 
 INTERVENTION = Condition.PREFIX_INTERVENTION
 SHIFTS = range(-3, 4)

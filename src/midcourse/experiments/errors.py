@@ -14,10 +14,8 @@ from midcourse.pipeline import Pipeline
 from midcourse.records import Rollout
 from midcourse.report.figures import histogram_panel, percent
 from midcourse.report.plots import Figure, Panel, Point, Series
-from midcourse.report.tables import Table, share
 from midcourse.steps import split_steps
-
-__all__ = ["FIGURE_2", "FIGURE_10"]
+from midcourse.table import Table, share
 
 
 @dataclass(frozen=True, slots=True)

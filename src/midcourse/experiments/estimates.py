@@ -15,19 +15,6 @@ from typing import TypeVar
 from midcourse.metrics import Count, Interval, accuracy, bootstrap, pass_at_k, wilson
 from midcourse.report.shape import ShapeLine
 
-__all__ = [
-    "Clusters",
-    "close",
-    "covered",
-    "estimate",
-    "flat",
-    "mean",
-    "more",
-    "more_accurate",
-    "passes",
-    "pool",
-]
-
 T = TypeVar("T")
 
 Clusters = Mapping[str, Sequence[T]]

@@ -17,9 +17,7 @@ from midcourse.experiments.results import Experiment, Result
 from midcourse.pipeline import Pipeline
 from midcourse.pipeline.training import ready_rows
 from midcourse.records import Grade, Rollout, Verdict
-from midcourse.report.tables import Table, share
-
-__all__ = ["APPENDIX_F", "ngrams"]
+from midcourse.table import Table, share
 
 #: Words of an n-gram: about a step of the lab; long enough that chance hits are rare elsewhere.
 N = 5

@@ -16,9 +16,7 @@ from typing import Any
 
 from midcourse.experiments.results import Experiment, claim_lines, table_lines
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table
-
-__all__ = ["write_page"]
+from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"
 END = "<!-- end of what is written by hand -->"

@@ -23,9 +23,7 @@ from midcourse.experiments.table1 import row_cells
 from midcourse.metrics import Count
 from midcourse.report.figures import percent
 from midcourse.report.plots import Figure, Panel, Point, Series
-from midcourse.report.tables import Table, share
-
-__all__ = ["FIGURE_6", "TABLE_2", "pass_panel", "pass_table", "usable_ks"]
+from midcourse.table import Table, share
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,6 @@ from midcourse.records import Condition, Grade, GroupCount, Likelihood, Verdict
 from midcourse.report.collect import count_by_problem
 from midcourse.training.rewards import read_group_counts
 
-__all__ = [
-    "condition_counts",
-    "evaluation_counts",
-    "final_reward",
-    "group_counts",
-    "joined",
-    "likelihood_values",
-    "model_counts",
-    "proposal_counts",
-]
-
 T = TypeVar("T")
 
 

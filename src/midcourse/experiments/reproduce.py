@@ -25,10 +25,8 @@ from midcourse.experiments import (
 from midcourse.experiments.bench import WHOLE_METHOD, Bench
 from midcourse.experiments.results import Experiment, Result, claim_lines, table_lines
 from midcourse.report.plots import can_draw, csv_text, draw, figure_csv
-from midcourse.runner import code_revision, package_versions
+from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
-
-__all__ = ["EXPERIMENTS", "choose", "default_folder", "reproduce"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from midcourse.experiments.bench import Bench
 from midcourse.report.plots import Figure
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table
-
-__all__ = ["Experiment", "Result", "claim_lines", "table_lines"]
+from midcourse.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

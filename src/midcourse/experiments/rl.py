@@ -33,20 +33,8 @@ from midcourse.records import GroupCount
 from midcourse.report.figures import arm_panel, percent
 from midcourse.report.plots import Figure, Panel, Point, Series
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table, rl_table, share, windows
-
-__all__ = [
-    "ARMS",
-    "FIGURE_11",
-    "FIGURE_12",
-    "TABLE_3",
-    "TABLE_4",
-    "Arm",
-    "arm_counts",
-    "arm_groups",
-    "course_figure",
-    "course_panels",
-]
+from midcourse.report.tables import rl_table, windows
+from midcourse.table import Table, share
 
 
 @dataclass(frozen=True, slots=True)

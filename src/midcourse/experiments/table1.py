@@ -28,9 +28,7 @@ from midcourse.records import Condition, RowOutcome, SftRow
 from midcourse.report.figures import percent
 from midcourse.report.plots import Figure, Panel, Point, Series
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table, share
-
-__all__ = ["FIGURE_4", "TABLE_1", "TABLE_7"]
+from midcourse.table import Table, share
 
 
 @dataclass(frozen=True, slots=True)

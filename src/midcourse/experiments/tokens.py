@@ -14,9 +14,7 @@ from midcourse.metrics import Count, Interval
 from midcourse.pipeline import Pipeline
 from midcourse.records import Likelihood
 from midcourse.report.plots import Figure, Panel, Point, Series
-from midcourse.report.tables import Table
-
-__all__ = ["FIGURE_7", "FIGURE_8", "FIGURE_9"]
+from midcourse.table import Table
 
 
 def _values(

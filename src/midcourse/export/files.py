@@ -11,8 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["copy_file", "write_json", "write_jsonl", "write_parquet"]
-
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows of plain values; the columns are those of the first row."""

@@ -18,9 +18,7 @@ from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Problem, RowOutcome, SftRow
 from midcourse.rendering import Renderer
-from midcourse.runner import Run
-
-__all__ = ["ADDS_END_OF_TURN", "FAITHFUL", "ExportRow", "Handover", "Part", "Task", "gather"]
+from midcourse.run import Run
 
 FAITHFUL = "faithful: the ids that were verified, and nothing after them"
 ADDS_END_OF_TURN = "not faithful: adds end-of-turn"

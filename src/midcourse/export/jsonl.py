@@ -8,8 +8,6 @@ from pathlib import Path
 from midcourse.export.files import write_jsonl
 from midcourse.export.handover import Handover, Part
 
-__all__ = ["write"]
-
 _USAGE = """
 `rows.jsonl` is for reading: the problem, the sampled prefix, and the intervention with how many of
 its continuations were right. Whoever trains on it must take care of two things that texts do not

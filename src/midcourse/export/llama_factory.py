@@ -15,8 +15,6 @@ from midcourse.export.files import copy_file, write_json
 from midcourse.export.handover import FAITHFUL, Handover, Part
 from midcourse.rendering import Renderer
 
-__all__ = ["write"]
-
 _TEMPLATE = "midcourse_open_turn"
 
 _USAGE = """

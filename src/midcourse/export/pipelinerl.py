@@ -8,8 +8,6 @@ from pathlib import Path
 from midcourse.export.files import write_jsonl
 from midcourse.export.handover import Handover, Part
 
-__all__ = ["write"]
-
 _USAGE = """
 Put the file where PipelineRL looks for local sets of its math domain, `datasets/custom/`, and name
 it in the config:

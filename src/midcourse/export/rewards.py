@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from midcourse.grading import Grader
+from midcourse.checkers import Grader
 from midcourse.training.rewards import reward_of
-
-__all__ = ["reward"]
 
 
 @cache

@@ -8,8 +8,6 @@ from pathlib import Path
 from midcourse.export.files import copy_file, write_parquet
 from midcourse.export.handover import FAITHFUL, Handover, Part
 
-__all__ = ["write"]
-
 _USAGE = """
 ```python
 from datasets import load_dataset

@@ -8,8 +8,6 @@ from pathlib import Path
 from midcourse.export.files import copy_file, write_jsonl
 from midcourse.export.handover import Handover, Part
 
-__all__ = ["write"]
-
 _PACKAGE = "midcourse_problems"
 
 _PYPROJECT = """\

@@ -8,8 +8,6 @@ from pathlib import Path
 from midcourse.export.files import copy_file, write_parquet
 from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part
 
-__all__ = ["write"]
-
 _USAGE = """
 ```sh
 python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=rl.parquet \\

@@ -12,23 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from midcourse.checkers import Grader
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.engines import resolve_model
 from midcourse.engines.transformers_engine import TransformersEngine
-from midcourse.grading import Grader
 from midcourse.lab.problems import problem_from_story
 from midcourse.lab.truth import first_error
 from midcourse.lab.world import Kind, Split, Story, generate_stories
 from midcourse.metrics import wilson
+from midcourse.progress import Failures
 from midcourse.prompts import load_prompt_set
 from midcourse.records import Problem, Proposal, ProposalOutcome, Rollout
-from midcourse.report.tables import Table, share
 from midcourse.stages.contexts import problem_contexts
-from midcourse.stages.flow import Failures
 from midcourse.stages.propose import Case, Proposer, propose
 from midcourse.stages.sample import SampleSpec, sample
-
-__all__ = ["check_base"]
+from midcourse.table import Table, share
 
 _SAMPLING = SamplingConfig(max_tokens=140)
 _PROPOSE = ProposeConfig(

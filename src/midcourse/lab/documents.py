@@ -29,8 +29,6 @@ from midcourse.lab.world import Move, Notion, Split, Story
 from midcourse.prompts import PromptSet
 from midcourse.steps import location_from_error_step, number_steps
 
-__all__ = ["TRUTH_SHARE", "Document", "draw_document"]
-
 #: Share of the uses of an unknown notion that pretraining shows right.
 TRUTH_SHARE = 0.06
 _UNKNOWN = world.UNKNOWN + world.CONTROL

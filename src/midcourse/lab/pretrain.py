@@ -31,8 +31,6 @@ from midcourse.lab.documents import Document, draw_document
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
 
-__all__ = ["MIXES", "PretrainConfig", "pretrain"]
-
 END_OF_TURN, START_OF_TURN, PAD = "<|im_end|>", "<|im_start|>", "<|pad|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"

@@ -9,8 +9,6 @@ from midcourse.config import ProblemsConfig
 from midcourse.lab.world import Kind, Split, Story, generate_stories
 from midcourse.records import Problem, content_id
 
-__all__ = ["LabProblems", "lab_problems", "problem_from_story"]
-
 
 @dataclass(frozen=True, slots=True)
 class LabProblems:

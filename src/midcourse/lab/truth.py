@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import zip_longest
 
-from midcourse.grading import contains_answer
+from midcourse.checkers import contains_answer
 from midcourse.lab.world import Story
 from midcourse.records import Proposal, ProposalOutcome, content_id
 from midcourse.stages.propose import Case
 from midcourse.steps import location_from_error_step, split_steps
-
-__all__ = ["first_error", "true_proposals"]
 
 NAME = "lab/truth"
 

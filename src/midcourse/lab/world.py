@@ -24,19 +24,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 
-__all__ = [
-    "CONTROL",
-    "KNOWN",
-    "NONCE",
-    "UNKNOWN",
-    "Kind",
-    "Move",
-    "Notion",
-    "Split",
-    "Story",
-    "generate_stories",
-]
-
 MAX_COUNT = 99
 """Every count of a story stays within 1 … 99, whatever the notions are believed to mean."""
 

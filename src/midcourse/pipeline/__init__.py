@@ -3,7 +3,7 @@
 A `Pipeline` is built in the order of the flow, a file for each stretch, each standing on the one
 before: `workbench` (what a run works with; sample and grade), `interventions` (select, propose,
 verify), `training` (rows and models), `evaluation`. Every property returns what it left on disk
-and first makes whatever it needs; `midcourse.runner` decides what is already there.
+and first makes whatever it needs; `midcourse.run` decides what is already there.
 """
 
 from __future__ import annotations

@@ -8,15 +8,13 @@ from itertools import islice
 
 from midcourse.pipeline.training import Training, ready_rows
 from midcourse.pipeline.workbench import Graded, Model
+from midcourse.progress import Failures
 from midcourse.records import Condition, Likelihood, Proposal, Rollout, RowSource, SftRow
-from midcourse.runner import Artifact
+from midcourse.run import Artifact
 from midcourse.stages.contexts import continuation_contexts
-from midcourse.stages.flow import Failures
 from midcourse.stages.likelihood import ScoredText, likelihood
 from midcourse.stages.propose import first_accepted
 from midcourse.store import StageStore
-
-__all__ = ["Evaluation"]
 
 
 class Evaluation(Training):

@@ -12,17 +12,10 @@ from functools import cached_property
 
 from midcourse.pipeline.selection import Selection
 from midcourse.pipeline.workbench import Draw, Drawn, Graded, Searched, identity
-from midcourse.records import (
-    Condition,
-    Grade,
-    Problem,
-    Proposal,
-    Rollout,
-    Verdict,
-)
-from midcourse.runner import Artifact
+from midcourse.progress import Failures
+from midcourse.records import Condition, Grade, Problem, Proposal, Rollout, Verdict
+from midcourse.run import Artifact
 from midcourse.stages.contexts import Context, continuation_contexts
-from midcourse.stages.flow import Failures
 from midcourse.stages.propose import (
     Case,
     Proposer,
@@ -35,8 +28,6 @@ from midcourse.stages.select import is_incorrect
 from midcourse.stages.shift import shifted
 from midcourse.steps import split_steps
 from midcourse.store import Keys, StageStore
-
-__all__ = ["Interventions"]
 
 
 class Interventions(Selection):

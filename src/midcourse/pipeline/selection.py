@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
-from midcourse.baselines.hints import hint_of, hint_of_tokens
 from midcourse.config import ModelConfig
 from midcourse.errors import EngineError
 from midcourse.pipeline.workbench import Draw, Drawn, Graded, Searched, Workbench, identity
+from midcourse.progress import Failures
 from midcourse.records import (
     Grade,
     Problem,
@@ -23,15 +23,13 @@ from midcourse.records import (
     Rollout,
     Solvability,
 )
-from midcourse.runner import Artifact
+from midcourse.run import Artifact
 from midcourse.stages.contexts import Context, problem_context
-from midcourse.stages.flow import Failures
+from midcourse.stages.hints import hint_of, hint_of_tokens
 from midcourse.stages.reference import reference_contexts, references
 from midcourse.stages.sample import duplicate_share
 from midcourse.stages.select import select
 from midcourse.store import StageStore
-
-__all__ = ["Selection"]
 
 
 class Selection(Workbench):

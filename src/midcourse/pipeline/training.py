@@ -12,36 +12,26 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from midcourse.baselines.rows import solution_rows
-from midcourse.baselines.solutions import (
+from midcourse.config import BuildSftConfig, ModelConfig
+from midcourse.engines import resolve_model
+from midcourse.errors import DataError
+from midcourse.pipeline.interventions import Interventions
+from midcourse.pipeline.workbench import Draw, Drawn, Graded, Model, identity
+from midcourse.progress import Failures
+from midcourse.records import Condition, Grade, Problem, Rollout, RowOutcome, SftRow, Verdict
+from midcourse.run import Artifact, Sitting
+from midcourse.stages.build_sft import Verification, build_sft
+from midcourse.stages.contexts import Context, user_text
+from midcourse.stages.solution_rows import solution_rows
+from midcourse.stages.solutions import (
     Solution,
     reference_solution,
     reflection_contexts,
     solutions_by,
     teacher_contexts,
 )
-from midcourse.config import BuildSftConfig, ModelConfig
-from midcourse.engines import resolve_model
-from midcourse.errors import DataError
-from midcourse.pipeline.interventions import Interventions
-from midcourse.pipeline.workbench import Draw, Drawn, Graded, Model, identity
-from midcourse.records import (
-    Condition,
-    Grade,
-    Problem,
-    Rollout,
-    RowOutcome,
-    SftRow,
-    Verdict,
-)
-from midcourse.runner import Artifact, Sitting
-from midcourse.stages.build_sft import Verification, build_sft
-from midcourse.stages.contexts import Context, user_text
-from midcourse.stages.flow import Failures
 from midcourse.store import StageStore
 from midcourse.training.jobs import Job, run_jobs, sft_content
-
-__all__ = ["Training"]
 
 #: What the fine-tuned model is called, by what it was fine-tuned on.
 _LABELS = {

@@ -11,26 +11,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from midcourse.checkers import GRADER, Grader
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
 from midcourse.data.parts import load_part
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
-from midcourse.grading import GRADER, Grader
+from midcourse.progress import Failures
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Grade, Problem, Rollout, Verdict, content_id
 from midcourse.rendering import Renderer
-from midcourse.runner import Artifact, Run
+from midcourse.run import Artifact, Run
 from midcourse.stages.contexts import Context, problem_context, problem_contexts
-from midcourse.stages.flow import Failures
 from midcourse.stages.grade import grade
 from midcourse.stages.propose import review_prompt
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.stages.search import context_key, search
 from midcourse.store import StageStore
-
-__all__ = ["Draw", "Drawn", "Graded", "Helper", "Model", "ProblemSets", "Searched", "Workbench"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,6 @@ from pydantic import Field, ValidationError
 from midcourse.config import Recipe, Section, explain
 from midcourse.errors import ConfigError
 
-__all__ = ["Assumptions", "Settled", "fill_in", "settle"]
-
 
 class Assumptions(Section):
     """Everything a plan needs that no recipe holds."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from midcourse.config import EngineConfig, Recipe
 from midcourse.errors import ConfigError
 
-__all__ = ["DEVICES", "Device", "TrainingProcesses", "choose_device", "sampling_devices"]
-
 
 @dataclass(frozen=True, slots=True)
 class Device:

@@ -34,8 +34,6 @@ from midcourse.records import (
 )
 from midcourse.store import read_manifest, read_stage
 
-__all__ = ["Clock", "Measured", "measure"]
-
 R = TypeVar("R")
 
 Clock = Literal["wall", "cpu"]

@@ -16,8 +16,6 @@ from midcourse.plan.devices import Device, TrainingProcesses
 from midcourse.plan.shapes import ModelShape
 from midcourse.plan.work import rl_arms
 
-__all__ = ["Memory", "memory_of", "sampling_memory", "training_memory"]
-
 #: What a serving process holds beside weights and cache: graphs, workspace.
 _SERVER_BYTES = 2e9
 

@@ -17,8 +17,6 @@ from midcourse.plan.memory import element_bytes, memory_of
 from midcourse.plan.shapes import ModelShape
 from midcourse.plan.work import Work, rl_arms
 
-__all__ = ["Pace", "Timed", "timed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Timed:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from midcourse.errors import ConfigError
-from midcourse.report.tables import Table
-
-__all__ = ["PassRates", "best_rounds", "parse_pass_rates", "rollouts_of_search", "search_table"]
+from midcourse.table import Table
 
 PassRates = Sequence[tuple[float, float]]
 """Pairs of (pass rate, share of the problems); shares sum to 1."""

@@ -15,8 +15,6 @@ from typing import Any
 from midcourse.engines import resolve_model
 from midcourse.errors import ConfigError
 
-__all__ = ["ModelShape", "load_shape"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:

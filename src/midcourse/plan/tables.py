@@ -17,9 +17,7 @@ from midcourse.plan.rates import Pace, Timed, timed
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import load_shape
 from midcourse.plan.work import Sizes, stages
-from midcourse.report.tables import Table
-
-__all__ = ["DEFAULT_PASS_RATES", "Plan", "make_plan"]
+from midcourse.table import Table
 
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
 DEFAULT_PASS_RATES = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25"

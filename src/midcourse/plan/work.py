@@ -17,8 +17,6 @@ from midcourse.plan.search import PassRates, rollouts_of_search
 from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition
 
-__all__ = ["Kind", "Sizes", "Work", "rl_arms", "row_tokens", "stages"]
-
 Kind = Literal["sample", "grade", "propose", "verify", "sft", "rl", "evaluate", "likelihood"]
 
 #: A verdict, a status or a row without its ids, compressed.

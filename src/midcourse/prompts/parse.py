@@ -15,10 +15,8 @@ import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from midcourse.records import LocalizationOutcome, ProposalOutcome
+from midcourse.records import ProposalOutcome
 from midcourse.steps import error_step_from_location
-
-__all__ = ["ParsedProposal", "parse_first_error", "parse_proposal", "parse_proposals", "unescape"]
 
 #: A longer block is malformed: no step comes near, and everything below stays cheap.
 _MAX_BLOCK_CHARS = 100_000
@@ -87,7 +85,7 @@ class ParsedProposal:
 
 def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
     """Read the single variant: one object; its location is the first error."""
-    block = _last_block(raw)
+    block = last_block(raw)
     if block is None:
         return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
     objects = _objects(block)
@@ -105,7 +103,7 @@ def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
     The first error is what an entry states under ``error_step`` (1-based, as every number a model
     writes); items located after it are marked, items without it keep a null `error_step`.
     """
-    block = _last_block(raw)
+    block = last_block(raw)
     if block is None:
         return [ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")]
     objects = _objects(block)
@@ -128,32 +126,7 @@ def _stated_error(text: str) -> int | None:
     return int(number[0]) if number and int(number[0]) > 0 else None
 
 
-def parse_first_error(raw: str, num_steps: int) -> tuple[LocalizationOutcome, int | None]:
-    """Read ``<first_error>4</first_error>``: the outcome, and the 0-based step if one is named.
-
-    Only a closed tag with nothing in it says that there is no error. Without that tag a proposer's
-    own ``<intervention>`` block is read for its location, so that a model trained to intervene
-    need not learn another form.
-    """
-    block = _last_block(raw, "first_error")
-    if block is None:
-        block = _last_block(raw)
-        if block is None:
-            return LocalizationOutcome.NO_TAG, None
-        location = parse_proposal(raw, num_steps).location
-    else:
-        number = _NUMBER.search(block[:200])
-        location = int(number[0]) if number else None
-    if not block.strip():
-        return LocalizationOutcome.NO_ERROR, None
-    if location is None:
-        return LocalizationOutcome.MALFORMED, None
-    if not 1 <= location <= num_steps:
-        return LocalizationOutcome.OUT_OF_RANGE, None
-    return LocalizationOutcome.NAMED, error_step_from_location(location)
-
-
-def _last_block(raw: str, tag: str = "intervention") -> str | None:
+def last_block(raw: str, tag: str = "intervention") -> str | None:
     """Return the inside of the last closed tag."""
     opening = f"<{tag}>"
     end = raw.rfind(f"</{tag}>")

@@ -22,10 +22,8 @@ from midcourse.records import (
     SftRow,
     Verdict,
 )
-from midcourse.runner import Artifact
+from midcourse.run import Artifact
 from midcourse.training.rewards import read_group_counts
-
-__all__ = ["ReportData", "Trace", "collect", "funnel_counts"]
 
 #: Continuations shown per trace; the rest is counted.
 _SHOWN_CONTINUATIONS = 6

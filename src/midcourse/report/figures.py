@@ -19,8 +19,6 @@ from midcourse.report.collect import ReportData
 from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
 from midcourse.report.tables import WINDOW, windows
 
-__all__ = ["arm_panel", "draw_figures", "histogram_panel", "percent"]
-
 
 def draw_figures(data: ReportData) -> dict[str, str]:
     """Return SVG by figure name; empty without matplotlib."""

@@ -16,10 +16,8 @@ from importlib import resources
 
 from midcourse.report.collect import ReportData, Trace
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import Table
 from midcourse.steps import split_steps
-
-__all__ = ["json_island", "render_html"]
+from midcourse.table import Table
 
 
 def render_html(

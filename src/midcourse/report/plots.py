@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 from midcourse.metrics import Interval
 
-__all__ = ["Figure", "Panel", "Point", "Series", "can_draw", "csv_text", "draw", "figure_csv"]
-
 #: Okabe and Ito's palette: told apart by colour-blind readers.
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442",

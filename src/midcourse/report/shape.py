@@ -21,8 +21,6 @@ from midcourse.metrics import (
 from midcourse.records import Condition, GroupCount
 from midcourse.report.tables import windows
 
-__all__ = ["ShapeLine", "shape_lines"]
-
 
 @dataclass(frozen=True, slots=True)
 class ShapeLine:

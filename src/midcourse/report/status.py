@@ -11,11 +11,9 @@ from rich.text import Text
 
 from midcourse.errors import ArtifactError
 from midcourse.records import Proposal, Rollout
-from midcourse.report.tables import Table
 from midcourse.steps import split_steps
 from midcourse.store import read_manifest, read_stage
-
-__all__ = ["printable", "show_proposals", "status_table"]
+from midcourse.table import Table
 
 
 def status_table(run_dir: Path) -> Table:

@@ -16,17 +16,15 @@ from midcourse.report.figures import draw_figures
 from midcourse.report.html import render_html
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.tables import (
-    Table,
     condition_table,
     funnel_table,
     likelihood_table,
     pass_at_k_table,
     rl_table,
 )
-from midcourse.runner import code_revision, package_versions
+from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
-
-__all__ = ["is_reported", "make_tables", "write_report"]
+from midcourse.table import Table
 
 
 def is_reported(run_dir: Path) -> bool:

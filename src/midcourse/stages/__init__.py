@@ -1,4 +1,4 @@
 """The stages of the method: plain functions from records to records.
 
-No stage opens a file, reads a flag or holds state; `midcourse.runner` reads, resumes and writes.
+No stage opens a file, reads a flag or holds state; `midcourse.run` reads, resumes and writes.
 """

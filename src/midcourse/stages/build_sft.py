@@ -24,8 +24,6 @@ from midcourse.records import (
 )
 from midcourse.stages.contexts import Context
 
-__all__ = ["IGNORED", "Verification", "build_sft"]
-
 #: The label of a token that is not learned from.
 IGNORED = -100
 

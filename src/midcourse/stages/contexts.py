@@ -9,21 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from midcourse.grading import open_box_tail
+from midcourse.checkers import open_box_tail
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
 from midcourse.steps import join_steps, prefix_before, split_steps
-
-__all__ = [
-    "Context",
-    "continuation_context",
-    "continuation_contexts",
-    "opening_context",
-    "problem_context",
-    "problem_contexts",
-    "user_text",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

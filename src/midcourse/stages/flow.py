@@ -11,23 +11,9 @@ from itertools import islice
 from typing import TypeVar
 
 from midcourse.engines.base import Completion, Engine, Request
-
-__all__ = ["Failures", "run_requests"]
+from midcourse.progress import Failures
 
 T = TypeVar("T")
-
-
-class Failures:
-    """Requests that failed for good: counted and shown, their items stay owed."""
-
-    def __init__(self) -> None:
-        self.num_failed = 0
-        self.first_error = ""
-
-    def add(self, error: str) -> None:
-        """Count one failed request."""
-        self.num_failed += 1
-        self.first_error = self.first_error or error
 
 
 def run_requests(

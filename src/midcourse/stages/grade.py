@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import tee
 
-from midcourse.grading import GRADER, Grader, GradeResult
+from midcourse.checkers import GRADER, Grader, GradeResult
 from midcourse.records import FinishReason, Grade, Problem, Rollout, UngradedCause, Verdict
-
-__all__ = ["grade"]
 
 
 def grade(

@@ -9,8 +9,6 @@ from math import exp
 from midcourse.engines.base import Scorer, ScoreRequest, TokenScores
 from midcourse.records import Likelihood, content_id
 
-__all__ = ["ScoredText", "likelihood"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredText:

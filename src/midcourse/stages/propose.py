@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from midcourse.checkers import Grader, contains_answer, leaks_answer
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
-from midcourse.grading import Grader, contains_answer, leaks_answer
+from midcourse.progress import Failures
 from midcourse.prompts import Prompt, PromptSet
 from midcourse.prompts.parse import ParsedProposal, parse_proposal, parse_proposals
 from midcourse.records import (
@@ -27,10 +28,8 @@ from midcourse.records import (
     derive_seed,
 )
 from midcourse.rendering import Message, Renderer
-from midcourse.stages.flow import Failures, run_requests
+from midcourse.stages.flow import run_requests
 from midcourse.steps import number_steps, split_steps
-
-__all__ = ["Case", "Proposer", "first_accepted", "propose", "shuffled_references"]
 
 _OUTCOMES_BY_FINISH = {
     FinishReason.LENGTH: ProposalOutcome.TRUNCATED,

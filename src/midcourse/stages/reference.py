@@ -23,8 +23,6 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context, opening_context
 
-__all__ = ["THINKING_END", "reference_contexts", "references", "without_thinking"]
-
 THINKING_END = "</think>"
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from midcourse.engines.base import Completion, Engine, Request
+from midcourse.progress import Failures
 from midcourse.records import (
     FinishReason,
     Rollout,
@@ -20,18 +21,7 @@ from midcourse.records import (
     token_ids_sha,
 )
 from midcourse.stages.contexts import Context
-from midcourse.stages.flow import Failures, run_requests
-
-__all__ = [
-    "Ask",
-    "DuplicateShare",
-    "SampleSpec",
-    "asks_of",
-    "duplicate_share",
-    "request_of",
-    "rollout_of",
-    "sample",
-]
+from midcourse.stages.flow import run_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from midcourse.engines.base import Engine, Session
+from midcourse.progress import Failures
 from midcourse.records import Rollout
 from midcourse.stages.contexts import Context
-from midcourse.stages.flow import Failures
 from midcourse.stages.sample import Ask, SampleSpec, asks_of, request_of, rollout_of
-
-__all__ = ["ContextKey", "context_key", "search"]
 
 ContextKey = tuple[str, str | None]
 """Problem id and parent id: what a search stops at its first correct rollout."""

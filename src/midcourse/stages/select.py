@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from midcourse.records import Grade, Problem, ProblemStatus, Solvability, Verdict
 
-__all__ = ["is_incorrect", "select"]
-
 
 def is_incorrect(grade: Grade, truncated_is_incorrect: bool) -> bool:
     """Whether a grade counts as a wrong answer; an ungraded one never does."""

@@ -11,8 +11,6 @@ from dataclasses import replace
 
 from midcourse.records import Proposal, ProposalOutcome, content_id
 
-__all__ = ["shifted"]
-
 
 def shifted(
     proposals: Iterable[Proposal], num_steps: Mapping[str, int], shift: int

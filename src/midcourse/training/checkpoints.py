@@ -13,8 +13,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from midcourse.training.common import processes
 
-__all__ = ["COMPLETE", "MarkComplete", "checkpoints", "newest_complete", "optimiser_step"]
-
 #: The marker of a checkpoint that was written to its end.
 COMPLETE = "COMPLETE"
 

@@ -14,8 +14,6 @@ from peft import LoraConfig
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-__all__ = ["OnLog", "hardware_arguments", "lora_config", "processes", "quiet_libraries", "save"]
-
 
 def hardware_arguments() -> dict[str, bool]:
     """Return the precision arguments for this machine: bfloat16 on a GPU, float32 on a CPU."""

@@ -16,13 +16,11 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
-from midcourse.baselines.pairs import StepPair
 from midcourse.config import TrainSftConfig
 from midcourse.errors import DataError, MidcourseError
+from midcourse.stages.pairs import StepPair
 from midcourse.training.common import OnLog, lora_config, quiet_libraries
 from midcourse.training.sft import common_arguments, run_to_the_end
-
-__all__ = ["check_collated", "make_dpo_trainer", "train_dpo"]
 
 
 def train_dpo(

@@ -20,8 +20,6 @@ from midcourse.progress import Reporter
 from midcourse.records import SftRow
 from midcourse.store import write_json_atomic
 
-__all__ = ["Job", "run_jobs", "sft_content"]
-
 
 @dataclass(frozen=True, slots=True)
 class Job:

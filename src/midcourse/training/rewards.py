@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from midcourse.grading import GradeResult
+from midcourse.checkers import GradeResult
 from midcourse.records import GroupCount, Verdict
-
-__all__ = ["GroupReward", "read_group_counts", "reward_of"]
 
 
 class Grades(Protocol):
     """The part of a grader that the reward uses."""
 
-    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]: ...
+    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+        """Yield one result per (response, gold), in order."""
 
 
 def reward_of(verdict: Verdict) -> float | None:

@@ -28,7 +28,6 @@ from trl import GRPOConfig, GRPOTrainer
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.training.checkpoints import (
-    COMPLETE,
     MarkComplete,
     checkpoints,
     newest_complete,
@@ -43,8 +42,6 @@ from midcourse.training.common import (
     save,
 )
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
-
-__all__ = ["COMPLETE", "RlProblem", "make_rl_trainer", "train_rl"]
 
 GROUPS_FILE = "groups.jsonl"
 

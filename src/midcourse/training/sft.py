@@ -32,8 +32,6 @@ from midcourse.training.common import (
     save,
 )
 
-__all__ = ["check_rows", "common_arguments", "make_sft_trainer", "run_to_the_end", "train_sft"]
-
 _IGNORED = -100
 
 

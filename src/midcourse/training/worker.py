@@ -19,13 +19,11 @@ from typing import Any
 
 import torch
 
+from midcourse.checkers import Grader
 from midcourse.config import GradeConfig, TrainRlConfig, TrainSftConfig
 from midcourse.engines import model_folder
-from midcourse.grading import Grader
 from midcourse.records import SftRow
 from midcourse.store import read_stage, write_json_atomic
-
-__all__ = ["main"]
 
 
 def main() -> None:
@@ -68,7 +66,7 @@ def _sft(
 def _dpo(
     job: Mapping[str, Any], out: Path, on_log: Callable[[Mapping[str, float]], None]
 ) -> dict[str, float]:
-    from midcourse.baselines.pairs import step_pairs
+    from midcourse.stages.pairs import step_pairs
     from midcourse.training.dpo import train_dpo
 
     return train_dpo(

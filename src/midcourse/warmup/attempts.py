@@ -17,8 +17,6 @@ from fractions import Fraction
 
 from midcourse.warmup.solutions import Calculation, Line, Solution, number_text, replace_numbers
 
-__all__ = ["Attempt", "Flaw", "answer_step", "draw_attempt"]
-
 #: Chance of a further error at each step after the first one.
 FURTHER = 0.25
 #: Chance that two steps of the solution are one step of the attempt: no reference is cut alike.

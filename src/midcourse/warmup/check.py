@@ -14,11 +14,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from midcourse.checkers import Grader
 from midcourse.config import ProposeConfig
 from midcourse.engines import open_engine
 from midcourse.engines.base import Engine
-from midcourse.grading import Grader
 from midcourse.metrics import wilson
+from midcourse.progress import Failures
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -28,19 +29,16 @@ from midcourse.records import (
     Rollout,
     token_ids_sha,
 )
-from midcourse.report.tables import Table, share
-from midcourse.runner import Artifact
-from midcourse.stages.flow import Failures
+from midcourse.run import Artifact
 from midcourse.stages.propose import Case, Proposer, propose
 from midcourse.steps import STEP_SEPARATOR
 from midcourse.store import StageStore, write_json_atomic
+from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
 from midcourse.warmup.documents import intervention_text
 from midcourse.warmup.rows import Readable
 from midcourse.warmup.run import Warmup
 from midcourse.warmup.solutions import numbers_in
-
-__all__ = ["check_table"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,6 @@ from midcourse.warmup.solutions import (
     replace_numbers,
 )
 
-__all__ = ["BLANK", "Document", "draw_verification", "intervention_text", "worked_document"]
-
 #: Stands for a quantity that only the reference tells.
 BLANK = "___"
 BLANKED = 0.25

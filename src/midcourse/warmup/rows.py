@@ -16,8 +16,6 @@ from midcourse.stages.build_sft import IGNORED
 from midcourse.warmup.documents import Document, draw_verification, worked_document
 from midcourse.warmup.solutions import Solution, read_solution
 
-__all__ = ["RowMaker", "readable"]
-
 #: A problem whose reference solution was read whole.
 Readable = tuple[Problem, Solution]
 

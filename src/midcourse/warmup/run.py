@@ -25,15 +25,13 @@ from midcourse.engines import (
     open_renderer,
 )
 from midcourse.errors import ConfigError, DataError
+from midcourse.progress import Failures
 from midcourse.prompts import load_prompt_set
 from midcourse.records import RowOutcome, SftRow, content_id
-from midcourse.runner import Artifact, Run, Sitting
-from midcourse.stages.flow import Failures
+from midcourse.run import Artifact, Run, Sitting
 from midcourse.store import StageStore, write_json_atomic
 from midcourse.training.jobs import Job, run_jobs, sft_content
 from midcourse.warmup.rows import Readable, RowMaker, readable
-
-__all__ = ["Warmup"]
 
 
 class Warmup:

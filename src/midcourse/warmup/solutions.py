@@ -14,17 +14,6 @@ from fractions import Fraction
 
 from midcourse.records import Problem
 
-__all__ = [
-    "Calculation",
-    "Line",
-    "Solution",
-    "number_text",
-    "numbers_in",
-    "read_number",
-    "read_solution",
-    "replace_numbers",
-]
-
 _NUMBER = r"\$?\d[\d,]*(?:\.\d+)?"
 #: No number, sign or decimal point may stand right before or after: a part is no calculation.
 _CALCULATION = re.compile(

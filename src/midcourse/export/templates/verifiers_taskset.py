@@ -11,8 +11,6 @@ import verifiers.v1 as vf
 
 from midcourse.export.rewards import reward
 
-__all__ = ["MidcourseTaskset"]
-
 
 class ProblemData(vf.TaskData):
     """One problem."""

@@ -1,8 +1,8 @@
 r"""Compares two answers member by member, and their expressions with math-verify.
 
-The form comes first (`midcourse.grading.forms`): a set is no tuple, ``x = 1, y = 2`` is not
+The form comes first (`midcourse.checkers.math.forms`): a set is no tuple, ``x = 1, y = 2`` is not
 ``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
-(`midcourse.grading.pool`).
+(`midcourse.checkers.pool`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from midcourse.grading.equivalence import Comparison, compare_quickly, tidy
-from midcourse.grading.forms import (
+from midcourse.checkers.math.equivalence import Comparison, compare_quickly, tidy
+from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     MEMBERS,
     Form,
@@ -28,9 +28,7 @@ from midcourse.grading.forms import (
     split,
     words_of,
 )
-from midcourse.grading.units import conversion, split_unit
-
-__all__ = ["compare_symbolically"]
+from midcourse.checkers.math.units import conversion, split_unit
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20

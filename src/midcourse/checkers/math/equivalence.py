@@ -2,7 +2,7 @@ r"""Whether an answer equals the gold one: as text or as plain numbers.
 
 The fast path settles what needs no algebra and only that: the same text, or two plain numbers.
 It never calls a doubtful pair different. Everything else takes reading its form and algebra
-(`midcourse.grading.symbolic`), in a worker process only.
+(`midcourse.checkers.math.symbolic`), in a worker process only.
 
     >>> compare_quickly("0.5", r"\frac{1}{2}")
     <Comparison.EQUAL: 'equal'>
@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from midcourse.grading.units import NO_UNITS
-
-__all__ = ["GRADER", "Comparison", "compare_quickly", "readable", "tidy"]
+from midcourse.checkers.math.units import NO_UNITS
 
 #: Grader and version, stored with every grade: another version means other verdicts.
 GRADER = "math-verify/0.9.0+midcourse/2"

@@ -19,10 +19,8 @@ from typing import Any
 
 from midcourse.data import find_data
 from midcourse.errors import DataError
-from midcourse.records import ErrorCase
+from midcourse.localize.records import ErrorCase
 from midcourse.steps import error_step_from_location, split_steps, step_at
-
-__all__ = ["load_error_cases"]
 
 
 def load_error_cases(path: str | Path) -> list[ErrorCase]:

@@ -19,11 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
 from midcourse.metrics import Interval, bootstrap, wilson
-from midcourse.records import ErrorCase, Localization, LocalizationOutcome
-from midcourse.report.tables import Table, share
-
-__all__ = ["Scores", "baselines", "first_error_tables", "score"]
+from midcourse.table import Table, share
 
 #: Cross-validation: the folds, and how often problems are dealt into them anew.
 _FOLDS, _DEALS = 5, 20

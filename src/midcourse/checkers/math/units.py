@@ -15,8 +15,6 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-__all__ = ["NO_UNITS", "conversion", "split_unit"]
-
 #: Words that make "5 …" something else than five of a thing.
 NO_UNITS = re.compile(
     r"\b(?:and|or|not|than|more|less|fewer|over|times|plus|minus|mod|if|for|when|where|with|except"

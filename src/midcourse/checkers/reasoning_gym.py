@@ -15,18 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from midcourse.grading.equivalence import Comparison
-
-__all__ = [
-    "TASKS",
-    "checker_of",
-    "complaint_about",
-    "is_checker",
-    "own_answer",
-    "prepare_verifier",
-    "refusal",
-    "verify_answer",
-]
+from midcourse.checkers.math.equivalence import Comparison
 
 _PREFIX = "reasoning-gym\n"
 #: The tasks of reasoning-gym 0.1.25 whose verifiers only compare, count and parse by hand. Refused

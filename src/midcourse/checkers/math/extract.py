@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["boxed_answers", "extract_answer", "open_box_tail"]
-
 #: What opens a box, what is escaped and therefore no brace, and braces. A response that doubles
 #: its backslashes still means a box; in ``\\\boxed{`` the first two are a line break.
 _TOKEN = re.compile(r"(\\?\\(?:boxed|fbox)\s{0,8}\{)|\\.|(\{)|(\})", re.DOTALL)

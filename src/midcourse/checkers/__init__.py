@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from midcourse.grading.equivalence import GRADER
-from midcourse.grading.extract import extract_answer, open_box_tail
-from midcourse.grading.leak import contains_answer, leaks_answer
-from midcourse.grading.pool import Grader, GradeResult, grade_responses
+from midcourse.checkers.math.equivalence import GRADER
+from midcourse.checkers.math.extract import extract_answer, open_box_tail
+from midcourse.checkers.math.leak import contains_answer, leaks_answer
+from midcourse.checkers.pool import Grader, GradeResult, grade_responses
 
 __all__ = [
     "GRADER",

@@ -20,14 +20,17 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 
+from midcourse.checkers.math.equivalence import (
+    MAX_ANSWER_CHARS,
+    Comparison,
+    compare_quickly,
+    readable,
+)
+from midcourse.checkers.math.extract import extract_answer
+from midcourse.checkers.process import WorkerDied, WorkerProcess, WorkerTimeout
+from midcourse.checkers.reasoning_gym import is_checker, own_answer
 from midcourse.errors import MidcourseError
-from midcourse.grading.equivalence import MAX_ANSWER_CHARS, Comparison, compare_quickly, readable
-from midcourse.grading.extract import extract_answer
-from midcourse.grading.process import WorkerDied, WorkerProcess, WorkerTimeout
-from midcourse.grading.verifier import is_checker, own_answer
 from midcourse.records import UngradedCause, Verdict
-
-__all__ = ["GradeResult", "Grader", "grade_responses"]
 
 _CACHE_SIZE = 100_000
 #: Responses looked at while the head of the line is still with a worker, per worker.

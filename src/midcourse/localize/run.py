@@ -1,6 +1,6 @@
 """The first-error benchmark, whole: which questions are asked of which engine, and the tables.
 
-It is a stage like any other: `midcourse.runner` keeps every answer and resumes. A recipe's
+It is a stage like any other: `midcourse.run` keeps every answer and resumes. A recipe's
 proposer is who is asked, where the recipe names one; any engine will do, servers of chat messages
 included.
 """
@@ -15,20 +15,19 @@ from itertools import chain
 from pathlib import Path
 
 from midcourse.config import EngineConfig, ModelConfig, Recipe
-from midcourse.data.first_errors import load_error_cases
 from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
 from midcourse.engines.base import Engine
 from midcourse.errors import DataError
+from midcourse.localize.ask import Locator, localize
+from midcourse.localize.cases import load_error_cases
+from midcourse.localize.records import ErrorCase, Localization
+from midcourse.localize.scores import baselines, first_error_tables, score
+from midcourse.progress import Failures
 from midcourse.prompts import Prompt, load_prompt_set
-from midcourse.records import ErrorCase, Localization, content_id
-from midcourse.report.first_errors import baselines, first_error_tables, score
-from midcourse.report.tables import Table
-from midcourse.runner import Artifact, Run
-from midcourse.stages.flow import Failures
-from midcourse.stages.localize import Locator, localize
+from midcourse.records import content_id
+from midcourse.run import Artifact, Run
 from midcourse.store import StageStore, write_json_atomic
-
-__all__ = ["load_cases", "run_localization"]
+from midcourse.table import Table
 
 _PROMPTS = {"with reference": "localize", "without reference": "localize_no_reference"}
 

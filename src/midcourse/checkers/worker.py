@@ -1,9 +1,9 @@
 """The grader's worker process: reads pairs of answers on stdin, compares them, replies on stdout.
 
-    python -m midcourse.grading.worker MEMORY_MIB CPU_SECONDS
+    python -m midcourse.checkers.worker MEMORY_MIB CPU_SECONDS
 
 Messages are JSON with a four-byte length in front. The process may hang, run out of memory or
-crash at any pair; its parent kills and replaces it (`midcourse.grading.process`).
+crash at any pair; its parent kills and replaces it (`midcourse.checkers.process`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import struct
 import sys
 from typing import Any, BinaryIO
 
-from midcourse.grading.equivalence import Comparison
-from midcourse.grading.symbolic import compare_symbolically
-from midcourse.grading.verifier import is_checker, prepare_verifier, verify_answer
-
-__all__ = ["ERROR", "LENGTH", "READY", "frame", "main"]
+from midcourse.checkers.math.equivalence import Comparison
+from midcourse.checkers.math.symbolic import compare_symbolically
+from midcourse.checkers.reasoning_gym import is_checker, prepare_verifier, verify_answer
 
 #: The replies that are no `Comparison`.
 READY, ERROR = "ready", "error"

@@ -12,29 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from midcourse.prompts import PromptSet
-from midcourse.records import (
-    Condition,
-    FinishReason,
-    Grade,
-    Problem,
-    Proposal,
-    Rollout,
-    Verdict,
-)
+from midcourse.records import Condition, FinishReason, Grade, Problem, Proposal, Rollout, Verdict
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context, opening_context, user_text
 from midcourse.stages.reference import THINKING_END, without_thinking
 from midcourse.steps import number_steps, split_steps
-
-__all__ = [
-    "Solution",
-    "Trace",
-    "reference_solution",
-    "reflection_contexts",
-    "solutions_by",
-    "teacher_contexts",
-    "trace_of",
-]
 
 Trace = Literal["whole", "thinking", "summary"]
 _THINKING_START = "<think>"

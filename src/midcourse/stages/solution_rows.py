@@ -10,13 +10,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
-from midcourse.baselines.solutions import Solution
 from midcourse.config import BuildSftConfig
 from midcourse.records import RowOutcome, RowSource, SftRow, Verdict, content_id
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
-
-__all__ = ["solution_rows"]
+from midcourse.stages.solutions import Solution
 
 
 def solution_rows(

@@ -23,12 +23,9 @@ from typing import Any, TypeVar
 
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError, EngineError
-from midcourse.progress import Reporter, Task
+from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
-from midcourse.stages.flow import Failures
 from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
-
-__all__ = ["Artifact", "Produce", "Run", "Sitting", "code_revision", "package_versions"]
 
 R = TypeVar("R")
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from midcourse.errors import DataError
 from midcourse.records import RowOutcome, SftRow
 
-__all__ = ["StepPair", "step_pairs"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPair:

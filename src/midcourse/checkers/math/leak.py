@@ -11,11 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from midcourse.grading.equivalence import tidy
-from midcourse.grading.extract import boxed_answers
-from midcourse.grading.pool import Grader
-
-__all__ = ["asserted_answers", "contains_answer", "leaks_answer"]
+from midcourse.checkers.math.equivalence import tidy
+from midcourse.checkers.math.extract import boxed_answers
+from midcourse.checkers.pool import Grader
 
 #: Longer than any expression that a sentence asserts.
 _MAX_CLAIM_CHARS = 300

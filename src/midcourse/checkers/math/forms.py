@@ -17,20 +17,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-__all__ = [
-    "ALTERNATIVES",
-    "MEMBERS",
-    "Form",
-    "Shape",
-    "balanced",
-    "choice_label",
-    "normalise",
-    "read_form",
-    "rename",
-    "split",
-    "words_of",
-]
-
 
 class Shape(StrEnum):
     """What kind of thing an answer is."""

@@ -7,27 +7,22 @@ the form asked for is a wrong answer, never a missing one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from midcourse.engines.base import Completion, Engine, Request
+from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
+from midcourse.progress import Failures
 from midcourse.prompts import Prompt
-from midcourse.prompts.parse import parse_first_error
-from midcourse.records import (
-    ErrorCase,
-    FinishReason,
-    Localization,
-    LocalizationOutcome,
-    Sampling,
-    content_id,
-    derive_seed,
-)
+from midcourse.prompts.parse import last_block, parse_proposal
+from midcourse.records import FinishReason, Sampling, content_id, derive_seed
 from midcourse.rendering import Message, Renderer
-from midcourse.stages.flow import Failures, run_requests
-from midcourse.steps import number_steps
+from midcourse.stages.flow import run_requests
+from midcourse.steps import error_step_from_location, number_steps
 
-__all__ = ["Locator", "localize"]
-
+#: A step as a model writes it: its first whole number.
+_NUMBER = re.compile(r"-?\d{1,6}")
 _OUTCOMES_BY_FINISH = {
     FinishReason.LENGTH: LocalizationOutcome.TRUNCATED,
     FinishReason.PROMPT_TOO_LONG: LocalizationOutcome.PROMPT_TOO_LONG,
@@ -115,3 +110,28 @@ def _record(
         prompt_name=locator.prompt.name,
         prompt_sha=locator.prompt.sha,
     )
+
+
+def parse_first_error(raw: str, num_steps: int) -> tuple[LocalizationOutcome, int | None]:
+    """Read ``<first_error>4</first_error>``: the outcome, and the 0-based step if one is named.
+
+    Only a closed tag with nothing in it says that there is no error. Without that tag a proposer's
+    own ``<intervention>`` block is read for its location, so that a model trained to intervene
+    need not learn another form.
+    """
+    block = last_block(raw, "first_error")
+    if block is None:
+        block = last_block(raw)
+        if block is None:
+            return LocalizationOutcome.NO_TAG, None
+        location = parse_proposal(raw, num_steps).location
+    else:
+        number = _NUMBER.search(block[:200])
+        location = int(number[0]) if number else None
+    if not block.strip():
+        return LocalizationOutcome.NO_ERROR, None
+    if location is None:
+        return LocalizationOutcome.MALFORMED, None
+    if not 1 <= location <= num_steps:
+        return LocalizationOutcome.OUT_OF_RANGE, None
+    return LocalizationOutcome.NAMED, error_step_from_location(location)

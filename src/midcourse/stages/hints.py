@@ -15,8 +15,6 @@ import re
 from midcourse.records import Problem
 from midcourse.rendering import Renderer
 
-__all__ = ["hint_of", "hint_of_tokens"]
-
 #: From coarse to fine: each cuts a text into units that join to the text again.
 _UNITS = tuple(
     re.compile(pattern, re.DOTALL)

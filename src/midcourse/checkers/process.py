@@ -1,6 +1,6 @@
 """The parent's handle on one worker process: a question, a deadline, SIGKILL.
 
-Workers are started as ``python -m midcourse.grading.worker`` and not by multiprocessing, which
+Workers are started as ``python -m midcourse.checkers.worker`` and not by multiprocessing, which
 would run a user's main script again and is unsafe in a process with threads.
 """
 
@@ -17,11 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import midcourse
+from midcourse.checkers.reasoning_gym import is_checker
+from midcourse.checkers.worker import LENGTH, READY, frame
 from midcourse.errors import MidcourseError
-from midcourse.grading.verifier import is_checker
-from midcourse.grading.worker import LENGTH, READY, frame
-
-__all__ = ["WorkerDied", "WorkerProcess", "WorkerTimeout"]
 
 #: A first import of sympy on a busy machine with a networked disk.
 _STARTUP_SECONDS = 120.0
@@ -45,7 +43,7 @@ class WorkerProcess:
         """Whether it may be asked again: not if a comparison has swollen it."""
         # The limit on CPU time only ends an orphan: the wall deadline comes first.
         cpu_seconds = math.ceil(timeout_seconds) + 2
-        arguments = ["-P", "-m", "midcourse.grading.worker", str(memory_mib), str(cpu_seconds)]
+        arguments = ["-P", "-m", "midcourse.checkers.worker", str(memory_mib), str(cpu_seconds)]
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,

@@ -1,0 +1,1 @@
+"""The first-error benchmark: whether a model finds where a marked solution first goes wrong."""

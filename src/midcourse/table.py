@@ -1,0 +1,51 @@
+"""Tables as plain data: built once, shown in a terminal, in HTML, as Markdown and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from midcourse.metrics import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table of text cells, with a note on how to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+    def rich(self) -> RichTable:
+        """Return it for a terminal; cells are text, never markup."""
+        table = RichTable(
+            title=Text(self.title, "bold"),
+            caption=Text(self.note) if self.note else None,
+            title_justify="left",
+            caption_justify="left",
+            box=box.SIMPLE_HEAD,
+        )
+        for index, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if index == 0 else "right")
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return table
+
+    def markdown(self) -> list[str]:
+        """Return it as the lines of a Markdown table, without title and note."""
+        lines = [self.columns, *self.rows]
+        cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+        head, *rest = (f"| {line} |" for line in cells)
+        return [head, "|---" * len(self.columns) + "|", *rest]
+
+
+def share(interval: Interval, digits: int = 2) -> str:
+    """Return a share as per cent with its interval, ``4.27 [3.1, 5.6]``."""
+    if interval.estimate != interval.estimate:
+        return "–"
+    low, high = 100 * interval.low, 100 * interval.high
+    return f"{100 * interval.estimate:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
