@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
     content = {
         "kind": "rl", "config": config.model_dump(), "model": BASE, "revision": None, "seed": 0,
         "grade": {"num_workers": 1},
-        "problems": [[p.problem_id, p.prompt, p.answer] for p in PROBLEMS],
+        "problems": [asdict(problem) for problem in PROBLEMS],
     }  # fmt: skip
     job = Job("train rl", out, content, 3, TWO)
     launched = _start(job, num_threads=1)

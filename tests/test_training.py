@@ -18,7 +18,15 @@ from midcourse.config import TrainRlConfig, TrainSftConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.progress import SilentProgress
-from midcourse.records import GroupCount, RowOutcome, RowSource, SftRow, UngradedCause, Verdict
+from midcourse.records import (
+    Gold,
+    GroupCount,
+    RowOutcome,
+    RowSource,
+    SftRow,
+    UngradedCause,
+    Verdict,
+)
 from midcourse.rendering import Renderer
 from midcourse.stages.pairs import StepPair
 from midcourse.training.checkpoints import COMPLETE
@@ -235,22 +243,22 @@ class FakeGrader:
     def __init__(self, ungraded: bool = False) -> None:
         self.ungraded = ungraded
 
-    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+    def grade(self, pairs: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
         for text, gold in pairs:
             if self.ungraded:
                 yield GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
             else:
                 right = self.is_right(text, gold)
-                yield GradeResult(Verdict.CORRECT if right else Verdict.INCORRECT, gold)
+                yield GradeResult(Verdict.CORRECT if right else Verdict.INCORRECT, gold.value)
 
-    def is_right(self, text: str, gold: str) -> bool:
-        return f"{{{gold}}}" in text
+    def is_right(self, text: str, gold: Gold) -> bool:
+        return f"{{{gold.value}}}" in text
 
 
 class CoinGrader(FakeGrader):
     """Calls half of all texts right, whatever they say: every group has something to learn."""
 
-    def is_right(self, text: str, gold: str) -> bool:
+    def is_right(self, text: str, gold: Gold) -> bool:
         return zlib.crc32(text.encode()) % 2 == 0
 
 
@@ -267,9 +275,10 @@ def test_groups_are_counted_from_what_the_reward_saw(tmp_path: Path) -> None:
     def say(*texts: str) -> list[list[dict[str, str]]]:
         return [[{"role": "assistant", "content": text}] for text in texts]
 
-    found = reward(say("{4}", "{5}", "{4}", "{4}"), answer=["4"] * 4, problem_id=list("aabb"))
+    four = {"checker": "math", "value": "4"}
+    found = reward(say("{4}", "{5}", "{4}", "{4}"), gold=[four] * 4, problem_id=list("aabb"))
     assert found == [1.0, 0.0, 1.0, 1.0]
-    reward(say("{5}", "{5}"), answer=["4"] * 2, problem_id=["a"] * 2)
+    reward(say("{5}", "{5}"), gold=[four] * 2, problem_id=["a"] * 2)
     counts = read_group_counts(tmp_path / "groups.jsonl")
     assert counts[:2] == [
         GroupCount(iteration=4, problem_id="a", num_correct=1, num_incorrect=1, num_ungraded=0),
@@ -285,10 +294,16 @@ RL = TrainRlConfig.model_validate(
         "sampling": {"max_tokens": 40, "temperature": 1.5},
     }
 )  # fmt: skip
+
+
+def math(answer: str) -> Gold:
+    return Gold("math", answer)
+
+
 PROBLEMS = [
-    RlProblem("a", "Mia has 12 nuts, then finds a score. How many nuts now?", "32"),
-    RlProblem("b", "Mia has 15 nuts, then loses a mandel, buys 9. How many nuts now?", "9"),
-    RlProblem("c", "Tom has 20 nuts, then finds a pair. How many nuts now?", "22"),
+    RlProblem("a", "Mia has 12 nuts, then finds a score. How many nuts now?", math("32")),
+    RlProblem("b", "Mia has 15 nuts, then loses a mandel, buys 9. How many nuts now?", math("9")),
+    RlProblem("c", "Tom has 20 nuts, then finds a pair. How many nuts now?", math("22")),
 ]
 
 
@@ -316,7 +331,7 @@ def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     class DyingGrader(CoinGrader):
         calls = 0
 
-        def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+        def grade(self, pairs: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
             self.calls += 1
             if self.calls == 3:
                 raise Killed

@@ -387,11 +387,11 @@ def curate(
             columns=columns, limit=limit,
         )  # fmt: skip
     write_problems(curation.kept, out)
-    width = max(len(fate) for fate in curation.fates)
+    width = max(len(outcome) for outcome in curation.outcomes)
     typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
-    for fate, count in curation.fates.items():
-        example = curation.examples.get(fate)
-        typer.echo(f"{fate.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
+    for outcome, count in curation.outcomes.items():
+        example = curation.examples.get(outcome)
+        typer.echo(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
     typer.echo(f"{out}: {len(curation.kept)} problems")
 
 

@@ -1,8 +1,9 @@
 """Problems from wherever they are. Every complaint names the place, the field and what to do.
 
-A row needs ``problem`` and ``answer``; ``id``, ``reference_solution``, ``source`` and ``split``
-are optional. Other names are mapped by a known source (`midcourse.data.sources`) or by a column
-map. What is read is what is kept: an answer given as the number ``0.10`` stays ``"0.10"``.
+A row needs ``problem`` and ``answer``; ``id``, ``reference_solution``, ``source``, ``split`` and
+``checker``, with the ``entry`` that a checker may need, are optional. Other names are mapped by a
+known source (`midcourse.data.sources`) or by a column map. What is read is what is kept: an answer
+given as the number ``0.10`` stays ``"0.10"``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from midcourse.checkers import Grader
-from midcourse.checkers.reasoning_gym import complaint_about, is_checker
+from midcourse.checkers import Grader, checker_named
+from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
 from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
-from midcourse.data.tasks import TASKS, generate_tasks
+from midcourse.data.tasks import generate_tasks
 from midcourse.errors import DataError
-from midcourse.records import Problem, Verdict, content_id
+from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _REQUIRED, _OPTIONAL = ("problem", "answer"), ("id", "reference_solution", "source", "split")
 _NO_COLUMNS: Mapping[str, str] = {}
@@ -34,6 +35,8 @@ class Row:
     complaints: tuple[str, ...] = ()
     lacks_answer: bool = False
     """Whether all that is wrong is that there is no answer."""
+    is_repeated: bool = False
+    """Whether all that is wrong is that an earlier row has the same id."""
 
 
 def load_problems(
@@ -110,9 +113,10 @@ def write_problems(problems: Iterable[Problem], file: Path) -> None:
                 "reference_solution": problem.reference_solution,
                 "source": problem.source,
                 "split": problem.split,
+                "checker": problem.checker,
             }
-            if problem.checker:
-                fields["checker"] = problem.checker
+            if problem.entry:
+                fields["entry"] = json.loads(problem.entry)
             lines.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
@@ -147,17 +151,20 @@ def read_problems(
 
 
 def _plain(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
-    fields = plain_fields(raw.fields, columns)
-    return {**fields, "checker": raw.fields["checker"]} if "checker" in raw.fields else fields
+    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
+    names = ("checker", "entry") if raw.fields.get("checker") is not None else ()
+    given = {name: raw.fields[name] for name in names if raw.fields.get(name) is not None}
+    return {**plain_fields(raw.fields, columns), **given}
 
 
 def _repeated(row: Row, first: RawRow) -> Row:
     assert row.problem is not None
-    line = first.where.rpartition(":")[2]
-    named = f"line {line}" if line.isdigit() else line
+    place = first.where.rpartition(":")[2]
+    named = f"line {place}" if place.isdigit() else place
     identifier = row.problem.problem_id
     complaint = f"field 'id': {identifier!r} is that of {named}: make ids unique"
-    return Row(row.where, None, (f"{row.where}: id {identifier!r}: {complaint}",))
+    line = f"{row.where}: id {identifier!r}: {complaint}"
+    return Row(row.where, None, (line,), is_repeated=True)
 
 
 def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> Row:
@@ -170,6 +177,8 @@ def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> R
         for name in (*_OPTIONAL, "checker")
         if fields.get(name) is not None
     }
+    if not complaints.get("checker"):
+        complaints["entry"] = _checker_complaint(fields)
     wrong = {name: complaint for name, complaint in complaints.items() if complaint}
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
@@ -189,12 +198,29 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
     if name in _REQUIRED and not value.strip():
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):
-        return f"field {name!r} holds half a character (a lone surrogate): write it anew"
-    if name == "answer" and is_checker(value):
-        return "field 'answer' is a checker, not an answer: write the answer"
-    if name == "checker" and (complaint := complaint_about(value)):
-        return f"field 'checker': {complaint}"
+        return f"field {name!r} holds half a character (a lone surrogate): write it again"
     return ""
+
+
+def _checker_complaint(fields: Mapping[str, Any]) -> str:
+    """Return what is wrong with the checker that a row names, or with its entry."""
+    try:
+        checker = checker_named(fields.get("checker", DEFAULT_CHECKER))
+        complaint = checker.complaint_about(_numbers_read(fields.get("entry")))
+    except DataError as error:
+        return f"field 'checker': {error}"
+    except (ValueError, RecursionError) as error:
+        return f"field 'entry' cannot be read ({error}): leave it as midcourse wrote it"
+    return f"field 'entry': {complaint}" if complaint else ""
+
+
+def _numbers_read(value: Any) -> Any:
+    """Return JSON with numbers in place of the texts that they were written as."""
+    if isinstance(value, Number):
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {name: _numbers_read(inner) for name, inner in value.items()}
+    return [_numbers_read(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
@@ -207,7 +233,8 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
         reference_solution=reference if reference.strip() else None,
         source=source,
         split=fields.get("split") or split,
-        checker=fields.get("checker") or "",
+        checker=fields.get("checker", DEFAULT_CHECKER),
+        entry=json.dumps(_numbers_read(fields["entry"])) if "entry" in fields else "",
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from midcourse.errors import DataError, MissingExtra
 
 HUB = "hub:"
+_DATA_FOLDER = "$MIDCOURSE_DATA"
 _DATA_SET = re.compile(r"hub:(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^:@]+))?")
 _KINDS = (".jsonl", ".json", ".csv", ".parquet")
 #: Solutions in a CSV cell are longer than the module's default of 128 KiB.
@@ -63,10 +64,14 @@ def find_data(
     path: str | Path, hint: str = "give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
 ) -> Path:
     """Return the file of `path`. Raises DataError that ends in `hint`."""
-    root = os.environ.get("MIDCOURSE_DATA", "../shared/data")
-    file = Path(str(path).replace("$MIDCOURSE_DATA", root)).expanduser()
+    root, data, rest = "", "", str(path)
+    if rest.startswith(_DATA_FOLDER):
+        root, rest = os.environ.get("MIDCOURSE_DATA", ""), rest.removeprefix(_DATA_FOLDER)
+        if not root:
+            raise DataError(f"{path}: MIDCOURSE_DATA is not set: set it to the folder of your data")
+        data = f" (MIDCOURSE_DATA is {root!r})"
+    file = Path(root + rest).expanduser()
     if not file.is_file():
-        data = f" (MIDCOURSE_DATA is {root!r})" if "$MIDCOURSE_DATA" in str(path) else ""
         raise DataError(f"{file}: no such file{data}: {hint}")
     return file
 

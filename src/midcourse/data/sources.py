@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from midcourse.checkers import extract_answer
+from midcourse.checkers.math.extract import extract_answer
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
@@ -38,7 +38,7 @@ class Source:
     answer: tuple[str, ...] = ("answer",)
     reference: tuple[str, ...] = ("solution",)
     identifier: tuple[str, ...] = ("id",)
-    mend: Callable[[dict[str, Any], Fields], dict[str, Any]] | None = None
+    normalize: Callable[[dict[str, Any], Fields], dict[str, Any]] | None = None
     """Puts right what the names alone do not: given our fields and the row."""
     repeats: bool = False
     """Whether rows are published many times over: the first one stands."""
@@ -53,7 +53,7 @@ class Source:
         }
         taken = {ours: _first(row, theirs) for ours, theirs in names.items()}
         fields = {name: value for name, value in taken.items() if value is not None}
-        fields = self.mend(fields, row) if self.mend else fields
+        fields = self.normalize(fields, row) if self.normalize else fields
         if "id" in fields:
             # Contests number their problems from 1: the source makes the ids unique.
             fields["id"] = f"{self.name}/{fields['id']}"
@@ -96,12 +96,12 @@ def _boxed(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
 
 def _amo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     """AMO-Bench: instructions after the problem, a box around the answer."""
-    mended = dict(fields)
+    changed = dict(fields)
     if isinstance(fields.get("problem"), str):
-        mended["problem"] = _AMO_TAIL.sub("", fields["problem"])
+        changed["problem"] = _AMO_TAIL.sub("", fields["problem"])
     if isinstance(fields.get("answer"), str):
-        mended["answer"] = extract_answer(fields["answer"]) or fields["answer"]
-    return mended
+        changed["answer"] = extract_answer(fields["answer"]) or fields["answer"]
+    return changed
 
 
 def _dapo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
@@ -124,12 +124,12 @@ def _svamp(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     """SVAMP: body and question apart, ``145.0`` for 145, the equation as the reference."""
     parts = [str(row[name]).strip() for name in ("Body", "Question") if row.get(name)]
     answer = re.sub(r"\.0+\Z", "", str(fields.get("answer", "")))
-    mended = {**fields, "answer": answer}
+    changed = {**fields, "answer": answer}
     if parts and "problem" not in fields:
-        mended["problem"] = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
+        changed["problem"] = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
     if fields.get("reference_solution"):
-        mended["reference_solution"] = f"{fields['reference_solution']} = {answer}"
-    return mended
+        changed["reference_solution"] = f"{fields['reference_solution']} = {answer}"
+    return changed
 
 
 # --- the benchmarks ----------------------------------------------------------------------------
@@ -146,19 +146,19 @@ SOURCES = {
             name="gsm8k",
             hub="hub:openai/gsm8k:main",
             problem=("question",),
-            mend=_worked,
+            normalize=_worked,
         ),
         Source(
             name="math",
             hub="hub:HuggingFaceH4/MATH-500@test",
             identifier=("unique_id", "id"),
-            mend=_boxed,
+            normalize=_boxed,
         ),
         Source(name="omni-math", hub="hub:KbsdJames/Omni-MATH@test"),
         Source(name="deepscaler", hub="hub:agentica-org/DeepScaleR-Preview-Dataset"),
         Source(name="polaris", hub="hub:POLARIS-Project/Polaris-Dataset-53K"),
         Source(name="acereason-math", hub="hub:nvidia/AceReason-Math"),
-        # Version 2 mends statements and answers of version 1: never mix scores of the two.
+        # Version 2 corrects statements and answers of version 1: never mix scores of the two.
         Source(
             name="imo-answerbench",
             problem=("Problem", "problem"),
@@ -176,7 +176,7 @@ SOURCES = {
             hub="hub:meituan-longcat/AMO-Bench@test",
             problem=("prompt", "problem"),
             identifier=("question_id",),
-            mend=_amo,
+            normalize=_amo,
         ),
         Source(name="hmmt-feb-2025", hub="hub:MathArena/hmmt_feb_2025", identifier=_CONTEST),
         Source(name="hmmt-nov-2025", hub="hub:MathArena/hmmt_nov_2025", identifier=_CONTEST),
@@ -202,7 +202,7 @@ SOURCES = {
             answer=("solution",),
             reference=(),
             identifier=(),
-            mend=_dapo,
+            normalize=_dapo,
             repeats=True,
         ),
         Source(
@@ -212,7 +212,7 @@ SOURCES = {
             answer=("Answer",),
             reference=("Equation",),
             identifier=("ID",),
-            mend=_svamp,
+            normalize=_svamp,
         ),
     )
 }

@@ -54,13 +54,24 @@ class ExportRow:
         """What stands in the assistant's turn."""
         return self.prefix + self.intervention + self.suffix
 
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The row as a conversation, for formats that take nothing else."""
+        turns = (("user", self.user), ("assistant", self.response))
+        return [{"role": role, "content": content} for role, content in turns]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One problem for outcome-reward RL: the user message and the gold answer."""
+    """One problem for outcome-reward RL: the user message and the gold."""
 
     problem: Problem
     user: str
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The user message alone, as a conversation."""
+        return [{"role": "user", "content": self.user}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,32 +28,27 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     tasks = [
         {
             "data_source": task.problem.source,
-            "prompt": [{"role": "user", "content": task.user}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": task.problem.answer},
+            "prompt": task.messages,
+            "ability": task.problem.checker,
+            "reward_model": {"style": "rule", "ground_truth": task.problem.gold.value},
             "extra_info": {
-                "index": index, "split": task.problem.split, "problem_id": task.problem.problem_id,
+                "index": index,
+                "split": task.problem.split,
+                "problem_id": task.problem.problem_id,
+                "checker": task.problem.checker,
             },
         }
         for index, task in enumerate(handover.tasks)
-    ]  # fmt: skip
+    ]
     write_parquet(out / "rl.parquet", tasks)
     copy_file("verl_reward.py", out / "reward.py")
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": row.user},
-                {"role": "assistant", "content": row.response},
-            ]
-        }
-        for row in handover.rows
-    ]
+    rows = [{"messages": row.messages} for row in handover.rows]
     write_parquet(out / "sft.parquet", rows)
     closed = all(row.row.closes_turn for row in handover.rows)
     ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN
     fidelity = "; ".join([ending, *handover.text_losses()])
     parts = [
-        Part(path="rl.parquet", what=f"{len(tasks)} prompts with answers"),
+        Part(path="rl.parquet", what=f"{len(tasks)} prompts with golds"),
         Part(path="reward.py", what="midcourse's grader as compute_score"),
         Part(path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity),
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -326,7 +326,10 @@ class Training(Interventions):
             "kind": "rl", "config": config.model_dump(), "model": resolve_model(start.path),
             "revision": self.recipe.model.revision,
             "seed": self.recipe.seed, "grade": self.recipe.grade.model_dump(),
-            "problems": [[p.problem_id, self._rl_prompt(p), p.gold] for p in problems],
+            "problems": [
+                {"problem_id": p.problem_id, "prompt": self._rl_prompt(p), "gold": asdict(p.gold)}
+                for p in problems
+            ],
         }  # fmt: skip
         return _Planned(
             artifact=self.run.artifact("checkpoints", label, settings, start.made_by),

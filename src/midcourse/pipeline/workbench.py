@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from midcourse.checkers import GRADER, Grader
+from midcourse.checkers import Grader, checker_named
 from midcourse.config import EngineConfig, ModelConfig, SamplingConfig
 from midcourse.data import load_problems, require_references
 from midcourse.data.parts import load_part
@@ -350,7 +350,9 @@ class Workbench:
 
     @property
     def _grade_settings(self) -> dict[str, object]:
-        return {"grader": GRADER, **self.recipe.grade.model_dump()}
+        names = {problem.checker for problem in self.problems_by_id.values()}
+        versions = sorted(checker_named(name).version for name in names)
+        return {"grader": " ".join(versions), **self.recipe.grade.model_dump()}
 
     def _is_correct(self, rollout: Rollout) -> bool:
         graded = grade([rollout], self.problems_by_id, self.grader, ())
@@ -384,5 +386,5 @@ def _engine_identity(engine: EngineConfig | None) -> dict[str, object] | None:
 
 def identity(problems: Sequence[Problem]) -> dict[str, object]:
     """Return what tells one list of problems from another, in a few bytes."""
-    content = [[p.problem_id, p.text, p.gold, p.reference_solution] for p in problems]
+    content = [[p.problem_id, p.text, p.gold.value, p.reference_solution] for p in problems]
     return {"number": len(problems), "hash": content_id(content)}

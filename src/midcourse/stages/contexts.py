@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from midcourse.checkers import open_box_tail
+from midcourse.checkers import checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
@@ -21,6 +21,8 @@ class Context:
     """A context to sample from, e.g. 41 prompt ids, 20 prefix ids, 12 intervention ids."""
 
     problem_id: str
+    checker: str
+    """The problem's checker: it knows an answer that is left open."""
     condition: Condition
     parent_id: str | None
     """The proposal it was built from; null for plain problems."""
@@ -28,7 +30,7 @@ class Context:
     response: SplitIds
     """What already stands in the assistant's turn: sampled ids kept, then ids encoded anew."""
     open_box: str
-    r"""The tail of the response from a ``\boxed{`` left open there; else empty."""
+    r"""The tail of the response from an answer left open there, as ``\boxed{4``; else empty."""
     messages: tuple[Message, ...] = ()
     """The same context as messages, where a helper's engine takes nothing else."""
 
@@ -57,7 +59,7 @@ def problem_context(
     """Return the context of one problem, with or without a hint, and an empty response."""
     condition = Condition.PROBLEM if hint is None else Condition.HINT
     text = user_text(problem, prompts, hint)
-    return opening_context(problem.problem_id, condition, text, renderer)
+    return opening_context(problem, condition, text, renderer)
 
 
 def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> str:
@@ -68,7 +70,7 @@ def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> 
 
 
 def opening_context(
-    problem_id: str,
+    problem: Problem,
     condition: Condition,
     text: str,
     renderer: Renderer,
@@ -79,7 +81,8 @@ def opening_context(
     """Return the context of one user message `text`; as a message if the engine takes no ids."""
     message: Message = {"role": "user", "content": text}
     return Context(
-        problem_id=problem_id,
+        problem_id=problem.problem_id,
+        checker=problem.checker,
         condition=condition,
         parent_id=parent_id,
         prompt_ids=tuple(renderer.prompt_ids([message])) if takes_ids else (),
@@ -114,11 +117,12 @@ def continuation_context(
         raise ValueError(f"no continuation under condition {condition}")
     return Context(
         problem_id=proposal.problem_id,
+        checker=opening.checker,
         condition=condition,
         parent_id=proposal.proposal_id,
         prompt_ids=opening.prompt_ids,
         response=renderer.cut(rollout.token_ids, prefix, addition),
-        open_box=open_box_tail(prefix + addition),
+        open_box=checker_named(opening.checker).open_tail(prefix + addition),
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.checkers import Grader, contains_answer, leaks_answer
+from midcourse.checkers import Grader, checker_named, contains_answer
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
@@ -271,7 +271,8 @@ def _judge(parsed: ParsedProposal, problem: Problem, proposer: Proposer) -> Pars
     if config.leak_rule == "substring":
         leaks = contains_answer(parsed.intervention, problem.answer)
     else:
-        leaks = leaks_answer(parsed.intervention, problem.answer, proposer.grader)
+        checker = checker_named(problem.checker)
+        leaks = checker.leaks(parsed.intervention, problem.answer, proposer.grader.equal)
     if leaks:
         return replace(parsed, outcome=ProposalOutcome.LEAKS_ANSWER, detail=config.leak_rule)
     # The blank line that ends a step is the step's own: the same in verification and in SFT.

@@ -32,9 +32,7 @@ def reference_contexts(
     """Yield the question for each problem's reference solution."""
     for problem in problems:
         text = prompts["reference"].render(problem=problem.text, answer=problem.answer)
-        yield opening_context(
-            problem.problem_id, Condition.REFERENCE, text, renderer, takes_ids=takes_ids
-        )
+        yield opening_context(problem, Condition.REFERENCE, text, renderer, takes_ids=takes_ids)
 
 
 def references(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from midcourse.checkers import checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, FinishReason, Grade, Problem, Proposal, Rollout, Verdict
 from midcourse.rendering import Renderer
@@ -35,16 +36,17 @@ class Solution:
 
 
 def reference_solution(problem: Problem) -> Solution | None:
-    r"""Return the problem's reference as a solution to train on; None if there is none.
+    """Return the problem's reference as a solution to train on; None if there is none.
 
-    The prompt asks for a boxed answer. A reference without one gets the answer as a last step:
+    A reference that states no answer as the checker reads it gets the answer as a last step:
     else fine-tuning on it would teach never to answer, and compare no better than that.
     """
     text = (problem.reference_solution or "").strip()
     if not text:
         return None
-    if "\\boxed" not in text:
-        text += f"\n\nThe answer is \\boxed{{{problem.answer}}}."
+    checker = checker_named(problem.checker)
+    if checker.extract(text) is None:
+        text += f"\n\n{checker.state(problem.answer)}"
     return Solution(text=text, verdict=Verdict.CORRECT)
 
 
@@ -72,9 +74,8 @@ def reflection_contexts(
             answer=problem.answer,
         )
         yield opening_context(
-            problem.problem_id, Condition.REFLECTION, text, renderer,
-            parent_id=proposal.proposal_id,
-        )  # fmt: skip
+            problem, Condition.REFLECTION, text, renderer, parent_id=proposal.proposal_id
+        )
 
 
 def teacher_contexts(
@@ -83,9 +84,7 @@ def teacher_contexts(
     """Yield each problem as the policy is asked, for a teacher with a renderer of its own."""
     for problem in problems:
         text = user_text(problem, prompts)
-        yield opening_context(
-            problem.problem_id, Condition.PROBLEM, text, renderer, takes_ids=takes_ids
-        )
+        yield opening_context(problem, Condition.PROBLEM, text, renderer, takes_ids=takes_ids)
 
 
 def solutions_by(

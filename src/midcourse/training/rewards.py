@@ -8,18 +8,18 @@ from a trainer's means, which lump groups with all right and none right together
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from midcourse.checkers import GradeResult
-from midcourse.records import GroupCount, Verdict
+from midcourse.records import Gold, GroupCount, Verdict
 
 
 class Grades(Protocol):
     """The part of a grader that the reward uses."""
 
-    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
+    def grade(self, responses: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
         """Yield one result per (response, gold), in order."""
 
 
@@ -33,7 +33,7 @@ def reward_of(verdict: Verdict) -> float | None:
 class GroupReward:
     """TRL's reward function: grades a batch of completions and journals its groups.
 
-    The data set's columns ``answer`` and ``problem_id`` come with every call; completions are
+    The data set's columns ``gold`` and ``problem_id`` come with every call; completions are
     conversations of one assistant message. Of several processes that train together, each calls
     it with its share: `gather` joins the shares, and the writer journals them.
     """
@@ -55,13 +55,14 @@ class GroupReward:
     def __call__(
         self,
         completions: Sequence[Sequence[dict[str, str]]],
-        answer: Sequence[str],
+        gold: Sequence[Mapping[str, str]],
         problem_id: Sequence[str],
         **_: Any,
     ) -> list[float | None]:
         """Return one reward per completion; called once per iteration."""
         texts = (completion[0]["content"] for completion in completions)
-        verdicts = [g.verdict for g in self._grader.grade(zip(texts, answer, strict=True))]
+        golds = (Gold(**fields) for fields in gold)
+        verdicts = [g.verdict for g in self._grader.grade(zip(texts, golds, strict=True))]
         # Every process grades its own groups; one of them writes down all.
         seen = self._gather(list(zip(problem_id, verdicts, strict=True)))
         if self._is_writer:

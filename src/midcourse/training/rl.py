@@ -12,7 +12,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate.utils import gather_object
@@ -27,6 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
+from midcourse.records import Gold
 from midcourse.training.checkpoints import (
     MarkComplete,
     checkpoints,
@@ -48,11 +49,11 @@ GROUPS_FILE = "groups.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class RlProblem:
-    """What RL needs of a problem: the rendered user message and the gold answer."""
+    """What RL needs of a problem: the rendered user message and the gold."""
 
     problem_id: str
     prompt: str
-    answer: str
+    gold: Gold
 
 
 def train_rl(
@@ -204,7 +205,7 @@ def _dataset(problems: Sequence[RlProblem]) -> Dataset:
     return Dataset.from_dict(
         {
             "prompt": [[{"role": "user", "content": problem.prompt}] for problem in problems],
-            "answer": [problem.answer for problem in problems],
+            "gold": [asdict(problem.gold) for problem in problems],
             "problem_id": [problem.problem_id for problem in problems],
         }
     )

@@ -22,7 +22,7 @@ import torch
 from midcourse.checkers import Grader
 from midcourse.config import GradeConfig, TrainRlConfig, TrainSftConfig
 from midcourse.engines import model_folder
-from midcourse.records import SftRow
+from midcourse.records import Gold, SftRow
 from midcourse.store import read_stage, write_json_atomic
 
 
@@ -101,7 +101,7 @@ def _rl(
     ) as grader:
         return train_rl(
             TrainRlConfig.model_validate(job["config"]),
-            [RlProblem(*problem) for problem in job["problems"]],
+            [RlProblem(p["problem_id"], p["prompt"], Gold(**p["gold"])) for p in job["problems"]],
             model_path=_model(job),
             out=out,
             seed=job["seed"],

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 
+from midcourse.checkers import checker_named
 from midcourse.warmup.solutions import Calculation, Line, Solution, number_text, replace_numbers
 
 #: Chance of a further error at each step after the first one.
@@ -58,7 +59,7 @@ class Attempt:
 
 def answer_step(answer: Fraction) -> str:
     """Return the closing sentence of a response, in the form that the grader reads."""
-    return f"The answer is \\boxed{{{number_text(answer)}}}."
+    return checker_named("math").state(number_text(answer))
 
 
 def draw_attempt(

@@ -14,7 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from midcourse.checkers.math.equivalence import Comparison, compare_quickly, tidy
+from midcourse.checkers.base import Comparison
+from midcourse.checkers.math.equivalence import compare_quickly, tidy
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     MEMBERS,
@@ -42,7 +43,7 @@ _DOTS = r"\ldots"
 _MAX_WRITTEN_OUT = 1000
 
 
-def compare_symbolically(gold: str, answer: str) -> Comparison:
+def compare_symbolically(*, gold: str, answer: str) -> Comparison:
     """Compare by form, then by algebra. May take for ever or die.
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
@@ -237,7 +238,7 @@ def _same_value(gold: str, answer: str) -> bool:
     if _one_in_degrees(value, other) and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
-    quick = compare_quickly(value, other)
+    quick = compare_quickly(gold=value, answer=other)
     if quick is not None:
         return quick is Comparison.EQUAL
     ours, theirs = words_of(value), words_of(other)

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import verifiers.v1 as vf
 
-from midcourse.export.rewards import reward
+from midcourse.export.rewards import reward, reward_of_gold
+from midcourse.records import Gold
 
 
 class ProblemData(vf.TaskData):
     """One problem."""
 
     answer: str
-    """The gold answer."""
+    """A right answer, for people."""
+    gold: dict[str, str]
+    """What midcourse grades with: the name of a checker, and its value."""
 
 
 class ProblemTask(vf.Task[ProblemData]):
@@ -25,14 +28,15 @@ class ProblemTask(vf.Task[ProblemData]):
     @vf.reward(weight=1.0)
     async def correct(self, trace: vf.Trace) -> float:
         """Grade the last reply. Raises RuntimeError where the grader could not tell."""
-        return await self._grade(trace.last_reply)
+        gold = Gold(**self.data.gold)
+        return self._told(await asyncio.to_thread(reward, trace.last_reply, gold))
 
     async def validate(self, runtime: vf.Runtime) -> bool:
         """Whether the gold answer grades itself."""
-        return await self._grade(f"\\boxed{{{self.data.answer}}}") == 1.0
+        gold = Gold(**self.data.gold)
+        return self._told(await asyncio.to_thread(reward_of_gold, gold)) == 1.0
 
-    async def _grade(self, text: str) -> float:
-        score = await asyncio.to_thread(reward, text, self.data.answer)
+    def _told(self, score: float | None) -> float:
         if score is None:
             raise RuntimeError(f"problem {self.data.id}: the grader could not judge the answer")
         return score
