@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from midcourse.checkers import Grader
+from midcourse.checkers import Grader, Pair
 from midcourse.checkers.reasoning_gym import NAME, TASKS, entry_of
 from midcourse.data import (
     SOURCES,
@@ -452,9 +452,8 @@ def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
     assert load_problems(tmp_path / "tasks.jsonl") == problems
     legs, jugs = problems[:2]
     with Grader(num_workers=1, timeout_seconds=20) as grader:
-        assert all(
-            r.verdict is Verdict.CORRECT for r in grader.check_golds(p.gold for p in problems)
-        )
+        checked = grader.check_golds(Pair(p.answer, p.gold) for p in problems)
+        assert {result.verdict for result in checked} == {Verdict.CORRECT}
         pairs = [
             (rf"\boxed{{{legs.answer}}}", legs.gold),
             (r"\boxed{1}", legs.gold),

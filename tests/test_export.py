@@ -29,7 +29,7 @@ from midcourse.export.handover import (
     Part,
     Task,
 )
-from midcourse.export.rewards import reward, reward_of_gold
+from midcourse.export.rewards import reward
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
 from midcourse.records import Gold, Problem, RowOutcome, RowSource, SftRow
@@ -181,7 +181,7 @@ def test_every_format_hands_over_the_checker(tmp_path: Path) -> None:
     assert score("gym", OTHER_ANSWER, truth, extra) == {"score": 1.0, "ungraded": 0.0}
     lines = (tmp_path / "verifiers" / "midcourse_problems" / "problems.jsonl").read_text()
     gold = Gold(**json.loads(lines.splitlines()[-1])["gold"])
-    assert (reward(OTHER_ANSWER, gold), reward_of_gold(gold)) == (1.0, 1.0)
+    assert (reward(OTHER_ANSWER, gold), reward("\\boxed{1}", gold)) == (1.0, 0.0)
     assert load_problems(tmp_path / "jsonl" / "problems.jsonl")[-1] == GYM
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from midcourse.checkers import Comparison, Grader
+from midcourse.checkers import Comparison, Grader, Pair
 from midcourse.checkers.base import readable
 from midcourse.checkers.math.equivalence import compare_quickly, tidy
 from midcourse.checkers.math.extract import extract_answer, open_box_tail
@@ -360,7 +360,7 @@ def test_what_is_too_long_or_too_deep_is_not_read() -> None:
 
 def _unreadable(grader: Grader, golds: list[str]) -> list[str]:
     """The golds that the grader cannot read: the same text alone is no proof here."""
-    checked = grader.check_golds(map(math, golds))
+    checked = grader.check_golds(Pair(gold, math(gold)) for gold in golds)
     return [g for g, result in zip(golds, checked, strict=True) if result.verdict is not R]
 
 

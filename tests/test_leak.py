@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from midcourse.checkers import Grader, checker_named, contains_answer
+from midcourse.checkers import Grader, checker_named
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +86,9 @@ def test_an_answer_that_cannot_be_read_leaks_only_word_for_word(grader: Grader) 
     assert not leaks("So the answer is 5", gold, grader)
 
 
-def test_the_two_rules_differ_where_the_spec_says_so(grader: Grader) -> None:
+def test_an_answer_is_found_by_value_and_not_as_a_substring(grader: Grader) -> None:
     innocent, hidden = "There are 2 cases.", r"so \boxed{\frac{1}{2}}"
-    assert contains_answer(innocent, "2")
     assert not leaks(innocent, "2", grader)
-    assert not contains_answer(hidden, "0.5")
     assert leaks(hidden, "0.5", grader)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midcourse.checkers.base import Checker, Comparison, Pair, contains_answer
+from midcourse.checkers.base import Checker, Comparison, Pair
 from midcourse.checkers.pool import Grader, GradeResult, grade_responses
 from midcourse.checkers.registry import checker_named
 
@@ -13,6 +13,5 @@ __all__ = [
     "Grader",
     "Pair",
     "checker_named",
-    "contains_answer",
     "grade_responses",
 ]

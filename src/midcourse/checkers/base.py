@@ -71,9 +71,6 @@ class Checker(Protocol):
         `entry` is what the file's JSON says, None where there is no entry.
         """
 
-    def own_answer(self, gold: Gold) -> str:
-        """Return the answer that a gold gives: stated, it must grade as correct."""
-
     def leaks(self, text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
         """Whether a text gives a problem's answer away; `equal` compares a pair in full."""
 
@@ -107,15 +104,7 @@ def readable(answer: str) -> bool:
     return deepest <= MAX_ANSWER_DEPTH
 
 
-def contains_answer(text: str, answer: str) -> bool:
-    """The authors' rule of a leak, in any domain: the answer is a substring of the text."""
-    return answer in text
-
-
 @cache
 def installed_version(package: str) -> str:
-    """Return ``package/version``; ``package/none`` where it is not installed."""
-    try:
-        return f"{package}/{importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        return f"{package}/none"
+    """Return the version of a package. Raises PackageNotFoundError."""
+    return importlib.metadata.version(package)

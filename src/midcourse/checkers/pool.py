@@ -27,7 +27,7 @@ from midcourse.checkers.registry import checker_named
 from midcourse.errors import MidcourseError
 from midcourse.records import DEFAULT_CHECKER, Gold, UngradedCause, Verdict
 
-_CACHE_SIZE = 100_000
+_CACHE_SIZE = 20_000
 #: Responses looked at while the head of the line is still with a worker, per worker.
 _LOOKAHEAD = 128
 _START_ATTEMPTS = 3
@@ -46,6 +46,7 @@ class GradeResult:
     """Set where, and only where, the verdict is `ungraded`."""
 
 
+_ERROR = GradeResult(Verdict.UNGRADED, None, UngradedCause.GRADER_ERROR)
 #: By the worker's word; whatever else it says is an error.
 _RESULTS: dict[str, GradeResult] = {
     Comparison.EQUAL: GradeResult(Verdict.CORRECT, None),
@@ -53,13 +54,13 @@ _RESULTS: dict[str, GradeResult] = {
     Comparison.GOLD_UNPARSEABLE: GradeResult(
         Verdict.UNGRADED, None, UngradedCause.GOLD_UNPARSEABLE
     ),
-    Comparison.ERROR: GradeResult(Verdict.UNGRADED, None, UngradedCause.GRADER_ERROR),
+    Comparison.ERROR: _ERROR,
 }
 _TIMEOUT = GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
 _NO_ANSWER = GradeResult(Verdict.NO_ANSWER, None)
 
-#: A result, or the promise of one, without the answer it is about.
-_Pending = GradeResult | Future[GradeResult]
+#: A promised result, without the answer that it is about.
+_Promise = Future[GradeResult]
 
 
 class Grader:
@@ -77,7 +78,7 @@ class Grader:
         self._memory_mib = memory_mib
         self._pool: _Pool | None = None
         #: By gold and normal form of the answer: what workers said, or will say.
-        self._cache: dict[Pair, _Pending] = {}
+        self._cache: dict[Pair, _Promise] = {}
         self._lock = threading.RLock()
 
     def __enter__(self) -> Grader:
@@ -101,52 +102,51 @@ class Grader:
         """
         return self._in_order(self._begin(text, gold) for text, gold in responses)
 
-    def check_golds(self, golds: Iterable[Gold]) -> Iterator[GradeResult]:
-        """Yield, for each gold, the grade of its own answer; that the text is the same is no proof.
+    def check_golds(self, pairs: Iterable[Pair]) -> Iterator[GradeResult]:
+        """Yield, for each gold and its own answer, the grade of that answer as it is stated.
 
-        A gold answer that is not `correct` here can only ever be matched word for word.
+        That the text is the same is no proof: a gold that is not `correct` here can only ever be
+        matched word for word.
         """
-
-        def begin(gold: Gold) -> tuple[str | None, _Pending]:
-            checker = checker_named(gold.checker)
-            return self._begin(checker.state(checker.own_answer(gold)), gold, by_text=False)
-
-        return self._in_order(map(begin, golds))
+        return self._in_order(
+            self._begin(checker_named(p.gold.checker).state(p.answer), p.gold, by_text=False)
+            for p in pairs
+        )
 
     def equal(self, pair: Pair) -> bool:
         """Whether an answer is known to be right; False where we could not tell."""
         return _wait(self._compare(pair)).verdict is Verdict.CORRECT
 
-    def _in_order(self, begun: Iterable[tuple[str | None, _Pending]]) -> Iterator[GradeResult]:
-        window: deque[tuple[str | None, _Pending]] = deque()
+    def _in_order(self, begun: Iterable[tuple[str | None, _Promise]]) -> Iterator[GradeResult]:
+        window: deque[tuple[str | None, _Promise]] = deque()
         for item in begun:
             window.append(item)
-            while window and (
-                _is_known(window[0][1]) or len(window) > _LOOKAHEAD * self._num_workers
-            ):
+            while window and (window[0][1].done() or len(window) > _LOOKAHEAD * self._num_workers):
                 yield _settled(*window.popleft())
         while window:
             yield _settled(*window.popleft())
 
-    def _begin(self, text: str, gold: Gold, by_text: bool = True) -> tuple[str | None, _Pending]:
+    def _begin(self, text: str, gold: Gold, by_text: bool = True) -> tuple[str | None, _Promise]:
         answer = checker_named(gold.checker).extract(text)
         if answer is None:
-            return None, _NO_ANSWER
+            return None, _kept(_NO_ANSWER)
         return answer, self._compare(Pair(answer, gold), by_text)
 
-    def _compare(self, pair: Pair, by_text: bool = True) -> _Pending:
+    def _compare(self, pair: Pair, by_text: bool = True) -> _Promise:
         """Return the result, or the promise of it: in the parent, from the cache, by a worker."""
         checker = checker_named(pair.gold.checker)
         quick = checker.compare_quickly(pair, by_text)
         if quick is not None:
-            return _RESULTS[quick]
+            return _kept(_RESULTS[quick])
         key = replace(pair, answer=checker.same(pair.answer))
         with self._lock:
             if (known := self._cache.get(key)) is not None:
                 return known
             future = self._live_pool().submit(pair)
-            self._remember(key, future)
-        future.add_done_callback(lambda done: self._replace(key, done))
+            self._cache[key] = future
+            if len(self._cache) > _CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+        future.add_done_callback(lambda done: self._forget_failure(key, done))
         return future
 
     def _live_pool(self) -> _Pool:
@@ -160,21 +160,12 @@ class Grader:
             weakref.finalize(self, self._pool.close)
         return self._pool
 
-    def _remember(self, key: Pair, item: _Pending) -> None:
-        self._cache[key] = item
-        if len(self._cache) > _CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]
-
-    def _replace(self, key: Pair, done: Future[GradeResult]) -> None:
-        """Keep a result in place of its promise; a crash may be chance and is not kept."""
+    def _forget_failure(self, key: Pair, done: _Promise) -> None:
+        """A crash may be chance: the next such answer is compared again."""
+        failed = done.cancelled() or done.exception() or done.result() == _ERROR
         with self._lock:
-            if self._cache.get(key) is not done:
-                return
-            del self._cache[key]
-            if not done.cancelled() and done.exception() is None:
-                result = done.result()
-                if result.cause is not UngradedCause.GRADER_ERROR:
-                    self._remember(key, result)
+            if failed and self._cache.get(key) is done:
+                del self._cache[key]
 
 
 def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeResult]:
@@ -191,23 +182,24 @@ def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeRe
         )
 
 
-def _is_known(item: _Pending) -> bool:
-    return isinstance(item, GradeResult) or item.done()
+def _kept(result: GradeResult) -> _Promise:
+    """Return a promise that is kept already."""
+    promise: _Promise = Future()
+    promise.set_result(result)
+    return promise
 
 
-def _wait(item: _Pending) -> GradeResult:
-    if isinstance(item, GradeResult):
-        return item
+def _wait(promise: _Promise) -> GradeResult:
     try:
-        return item.result()
+        return promise.result()
     except CancelledError as error:
         raise MidcourseError(_CLOSED) from error
 
 
-def _settled(answer: str | None, item: _Pending) -> GradeResult:
+def _settled(answer: str | None, promise: _Promise) -> GradeResult:
     if answer is not None and len(answer) > MAX_ANSWER_CHARS:
         answer = answer[:_SHOWN_CHARS] + "…"
-    return replace(_wait(item), extracted_answer=answer)
+    return replace(_wait(promise), extracted_answer=answer)
 
 
 class _Pool:
@@ -276,13 +268,13 @@ class _Pool:
             self._discard(worker)
             if self._closed:
                 raise MidcourseError(_CLOSED) from None
-            return _RESULTS[Comparison.ERROR]
+            return _ERROR
         if worker.fit:
             with self._lock:
                 self._idle.append(worker)
         else:
             self._discard(worker)
-        return _RESULTS.get(reply, _RESULTS[Comparison.ERROR])
+        return _RESULTS.get(reply, _ERROR)
 
     def _take(self, checker: str) -> WorkerProcess:
         """Return a worker that is ready for a checker. Raises MidcourseError if none will be."""
@@ -290,13 +282,12 @@ class _Pool:
             worker = self._idle_or_new()
             try:
                 worker.prepare(checker)
+                return worker
             except WorkerDied:
                 self._discard(worker)
             except MidcourseError:
                 self._discard(worker)
                 raise
-            else:
-                return worker
         raise MidcourseError(
             f"the grader's workers die while they start; is grade.memory_mib = {self._memory_mib} "
             "too small?"

@@ -3,7 +3,7 @@
 Many of these tasks have more than one right answer, so no gold answer can stand for the problem:
 the boxed answer is handed to the verifier with the task's entry, ``{"task": …, "answer": …,
 "metadata": …}``. A full score is right, anything less is wrong, and an error of the verifier is
-`ungraded`.
+`ungraded`. A leak is judged on the entry's own answer as in mathematics.
 
 Some of reasoning-gym's verifiers evaluate the answer, or the entry, as Python. Only the tasks of
 `TASKS`, whose verifiers were read and evaluate nothing, are ever asked; the others are refused.
@@ -12,13 +12,14 @@ Some of reasoning-gym's verifiers evaluate the answer, or the entry, as Python. 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 from midcourse.checkers.base import Comparison, Pair, installed_version, readable
-from midcourse.checkers.math.checker import MathChecker
+from midcourse.checkers.math.extract import extract_answer, open_box_tail, state_answer
+from midcourse.checkers.math.leak import leaks_answer
 from midcourse.errors import MissingExtra
-from midcourse.records import Gold
 
 NAME = "reasoning-gym"
 #: The tasks of reasoning-gym 0.1.25 whose verifiers only compare, count and parse by hand. Refused
@@ -64,32 +65,21 @@ def refusal(task: str) -> str:
 
 
 class ReasoningGymChecker:
-    """Asks a task's verifier (`midcourse.checkers.base.Checker`); responses are as in mathematics.
-
-    The answer is boxed, and a leak is judged on the entry's own answer as in mathematics.
-    """
+    """A boxed answer before a task's verifier; the methods are those of `base.Checker`."""
 
     name = NAME
-
-    def __init__(self) -> None:
-        self._math = MathChecker()
+    extract = staticmethod(extract_answer)
+    open_tail = staticmethod(open_box_tail)
+    state = staticmethod(state_answer)
+    leaks = staticmethod(leaks_answer)
 
     @property
     def version(self) -> str:
-        """Version of reasoning-gym and of our rules."""
-        return f"{installed_version('reasoning-gym')}+midcourse/2"
-
-    def extract(self, text: str) -> str | None:
-        """Return the content of the last balanced box."""
-        return self._math.extract(text)
-
-    def open_tail(self, context: str) -> str:
-        """Return the end of a context from a box left open there."""
-        return self._math.open_tail(context)
-
-    def state(self, answer: str) -> str:
-        """Return the sentence with the boxed answer."""
-        return self._math.state(answer)
+        """Version of reasoning-gym and of our rules. Raises MissingExtra without the package."""
+        try:
+            return f"reasoning-gym/{installed_version('reasoning-gym')}+midcourse/2"
+        except PackageNotFoundError as error:
+            raise MissingExtra("reasoning-gym", "reasoning-gym") from error
 
     def same(self, answer: str) -> str:
         """A verifier may look at every character."""
@@ -101,14 +91,6 @@ class ReasoningGymChecker:
             case {"task": str(task), "answer": str()}:
                 return refusal(task)
         return 'is not an entry that midcourse wrote: it needs "task" and "answer", both texts'
-
-    def own_answer(self, gold: Gold) -> str:
-        """Return the answer that the entry gives."""
-        return str(json.loads(gold.value)["answer"])
-
-    def leaks(self, text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
-        """Whether the text asserts the problem's answer, or one equal to it in mathematics."""
-        return self._math.leaks(text, answer, equal)
 
     def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
         """Leave every answer that is not too long or too deep to the verifier."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from midcourse.checkers import Grader
+from midcourse.checkers import Grader, Pair
 from midcourse.data.problems import Row, read_problems
 from midcourse.records import Problem, Verdict
 
@@ -86,7 +86,7 @@ def curate(
         else:
             settle(outcome, row.complaints[0] if row.complaints else row.where)
     kept = []
-    results = grader.check_golds(problem.gold for problem in candidates)
+    results = grader.check_golds(Pair(problem.answer, problem.gold) for problem in candidates)
     for problem, result in zip(candidates, results, strict=True):
         if result.verdict is Verdict.CORRECT:
             kept.append(problem)

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from midcourse.checkers import Grader, checker_named
+from midcourse.checkers import Grader, Pair, checker_named
 from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
-from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
+from midcourse.data.sources import FIELDS, OPTIONAL, PLAIN, REQUIRED, find_source, plain_fields
 from midcourse.data.tasks import generate_tasks
 from midcourse.errors import DataError
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
-_REQUIRED, _OPTIONAL = ("problem", "answer"), ("id", "reference_solution", "source", "split")
 _NO_COLUMNS: Mapping[str, str] = {}
 
 
@@ -83,23 +82,17 @@ def validate_problems(path: str | Path, grader: Grader) -> list[str]:
     rows = list(read_problems(path))
     if not rows:
         return [_no_problems(path)]
-    complaints = [
-        (index, complaint) for index, row in enumerate(rows) for complaint in row.complaints
-    ]
+    complaints = [list(row.complaints) for row in rows]
     read = [(index, row.problem) for index, row in enumerate(rows) if row.problem is not None]
-    checked = grader.check_golds(problem.gold for _, problem in read)
+    checked = grader.check_golds(Pair(problem.answer, problem.gold) for _, problem in read)
     for (index, problem), result in zip(read, checked, strict=True):
         if result.verdict is not Verdict.CORRECT:
-            why = result.cause or result.verdict
-            complaints.append(
-                (
-                    index,
-                    f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
-                    f"cannot read {problem.answer[:80]!r} ({why}): write it as one LaTeX "
-                    "expression",
-                )
+            complaints[index].append(
+                f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
+                f"cannot read {problem.answer[:80]!r} ({result.cause or result.verdict}): write it "
+                "as one LaTeX expression"
             )
-    return [complaint for _, complaint in sorted(complaints, key=lambda item: item[0])]
+    return [complaint for lines in complaints for complaint in lines]
 
 
 def write_problems(problems: Iterable[Problem], file: Path) -> None:
@@ -141,20 +134,14 @@ def read_problems(
     default = place if is_hub(place) else find_data(place).stem
     seen: dict[str, RawRow] = {}
     for raw in read_rows(place):
-        fields = source.fields_of(raw.fields) if source is not PLAIN else _plain(raw, columns)
+        is_plain = source is PLAIN
+        fields = plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
         row = _read_row(raw, fields, split, default)
         first = seen.setdefault(row.problem.problem_id, raw) if row.problem else raw
         if first is raw:
             yield row
         elif not source.repeats:
             yield _repeated(row, first)
-
-
-def _plain(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
-    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
-    names = ("checker", "entry") if raw.fields.get("checker") is not None else ()
-    given = {name: raw.fields[name] for name in names if raw.fields.get(name) is not None}
-    return {**plain_fields(raw.fields, columns), **given}
 
 
 def _repeated(row: Row, first: RawRow) -> Row:
@@ -171,14 +158,13 @@ def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> R
     if raw.complaint or not raw.fields:
         complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
         return Row(raw.where, None, (f"{raw.where}: {complaint}",))
-    complaints = {name: _complaint(fields, name) for name in _REQUIRED}
+    complaints = {name: _complaint(fields, name) for name in REQUIRED}
     complaints |= {
-        name: _complaint(fields, name)
-        for name in (*_OPTIONAL, "checker")
-        if fields.get(name) is not None
+        name: _complaint(fields, name) for name in OPTIONAL if fields.get(name) is not None
     }
-    if not complaints.get("checker"):
-        complaints["entry"] = _checker_complaint(fields)
+    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
+    if complaints.get("checker") == "":
+        complaints["entry"] = _checker_complaint(fields["checker"], fields.get("entry"))
     wrong = {name: complaint for name, complaint in complaints.items() if complaint}
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
@@ -195,18 +181,17 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
         return f"field {name!r} is missing: every problem needs one"
     if not isinstance(value, str) or (isinstance(value, Number) and name not in {"answer", "id"}):
         return f"field {name!r} is no text: write it in quotes"
-    if name in _REQUIRED and not value.strip():
+    if name in REQUIRED and not value.strip():
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):
         return f"field {name!r} holds half a character (a lone surrogate): write it again"
     return ""
 
 
-def _checker_complaint(fields: Mapping[str, Any]) -> str:
+def _checker_complaint(name: str, entry: object) -> str:
     """Return what is wrong with the checker that a row names, or with its entry."""
     try:
-        checker = checker_named(fields.get("checker", DEFAULT_CHECKER))
-        complaint = checker.complaint_about(_numbers_read(fields.get("entry")))
+        complaint = checker_named(name).complaint_about(_numbers_read(entry))
     except DataError as error:
         return f"field 'checker': {error}"
     except (ValueError, RecursionError) as error:
@@ -226,6 +211,7 @@ def _numbers_read(value: Any) -> Any:
 def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
     source = fields.get("source") or source
     reference = fields.get("reference_solution") or ""
+    entry = fields.get("entry") if fields.get("checker") else None
     return Problem(
         problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
         text=fields["problem"],
@@ -233,8 +219,8 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
         reference_solution=reference if reference.strip() else None,
         source=source,
         split=fields.get("split") or split,
-        checker=fields.get("checker", DEFAULT_CHECKER),
-        entry=json.dumps(_numbers_read(fields["entry"])) if "entry" in fields else "",
+        checker=fields.get("checker") or DEFAULT_CHECKER,
+        entry=json.dumps(_numbers_read(entry)) if entry is not None else "",
     )
 
 

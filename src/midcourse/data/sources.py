@@ -19,7 +19,9 @@ from midcourse.checkers.math.extract import extract_answer
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
-FIELDS = ("problem", "answer", "id", "reference_solution", "source", "split")
+REQUIRED = ("problem", "answer")
+OPTIONAL = ("id", "reference_solution", "source", "split", "checker")
+FIELDS = (*REQUIRED, *OPTIONAL, "entry")
 Fields = Mapping[str, Any]
 
 
@@ -37,7 +39,7 @@ class Source:
     problem: tuple[str, ...] = ("problem",)
     answer: tuple[str, ...] = ("answer",)
     reference: tuple[str, ...] = ("solution",)
-    identifier: tuple[str, ...] = ("id",)
+    identifier: tuple[str, ...] = ("problem_idx", "unique_id", "id")
     normalize: Callable[[dict[str, Any], Fields], dict[str, Any]] | None = None
     """Puts right what the names alone do not: given our fields and the row."""
     repeats: bool = False
@@ -45,13 +47,12 @@ class Source:
 
     def fields_of(self, row: Fields) -> dict[str, Any]:
         """Return our fields for one row; what it lacks stays out."""
-        names = {
-            "problem": self.problem,
-            "answer": self.answer,
-            "reference_solution": self.reference,
-            "id": self.identifier,
+        taken = {
+            "problem": _first(row, self.problem),
+            "answer": _first(row, self.answer),
+            "reference_solution": _first(row, self.reference),
+            "id": _first(row, self.identifier),
         }
-        taken = {ours: _first(row, theirs) for ours, theirs in names.items()}
         fields = {name: value for name, value in taken.items() if value is not None}
         fields = self.normalize(fields, row) if self.normalize else fields
         if "id" in fields:
@@ -134,42 +135,26 @@ def _svamp(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
 
 # --- the benchmarks ----------------------------------------------------------------------------
 
-_CONTEST = ("problem_idx", "unique_id", "id")
-
-#: Our own fields: problem, answer, id, reference_solution, source, split.
 PLAIN = Source(name="", reference=("reference_solution",))
 
 SOURCES = {
     source.name: source
     for source in (
-        Source(
-            name="gsm8k",
-            hub="hub:openai/gsm8k:main",
-            problem=("question",),
-            normalize=_worked,
-        ),
-        Source(
-            name="math",
-            hub="hub:HuggingFaceH4/MATH-500@test",
-            identifier=("unique_id", "id"),
-            normalize=_boxed,
-        ),
+        Source(name="gsm8k", hub="hub:openai/gsm8k:main", problem=("question",), normalize=_worked),
+        Source(name="math", hub="hub:HuggingFaceH4/MATH-500@test", normalize=_boxed),
         Source(name="omni-math", hub="hub:KbsdJames/Omni-MATH@test"),
         Source(name="deepscaler", hub="hub:agentica-org/DeepScaleR-Preview-Dataset"),
         Source(name="polaris", hub="hub:POLARIS-Project/Polaris-Dataset-53K"),
         Source(name="acereason-math", hub="hub:nvidia/AceReason-Math"),
         # Version 2 corrects statements and answers of version 1: never mix scores of the two.
-        Source(
-            name="imo-answerbench",
-            problem=("Problem", "problem"),
-            answer=("Short Answer", "answer"),
-            identifier=("Problem ID", "id"),
-        ),
-        Source(
-            name="imo-answerbench-v1",
-            problem=("Problem", "problem"),
-            answer=("Short Answer", "answer"),
-            identifier=("Problem ID", "id"),
+        *(
+            Source(
+                name=name,
+                problem=("Problem", "problem"),
+                answer=("Short Answer", "answer"),
+                identifier=("Problem ID", "id"),
+            )
+            for name in ("imo-answerbench", "imo-answerbench-v1")
         ),
         Source(
             name="amo-bench",
@@ -178,23 +163,15 @@ SOURCES = {
             identifier=("question_id",),
             normalize=_amo,
         ),
-        Source(name="hmmt-feb-2025", hub="hub:MathArena/hmmt_feb_2025", identifier=_CONTEST),
-        Source(name="hmmt-nov-2025", hub="hub:MathArena/hmmt_nov_2025", identifier=_CONTEST),
-        Source(name="apex-shortlist", hub="hub:MathArena/apex-shortlist", identifier=_CONTEST),
-        Source(
-            name="olymmath-easy",
-            hub="hub:RUC-AIBOX/OlymMATH:en-easy@test",
-            identifier=_CONTEST,
-        ),
-        Source(
-            name="olymmath-hard",
-            hub="hub:RUC-AIBOX/OlymMATH:en-hard@test",
-            identifier=_CONTEST,
-        ),
-        Source(name="aime-2025", hub="hub:MathArena/aime_2025", identifier=_CONTEST),
+        Source(name="hmmt-feb-2025", hub="hub:MathArena/hmmt_feb_2025"),
+        Source(name="hmmt-nov-2025", hub="hub:MathArena/hmmt_nov_2025"),
+        Source(name="apex-shortlist", hub="hub:MathArena/apex-shortlist"),
+        Source(name="olymmath-easy", hub="hub:RUC-AIBOX/OlymMATH:en-easy@test"),
+        Source(name="olymmath-hard", hub="hub:RUC-AIBOX/OlymMATH:en-hard@test"),
+        Source(name="aime-2025", hub="hub:MathArena/aime_2025"),
         Source(name="beyond-aime", hub="hub:ByteDance-Seed/BeyondAIME@test"),
-        Source(name="brumo-2025", hub="hub:MathArena/brumo_2025", identifier=_CONTEST),
-        Source(name="cmimc-2025", hub="hub:MathArena/cmimc_2025", identifier=_CONTEST),
+        Source(name="brumo-2025", hub="hub:MathArena/brumo_2025"),
+        Source(name="cmimc-2025", hub="hub:MathArena/cmimc_2025"),
         Source(
             name="dapo",
             hub="hub:BytedTsinghua-SIA/DAPO-Math-17k",
@@ -235,6 +212,6 @@ def find_source(spec: str) -> tuple[Source, str]:
 def plain_fields(row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     """Return our fields of a row that no source describes; `columns` says what is called what."""
     if "question" in row and not columns and "problem" not in row:
-        gsm8k = SOURCES["gsm8k"].fields_of(row)
-        return {**gsm8k, **{name: row[name] for name in ("id", "source", "split") if name in row}}
+        kept = {name: row[name] for name in OPTIONAL if name in row}
+        return {**SOURCES["gsm8k"].fields_of(row), **kept}
     return {ours: row[theirs] for ours in FIELDS if (theirs := columns.get(ours, ours)) in row}

@@ -54,12 +54,6 @@ class ExportRow:
         """What stands in the assistant's turn."""
         return self.prefix + self.intervention + self.suffix
 
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The row as a conversation, for formats that take nothing else."""
-        turns = (("user", self.user), ("assistant", self.response))
-        return [{"role": role, "content": content} for role, content in turns]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -67,11 +61,6 @@ class Task:
 
     problem: Problem
     user: str
-
-    @property
-    def messages(self) -> list[dict[str, str]]:
-        """The user message alone, as a conversation."""
-        return [{"role": "user", "content": self.user}]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +96,12 @@ class Handover:
     def _encodes_back(self, row: ExportRow) -> bool:
         prompt = self.renderer.prompt_ids([{"role": "user", "content": row.user}])
         return (*prompt, *self.renderer.encode(row.response)) == row.row.input_ids
+
+
+def conversation(*turns: str) -> list[dict[str, str]]:
+    """Return messages, the user's first."""
+    roles = ("user", "assistant")[: len(turns)]
+    return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
 
 
 def gather(run_dir: Path) -> Handover:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from midcourse.checkers import Grader, checker_named
+from midcourse.checkers import Grader
 from midcourse.records import Gold
 from midcourse.training.rewards import reward_of
 
@@ -21,9 +21,3 @@ def reward(response: str, gold: Gold) -> float | None:
     """Return 1 for a correct response, 0 for a wrong one, None where we could not tell."""
     (result,) = _grader().grade([(response, gold)])
     return reward_of(result.verdict)
-
-
-def reward_of_gold(gold: Gold) -> float | None:
-    """Return the reward of a gold's own answer, stated as its checker wants it."""
-    checker = checker_named(gold.checker)
-    return reward(checker.state(checker.own_answer(gold)), gold)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_parquet
-from midcourse.export.handover import FAITHFUL, Handover, Part
+from midcourse.export.handover import FAITHFUL, Handover, Part, conversation
 
 _USAGE = """
 ```python
@@ -42,7 +42,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     write_parquet(out / "sft.parquet", rows)
     tasks = [
         {
-            "prompt": task.messages,
+            "prompt": conversation(task.user),
             "gold": asdict(task.problem.gold),
             "problem_id": task.problem.problem_id,
         }

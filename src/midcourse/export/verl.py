@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_parquet
-from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part
+from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part, conversation
 
 _USAGE = """
 ```sh
@@ -28,7 +28,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     tasks = [
         {
             "data_source": task.problem.source,
-            "prompt": task.messages,
+            "prompt": conversation(task.user),
             "ability": task.problem.checker,
             "reward_model": {"style": "rule", "ground_truth": task.problem.gold.value},
             "extra_info": {
@@ -42,7 +42,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     ]
     write_parquet(out / "rl.parquet", tasks)
     copy_file("verl_reward.py", out / "reward.py")
-    rows = [{"messages": row.messages} for row in handover.rows]
+    rows = [{"messages": conversation(row.user, row.response)} for row in handover.rows]
     write_parquet(out / "sft.parquet", rows)
     closed = all(row.row.closes_turn for row in handover.rows)
     ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.checkers import Grader, checker_named, contains_answer
+from midcourse.checkers import Grader, checker_named
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
@@ -269,7 +269,7 @@ def _judge(parsed: ParsedProposal, problem: Problem, proposer: Proposer) -> Pars
         detail = f"{num_tokens} tokens, limit {config.max_intervention_tokens}"
         return replace(parsed, outcome=ProposalOutcome.TOO_LONG, detail=detail)
     if config.leak_rule == "substring":
-        leaks = contains_answer(parsed.intervention, problem.answer)
+        leaks = problem.answer in parsed.intervention
     else:
         checker = checker_named(problem.checker)
         leaks = checker.leaks(parsed.intervention, problem.answer, proposer.grader.equal)
@@ -301,7 +301,7 @@ def _record(
         location=parsed.location,
         intervention=text,
         after_error=parsed.after_error,
-        leaks_substring=contains_answer(text, problem.answer) if text else None,
+        leaks_substring=problem.answer in text if text else None,
         turns=turns,
         prompt_name=review.name,
         prompt_sha=review.sha,

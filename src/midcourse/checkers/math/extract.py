@@ -44,6 +44,11 @@ def extract_answer(text: str) -> str | None:
     return content or None
 
 
+def state_answer(answer: str) -> str:
+    """Return the sentence in which a solution boxes its answer."""
+    return f"The answer is \\boxed{{{answer}}}."
+
+
 def boxed_answers(text: str) -> list[str]:
     """Return the contents of all closed boxes of `text`, in the order they close."""
     text = _end_of(text)

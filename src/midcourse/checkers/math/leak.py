@@ -11,8 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
+from midcourse.checkers.base import Pair
 from midcourse.checkers.math.equivalence import tidy
 from midcourse.checkers.math.extract import boxed_answers
+from midcourse.records import DEFAULT_CHECKER, Gold
 
 #: Longer than any expression that a sentence asserts.
 _MAX_CLAIM_CHARS = 300
@@ -35,12 +37,12 @@ _PROSE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _SEPARATED = re.compile(r"(?<=[0-9])(?:,|\{,\}|\\,)(?=[0-9]{3}(?![0-9]))")
 
 
-def leaks_answer(text: str, answer: str, is_answer: Callable[[str], bool]) -> bool:
-    """The default rule: the text asserts the answer, or quotes a longer one as a whole token.
-
-    `is_answer` compares an expression with the answer.
-    """
-    return _stands_in(text, answer) or any(map(is_answer, asserted_answers(text)))
+def leaks_answer(text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
+    """The default rule: the text asserts the answer, or quotes a longer one as a whole token."""
+    gold = Gold(DEFAULT_CHECKER, answer)
+    return _stands_in(text, answer) or any(
+        equal(Pair(claim, gold)) for claim in asserted_answers(text)
+    )
 
 
 def asserted_answers(text: str) -> Iterator[str]:

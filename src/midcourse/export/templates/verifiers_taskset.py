@@ -9,7 +9,8 @@ from pathlib import Path
 
 import verifiers.v1 as vf
 
-from midcourse.export.rewards import reward, reward_of_gold
+from midcourse.checkers import checker_named
+from midcourse.export.rewards import reward
 from midcourse.records import Gold
 
 
@@ -17,7 +18,7 @@ class ProblemData(vf.TaskData):
     """One problem."""
 
     answer: str
-    """A right answer, for people."""
+    """A right answer."""
     gold: dict[str, str]
     """What midcourse grades with: the name of a checker, and its value."""
 
@@ -28,15 +29,15 @@ class ProblemTask(vf.Task[ProblemData]):
     @vf.reward(weight=1.0)
     async def correct(self, trace: vf.Trace) -> float:
         """Grade the last reply. Raises RuntimeError where the grader could not tell."""
-        gold = Gold(**self.data.gold)
-        return self._told(await asyncio.to_thread(reward, trace.last_reply, gold))
+        return await self._grade(trace.last_reply)
 
     async def validate(self, runtime: vf.Runtime) -> bool:
         """Whether the gold answer grades itself."""
-        gold = Gold(**self.data.gold)
-        return self._told(await asyncio.to_thread(reward_of_gold, gold)) == 1.0
+        stated = checker_named(self.data.gold["checker"]).state(self.data.answer)
+        return await self._grade(stated) == 1.0
 
-    def _told(self, score: float | None) -> float:
+    async def _grade(self, text: str) -> float:
+        score = await asyncio.to_thread(reward, text, Gold(**self.data.gold))
         if score is None:
             raise RuntimeError(f"problem {self.data.id}: the grader could not judge the answer")
         return score
