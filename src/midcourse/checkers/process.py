@@ -19,7 +19,7 @@ from typing import Any
 
 import midcourse
 from midcourse.checkers.base import Pair
-from midcourse.checkers.worker import LENGTH, READY, STARTUP_SECONDS, frame
+from midcourse.checkers.worker import READY, STARTUP_SECONDS, frame
 from midcourse.errors import MidcourseError
 
 
@@ -89,29 +89,21 @@ class WorkerProcess:
         self._stdout.close()
 
     def _exchange(self, message: object, seconds: float) -> Any:
-        deadline = time.monotonic() + seconds
-        try:
-            self._stdin.write(frame(message))
-        except BrokenPipeError as error:
-            raise WorkerDied from error
-        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-        try:
-            return json.loads(self._read(length, deadline))
-        except ValueError as error:  # not our worker's words: as good as dead
-            raise WorkerDied from error
-
-    def _read(self, num_bytes: int, deadline: float) -> bytes:
+        """Send a message and return the reply. Raises WorkerDied, WorkerTimeout."""
+        deadline, data = time.monotonic() + seconds, b""
         poll = select.poll()
         poll.register(self._stdout, select.POLLIN)
-        data = b""
-        while len(data) < num_bytes:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise WorkerTimeout
-            chunk = os.read(self._stdout.fileno(), num_bytes - len(data))
-            if not chunk:
-                raise WorkerDied
-            data += chunk
-        return data
+        try:
+            self._stdin.write(frame(message))
+            while not data.endswith(b"\n"):
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise WorkerTimeout
+                if not (chunk := os.read(self._stdout.fileno(), 4096)):
+                    raise WorkerDied
+                data += chunk
+            return json.loads(data)
+        except (BrokenPipeError, ValueError) as error:  # not our worker's words: as good as dead
+            raise WorkerDied from error
 
 
 def _environment() -> dict[str, str]:

@@ -2,8 +2,8 @@
 
     python -m midcourse.checkers.worker MEMORY_MIB CPU_SECONDS
 
-Messages are JSON with a four-byte length in front: the name of a checker to prepare, or a pair as
-``{"answer": …, "gold": {"checker": …, "value": …}}``. The process may hang, run out of memory or
+Messages are JSON, one a line: the name of a checker to prepare, or a pair as ``{"answer": …,
+"gold": {"checker": …, "value": …}}``. The process may hang, run out of memory or
 crash at any pair; its parent kills and replaces it (`midcourse.checkers.process`).
 """
 
@@ -16,9 +16,7 @@ import math
 import os
 import resource
 import signal
-import struct
 import sys
-from typing import Any, BinaryIO
 
 from midcourse.checkers.base import Comparison, Pair
 from midcourse.checkers.registry import checker_named
@@ -29,14 +27,11 @@ from midcourse.records import Gold
 READY = "ready"
 #: A first import of sympy on a busy machine with a networked disk.
 STARTUP_SECONDS = 120.0
-#: The length in front of each message: four bytes, big-endian.
-LENGTH = struct.Struct(">I")
 
 
 def frame(message: object) -> bytes:
-    """Return `message` as bytes with its length in front."""
-    body = json.dumps(message).encode()
-    return LENGTH.pack(len(body)) + body
+    """Return a message as one line: JSON writes the breaks within texts as escapes."""
+    return json.dumps(message).encode() + b"\n"
 
 
 def main() -> None:
@@ -47,19 +42,22 @@ def main() -> None:
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     started_kib, margin_kib = _peak_kib(), memory_mib * 1024 // 4
-    while (message := _receive(sys.stdin.buffer)) is not None:
+    for line in sys.stdin.buffer:
+        message, before_kib = json.loads(line), _peak_kib()
+        reply: object
         if isinstance(message, str):
             _limit_cpu(math.ceil(STARTUP_SECONDS))
-            _send(replies, _prepare(message))
+            reply = _prepare(message)
             started_kib = _peak_kib()
-            continue
-        _limit_cpu(cpu_seconds)
-        before_kib = _peak_kib()
-        reply = _compare(Pair(message["answer"], Gold(**message["gold"])))
-        # sympy swallows MemoryError and then finds things different: that proves nothing.
-        if reply is Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
-            reply = Comparison.ERROR
-        _send(replies, [reply, _peak_kib() - started_kib <= margin_kib])
+        else:
+            _limit_cpu(cpu_seconds)
+            word = _compare(Pair(message["answer"], Gold(**message["gold"])))
+            # sympy swallows MemoryError and then finds things different: that proves nothing.
+            if word is Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
+                word = Comparison.ERROR
+            reply = [word, _peak_kib() - started_kib <= margin_kib]
+        replies.write(frame(reply))
+        replies.flush()
 
 
 def _prepare(checker: str) -> str:
@@ -98,18 +96,6 @@ def _limit_cpu(seconds: int) -> None:
 def _peak_kib() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak
-
-
-def _send(stream: BinaryIO, message: object) -> None:
-    stream.write(frame(message))
-    stream.flush()
-
-
-def _receive(stream: BinaryIO) -> Any:
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    return json.loads(stream.read(*LENGTH.unpack(head)))
 
 
 if __name__ == "__main__":

@@ -137,35 +137,25 @@ def read_problems(
         is_plain = source is PLAIN
         fields = plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
         row = _read_row(raw, fields, split, default)
-        first = seen.setdefault(row.problem.problem_id, raw) if row.problem else raw
-        if first is raw:
+        if row.problem is None or (first := seen.setdefault(row.problem.problem_id, raw)) is raw:
             yield row
         elif not source.repeats:
-            yield _repeated(row, first)
+            yield _repeated(row.where, row.problem.problem_id, first)
 
 
-def _repeated(row: Row, first: RawRow) -> Row:
-    assert row.problem is not None
+def _repeated(where: str, name: str, first: RawRow) -> Row:
     place = first.where.rpartition(":")[2]
-    named = f"line {place}" if place.isdigit() else place
-    identifier = row.problem.problem_id
-    complaint = f"field 'id': {identifier!r} is that of {named}: make ids unique"
-    line = f"{row.where}: id {identifier!r}: {complaint}"
-    return Row(row.where, None, (line,), is_repeated=True)
+    earlier = f"line {place}" if place.isdigit() else place
+    complaint = f"field 'id': {name!r} is that of {earlier}: make ids unique"
+    return Row(where, None, (f"{where}: id {name!r}: {complaint}",), is_repeated=True)
 
 
 def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> Row:
     if raw.complaint or not raw.fields:
         complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
         return Row(raw.where, None, (f"{raw.where}: {complaint}",))
-    complaints = {name: _complaint(fields, name) for name in REQUIRED}
-    complaints |= {
-        name: _complaint(fields, name) for name in OPTIONAL if fields.get(name) is not None
-    }
-    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
-    if complaints.get("checker") == "":
-        complaints["entry"] = _checker_complaint(fields["checker"], fields.get("entry"))
-    wrong = {name: complaint for name, complaint in complaints.items() if complaint}
+    names = (*REQUIRED, *(name for name in OPTIONAL if fields.get(name) is not None))
+    wrong = {name: complaint for name in names if (complaint := _complaint(fields, name))}
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
     name = f"id {str(fields['id'])!r}: " if fields.get("id") else ""
@@ -185,7 +175,7 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):
         return f"field {name!r} holds half a character (a lone surrogate): write it again"
-    return ""
+    return _checker_complaint(value, fields.get("entry")) if name == "checker" else ""
 
 
 def _checker_complaint(name: str, entry: object) -> str:
@@ -211,6 +201,7 @@ def _numbers_read(value: Any) -> Any:
 def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
     source = fields.get("source") or source
     reference = fields.get("reference_solution") or ""
+    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
     entry = fields.get("entry") if fields.get("checker") else None
     return Problem(
         problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
