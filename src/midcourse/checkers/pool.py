@@ -115,7 +115,7 @@ class Grader:
 
     def equal(self, pair: Pair) -> bool:
         """Whether an answer is known to be right; False where we could not tell."""
-        return _wait(self._compare(pair)).verdict is Verdict.CORRECT
+        return _settled(pair.answer, self._compare(pair)).verdict is Verdict.CORRECT
 
     def _in_order(self, begun: Iterable[tuple[str | None, _Promise]]) -> Iterator[GradeResult]:
         window: deque[tuple[str | None, _Promise]] = deque()
@@ -189,17 +189,14 @@ def _kept(result: GradeResult) -> _Promise:
     return promise
 
 
-def _wait(promise: _Promise) -> GradeResult:
-    try:
-        return promise.result()
-    except CancelledError as error:
-        raise MidcourseError(_CLOSED) from error
-
-
 def _settled(answer: str | None, promise: _Promise) -> GradeResult:
+    """Wait for a result and say which answer it is about."""
     if answer is not None and len(answer) > MAX_ANSWER_CHARS:
         answer = answer[:_SHOWN_CHARS] + "…"
-    return replace(_wait(promise), extracted_answer=answer)
+    try:
+        return replace(promise.result(), extracted_answer=answer)
+    except CancelledError as error:
+        raise MidcourseError(_CLOSED) from error
 
 
 class _Pool:

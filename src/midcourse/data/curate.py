@@ -67,7 +67,8 @@ def curate(
 
     `against` are the places of benchmarks. `limit` counts rows, not problems kept.
     """
-    overlap = Overlap(text for other in against for text in _texts(other))
+    others = (row.problem for other in against for row in read_problems(other))
+    overlap = Overlap(problem.text for problem in others if problem is not None)
     counts: Counter[CurationOutcome] = Counter()
     examples: dict[CurationOutcome, str] = {}
     candidates: list[Problem] = []
@@ -170,12 +171,6 @@ class Overlap:
         runs = list(_runs(words))
         shared = sum(run in self._runs for run in runs)
         return bool(runs) and shared > OVERLAP_SHARE * len(runs)
-
-
-def _texts(place: str | Path) -> Iterator[str]:
-    for row in read_problems(place):
-        if row.problem is not None:
-            yield row.problem.text
 
 
 def _words(text: str) -> list[str]:

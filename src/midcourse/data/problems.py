@@ -23,6 +23,7 @@ from midcourse.errors import DataError
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _NO_COLUMNS: Mapping[str, str] = {}
+_NO_PROBLEMS = "holds no problems: write one JSON object per line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def load_problems(
         if len(problems) == limit:
             break
     if not problems:
-        raise DataError(_no_problems(path))
+        raise DataError(f"{path}: {_NO_PROBLEMS}")
     return problems
 
 
@@ -81,7 +82,7 @@ def validate_problems(path: str | Path, grader: Grader) -> list[str]:
     """
     rows = list(read_problems(path))
     if not rows:
-        return [_no_problems(path)]
+        return [f"{path}: {_NO_PROBLEMS}"]
     complaints = [list(row.complaints) for row in rows]
     read = [(index, row.problem) for index, row in enumerate(rows) if row.problem is not None]
     checked = grader.check_golds(Pair(problem.answer, problem.gold) for _, problem in read)
@@ -213,9 +214,3 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
         checker=fields.get("checker") or DEFAULT_CHECKER,
         entry=json.dumps(_numbers_read(entry)) if entry is not None else "",
     )
-
-
-def _no_problems(path: str | Path) -> str:
-    place = find_source(str(path))[1]
-    name = place if is_hub(place) else find_data(place)
-    return f"{name}: holds no problems: write one JSON object per line"
