@@ -97,11 +97,11 @@ BROKEN = {
     "no answer": ({"id": "a", "problem": "x"}, "'answer' is missing", "needs one"),
     "empty problem": ({"id": "a", "problem": " ", "answer": "1"}, "'problem' is empty", "needs"),
     "empty answer": ({"id": "a", "problem": "x", "answer": ""}, "'answer' is empty", "needs one"),
-    "problem number": ({"id": "a", "problem": 5, "answer": "1"}, "'problem' is no text", "quotes"),
-    "answer list": ({"id": "a", "problem": "x", "answer": [1]}, "'answer' is no text", "quotes"),
-    "answer bool": ({"id": "a", "problem": "x", "answer": True}, "'answer' is no text", "quotes"),
-    "reference": (GOOD | {"reference_solution": [1]}, "'reference_solution' is no text", "quotes"),
-    "source": (GOOD | {"source": {}}, "'source' is no text", "quotes"),
+    "problem number": ({"id": "a", "problem": 5, "answer": "1"}, "'problem' is not text", "quotes"),
+    "answer list": ({"id": "a", "problem": "x", "answer": [1]}, "'answer' is not text", "quotes"),
+    "answer bool": ({"id": "a", "problem": "x", "answer": True}, "'answer' is not text", "quotes"),
+    "reference": (GOOD | {"reference_solution": [1]}, "'reference_solution' is not text", "quotes"),
+    "source": (GOOD | {"source": {}}, "'source' is not text", "quotes"),
     "surrogate": (GOOD | {"problem": "\ud83d"}, "'problem' holds half a character", "write it"),
     "gsm8k without final": ({"question": "x", "answer": "so ####"}, "'answer' is empty", "needs"),
     "duplicate": (GOOD | {"id": "ok"}, "'ok' is that of line 1", "unique"),
@@ -242,9 +242,9 @@ def test_columns_of_another_file_are_mapped(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("p.parquet", b"not parquet", "no Parquet file"),
-        ("p.json", b'{"problem": "x"}', "no array"),
-        ("p.csv", b"problem,answer\n\xff,1\n", "no CSV in UTF-8"),
+        ("p.parquet", b"not parquet", "not a Parquet file"),
+        ("p.json", b'{"problem": "x"}', "not an array"),
+        ("p.csv", b"problem,answer\n\xff,1\n", "not CSV in UTF-8"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_named(
@@ -575,7 +575,7 @@ def test_a_checker_and_its_entry_are_fields_of_a_file(write: Write, tmp_path: Pa
     ("fields", "said"),
     [
         ({"checker": "chess"}, "field 'checker': no checker is called 'chess': choose one of math"),
-        ({"checker": ["math"]}, "field 'checker' is no text"),
+        ({"checker": ["math"]}, "field 'checker' is not text"),
         ({"checker": "math", "entry": ENTRY}, "field 'entry': checker 'math' takes no entry"),
         ({"checker": NAME}, "field 'entry': is not an entry"),
         ({"checker": NAME, "entry": "gcd"}, "field 'entry': is not an entry"),

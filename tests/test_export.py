@@ -214,7 +214,7 @@ def test_rows_for_pipelinerl(tmp_path: Path, recipe: Recipe) -> None:
 
 
 def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe) -> None:
-    with pytest.raises(ArtifactError, match="no run directory"):
+    with pytest.raises(ArtifactError, match="is not a run directory"):
         export_run(tmp_path / "nowhere", "trl", tmp_path / "out")
     with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
         _ = pipeline.statuses

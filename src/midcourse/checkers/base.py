@@ -77,7 +77,7 @@ class Checker(Protocol):
     def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
         """Compare where that is plain to see and cheap; None where it takes a worker.
 
-        Without `by_text` the same text is no proof: whether a gold can be read is asked so.
+        Without `by_text` the same text proves nothing: this asks whether a gold can be read.
         """
 
     def prepare(self) -> None:

@@ -105,7 +105,7 @@ class Grader:
     def check_golds(self, pairs: Iterable[Pair]) -> Iterator[GradeResult]:
         """Yield, for each gold and its own answer, the grade of that answer as it is stated.
 
-        That the text is the same is no proof: a gold that is not `correct` here can only ever be
+        The same text proves nothing: a gold that is not `correct` here can only ever be
         matched word for word.
         """
         return self._in_order(

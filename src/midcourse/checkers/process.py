@@ -82,7 +82,7 @@ class WorkerProcess:
         self._process.kill()
 
     def reap(self) -> None:
-        """End it and free what it held; only when nobody waits for its reply."""
+        """End it and free what it held; only when no thread waits for its reply."""
         self._process.kill()
         self._process.wait()
         self._stdin.close()

@@ -85,7 +85,7 @@ def _shield(memory_mib: int) -> None:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the system end us if nobody else does: the parent may have been killed itself."""
+    """Let the system end us if nothing else does: the parent may have been killed itself."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     with contextlib.suppress(ValueError, OSError):

@@ -171,7 +171,7 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
     if value is None:
         return f"field {name!r} is missing: every problem needs one"
     if not isinstance(value, str) or (isinstance(value, Number) and name not in {"answer", "id"}):
-        return f"field {name!r} is no text: write it in quotes"
+        return f"field {name!r} is not text: write it in quotes"
     if name in REQUIRED and not value.strip():
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):

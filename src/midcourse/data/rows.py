@@ -93,7 +93,7 @@ def _row(where: str, value: object, complaint: str = "") -> RawRow:
 def _parsed(text: bytes) -> tuple[object, str]:
     """Return what the JSON says, or nothing and the complaint about it."""
     try:
-        # The byte-order mark that some editors write in front of a file is no fault.
+        # The byte-order mark that some editors write in front of a file is not an error.
         value = json.loads(
             text.decode("utf-8-sig"), parse_int=Number, parse_float=Number, parse_constant=_refuse
         )
@@ -103,14 +103,14 @@ def _parsed(text: bytes) -> tuple[object, str]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _read_json(file: Path) -> Iterator[RawRow]:
     """Yield the objects of one JSON array."""
     value, complaint = _parsed(file.read_bytes())
     if not isinstance(value, list):
-        raise DataError(f"{file}: {complaint or 'no array'}: write [{{…}}, …], or use .jsonl")
+        raise DataError(f"{file}: {complaint or 'not an array'}: write [{{…}}, …], or use .jsonl")
     yield from (_row(f"{file}:item {index}", item) for index, item in enumerate(value, start=1))
 
 
@@ -123,7 +123,7 @@ def _read_csv(file: Path) -> Iterator[RawRow]:
                 fields = {name: cell for name, cell in row.items() if name is not None and cell}
                 yield RawRow(f"{file}:row {number}", fields)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: no CSV in UTF-8 ({error})") from error
+        raise DataError(f"{file}: not CSV in UTF-8 ({error})") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -139,7 +139,7 @@ def _read_parquet(file: Path) -> Iterator[RawRow]:
                 number += 1
                 yield RawRow(f"{file}:row {number}", _named_numbers(fields))
     except ArrowException as error:
-        raise DataError(f"{file}: no Parquet file ({error})") from error
+        raise DataError(f"{file}: not a Parquet file ({error})") from error
 
 
 def _read_hub(place: str) -> Iterator[RawRow]:

@@ -111,7 +111,7 @@ def gather(run_dir: Path) -> Handover:
     """
     resolved = run_dir / "config.resolved.json"
     if not resolved.is_file():
-        raise ArtifactError(f"{run_dir} is no run directory: it has no config.resolved.json")
+        raise ArtifactError(f"{run_dir} is not a run directory: it has no config.resolved.json")
     recipe = Recipe.model_validate(json.loads(resolved.read_text("utf-8")))
     with Pipeline(Run(run_dir, recipe, SilentProgress(), read_only=True)) as pipeline:
         renderer, solve = pipeline.renderer, pipeline.prompts["solve"]

@@ -44,6 +44,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
             "id": index,
             "dataset": handover.name,
             "task": task.user,
+            # As PipelineRL's own sets write it, whatever our checker takes.
             "answer": f"\\boxed{{{task.problem.answer}}}",
             "problem_id": task.problem.problem_id,
         }

@@ -32,7 +32,7 @@ midcourse_problems = ["problems.jsonl"]
 
 _USAGE = """
 ```sh
-pip install .                              # beside midcourse
+pip install .                              # next to midcourse
 vf-validate midcourse-problems             # every gold answer must grade itself
 vf-eval midcourse-problems -n 8 -m MODEL
 ```

@@ -15,7 +15,7 @@ python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=rl
 ```
 
 verl has no "no reward": an answer that the grader could not judge scores 0 there, and `ungraded` in
-its metrics counts such answers. `reward.py` needs midcourse installed beside verl.
+its metrics counts such answers. `reward.py` needs midcourse installed next to verl.
 
 `sft.parquet` holds messages for verl's SFT trainer, which encodes them with the chat template and
 so trains the end-of-turn after every intervention: a model learns to stop there. verl takes no ids

@@ -28,7 +28,7 @@ class Context:
     """The proposal it was built from; null for plain problems."""
     prompt_ids: tuple[int, ...]
     response: SplitIds
-    """What already stands in the assistant's turn: sampled ids kept, then ids encoded anew."""
+    """What already stands in the assistant's turn: sampled ids kept, then ids encoded again."""
     open_box: str
     r"""The tail of the response from an answer left open there, as ``\boxed{4``; else empty."""
     messages: tuple[Message, ...] = ()

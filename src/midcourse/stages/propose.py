@@ -86,9 +86,9 @@ def propose(
 ) -> Iterator[tuple[str, list[Proposal]]]:
     """Yield ``(rollout id, its proposals)`` for each rollout not in `done`, as they finish."""
     config, review = proposer.config, review_prompt(proposer.prompts, proposer.config)
-    owed = (case for case in cases if case.rollout.rollout_id not in done)
+    cases = (case for case in cases if case.rollout.rollout_id not in done)
     at_once = 1 if config.stop_at_first_accepted else config.num_proposals
-    questions = (_open(case, index, proposer, review) for case in owed for index in range(at_once))
+    questions = (_open(case, index, proposer, review) for case in cases for index in range(at_once))
     requests = ((_request(question, proposer), question) for question in questions)
 
     def follow_up(question: _Question, completion: Completion) -> tuple[Request, _Question] | None:

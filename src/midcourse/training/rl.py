@@ -212,7 +212,7 @@ def _dataset(problems: Sequence[RlProblem]) -> Dataset:
 
 
 def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
-    """Write the model of a checkpoint to ``step-<iteration>`` beside it; adapters are merged."""
+    """Write the model of a checkpoint to ``step-<iteration>`` next to it; adapters are merged."""
     iteration = optimiser_step(checkpoint) // config.num_updates
     kept = checkpoint.parent / f"step-{iteration:06d}"
     source = str(checkpoint)

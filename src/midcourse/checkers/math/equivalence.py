@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from midcourse.checkers.base import Comparison
 from midcourse.checkers.math.units import NO_UNITS
@@ -47,6 +48,7 @@ _REWRITES = [
 _SPACED_GROUPS = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
 
 
+@lru_cache(maxsize=4096)
 def tidy(answer: str) -> str:
     """Return `answer` without what changes only how it looks; never joins two numbers."""
     text = answer.translate(_CHARACTERS)
@@ -112,6 +114,7 @@ class _Number:
     unit: str
 
 
+@lru_cache(maxsize=4096)
 def _read_number(text: str) -> _Number | None:
     """Return the plain number that `text`, tidied, stands for; None for anything else."""
     match = _NUMBER.fullmatch(text)
@@ -172,7 +175,7 @@ _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
 def compare_quickly(*, gold: str, answer: str, by_text: bool = True) -> Comparison | None:
     """Compare where it is plain to see; None where it takes algebra. Linear in the lengths.
 
-    Without `by_text` the same text is no proof: whether a gold answer can be read is asked so.
+    Without `by_text` the same text proves nothing: this asks whether a gold answer can be read.
     """
     gold, answer = tidy(gold), tidy(answer)
     if not gold:

@@ -1,7 +1,7 @@
 r"""Compares two answers member by member, and their expressions with math-verify.
 
-The form comes first (`midcourse.checkers.math.forms`): a set is no tuple, ``x = 1, y = 2`` is not
-``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
+The form comes first (`midcourse.checkers.math.forms`): a set is not a tuple, ``x = 1, y = 2`` is
+not ``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
 (`midcourse.checkers.pool`).
 """
 
@@ -217,7 +217,7 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     """Compare what stands after ``f(x) =``; where that differs, the equations as they stand."""
     value, other = ours.parts[0], theirs.parts[0]
     if ours.names and theirs.names and ours.names != theirs.names:
-        # The name of a function's variable is free: both get one that nobody uses.
+        # The name of a function's variable is free: both get one that is not in use.
         value = rename(value, ours.names[0], r"\xi ")
         other = rename(other, theirs.names[0], r"\xi ")
         return _same_value(value, other)
