@@ -51,6 +51,10 @@ def test_the_version_is_that_of_the_package_installed() -> None:
 def test_an_unknown_checker_is_one_line() -> None:
     with pytest.raises(DataError, match=r"no checker is called 'chess': choose one of math, reas"):
         checker_named("chess")
+    with pytest.raises(DataError) as caught:  # as files of an older midcourse have it
+        checker_named('reasoning-gym\n{"task": "gcd"}' + "x" * 1000)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 120
 
 
 def test_the_documented_checker_grades(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,5 +14,5 @@ _CHECKERS = {checker.name: checker for checker in _ALL}
 def checker_named(name: str) -> Checker:
     """Return a checker. Raises DataError for a name that is not known."""
     if name not in _CHECKERS:
-        raise DataError(f"no checker is called {name!r}: choose one of {', '.join(_CHECKERS)}")
+        raise DataError(f"no checker is called {name[:40]!r}: choose one of {', '.join(_CHECKERS)}")
     return _CHECKERS[name]
