@@ -16,9 +16,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 
 from midcourse.checkers.base import MAX_ANSWER_CHARS, Comparison, Pair
@@ -74,8 +75,7 @@ class Grader:
         self, *, num_workers: int = 2, timeout_seconds: float = 5.0, memory_mib: int = 2048
     ) -> None:
         self._num_workers = num_workers
-        self._timeout_seconds = timeout_seconds
-        self._memory_mib = memory_mib
+        self._start = partial(WorkerProcess, timeout_seconds=timeout_seconds, memory_mib=memory_mib)
         self._pool: _Pool | None = None
         #: By gold and normal form of the answer: what workers said, or will say.
         self._cache: dict[Pair, _Promise] = {}
@@ -152,11 +152,7 @@ class Grader:
     def _live_pool(self) -> _Pool:
         # A fork copies neither threads nor workers: a child of ours gets a pool of its own.
         if self._pool is None or self._pool.owner_pid != os.getpid():
-            self._pool = _Pool(
-                num_workers=self._num_workers,
-                timeout_seconds=self._timeout_seconds,
-                memory_mib=self._memory_mib,
-            )
+            self._pool = _Pool(self._num_workers, self._start)
             weakref.finalize(self, self._pool.close)
         return self._pool
 
@@ -202,9 +198,8 @@ def _settled(answer: str | None, promise: _Promise) -> GradeResult:
 class _Pool:
     """Threads that each lead one worker process at a time; holds no reference to its Grader."""
 
-    def __init__(self, *, num_workers: int, timeout_seconds: float, memory_mib: int) -> None:
-        self.owner_pid = os.getpid()
-        self._timeout_seconds, self._memory_mib = timeout_seconds, memory_mib
+    def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
+        self.owner_pid, self._start = os.getpid(), start
         self._tasks: SimpleQueue[tuple[Pair, Future[GradeResult]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
@@ -286,8 +281,7 @@ class _Pool:
                 self._discard(worker)
                 raise
         raise MidcourseError(
-            f"the grader's workers die while they start; is grade.memory_mib = {self._memory_mib} "
-            "too small?"
+            "the grader's workers die while they start: is grade.memory_mib too small?"
         )
 
     def _idle_or_new(self) -> WorkerProcess:
@@ -296,9 +290,7 @@ class _Pool:
                 if self._closed:
                     raise MidcourseError(_CLOSED)
                 if not self._idle:
-                    worker = WorkerProcess(
-                        timeout_seconds=self._timeout_seconds, memory_mib=self._memory_mib
-                    )
+                    worker = self._start()
                     self._workers.add(worker)
                     return worker
                 worker = self._idle.pop()

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
 from midcourse.checkers import Grader, Pair
@@ -78,9 +79,7 @@ def curate(
         counts[outcome] += 1
         examples.setdefault(outcome, example)
 
-    for number, row in enumerate(read_problems(place, columns=columns or {}, limit=limit)):
-        if number == limit:
-            break
+    for row in islice(read_problems(place, columns=columns or {}, limit=limit), limit):
         outcome = _outcome(row, require_reference, seen, overlap)
         if outcome is CurationOutcome.KEPT and row.problem is not None:
             candidates.append(row.problem)

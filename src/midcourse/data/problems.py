@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,10 @@ def load_problems(
     complaint.
     """
     problems = []
-    for row in read_problems(path, split=split, columns=columns, limit=limit):
+    for row in islice(read_problems(path, split=split, columns=columns, limit=limit), limit):
         if row.problem is None:
             raise DataError(row.complaints[0])
         problems.append(row.problem)
-        if len(problems) == limit:
-            break
     if not problems:
         raise DataError(f"{path}: {_NO_PROBLEMS}")
     return problems

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,10 @@ def _read_parquet(file: Path) -> Iterator[RawRow]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    number = 0
     try:
-        for batch in ParquetFile(file).iter_batches():
-            for fields in batch.to_pylist():
-                number += 1
-                yield RawRow(f"{file}:row {number}", _named_numbers(fields))
+        batches = (batch.to_pylist() for batch in ParquetFile(file).iter_batches())
+        for number, fields in enumerate(chain.from_iterable(batches), start=1):
+            yield RawRow(f"{file}:row {number}", _named_numbers(fields))
     except ArrowException as error:
         raise DataError(f"{file}: not a Parquet file ({error})") from error
 
