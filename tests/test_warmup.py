@@ -29,10 +29,15 @@ from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
-from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt
-from midcourse.warmup.documents import BLANK, draw_verification, intervention_text
-from midcourse.warmup.rows import RowMaker, readable
-from midcourse.warmup.solutions import Solution, numbers_in, read_solution
+from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
+from midcourse.warmup.documents import (
+    BLANK,
+    RowMaker,
+    Verification,
+    intervention_text,
+    readable,
+)
+from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data")) / "gsm8k"
@@ -58,21 +63,21 @@ def problem(number: int = 0, reference: str | None = None) -> Problem:
     )
 
 
-def solution_of(item: Problem) -> Solution:
+def solution_of(item: Problem) -> Lines:
     solution = read_solution(item)
     assert solution is not None
     return solution
 
 
 def test_a_solution_is_read_exactly() -> None:
-    lines = solution_of(problem()).lines
+    lines = solution_of(problem())
     assert [line.text for line in lines] == [
         "Tom has 7 + 3 = 10 nuts.",
         "He then has 10 * 4 = 40 nuts.",
         "He keeps 40 - 2 = 38 nuts.",
     ]
     money = problem(reference="He pays $1,200.50 − $0.50 = $1200.\nHe keeps 1200/4*2 - 562 = 38.")
-    assert [line.quote for line in solution_of(money).lines] == [
+    assert [line.quote for line in solution_of(money)] == [
         "1200.5 - 0.5 = 1200",
         "1200 / 4 * 2 - 562 = 38",
     ]
@@ -96,7 +101,7 @@ def test_what_cannot_be_read_or_is_not_true_is_passed_over(reference: str) -> No
     assert read_solution(problem(reference=reference)) is None
 
 
-def draw_many(count: int = 400) -> list[tuple[Solution, Attempt]]:
+def draw_many(count: int = 400) -> list[tuple[Lines, Attempt]]:
     drawn = []
     for number in range(count):
         item = problem(number % 40)
@@ -136,38 +141,58 @@ def test_the_first_error_is_where_it_says() -> None:
         made = [line.text for line in attempt.lines]
         assert made[:step] == true[:step]
         assert made[step] != true[step]
-        assert attempt.answer != solution.answer == attempt.true_answer
-        (final,) = re.findall(r"The answer is \\boxed\{(.+)\}\.", attempt.steps[-1])
-        assert Fraction(final) == attempt.answer == attempt.lines[-1].calculations[-1].result
-        assert " ".join(true) == " ".join(line.text for line in solution.lines)
-        if attempt.flaw is Flaw.SLIP:
-            assert not is_true(made[step])
-        if attempt.flaw in (Flaw.MISREAD, Flaw.MISCOPIED, Flaw.OPERATION):
-            assert is_true(made[step]), "these reckon right, with the wrong things"
-        if attempt.flaw is Flaw.SKIPPED:
-            assert len(attempt.lines) == len(attempt.true_lines) - 1
+        assert answer_of(attempt.lines) != answer_of(solution) == answer_of(attempt.true_lines)
+        *_, closing = response_steps(attempt.lines)
+        (final,) = re.findall(r"The answer is \\boxed\{(.+)\}\.", closing)
+        assert Fraction(final) == attempt.lines[-1].calculations[-1].result
+        assert " ".join(true) == " ".join(line.text for line in solution)
+
+
+def spoiled(flaw: Flaw, step: int) -> list[Lines]:
+    item = problem()
+    quantities = numbers_in(item.text)
+    tries = (
+        spoil(random.Random(number), solution_of(item), step, flaw, quantities)
+        for number in range(60)
+    )
+    return [lines for lines in tries if lines is not None]
+
+
+@pytest.mark.parametrize("flaw", [Flaw.MISREAD, Flaw.MISCOPIED, Flaw.OPERATION])
+def test_a_wrong_thing_is_reckoned_right(flaw: Flaw) -> None:
+    made = spoiled(flaw, 1)
+    assert made
+    assert all(is_true(lines[1].text) for lines in made)
+
+
+def test_a_slip_is_a_false_equation_and_mostly_a_near_one() -> None:
+    made = spoiled(Flaw.SLIP, 1)
+    assert made
+    assert not any(is_true(lines[1].text) for lines in made)
+    offsets = [abs(lines[1].calculations[-1].result - 40) for lines in made]
+    assert sum(offset <= 2 for offset in offsets) > 0.5 * len(offsets), (
+        "hard negatives are the rule"
+    )
+    several = [lines for lines in made if not is_true(lines[2].text)]
+    assert 0 < len(several) < len(made), "some attempts have more than one error"
+
+
+def test_a_skipped_step_is_one_less_and_the_last_cannot_be_skipped() -> None:
+    made = spoiled(Flaw.SKIPPED, 1)
+    assert made
+    assert {len(lines) for lines in made} == {2}
+    assert {lines[1].calculations[0].numbers[0] for lines in made} == {10}
+    assert not spoiled(Flaw.SKIPPED, 2)
 
 
 def test_attempts_vary() -> None:
     drawn = [attempt for _, attempt in draw_many()]
-    assert {attempt.flaw for attempt in drawn} == set(Flaw)
     steps = Counter(attempt.error_step for attempt in drawn)
     assert set(steps) == {0, 1, 2}
     assert max(steps.values()) < 0.6 * len(drawn)
-    slips = [a for a in drawn if a.flaw is Flaw.SLIP and a.error_step is not None]
-    offsets = [
-        abs(a.lines[a.error_step or 0].calculations[-1].result
-            - a.lines[a.error_step or 0].calculations[-1].value)
-        for a in slips
-    ]  # fmt: skip
-    near = sum(offset <= 2 for offset in offsets)
-    assert near > 0.5 * len(offsets), "hard negatives are the rule"
-    several = [a for a in drawn if a.flaw is Flaw.SLIP and not all(map(is_true, _after(a)))]
-    assert several, "some attempts have more than one error"
-
-
-def _after(attempt: Attempt) -> list[str]:
-    return [line.text for line in attempt.lines[(attempt.error_step or 0) + 1 :]]
+    lengths = {len(attempt.lines) - len(attempt.true_lines) for attempt in drawn}
+    assert lengths == {0, -1}, "some skip a step"
+    assert {len(attempt.true_lines) for attempt in drawn} == {2, 3}, "some are cut otherwise"
 
 
 def test_a_right_attempt_is_the_solution() -> None:
@@ -176,21 +201,33 @@ def test_a_right_attempt_is_the_solution() -> None:
     assert attempt is not None
     assert attempt.error_step is None
     assert attempt.lines == attempt.true_lines
-    assert attempt.answer == solution.answer
+    assert answer_of(attempt.lines) == answer_of(solution)
+
+
+@pytest.fixture(scope="module")
+def maker() -> RowMaker:
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
+    return RowMaker(renderer=renderer, prompts=PROMPTS, seed=0, max_tokens=1024)
+
+
+def verification(maker: RowMaker, item: Problem, index: int, shown: bool) -> Verification:
+    drawn = maker.verification(item, solution_of(item), index, shown)
+    assert drawn is not None
+    return drawn
 
 
 @pytest.mark.parametrize("with_reference", [True, False])
-def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -> None:
+def test_replies_are_what_the_loop_reads(
+    with_reference: bool, grader: Grader, maker: RowMaker
+) -> None:
     outcomes, blanks = Counter[str](), 0
     for number in range(120):
         item = problem(number % 40)
-        document = draw_verification(
-            random.Random(number), item, solution_of(item), PROMPTS, with_reference
-        )
-        assert document is not None
-        assert document.attempt is not None
+        document = verification(maker, item, number, with_reference)
         attempt = document.attempt
-        parsed = parse_proposal(document.reply, len(attempt.steps))
+        parsed = parse_proposal(document.reply, len(attempt.lines) + 1)
         outcomes[parsed.outcome] += 1
         shown = str(item.reference_solution) in document.user
         assert shown is with_reference
@@ -202,7 +239,7 @@ def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -
         assert parsed.outcome is ProposalOutcome.ACCEPTED
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
-        assert parsed.intervention == intervention_text(right, attempt.true_answer)
+        assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
         assert not leaks_answer(str(parsed.intervention), item.answer, grader)
         log = document.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
@@ -212,20 +249,15 @@ def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -
 
 def test_the_last_result_is_left_to_the_student() -> None:
     solution = solution_of(problem())
-    last = solution.lines[-1]
-    assert intervention_text(last, solution.answer) == "He keeps 40 - 2 nuts."
+    last = solution[-1]
+    assert intervention_text(last, answer_of(solution)) == "He keeps 40 - 2 nuts."
     assert intervention_text(last, Fraction(40)) is None, "40 stands elsewhere in the line"
 
 
-def test_with_and_without_reference_are_asked_about_one_attempt() -> None:
-    item = problem(5)
-    pair = [
-        draw_verification(random.Random(3), item, solution_of(item), PROMPTS, shown)
-        for shown in (True, False)
-    ]
-    assert pair[0] is not None
-    assert pair[1] is not None
-    assert pair[0].attempt == pair[1].attempt
+def test_with_and_without_reference_are_asked_about_one_attempt(maker: RowMaker) -> None:
+    shown, hidden = (verification(maker, problem(5), 3, shown) for shown in (True, False))
+    assert shown.attempt == hidden.attempt
+    assert shown.user != hidden.user
 
 
 def test_parts_share_no_problem() -> None:
@@ -270,14 +302,6 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
             assert attempt.lines[:step] == attempt.true_lines[:step]
             assert attempt.lines[step].quote != attempt.true_lines[step].quote
     assert made[True] > 0.98 * made.total()
-
-
-@pytest.fixture(scope="module")
-def maker() -> RowMaker:
-    from transformers import AutoTokenizer
-
-    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-    return RowMaker(renderer=renderer, prompts=PROMPTS, seed=0, max_tokens=1024)
 
 
 def test_rows_learn_the_reply_and_its_end_and_nothing_else(maker: RowMaker) -> None:
