@@ -85,7 +85,7 @@ def _merge(rng: random.Random, lines: Lines) -> Lines:
 def spoil(
     rng: random.Random, lines: Lines, step: int, flaw: Flaw, quantities: Sequence[Fraction]
 ) -> Lines | None:
-    """Return right `lines` gone wrong from `step` on, or None if that flaw is not possible there."""
+    """Return right `lines` gone wrong from `step` on, or None where that flaw is impossible."""
     solver, made, (here, *later) = _Solver(rng, quantities), list(lines[:step]), lines[step:]
     first = None if flaw is Flaw.SKIPPED else solver.go_wrong(here, here, flaw)
     if first is not None:
@@ -122,7 +122,7 @@ class _Solver:
         return skipped.result in following[0].numbers
 
     def follow(self, line: Line) -> Line | None:
-        """Return `line` as it reads when earlier results are wrong, None if nobody would write it."""
+        """Return `line` as it reads when earlier results are wrong, or None if no one writes so."""
         parts: list[str | Calculation] = []
         for part in line.parts:
             if isinstance(part, str):

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 from midcourse.checkers import Grader
 from midcourse.config import ProposeConfig
@@ -39,7 +40,7 @@ from midcourse.warmup.run import Warmup
 from midcourse.warmup.solutions import answer_of, numbers_in, response_steps
 
 _COLUMNS = ("model", "reference", "error named", "and mended", "none there, none named", "no block")
-_REFERENCES = {"given": "shown", "none": "not shown"}
+_REFERENCES: dict[Literal["given", "none"], str] = {"given": "shown", "none": "not shown"}
 
 
 def check_table(warmup: Warmup) -> Table:
@@ -87,17 +88,16 @@ def _rollout(warmup: Warmup, problem: Problem, attempt: Attempt) -> Rollout:
 
 
 def _asked(
-    warmup: Warmup, cases: Sequence[Case], name: str, path: Path, reference: str
+    warmup: Warmup,
+    cases: Sequence[Case],
+    name: str,
+    path: Path,
+    reference: Literal["given", "none"],
 ) -> Artifact:
     """Complete the proposals of one model under one condition."""
-    config = ProposeConfig.model_validate(
-        {
-            "turns": "single",
-            "reference": reference,
-            "num_rollouts": 1,
-            "num_proposals": 1,
-            "sampling": warmup.config.check_sampling,
-        }
+    sampling = warmup.config.check_sampling
+    config = ProposeConfig(
+        turns="single", reference=reference, num_rollouts=1, num_proposals=1, sampling=sampling
     )
     asked = cases if reference == "given" else [replace(case, reference="") for case in cases]
 
