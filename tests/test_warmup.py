@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations
@@ -19,17 +21,22 @@ from typing import Any
 import pytest
 
 from midcourse.checkers import Grader, leaks_answer
-from midcourse.config import Recipe, load_recipe
+from midcourse.config import Recipe, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ArtifactError, ConfigError, DataError
+from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
+from midcourse.run import Run
+from midcourse.table import Table
+from midcourse.training.jobs import Job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
+from midcourse.warmup.check import check_table
 from midcourse.warmup.documents import (
     BLANK,
     RowMaker,
@@ -37,6 +44,7 @@ from midcourse.warmup.documents import (
     intervention_text,
     readable,
 )
+from midcourse.warmup.run import Warmup
 from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
@@ -134,7 +142,9 @@ def is_true(text: str) -> bool:
 
 
 def test_the_first_error_is_where_it_says() -> None:
-    for solution, attempt in draw_many():
+    drawn = draw_many()
+    assert len(drawn) == 400
+    for solution, attempt in drawn:
         step = attempt.error_step
         assert step is not None
         true = [line.text for line in attempt.true_lines]
@@ -332,6 +342,70 @@ def test_a_row_that_is_too_long_is_refused_not_cut(maker: RowMaker) -> None:
     assert row.input_ids == row.labels == ()
 
 
+def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+    """Stand in for training: the model stays the lab's, and names its rows."""
+    for job in jobs:
+        shutil.copytree(base_folder(), job.out / "final")
+    return [{"rows": job.content["row_ids"]} for job in jobs]
+
+
+def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
+    """Run a whole warm-up, with a verifier that goes by a script."""
+    rows = [{"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"}
+            for p in problems]  # fmt: skip
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    block = '<intervention>{"content": "He has 7 + 3 = 10 nuts.", "location": 1}</intervention>'
+    script = [["Tom has 1", "<intervention></intervention>"], ["Tom has 2", "hm"], [".", block]]
+    (folder / "script.json").write_text(json.dumps(script))
+    values = {
+        "name": "w", "prompts": "short", "model": {"path": str(base_folder())},
+        "problems": {"path": str(folder / "problems.jsonl"), "part": [0.5, 1.0]},
+        "engine": {"kind": "scripted", "script": str(folder / "script.json")},
+        "warmup": {
+            "num_checks": 30,
+            "worked": {"part": [0.0, 0.3], "limit": 4},
+            "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
+        },
+    }  # fmt: skip
+    with Run(folder / "run", make_recipe(values, [], "test"), SilentProgress()) as run:
+        warmup = Warmup(run)
+        return check_table(warmup), warmup.verification.manifest["counts"]
+
+
+def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midcourse.warmup.run.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    table, counts = warmed_up(tmp_path, problems)
+    assert [row[:2] for row in table.rows] == [
+        (model, shown)
+        for model in ("as given", "+ worked solutions", "+ verification")
+        for shown in ("shown", "not shown")
+    ]
+    named, fixed, spared, blockless = table.rows[0][2:]
+    assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", named), "the script names step 1 of some"
+    assert fixed.startswith("0/"), "but its numbers are another problem's"
+    assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", spared), "it finds nothing in some right ones"
+    assert re.fullmatch(r"[1-9]\d*/30", blockless)
+    assert len(counts["rows"]) == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
+    monkeypatch.delattr("midcourse.warmup.run.run_jobs")
+    assert warmed_up(tmp_path, problems)[0] == table, "nothing is trained or asked again"
+
+
+def test_other_problems_under_the_same_ids_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.warmup.run.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    warmed_up(tmp_path, problems)
+    first, *others = problems
+    other = replace(first, reference_solution="He has 7 + 3 = 10 nuts.\nHe keeps 10 + 28 = 38.")
+    with pytest.raises(
+        ArtifactError, match=r"worked/rows was made from other.*--run-dir"
+    ) as caught:
+        warmed_up(tmp_path, [other, *others])
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     """A folder with data, tiny recipes, and the lab's base model in SmolLM2's place."""
@@ -467,7 +541,7 @@ def _equal(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool
     return all(float((one[name] - other[name]).abs().max()) <= tolerance for name in one)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
     assert "warmup: complete" in run_slice(workplace, "warmup")
