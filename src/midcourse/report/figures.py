@@ -18,6 +18,7 @@ from midcourse.records import GroupCount
 from midcourse.report.collect import ReportData
 from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
 from midcourse.report.tables import WINDOW, windows
+from midcourse.steps import location_from_error_step
 
 
 def draw_figures(data: ReportData) -> dict[str, str]:
@@ -26,7 +27,7 @@ def draw_figures(data: ReportData) -> dict[str, str]:
         return {}
     panels = {
         "first_errors": histogram_panel(
-            [step + 1 for step in data.error_steps],
+            [location_from_error_step(step) for step in data.error_steps],
             "substep of the first error, as proposed", "interventions, %",
         )
     }  # fmt: skip
