@@ -13,7 +13,7 @@ run: $(STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -m "not nightly"
 
-test-fast: $(STAMP)  ## what needs neither a model nor a trainer: under a minute
+test-fast: $(STAMP)  ## without what is marked slow
 	$(BIN)/pytest -m "not slow and not nightly"
 
 test-nightly: $(STAMP)  ## minutes of real training each

@@ -351,14 +351,14 @@ def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]
 
 def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
     """Run a whole warm-up, with a verifier that goes by a script."""
-    rows = [{"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"}
-            for p in problems]  # fmt: skip
-    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    _write_gsm8k(folder / "problems.jsonl", problems)
     block = '<intervention>{"content": "He has 7 + 3 = 10 nuts.", "location": 1}</intervention>'
     script = [["Tom has 1", "<intervention></intervention>"], ["Tom has 2", "hm"], [".", block]]
     (folder / "script.json").write_text(json.dumps(script))
     values = {
-        "name": "w", "prompts": "short", "model": {"path": str(base_folder())},
+        "name": "w",
+        "prompts": "short",
+        "model": {"path": str(base_folder())},
         "problems": {"path": str(folder / "problems.jsonl"), "part": [0.5, 1.0]},
         "engine": {"kind": "scripted", "script": str(folder / "script.json")},
         "warmup": {
@@ -366,7 +366,7 @@ def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[st
             "worked": {"part": [0.0, 0.3], "limit": 4},
             "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
         },
-    }  # fmt: skip
+    }
     with Run(folder / "run", make_recipe(values, [], "test"), SilentProgress()) as run:
         warmup = Warmup(run)
         return check_table(warmup), warmup.verification.manifest["counts"]
@@ -412,11 +412,7 @@ def workplace(tmp_path: Path) -> Path:
     gsm8k = tmp_path / "data" / "gsm8k"
     gsm8k.mkdir(parents=True)
     for name, numbers in (("train", range(40)), ("test", range(40, 44))):
-        rows = [
-            {"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"}
-            for p in map(problem, numbers)
-        ]
-        (gsm8k / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        _write_gsm8k(gsm8k / f"{name}.jsonl", [problem(number) for number in numbers])
     shutil.copytree(base_folder(), tmp_path / ".cache" / "smollm2-135m-instruct")
     (tmp_path / "script.json").write_text(
         json.dumps([[".", '<intervention>{"content": "I list it.", "location": 1}</intervention>']])
@@ -446,6 +442,14 @@ def workplace(tmp_path: Path) -> Path:
         evaluate={"num_rollouts": 1, "ks": [1], "sampling": short},
     )  # fmt: skip
     return tmp_path
+
+
+def _write_gsm8k(file: Path, problems: Sequence[Problem]) -> None:
+    """Write problems as GSM8K was published."""
+    rows = [
+        {"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"} for p in problems
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_recipe(folder: Path, name: str, **sections: Any) -> None:

@@ -56,15 +56,15 @@ def check_base(model: str, num_problems: int, seed: int) -> tuple[Table, bool]:
     located, usable = _judge(engine, wrong, stories, seed, "given")
     _, bare = _judge(engine, wrong, stories, seed, "none")
     most_common = max(positions.values())
+    is_spread = most_common <= 0.30 * len(wrong)
     rows = (
         _least("pass@1 without unknown notions", errors.count(None), len(errors), 0.90),
         _least("composed problems with pass@64 = 0", num_problems - len(solved), num_problems, 0.6),
         _least("names the true first error, with reference", located, len(wrong), 0.80),
         _least("usable, exactly correct intervention, with reference", usable, len(wrong), 0.75),
         _row("the same without reference", bare, len(wrong), "≤ half of that", 2 * bare <= usable),
-        _row("most common first-error position", most_common, len(wrong), "≤ 30 %",
-             most_common <= 0.30 * len(wrong)),
-    )  # fmt: skip
+        _row("most common first-error position", most_common, len(wrong), "≤ 30 %", is_spread),
+    )
     note = (
         f"model {model}, {num_problems} held-out problems of each kind, seed {seed}; 95 % Wilson."
     )

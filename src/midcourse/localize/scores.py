@@ -1,7 +1,7 @@
-"""Scores of the first-error benchmark, beside what can be guessed without reading a word.
+"""Scores of the first-error benchmark, next to what can be guessed without reading a word.
 
 People mark early steps more often than late ones, so a guesser who sees nothing but the number of
-steps is right surprisingly often: no score is worth anything without that one beside it. Guessers
+steps is right surprisingly often: no score is worth anything without that one next to it. Guessers
 that learn from the marks are cross-validated: a case is guessed from the marks of other problems.
 
 * *exact*, *within one*, *not later*: shares of the solutions with an error. *Not later* asks for a
@@ -23,7 +23,7 @@ from midcourse.localize.records import ErrorCase, Localization, LocalizationOutc
 from midcourse.metrics import Interval, bootstrap, wilson
 from midcourse.table import Table, share
 
-#: Cross-validation: the folds, and how often problems are dealt into them anew.
+#: Cross-validation: the folds, and how often problems are dealt into them again.
 _FOLDS, _DEALS = 5, 20
 #: How many solutions of nearly the same length the length-conditioned guess rests on.
 _NEIGHBOURS = 20
@@ -230,8 +230,8 @@ def _interval(problems: Sequence[_Hits], hits: str, of: str) -> Interval:
     return wilson(*(round(sum(p[name] for p in asked)) for name in (hits, of)))
 
 
-_COLUMNS = ("who", "wrong + right", "exact %", "within one %", "not later %", "says no error %",
-            "F1 %", "unread")  # fmt: skip
+_SHARES = ("exact %", "within one %", "not later %", "says no error %", "F1 %")
+_COLUMNS = ("who", "wrong + right", *_SHARES, "unread")
 _NOTE = (
     "An answer that cannot be read (no tag, cut off, no step of that number) is wrong. 95 % "
     "intervals: bootstrap over problems. Below the model, guesses that read nothing: in hindsight "

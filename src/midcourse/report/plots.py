@@ -119,10 +119,8 @@ def _draw_legend(canvas: Any, figure: Figure) -> None:
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
     xs, found = [point.x for point in series.points], [point.y for point in series.points]
-    axes.plot(
-        xs, [y.estimate for y in found], marker=marker, color=colour, label=series.label,
-        markersize=4,
-    )  # fmt: skip
+    ys = [y.estimate for y in found]
+    axes.plot(xs, ys, marker=marker, color=colour, label=series.label, markersize=4)
     lows, highs = [y.low for y in found], [y.high for y in found]
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
@@ -137,10 +135,9 @@ def _draw_bars(axes: Any, series: Sequence[Series]) -> None:
             [max(0.0, y.estimate - y.low) for y in found],
             [max(0.0, y.high - y.estimate) for y in found],
         ]
-        axes.bar(
-            places, [y.estimate for y in found], 0.9 * width, yerr=errors,
-            color=COLOURS[index % 8], label=one.label, error_kw={"elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
+        heights, caps = [y.estimate for y in found], {"elinewidth": 1, "capsize": 2}
+        drawn = {"color": COLOURS[index % 8], "label": one.label, "error_kw": caps}
+        axes.bar(places, heights, 0.9 * width, yerr=errors, **drawn)
     is_text = any(isinstance(tick, str) for tick in ticks)
     names = [str(tick) if isinstance(tick, str) else f"{tick:g}" for tick in ticks]
     slanted = {"rotation": 20, "ha": "right"} if is_text and len(ticks) > 2 else {}

@@ -19,7 +19,7 @@ from midcourse.table import Table
 def status_table(run_dir: Path) -> Table:
     """List every stage directory: complete with its counts, or under way."""
     if not ((run_dir / "config.resolved.json").is_file() or (run_dir / "recipes").is_dir()):
-        raise ArtifactError(f"{run_dir} is no run directory: it holds no resolved recipe")
+        raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
     rows = []
     for folder in sorted(path for path in run_dir.glob("*/*") if path.is_dir()):
         if (folder / "manifest.json").is_file():

@@ -1,6 +1,6 @@
 """Tables of a run as plain data: built once, shown in a terminal, in HTML and as JSON.
 
-Every figure is computed from counts handed in; a denominator stands beside each share.
+Every figure is computed from counts handed in; a denominator stands next to each share.
 """
 
 from __future__ import annotations
@@ -163,9 +163,8 @@ def likelihood_table(items: Sequence[Likelihood], labels: Mapping[str, str]) -> 
             for name in ("nll", "entropy", "mean_probability", "exp_mean_logprob")
         ]
         rows.append((what, model, str(count), *(f"{mean:.3f}" for mean in means)))
-    columns = ("text", "model", "texts", "NLL, nats/token", "entropy, nats", "mean p",
-               "exp(mean log p)")  # fmt: skip
+    measures = ("NLL, nats/token", "entropy, nats", "mean p", "exp(mean log p)")
     note = (
         "Figs 7-9: token means per text, then the mean over texts; full softmax at temperature 1."
     )
-    return Table("Likelihood", columns, tuple(rows), note)
+    return Table("Likelihood", ("text", "model", "texts", *measures), tuple(rows), note)

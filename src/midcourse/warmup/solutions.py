@@ -15,7 +15,7 @@ from fractions import Fraction
 from midcourse.records import Problem
 
 _NUMBER = r"\$?\d[\d,]*(?:\.\d+)?"
-#: No number, sign or decimal point may stand right before or after: a part is no calculation.
+#: No number, sign or decimal point may stand right before or after: a part is not a calculation.
 _CALCULATION = re.compile(
     rf"(?<![\w.,)/%*+-])(?<![-+*/x] )({_NUMBER}(?: ?[-+*/x] ?{_NUMBER})+) ?= ?({_NUMBER})"
     r"(?![\d%,.]*\d|%| ?[-+*/x=])"
