@@ -5,13 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
+.PHONY: run test test-fast test-nightly check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run recipes/lab.toml
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not nightly"
+
+test-fast: $(STAMP)  ## without what is marked slow
+	$(BIN)/pytest -m "not slow and not nightly"
+
+test-nightly: $(STAMP)  ## minutes of real training each
+	$(BIN)/pytest -m nightly
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -346,13 +346,6 @@ class Proposal:
     prompt_name: str
     prompt_sha: str
 
-    @property
-    def insert_step(self) -> int:
-        """0-based step that the intervention replaces; only for a proposal with a location."""
-        if self.location is None:
-            raise ValueError(f"proposal {self.proposal_id} has no location")
-        return self.location - 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftRow:

@@ -38,6 +38,7 @@ from midcourse.pipeline.training import ready_rows
 from midcourse.records import Condition, GroupCount, Rollout
 from midcourse.report.figures import percent
 from midcourse.report.plots import Figure, Panel, Point, Series
+from midcourse.steps import insert_step
 from midcourse.table import Table, share
 
 INTERVENTION = Condition.PREFIX_INTERVENTION
@@ -115,7 +116,7 @@ def _located(pipeline: Pipeline) -> dict[str, list[tuple[int, Count]]]:
     for proposal in pipeline.candidates:
         truth = first_error(texts[proposal.rollout_id], stories[proposal.problem_id])
         if truth is not None and proposal.proposal_id in counts:
-            place = (proposal.insert_step - truth, counts[proposal.proposal_id])
+            place = (insert_step(proposal) - truth, counts[proposal.proposal_id])
             found.setdefault(proposal.problem_id, []).append(place)
     return found
 

@@ -14,7 +14,7 @@ from midcourse.pipeline import Pipeline
 from midcourse.records import Rollout
 from midcourse.report.figures import histogram_panel, percent
 from midcourse.report.plots import Figure, Panel, Point, Series
-from midcourse.steps import split_steps
+from midcourse.steps import insert_step, location_from_error_step, split_steps
 from midcourse.table import Table, share
 
 
@@ -37,7 +37,7 @@ def _located(pipeline: Pipeline) -> dict[str, list[Located]]:
         if proposal is not None:
             tokens = len(pipeline.renderer.encode(proposal.intervention or ""))
             place = Located(
-                proposal.insert_step, len(split_steps(rollout.text)), tokens, rollout.num_tokens
+                insert_step(proposal), len(split_steps(rollout.text)), tokens, rollout.num_tokens
             )
             found.setdefault(proposal.problem_id, []).append(place)
     return found
@@ -61,8 +61,8 @@ def _figure2(bench: Bench) -> Result:
         "Paper: over 70 % after the first 50 steps. 95 % bootstrap over problems.",
     )  # fmt: skip
     panels = (
-        histogram_panel([x.error_step + 1 for x in places], "step of the first error",
-                        "interventions, %", "position"),
+        histogram_panel([location_from_error_step(x.error_step) for x in places],
+                        "step of the first error", "interventions, %", "position"),
         _relative_panel(places),
     )  # fmt: skip
     return Result(tables=(table,), claims=(claim,), figure=Figure("fig2", panels))

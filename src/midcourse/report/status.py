@@ -11,7 +11,7 @@ from rich.text import Text
 
 from midcourse.errors import ArtifactError
 from midcourse.records import Proposal, Rollout
-from midcourse.steps import split_steps
+from midcourse.steps import location_from_error_step, split_steps
 from midcourse.store import read_manifest, read_stage
 from midcourse.table import Table
 
@@ -19,7 +19,7 @@ from midcourse.table import Table
 def status_table(run_dir: Path) -> Table:
     """List every stage directory: complete with its counts, or under way."""
     if not ((run_dir / "config.resolved.json").is_file() or (run_dir / "recipes").is_dir()):
-        raise ArtifactError(f"{run_dir} is no run directory: it holds no resolved recipe")
+        raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
     rows = []
     for folder in sorted(path for path in run_dir.glob("*/*") if path.is_dir()):
         if (folder / "manifest.json").is_file():
@@ -59,12 +59,12 @@ def _stages(run_dir: Path, stage: str) -> list[Path]:
 
 def _panel(proposal: Proposal, rollout: Rollout) -> Panel:
     """Return the attempt with its first error marked, and the intervention."""
-    text = Text()
+    text, located = Text(), proposal.location
     for index, step in enumerate(split_steps(rollout.text)):
-        style = "default"
-        if proposal.location is not None and index >= proposal.location - 1:
-            style = "red" if index == proposal.location - 1 else "dim"
-        text.append(f"{index + 1:3d} {printable(step.strip())}\n", style)
+        number, style = location_from_error_step(index), "default"
+        if located is not None and number >= located:
+            style = "red" if number == located else "dim"
+        text.append(f"{number:3d} {printable(step.strip())}\n", style)
     if proposal.intervention:
         text.append(f"\n → {printable(proposal.intervention.strip())}\n", "green")
     detail = f"{proposal.outcome} {json.dumps(proposal.detail) if proposal.detail else ''}"

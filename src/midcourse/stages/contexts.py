@@ -13,7 +13,7 @@ from midcourse.checkers import checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
-from midcourse.steps import join_steps, prefix_before, split_steps
+from midcourse.steps import insert_step, join_steps, prefix_before, split_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +105,11 @@ def continuation_context(
     `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
     `opening`, is another one; the prefix is that of the same unhinted rollout.
     """
-    prefix = prefix_before(rollout.text, proposal.insert_step)
+    step = insert_step(proposal)
+    prefix = prefix_before(rollout.text, step)
     addition, continues = "", condition.continues
     if continues is Condition.PREFIX_ERROR:
-        prefix = join_steps(split_steps(rollout.text)[: proposal.insert_step + 1])
+        prefix = join_steps(split_steps(rollout.text)[: step + 1])
     elif continues is Condition.PREFIX_INTERVENTION:
         addition = proposal.intervention or ""
     elif continues is Condition.PROBLEM:

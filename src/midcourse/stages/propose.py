@@ -31,7 +31,8 @@ from midcourse.rendering import Message, Renderer
 from midcourse.stages.flow import run_requests
 from midcourse.steps import number_steps, split_steps
 
-_OUTCOMES_BY_FINISH = {
+#: What became of a reply that did not finish: it is never read.
+OUTCOMES_OF_UNFINISHED = {
     FinishReason.LENGTH: ProposalOutcome.TRUNCATED,
     FinishReason.PROMPT_TOO_LONG: ProposalOutcome.PROMPT_TOO_LONG,
 }
@@ -246,7 +247,7 @@ def _settle(answers: list[_Answer], proposer: Proposer, review: Prompt) -> list[
 
 def _parse(question: _Question, completion: Completion, proposer: Proposer) -> list[ParsedProposal]:
     """Read the last reply; a reply that did not finish is never read."""
-    outcome = _OUTCOMES_BY_FINISH.get(completion.finish_reason)
+    outcome = OUTCOMES_OF_UNFINISHED.get(completion.finish_reason)
     if outcome is not None:
         return [
             ParsedProposal(
