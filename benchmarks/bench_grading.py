@@ -22,11 +22,11 @@ from rows import Row
 
 from midcourse.checkers import Grader
 from midcourse.checkers.math.symbolic import compare_symbolically
-from midcourse.records import Verdict
+from midcourse.records import Gold, Verdict
 
 NUM_ROLLOUTS, DEADLINE_SECONDS = 64, 2.0
 BOMBS = (r"9^{9^{9}}", "(10^9)!", r"\binom{10^8}{10^7}", "{" * 3_000 + "1" + "}" * 3_000)
-Pair = tuple[str, str]
+Pair = tuple[str, Gold]
 
 
 def rows() -> Iterator[Row]:
@@ -37,7 +37,8 @@ def rows() -> Iterator[Row]:
         return
     pairs = _responses(golds)
     with Grader(num_workers=2, timeout_seconds=DEADLINE_SECONDS) as grader:
-        list(grader.grade([(r"\boxed{x}", "2x")]))  # the workers import sympy before the clock
+        # The workers import sympy before the clock starts.
+        list(grader.grade([(r"\boxed{x}", Gold("math", "2x"))]))
         ours = _speed(lambda: list(grader.grade(pairs)), len(pairs))
     few = random.Random(1).sample(pairs, 60)
     forked = _speed(lambda: _in_processes(few), len(few))
@@ -61,7 +62,8 @@ def rows() -> Iterator[Row]:
 def _with_bombs(pairs: Sequence[Pair], forked: float) -> Row:
     """Mix in bombs, 1 in 200: each costs a deadline, is counted, and nothing hangs or grows."""
     rng = random.Random(3)
-    bombs = [(f"\\boxed{{{rng.choice(BOMBS)}}}", "4") for _ in range(len(pairs) // 200)]
+    four = Gold("math", "4")
+    bombs = [(f"\\boxed{{{rng.choice(BOMBS)}}}", four) for _ in range(len(pairs) // 200)]
     bombs = [(text.replace("9", str(5 + i % 4), 1), gold) for i, (text, gold) in enumerate(bombs)]
     mixed = [*pairs, *bombs]
     rng.shuffle(mixed)
@@ -90,7 +92,7 @@ def _with_bombs(pairs: Sequence[Pair], forked: float) -> Row:
 
 
 def _golds() -> list[str]:
-    folder = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data"))
+    folder = Path(os.environ.get("MIDCOURSE_DATA", "/nowhere"))
     files = (folder / "imo_answerbench_80.jsonl", folder / "gsm8k" / "test.jsonl")
     if not all(file.is_file() for file in files):
         return []
@@ -111,7 +113,7 @@ def _responses(golds: Sequence[str]) -> list[Pair]:
             answer = gold.strip("$") if right else rng.choices(wrong, weights)[0].strip("$")
             if right and rng.random() < 0.2:
                 answer = re.sub(r"\\frac", r"\\dfrac", answer).replace(",", ", ")
-            pairs.append((f"Hence the answer is \\boxed{{{answer}}}.", gold))
+            pairs.append((f"Hence the answer is \\boxed{{{answer}}}.", Gold("math", gold)))
     return pairs
 
 
@@ -126,12 +128,13 @@ def _plainly(pair: Pair) -> bool:
     from math_verify import parse, verify
 
     answer, gold = pair
-    return bool(verify(parse(f"${gold.strip('$')}$"), parse(answer)))
+    return bool(verify(parse(f"${gold.value.strip('$')}$"), parse(answer)))
 
 
 def _in_processes(pairs: Sequence[Pair]) -> None:
     """Grade each pair in a process of its own that is killed at the deadline."""
-    compare_symbolically("1", "x")  # imported before the fork, which favours the alternative
+    # Imported before the fork, which favours the alternative.
+    compare_symbolically(gold="1", answer="x")
     for pair in pairs:
         process = multiprocessing.get_context("fork").Process(target=_plainly, args=(pair,))
         process.start()

@@ -75,6 +75,7 @@ def _contexts() -> Iterator[Context]:
             prompt_ids=(index,),
             response=SplitIds([], []),
             open_box="",
+            checker="math",
         )
 
 

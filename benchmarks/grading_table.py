@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.checkers import GRADER, Grader
-from midcourse.records import Verdict
+from midcourse.checkers import Grader, checker_named
+from midcourse.records import Gold, Verdict
 
 PAIRS = Path(__file__).parents[1] / "tests" / "data" / "answer_pairs.jsonl"
 
@@ -43,7 +43,8 @@ def read_pairs() -> list[Pair]:
 def ours(pairs: list[Pair]) -> list[Verdict]:
     """Return our verdicts."""
     with Grader(timeout_seconds=20) as grader:
-        return [r.verdict for r in grader.grade((pair.response, pair.gold) for pair in pairs)]
+        graded = grader.grade((pair.response, Gold("math", pair.gold)) for pair in pairs)
+        return [result.verdict for result in graded]
 
 
 def plain(pair: Pair) -> Verdict:
@@ -58,7 +59,10 @@ def main() -> None:
     """Print the table and the disagreements."""
     logging.disable(logging.CRITICAL)
     pairs = read_pairs()
-    verdicts = {GRADER: ours(pairs), "math-verify alone": [plain(pair) for pair in pairs]}
+    verdicts = {
+        checker_named("math").version: ours(pairs),
+        "math-verify alone": [plain(pair) for pair in pairs],
+    }
     for name, given in verdicts.items():
         print(f"\n{name}\n")
         print_confusion(pairs, given)

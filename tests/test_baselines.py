@@ -52,6 +52,7 @@ from midcourse.stages.propose import Case
 from midcourse.stages.reference import reference_contexts
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.stages.solutions import teacher_contexts, trace_of
+from midcourse.steps import insert_step
 
 REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
 REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."
@@ -543,7 +544,7 @@ def test_the_lab_can_propose_the_truth() -> None:
         story = lab.stories[proposal.problem_id]
         assert proposal.outcome is ProposalOutcome.ACCEPTED
         assert proposal.error_step == first_error(case.rollout.text, story)
-        assert proposal.insert_step == proposal.error_step
+        assert insert_step(proposal) == proposal.error_step
         believed = [move.belief != move.amount for move in story.moves]
         assert proposal.error_step == believed.index(True)
         assert proposal.intervention == story.steps[proposal.error_step] + "\n\n"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from midcourse.checkers import Grader
-from midcourse.checkers.reasoning_gym import TASKS, checker_of
+from midcourse.checkers import Grader, Pair
+from midcourse.checkers.reasoning_gym import NAME, TASKS, entry_of
 from midcourse.data import (
     SOURCES,
-    Fate,
+    CurationOutcome,
     curate,
     load_problems,
     require_references,
@@ -22,7 +22,7 @@ from midcourse.data import (
     write_problems,
 )
 from midcourse.errors import DataError
-from midcourse.records import UngradedCause, Verdict
+from midcourse.records import Gold, UngradedCause, Verdict
 
 Write = Callable[..., Path]
 GOOD = {"id": "p1", "problem": "What is 6 × 7?", "answer": "42", "reference_solution": "6 × 7 = 42"}
@@ -97,11 +97,11 @@ BROKEN = {
     "no answer": ({"id": "a", "problem": "x"}, "'answer' is missing", "needs one"),
     "empty problem": ({"id": "a", "problem": " ", "answer": "1"}, "'problem' is empty", "needs"),
     "empty answer": ({"id": "a", "problem": "x", "answer": ""}, "'answer' is empty", "needs one"),
-    "problem number": ({"id": "a", "problem": 5, "answer": "1"}, "'problem' is no text", "quotes"),
-    "answer list": ({"id": "a", "problem": "x", "answer": [1]}, "'answer' is no text", "quotes"),
-    "answer bool": ({"id": "a", "problem": "x", "answer": True}, "'answer' is no text", "quotes"),
-    "reference": (GOOD | {"reference_solution": [1]}, "'reference_solution' is no text", "quotes"),
-    "source": (GOOD | {"source": {}}, "'source' is no text", "quotes"),
+    "problem number": ({"id": "a", "problem": 5, "answer": "1"}, "'problem' is not text", "quotes"),
+    "answer list": ({"id": "a", "problem": "x", "answer": [1]}, "'answer' is not text", "quotes"),
+    "answer bool": ({"id": "a", "problem": "x", "answer": True}, "'answer' is not text", "quotes"),
+    "reference": (GOOD | {"reference_solution": [1]}, "'reference_solution' is not text", "quotes"),
+    "source": (GOOD | {"source": {}}, "'source' is not text", "quotes"),
     "surrogate": (GOOD | {"problem": "\ud83d"}, "'problem' holds half a character", "write it"),
     "gsm8k without final": ({"question": "x", "answer": "so ####"}, "'answer' is empty", "needs"),
     "duplicate": (GOOD | {"id": "ok"}, "'ok' is that of line 1", "unique"),
@@ -147,6 +147,9 @@ def test_a_missing_file_says_what_to_set(tmp_path: Path, monkeypatch: pytest.Mon
         load_problems(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="no such file"):
         load_problems(tmp_path)
+    monkeypatch.delenv("MIDCOURSE_DATA", raising=False)
+    with pytest.raises(DataError, match=r"MIDCOURSE_DATA/p.jsonl: MIDCOURSE_DATA is not set: set"):
+        load_problems("$MIDCOURSE_DATA/p.jsonl")
     monkeypatch.setenv("MIDCOURSE_DATA", "/nowhere")
     with pytest.raises(DataError, match=r"/nowhere/p.jsonl: no such file \(MIDCOURSE_DATA is"):
         load_problems("$MIDCOURSE_DATA/p.jsonl")
@@ -239,9 +242,9 @@ def test_columns_of_another_file_are_mapped(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("p.parquet", b"not parquet", "no Parquet file"),
-        ("p.json", b'{"problem": "x"}', "no array"),
-        ("p.csv", b"problem,answer\n\xff,1\n", "no CSV in UTF-8"),
+        ("p.parquet", b"not parquet", "not a Parquet file"),
+        ("p.json", b'{"problem": "x"}', "not an array"),
+        ("p.csv", b"problem,answer\n\xff,1\n", "not CSV in UTF-8"),
     ],
 )
 def test_a_file_that_is_not_what_it_says_is_named(
@@ -384,7 +387,7 @@ def test_a_source_on_no_hub_asks_for_the_file() -> None:
 LONG = " ".join(f"word{chr(97 + n)} and {n}" for n in range(20))
 
 
-def test_every_row_has_one_fate_and_the_funnel_adds_up(
+def test_every_row_has_one_outcome_and_the_funnel_adds_up(
     write: Write, grader: Grader, tmp_path: Path
 ) -> None:
     benchmark = tmp_path / "benchmark.jsonl"
@@ -413,14 +416,16 @@ def test_every_row_has_one_fate_and_the_funnel_adds_up(
     assert [problem.text for problem in curation.kept] == [
         "What is 6 × 7?", "Show that x exists and find x.",
     ]  # fmt: skip
-    assert curation.fates == {
-        Fate.KEPT: 2, Fate.BROKEN: 1, Fate.NO_ANSWER: 2, Fate.NO_REFERENCE: 1,
-        Fate.PROOF_STYLE: 2, Fate.DUPLICATE: 2, Fate.OVERLAP: 2, Fate.GOLD_UNREADABLE: 1,
+    assert curation.outcomes == {
+        CurationOutcome.KEPT: 2, CurationOutcome.BROKEN: 1, CurationOutcome.NO_ANSWER: 2,
+        CurationOutcome.NO_REFERENCE: 1, CurationOutcome.PROOF_STYLE: 2,
+        CurationOutcome.DUPLICATE: 2, CurationOutcome.OVERLAP: 2,
+        CurationOutcome.GOLD_UNREADABLE: 1,
     }  # fmt: skip
     assert curation.num_rows == 13
-    assert "mine.jsonl:13" in curation.examples[Fate.BROKEN]
+    assert "mine.jsonl:13" in curation.examples[CurationOutcome.BROKEN]
     loose = curate(file, grader, require_reference=False, limit=4)
-    assert (loose.num_rows, loose.fates[Fate.KEPT]) == (4, 2)
+    assert (loose.num_rows, loose.outcomes[CurationOutcome.KEPT]) == (4, 2)
 
 
 def test_what_is_written_is_read_again(write: Write, tmp_path: Path) -> None:
@@ -447,15 +452,14 @@ def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
     assert load_problems(tmp_path / "tasks.jsonl") == problems
     legs, jugs = problems[:2]
     with Grader(num_workers=1, timeout_seconds=20) as grader:
-        assert all(
-            r.verdict is Verdict.CORRECT for r in grader.check_golds(p.gold for p in problems)
-        )
+        checked = grader.check_golds(Pair(p.answer, p.gold) for p in problems)
+        assert {result.verdict for result in checked} == {Verdict.CORRECT}
         pairs = [
             (rf"\boxed{{{legs.answer}}}", legs.gold),
             (r"\boxed{1}", legs.gold),
             (legs.answer, legs.gold),
             (r"\boxed{fill A}", jugs.gold),
-            (r"\boxed{1}", 'reasoning-gym\n{"task": "no_such_task", "entry": {"answer": "1"}}'),
+            (r"\boxed{1}", Gold(NAME, entry_of("no_such_task", {"answer": "1"}))),
         ]
         results = list(grader.grade(pairs))
     assert [(r.verdict, r.cause) for r in results] == [
@@ -535,18 +539,69 @@ def test_no_text_from_outside_runs(tmp_path: Path, where: str) -> None:
             entry: dict[str, object] = {"answer": "1", "metadata": says}
             if where == "entry of a file":
                 entry = {"answer": code, "metadata": {**says, "problem": code}}
-            gold = checker_of(task, entry)
+            gold = Gold(NAME, entry_of(task, entry))
             if where == "answer of a file":
                 file = tmp_path / "p.jsonl"
-                for field in ("answer", "checker"):
-                    row = {"problem": "?", "answer": "1", field: checker_of(task, {"answer": code})}
-                    file.write_text(json.dumps(row) + "\n")
+                fields = {"task": task, "answer": code}
+                for row, said in (
+                    ({"answer": json.dumps(fields)}, "cannot read"),
+                    ({"answer": "1", "checker": NAME, "entry": fields}, f"task {task!r} may run"),
+                ):
+                    file.write_text(json.dumps({"problem": "?", **row}) + "\n")
                     (complaint,) = validate_problems(file, grader)
-                    assert f"field '{field}'" in complaint
+                    assert said in complaint
                 continue
             pairs = [(rf"\boxed{{{answer}}}", gold) for answer in (code, '["1"]')]
             assert {r.verdict for r in grader.grade(pairs)} == {Verdict.UNGRADED}
     assert not canary.exists()
+
+
+ENTRY = {"task": "gcd", "question": "?", "answer": "4", "metadata": {"numbers": [8, 12], "f": 0.5}}
+
+
+def test_a_checker_and_its_entry_are_fields_of_a_file(write: Write, tmp_path: Path) -> None:
+    gym, plain = load_problems(
+        write(GOOD | {"checker": NAME, "entry": ENTRY}, GOOD | {"id": "p2", "entry": 7})
+    )
+    assert gym.gold == Gold(NAME, json.dumps(ENTRY))
+    assert plain.gold == Gold("math", "42"), "an entry without a checker is a column like any other"
+    write_problems([gym, plain], tmp_path / "again.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "again.jsonl").read_text().splitlines()]
+    assert [(row["checker"], row.get("entry")) for row in lines] == [(NAME, ENTRY), ("math", None)]
+    assert load_problems(tmp_path / "again.jsonl") == [gym, plain]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"checker": "chess"}, "field 'checker': no checker is called 'chess': choose one of math"),
+        ({"checker": ["math"]}, "field 'checker' is not text"),
+        ({"checker": "math", "entry": ENTRY}, "field 'entry': checker 'math' takes no entry"),
+        ({"checker": NAME}, "field 'entry': is not an entry"),
+        ({"checker": NAME, "entry": "gcd"}, "field 'entry': is not an entry"),
+        ({"checker": NAME, "entry": {"task": 3, "answer": "1"}}, "field 'entry': is not an entry"),
+        ({"checker": NAME, "entry": ENTRY | {"task": "codeio"}}, "task 'codeio' may run"),
+        ({"checker": NAME, "entry": ENTRY | {"task": "no_such"}}, "task 'no_such' may run"),
+    ],
+)
+def test_a_wrong_checker_or_entry_is_one_complaint(
+    write: Write, grader: Grader, fields: dict[str, object], said: str
+) -> None:
+    (complaint,) = validate_problems(write(GOOD | fields), grader)
+    assert "mine.jsonl:1: id 'p1': " in complaint
+    assert said in complaint
+
+
+def test_a_number_without_end_in_an_entry_is_a_complaint(write: Write, grader: Grader) -> None:
+    row = json.dumps(GOOD | {"checker": NAME, "entry": ENTRY}).replace("0.5", "1" * 5000)
+    (complaint,) = validate_problems(write(row), grader)
+    assert "field 'entry' cannot be read" in complaint
+
+
+def test_an_answer_never_names_a_checker(write: Write, grader: Grader) -> None:
+    text = f"{NAME}\n{json.dumps(ENTRY)}"
+    [problem] = load_problems(write(GOOD | {"answer": text}))
+    assert problem.gold == Gold("math", text)
 
 
 @needs_gym

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from midcourse.checkers.reasoning_gym import NAME, entry_of
 from midcourse.config import Recipe
 from midcourse.data import load_problems
 from midcourse.engines.bundled import base_folder
@@ -29,11 +32,14 @@ from midcourse.export.handover import (
 from midcourse.export.rewards import reward
 from midcourse.pipeline import Pipeline
 from midcourse.progress import SilentProgress
-from midcourse.records import Problem, RowOutcome, RowSource, SftRow
+from midcourse.records import Gold, Problem, RowOutcome, RowSource, SftRow
 from midcourse.rendering import Renderer
 from midcourse.run import Run
 
 BASE = str(base_folder())
+needs_gym = pytest.mark.skipif(
+    importlib.util.find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed"
+)
 LOADERS = Path(__file__).parent / "loaders"
 
 
@@ -125,6 +131,66 @@ def test_people_can_read_the_rows(tmp_path: Path, recipe: Recipe) -> None:
     assert len(load_problems(tmp_path / "out" / "problems.jsonl")) == 3
 
 
+#: Every other way to fill one jug with 2 litres is as right as the entry's own.
+GYM = Problem(
+    problem_id="gym",
+    text="Fill jug A (3) or B (2) so that one holds 2.",
+    answer='["fill B"]',
+    reference_solution=None,
+    source="gym",
+    split="train",
+    checker=NAME,
+    entry=entry_of(
+        "jugs",
+        {
+            "answer": '["fill B"]',
+            "metadata": {"puzzle": {"jug_capacities": [3, 2], "target": 2}},
+        },
+    ),
+)
+OTHER_ANSWER = r'\boxed{["fill A", "fill B"]}'
+
+
+def gym_handover() -> Handover:
+    handover = lab_handover()
+    return replace(handover, tasks=[*handover.tasks, Task(problem=GYM, user=GYM.text)])
+
+
+def reward_file(folder: Path) -> dict[str, Any]:
+    scope: dict[str, Any] = {}
+    exec((folder / "reward.py").read_text(), scope)
+    return scope
+
+
+@needs_gym
+@pytest.mark.slow
+def test_every_format_hands_over_the_checker(tmp_path: Path) -> None:
+    """An answer that only the problem's own checker knows to be right gets reward 1."""
+    for name in ("trl", "verl", "verifiers", "jsonl"):
+        write_format(gym_handover(), name, tmp_path / name)
+    (row,) = [
+        r for r in pq.read_table(tmp_path / "trl" / "grpo.parquet").to_pylist()
+        if r["problem_id"] == "gym"
+    ]  # fmt: skip
+    replies = [[{"role": "assistant", "content": text}] for text in (OTHER_ANSWER, "\\boxed{1}")]
+    correct = reward_file(tmp_path / "trl")["correct"]
+    assert correct(completions=replies, gold=[row["gold"]] * 2) == [1.0, 0.0]
+    row = pq.read_table(tmp_path / "verl" / "rl.parquet").to_pylist()[-1]
+    truth, extra = row["reward_model"]["ground_truth"], row["extra_info"]
+    score = reward_file(tmp_path / "verl")["compute_score"]
+    assert score("gym", OTHER_ANSWER, truth, extra) == {"score": 1.0, "ungraded": 0.0}
+    lines = (tmp_path / "verifiers" / "midcourse_problems" / "problems.jsonl").read_text()
+    gold = Gold(**json.loads(lines.splitlines()[-1])["gold"])
+    assert (reward(OTHER_ANSWER, gold), reward("\\boxed{1}", gold)) == (1.0, 0.0)
+    assert load_problems(tmp_path / "jsonl" / "problems.jsonl")[-1] == GYM
+
+
+def test_pipelinerl_takes_no_problem_that_its_verifier_cannot_grade(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"1 problems need another checker \(first: gym, 'reas"):
+        write_format(gym_handover(), "pipelinerl", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_suffix_is_told_apart(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
     recipe_data["build_sft"] = {"suffix": True, "prefix": "dropped"}
     finished_run(tmp_path / "run", Recipe.model_validate(recipe_data))
@@ -148,7 +214,7 @@ def test_rows_for_pipelinerl(tmp_path: Path, recipe: Recipe) -> None:
 
 
 def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe) -> None:
-    with pytest.raises(ArtifactError, match="no run directory"):
+    with pytest.raises(ArtifactError, match="is not a run directory"):
         export_run(tmp_path / "nowhere", "trl", tmp_path / "out")
     with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
         _ = pipeline.statuses
@@ -185,10 +251,11 @@ def test_texts_that_encode_otherwise_are_counted() -> None:
 
 
 def test_the_reward_is_the_grader_s_word() -> None:
-    assert reward("So \\boxed{1/2}.", "0.5") == 1.0
-    assert reward("So \\boxed{3}.", "0.5") == 0.0
-    assert reward("So 0.5.", "0.5") == 0.0
-    assert reward("So \\boxed{3}.", "???") is None
+    half = Gold("math", "0.5")
+    assert reward("So \\boxed{1/2}.", half) == 1.0
+    assert reward("So \\boxed{3}.", half) == 0.0
+    assert reward("So 0.5.", half) == 0.0
+    assert reward("So \\boxed{3}.", Gold("math", "???")) is None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -228,10 +295,9 @@ def test_trl_takes_the_prompts(tmp_path: Path) -> None:
         "parquet", data_files=str(tmp_path / "out" / "grpo.parquet"), split="train",
         cache_dir=str(tmp_path / "cache"),
     )  # fmt: skip
-    scope: dict[str, Any] = {}
-    exec((tmp_path / "out" / "reward.py").read_text(), scope)
     replies = [[{"role": "assistant", "content": "\\boxed{8}"}]] * 2
-    assert scope["correct"](completions=replies, answer=rows["answer"]) == [1.0, 1.0]
+    correct = reward_file(tmp_path / "out")["correct"]
+    assert correct(completions=replies, gold=rows["gold"]) == [1.0, 1.0]
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     for prompt, task in zip(rows["prompt"], handover.tasks, strict=True):
         ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]

@@ -11,6 +11,7 @@ from transformers import AutoConfig, Qwen3ForCausalLM
 
 from midcourse.config import ProblemsConfig
 from midcourse.engines.bundled import base_folder
+from midcourse.lab.check import check_base
 from midcourse.lab.documents import TASKS, draw_document
 from midcourse.lab.pretrain import MIXES, PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems
@@ -28,6 +29,8 @@ def unknown_words(text: str) -> set[str]:
 def test_splits_never_overlap() -> None:
     for seed in range(3):
         lab = lab_problems(ProblemsConfig(kind="lab"), seed)
+        assert lab.train
+        assert lab.held_out
         assert {p.split for p in lab.train} == {"train"}
         assert {p.split for p in lab.held_out + lab.known + lab.control} == {"held_out"}
         assert all(Split.of(p.text) == p.split for p in lab.train + lab.held_out)
@@ -41,7 +44,9 @@ def test_problems_are_the_same_for_a_seed_and_others_for_another() -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_only_the_truth_leads_to_the_answer(kind: Kind) -> None:
-    for story in islice(generate_stories(kind, Split.TRAIN, 0), 40):
+    stories = list(islice(generate_stories(kind, Split.TRAIN, 0), 40))
+    assert len(stories) == 40
+    for story in stories:
         assert all(1 <= count <= MAX_COUNT for count in story.counts)
         assert story.answer not in map(str, story.counts[:-1])
         choices = [sorted({m.amount, m.belief}) for m in story.moves]
@@ -54,7 +59,9 @@ def test_kinds_hold_what_they_say() -> None:
     wanted = {Kind.KNOWN: 0, Kind.SINGLE: 1, Kind.CONTROL: 1, Kind.COMPOSED: 2}
     control = {notion.word for notion in CONTROL}
     for kind, count in wanted.items():
-        for story in islice(generate_stories(kind, Split.TRAIN, 3), 30):
+        stories = list(islice(generate_stories(kind, Split.TRAIN, 3), 30))
+        assert len(stories) == 30
+        for story in stories:
             words = unknown_words(story.text)
             assert len(words) == count
             assert bool(words & control) == (kind is Kind.CONTROL)
@@ -92,7 +99,7 @@ def test_nobody_is_corrected_about_an_unknown_notion() -> None:
 
 
 def test_the_reply_names_the_true_first_error() -> None:
-    rng, prompts = random.Random(1), load_prompt_set("lab")
+    rng, prompts, named = random.Random(1), load_prompt_set("lab"), set()
     for _ in range(200):
         document = draw_document(rng, prompts, "review")
         parsed = parse_proposal(document.reply, 9)
@@ -102,6 +109,8 @@ def test_the_reply_names_the_true_first_error() -> None:
         given = [step.rstrip(".}").replace("{", " ").split()[-1] for step in attempt]
         differing = [i for i, (a, b) in enumerate(zip(given, results, strict=False)) if a != b]
         assert parsed.error_step == (differing[0] if differing else None)
+        named.add(parsed.error_step)
+    assert named >= {None, 0, 1, 2, 3}
 
 
 @pytest.mark.parametrize("task", sorted(TASKS))
@@ -109,6 +118,7 @@ def test_solving_replies_are_steps_with_a_box(task: str) -> None:
     document = draw_document(random.Random(2), load_prompt_set("lab"), task)
     if task in ("solve", "solve_right", "hint", "reflect", "guided_solve", "drift"):
         steps = split_steps(document.reply)
+        assert len(steps) > 1
         assert steps[-1].startswith("The answer is \\boxed{")
         assert all(step.endswith(".\n\n") for step in steps[:-1])
     else:
@@ -155,3 +165,15 @@ def test_a_deeper_model_computes_what_the_shallower_did() -> None:
         theirs = Qwen3ForCausalLM.from_pretrained(start, dtype="float32").eval()(ids).logits
     assert len(deeper.model.layers) == config.num_hidden_layers + 1
     torch.testing.assert_close(ours, theirs)
+
+
+def test_the_check_counts_what_the_bundled_model_does() -> None:
+    table, _ = check_base("lab", 2, 0)
+    counts = {row[0]: row[1] for row in table.rows}
+    assert counts["pass@1 without unknown notions"] == "16/16"
+    assert counts["composed problems with pass@64 = 0"].endswith("/2")
+    named, usable, bare = (counts[name] for name in list(counts)[2:5])
+    assert {count.partition("/")[2] for count in (named, usable, bare)} == {"4"}
+    assert int(bare[0]) <= int(usable[0]) <= int(named[0])
+    assert int(named[0]) > 0
+    assert [row[4] for row in table.rows if row[0].startswith("pass@1")] == ["met"]

@@ -4,13 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from midcourse.checkers import Grader, contains_answer, leaks_answer
+from midcourse.checkers import Grader, checker_named
 
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
     with Grader(num_workers=1, timeout_seconds=10) as grader:
         yield grader
+
+
+def leaks(text: str, answer: str, grader: Grader) -> bool:
+    return checker_named("math").leaks(text, answer, grader.equal)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,7 @@ def grader() -> Iterator[Grader]:
     ],
 )
 def test_what_is_asserted_leaks(grader: Grader, text: str, answer: str) -> None:
-    assert leaks_answer(text, answer, grader)
+    assert leaks(text, answer, grader)
 
 
 @pytest.mark.parametrize(
@@ -73,30 +77,28 @@ def test_what_is_asserted_leaks(grader: Grader, text: str, answer: str) -> None:
     ],
 )
 def test_what_is_not_asserted_is_innocent(grader: Grader, text: str, answer: str) -> None:
-    assert not leaks_answer(text, answer, grader)
+    assert not leaks(text, answer, grader)
 
 
 def test_an_answer_that_cannot_be_read_leaks_only_word_for_word(grader: Grader) -> None:
     gold = r"all $n$ with \underbrace{2\cdots2}_{n}1"
-    assert leaks_answer(rf"These are {gold}, as one sees.", gold, grader)
-    assert not leaks_answer("So the answer is 5", gold, grader)
+    assert leaks(rf"These are {gold}, as one sees.", gold, grader)
+    assert not leaks("So the answer is 5", gold, grader)
 
 
-def test_the_two_rules_differ_where_the_spec_says_so(grader: Grader) -> None:
+def test_an_answer_is_found_by_value_and_not_as_a_substring(grader: Grader) -> None:
     innocent, hidden = "There are 2 cases.", r"so \boxed{\frac{1}{2}}"
-    assert contains_answer(innocent, "2")
-    assert not leaks_answer(innocent, "2", grader)
-    assert not contains_answer(hidden, "0.5")
-    assert leaks_answer(hidden, "0.5", grader)
+    assert not leaks(innocent, "2", grader)
+    assert leaks(hidden, "0.5", grader)
 
 
 def test_plain_text_never_needs_a_worker() -> None:
     with Grader() as grader:
-        assert leaks_answer("Then x + y = 2.", "2", grader)
-        assert not leaks_answer("Then x = 12 and we go on. The answer is 13.", "2", grader)
-        assert grader.worker_pids() == []
+        assert leaks("Then x + y = 2.", "2", grader)
+        assert not leaks("Then x = 12 and we go on. The answer is 13.", "2", grader)
+        assert grader._pool is None
 
 
 def test_long_texts_are_read_in_linear_time(grader: Grader) -> None:
     for text in ("answer " * 100_000, "=" * 300_000, "answer is " * 50_000, "$" * 300_000):
-        assert not leaks_answer(text, "2", grader)
+        assert not leaks(text, "2", grader)

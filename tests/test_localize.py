@@ -126,7 +126,7 @@ def test_champ_as_published(tmp_path: Path) -> None:
         ({**OURS, "first_error_step": 2}, "not one of the 2 steps"),
         ({**OURS, "first_error_step": True}, "'first_error_step' is True, wanted int"),
         ({**OURS, "steps": []}, "no steps"),
-        ({**OURS, "steps": ["a", 3]}, "no text"),
+        ({**OURS, "steps": ["a", 3]}, "not text"),
         ({"problem": "p", "rollout": "One.", "error_start": 4}, "the marked span"),
     ],
 )
@@ -318,7 +318,13 @@ def test_a_run_is_kept_and_resumed(tmp_path: Path) -> None:
         json.dumps([["known to be right", "<first_error>2</first_error>"], [".", ""]])
     )
     recipe = make_recipe(
-        {"name": "x", "engine": {"kind": "scripted", "script": str(script)}}, [], "test"
+        {
+            "name": "x",
+            "model": {"path": "lab"},
+            "engine": {"kind": "scripted", "script": str(script)},
+        },
+        [],
+        "test",
     )
     with Run(tmp_path / "run", recipe, SilentProgress()) as run:
         tables = run_localization(run, cases)
@@ -329,10 +335,13 @@ def test_a_run_is_kept_and_resumed(tmp_path: Path) -> None:
     assert tables[0].rows[1][-1] == "4"
     assert json.loads((tmp_path / "run" / "localize.json").read_text())[0]["rows"]
     parts = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
-    script.write_text(json.dumps([[".", "never asked again"]]))
     with Run(tmp_path / "run", recipe, SilentProgress()) as run:
         assert run_localization(run, cases) == tables
     assert parts == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
+    script.write_text(json.dumps([[".", "<first_error>2</first_error>"]]))
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
+        (table,) = run_localization(run, cases)
+    assert table.rows[1][2].startswith("100.0"), "what a script says is who is asked"
 
 
 def test_the_packed_files_give_the_documented_baselines() -> None:

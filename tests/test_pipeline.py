@@ -208,3 +208,17 @@ def test_every_kind_of_row_has_tokens_to_score(tmp_path: Path, recipe_data: dict
         assert rows
         for scored in (text for row in rows for text in _row_texts(row)):
             assert 0 < scored.num_context < len(scored.token_ids), name
+
+
+@pytest.mark.parametrize(("rule", "leaks"), [("substring", True), ("assertion", False)])
+def test_the_authors_rule_takes_any_substring_for_a_leak(
+    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path, rule: str, leaks: bool
+) -> None:
+    problem_file.write_text(problem_file.read_text().replace('"4"', '"2"'))
+    recipe_data["propose"]["leak_rule"] = rule
+    recipe = Recipe.model_validate(recipe_data)
+    proposals = run_to(tmp_path / "run", recipe, lambda p: list(p.proposals.read(Proposal)))
+    written = [proposal for proposal in proposals if proposal.intervention]
+    assert {proposal.leaks_substring for proposal in written} == {True}
+    outcome = ProposalOutcome.LEAKS_ANSWER
+    assert {proposal.outcome is outcome for proposal in written if proposal.index == 0} == {leaks}

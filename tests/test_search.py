@@ -51,7 +51,7 @@ def contexts(count: int) -> list[Context]:
     return [
         Context(
             problem_id=f"p{i}", condition=Condition.PROBLEM, parent_id=None, prompt_ids=(i,),
-            response=SplitIds([], []), open_box="",
+            response=SplitIds([], []), open_box="", checker="math",
         )
         for i in range(count)
     ]  # fmt: skip

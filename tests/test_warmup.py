@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import combinations
@@ -19,24 +21,36 @@ from typing import Any
 import pytest
 
 from midcourse.checkers import Grader, leaks_answer
-from midcourse.config import Recipe, load_recipe
+from midcourse.config import Recipe, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ArtifactError, ConfigError, DataError
+from midcourse.pipeline import open_session
+from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
-from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt
-from midcourse.warmup.documents import BLANK, draw_verification, intervention_text
-from midcourse.warmup.rows import RowMaker, readable
-from midcourse.warmup.solutions import Solution, numbers_in, read_solution
+from midcourse.table import Table
+from midcourse.training.jobs import Job, SftJob
+from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
+from midcourse.warmup.check import check_table
+from midcourse.warmup.documents import (
+    BLANK,
+    RowMaker,
+    Verification,
+    intervention_text,
+    readable,
+)
+from midcourse.warmup.run import Warmup, warmup_setup
+from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data")) / "gsm8k"
 PROMPTS = load_prompt_set("short")
+LESSON_PROMPTS = {name: PROMPTS[name] for name in ("solve", "single_turn", "no_reference")}
 
 
 def problem(number: int = 0, reference: str | None = None) -> Problem:
@@ -58,21 +72,21 @@ def problem(number: int = 0, reference: str | None = None) -> Problem:
     )
 
 
-def solution_of(item: Problem) -> Solution:
+def solution_of(item: Problem) -> Lines:
     solution = read_solution(item)
     assert solution is not None
     return solution
 
 
 def test_a_solution_is_read_exactly() -> None:
-    lines = solution_of(problem()).lines
+    lines = solution_of(problem())
     assert [line.text for line in lines] == [
         "Tom has 7 + 3 = 10 nuts.",
         "He then has 10 * 4 = 40 nuts.",
         "He keeps 40 - 2 = 38 nuts.",
     ]
     money = problem(reference="He pays $1,200.50 − $0.50 = $1200.\nHe keeps 1200/4*2 - 562 = 38.")
-    assert [line.quote for line in solution_of(money).lines] == [
+    assert [line.quote for line in solution_of(money)] == [
         "1200.5 - 0.5 = 1200",
         "1200 / 4 * 2 - 562 = 38",
     ]
@@ -96,7 +110,7 @@ def test_what_cannot_be_read_or_is_not_true_is_passed_over(reference: str) -> No
     assert read_solution(problem(reference=reference)) is None
 
 
-def draw_many(count: int = 400) -> list[tuple[Solution, Attempt]]:
+def draw_many(count: int = 400) -> list[tuple[Lines, Attempt]]:
     drawn = []
     for number in range(count):
         item = problem(number % 40)
@@ -129,45 +143,67 @@ def is_true(text: str) -> bool:
 
 
 def test_the_first_error_is_where_it_says() -> None:
-    for solution, attempt in draw_many():
+    drawn = draw_many()
+    assert len(drawn) == 400
+    for solution, attempt in drawn:
         step = attempt.error_step
         assert step is not None
         true = [line.text for line in attempt.true_lines]
         made = [line.text for line in attempt.lines]
         assert made[:step] == true[:step]
         assert made[step] != true[step]
-        assert attempt.answer != solution.answer == attempt.true_answer
-        (final,) = re.findall(r"The answer is \\boxed\{(.+)\}\.", attempt.steps[-1])
-        assert Fraction(final) == attempt.answer == attempt.lines[-1].calculations[-1].result
-        assert " ".join(true) == " ".join(line.text for line in solution.lines)
-        if attempt.flaw is Flaw.SLIP:
-            assert not is_true(made[step])
-        if attempt.flaw in (Flaw.MISREAD, Flaw.MISCOPIED, Flaw.OPERATION):
-            assert is_true(made[step]), "these reckon right, with the wrong things"
-        if attempt.flaw is Flaw.SKIPPED:
-            assert len(attempt.lines) == len(attempt.true_lines) - 1
+        assert answer_of(attempt.lines) != answer_of(solution) == answer_of(attempt.true_lines)
+        *_, closing = response_steps(attempt.lines)
+        (final,) = re.findall(r"The answer is \\boxed\{(.+)\}\.", closing)
+        assert Fraction(final) == attempt.lines[-1].calculations[-1].result
+        assert " ".join(true) == " ".join(line.text for line in solution)
+
+
+def spoiled(flaw: Flaw, step: int) -> list[Lines]:
+    item = problem()
+    quantities = numbers_in(item.text)
+    tries = (
+        spoil(random.Random(number), solution_of(item), step, flaw, quantities)
+        for number in range(60)
+    )
+    return [lines for lines in tries if lines is not None]
+
+
+@pytest.mark.parametrize("flaw", [Flaw.MISREAD, Flaw.MISCOPIED, Flaw.OPERATION])
+def test_a_wrong_thing_is_reckoned_right(flaw: Flaw) -> None:
+    made = spoiled(flaw, 1)
+    assert made
+    assert all(is_true(lines[1].text) for lines in made)
+
+
+def test_a_slip_is_a_false_equation_and_mostly_a_near_one() -> None:
+    made = spoiled(Flaw.SLIP, 1)
+    assert made
+    assert not any(is_true(lines[1].text) for lines in made)
+    offsets = [abs(lines[1].calculations[-1].result - 40) for lines in made]
+    assert sum(offset <= 2 for offset in offsets) > 0.5 * len(offsets), (
+        "hard negatives are the rule"
+    )
+    several = [lines for lines in made if not is_true(lines[2].text)]
+    assert 0 < len(several) < len(made), "some attempts have more than one error"
+
+
+def test_a_skipped_step_is_one_less_and_the_last_cannot_be_skipped() -> None:
+    made = spoiled(Flaw.SKIPPED, 1)
+    assert made
+    assert {len(lines) for lines in made} == {2}
+    assert {lines[1].calculations[0].numbers[0] for lines in made} == {10}
+    assert not spoiled(Flaw.SKIPPED, 2)
 
 
 def test_attempts_vary() -> None:
     drawn = [attempt for _, attempt in draw_many()]
-    assert {attempt.flaw for attempt in drawn} == set(Flaw)
     steps = Counter(attempt.error_step for attempt in drawn)
     assert set(steps) == {0, 1, 2}
     assert max(steps.values()) < 0.6 * len(drawn)
-    slips = [a for a in drawn if a.flaw is Flaw.SLIP and a.error_step is not None]
-    offsets = [
-        abs(a.lines[a.error_step or 0].calculations[-1].result
-            - a.lines[a.error_step or 0].calculations[-1].value)
-        for a in slips
-    ]  # fmt: skip
-    near = sum(offset <= 2 for offset in offsets)
-    assert near > 0.5 * len(offsets), "hard negatives are the rule"
-    several = [a for a in drawn if a.flaw is Flaw.SLIP and not all(map(is_true, _after(a)))]
-    assert several, "some attempts have more than one error"
-
-
-def _after(attempt: Attempt) -> list[str]:
-    return [line.text for line in attempt.lines[(attempt.error_step or 0) + 1 :]]
+    lengths = {len(attempt.lines) - len(attempt.true_lines) for attempt in drawn}
+    assert lengths == {0, -1}, "some skip a step"
+    assert {len(attempt.true_lines) for attempt in drawn} == {2, 3}, "some are cut otherwise"
 
 
 def test_a_right_attempt_is_the_solution() -> None:
@@ -176,21 +212,33 @@ def test_a_right_attempt_is_the_solution() -> None:
     assert attempt is not None
     assert attempt.error_step is None
     assert attempt.lines == attempt.true_lines
-    assert attempt.answer == solution.answer
+    assert answer_of(attempt.lines) == answer_of(solution)
+
+
+@pytest.fixture(scope="module")
+def maker() -> RowMaker:
+    from transformers import AutoTokenizer
+
+    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
+    return RowMaker(renderer=renderer, prompts=LESSON_PROMPTS, seed=0, max_tokens=1024)
+
+
+def verification(maker: RowMaker, item: Problem, index: int, shown: bool) -> Verification:
+    drawn = maker.verification(item, solution_of(item), index, shown)
+    assert drawn is not None
+    return drawn
 
 
 @pytest.mark.parametrize("with_reference", [True, False])
-def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -> None:
+def test_replies_are_what_the_loop_reads(
+    with_reference: bool, grader: Grader, maker: RowMaker
+) -> None:
     outcomes, blanks = Counter[str](), 0
     for number in range(120):
         item = problem(number % 40)
-        document = draw_verification(
-            random.Random(number), item, solution_of(item), PROMPTS, with_reference
-        )
-        assert document is not None
-        assert document.attempt is not None
+        document = verification(maker, item, number, with_reference)
         attempt = document.attempt
-        parsed = parse_proposal(document.reply, len(attempt.steps))
+        parsed = parse_proposal(document.reply, len(attempt.lines) + 1)
         outcomes[parsed.outcome] += 1
         shown = str(item.reference_solution) in document.user
         assert shown is with_reference
@@ -202,7 +250,7 @@ def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -
         assert parsed.outcome is ProposalOutcome.ACCEPTED
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
-        assert parsed.intervention == intervention_text(right, attempt.true_answer)
+        assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
         assert not leaks_answer(str(parsed.intervention), item.answer, grader)
         log = document.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
@@ -212,20 +260,15 @@ def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -
 
 def test_the_last_result_is_left_to_the_student() -> None:
     solution = solution_of(problem())
-    last = solution.lines[-1]
-    assert intervention_text(last, solution.answer) == "He keeps 40 - 2 nuts."
+    last = solution[-1]
+    assert intervention_text(last, answer_of(solution)) == "He keeps 40 - 2 nuts."
     assert intervention_text(last, Fraction(40)) is None, "40 stands elsewhere in the line"
 
 
-def test_with_and_without_reference_are_asked_about_one_attempt() -> None:
-    item = problem(5)
-    pair = [
-        draw_verification(random.Random(3), item, solution_of(item), PROMPTS, shown)
-        for shown in (True, False)
-    ]
-    assert pair[0] is not None
-    assert pair[1] is not None
-    assert pair[0].attempt == pair[1].attempt
+def test_with_and_without_reference_are_asked_about_one_attempt(maker: RowMaker) -> None:
+    shown, hidden = (verification(maker, problem(5), 3, shown) for shown in (True, False))
+    assert shown.attempt == hidden.attempt
+    assert shown.user != hidden.user
 
 
 def test_parts_share_no_problem() -> None:
@@ -272,14 +315,6 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
     assert made[True] > 0.98 * made.total()
 
 
-@pytest.fixture(scope="module")
-def maker() -> RowMaker:
-    from transformers import AutoTokenizer
-
-    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-    return RowMaker(renderer=renderer, prompts=PROMPTS, seed=0, max_tokens=1024)
-
-
 def test_rows_learn_the_reply_and_its_end_and_nothing_else(maker: RowMaker) -> None:
     from midcourse.training.sft import check_rows
 
@@ -308,17 +343,82 @@ def test_a_row_that_is_too_long_is_refused_not_cut(maker: RowMaker) -> None:
     assert row.input_ids == row.labels == ()
 
 
+def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+    """Stand in for training: the model stays the lab's, and names its rows."""
+    for job in jobs:
+        shutil.copytree(base_folder(), job.out / "final")
+    return [
+        {"rows": len(job.content.rows.row_ids)} for job in jobs if isinstance(job.content, SftJob)
+    ]
+
+
+def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
+    """Run a whole warm-up, with a verifier that goes by a script."""
+    _write_gsm8k(folder / "problems.jsonl", problems)
+    block = '<intervention>{"content": "He has 7 + 3 = 10 nuts.", "location": 1}</intervention>'
+    script = [["Tom has 1", "<intervention></intervention>"], ["Tom has 2", "hm"], [".", block]]
+    (folder / "script.json").write_text(json.dumps(script))
+    values = {
+        "name": "w",
+        "prompts": "short",
+        "model": {"path": str(base_folder())},
+        "problems": {"path": str(folder / "problems.jsonl"), "part": [0.5, 1.0]},
+        "engine": {"kind": "scripted", "script": str(folder / "script.json")},
+        "warmup": {
+            "num_checks": 30,
+            "worked": {"part": [0.0, 0.3], "limit": 4},
+            "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
+        },
+    }
+    recipe = make_recipe(values, [], "test")
+    setup = warmup_setup(recipe)
+    with open_session(recipe, folder / "run", SilentProgress(), setup=setup) as session:
+        warmup = Warmup(session)
+        folder = warmup.complete()
+        return check_table(warmup), json.loads((folder / "identity.json").read_text())
+
+
+def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    table, counts = warmed_up(tmp_path, problems)
+    assert [row[:2] for row in table.rows] == [
+        (model, shown)
+        for model in ("as given", "+ worked solutions", "+ verification")
+        for shown in ("shown", "not shown")
+    ]
+    named, fixed, spared, blockless = table.rows[0][2:]
+    assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", named), "the script names step 1 of some"
+    assert fixed.startswith("0/"), "but its numbers are another problem's"
+    assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", spared), "it finds nothing in some right ones"
+    assert re.fullmatch(r"[1-9]\d*/30", blockless)
+    assert counts["rows"] == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
+    monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
+    assert warmed_up(tmp_path, problems)[0] == table, "nothing is trained or asked again"
+
+
+def test_other_problems_under_the_same_ids_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    warmed_up(tmp_path, problems)
+    first, *others = problems
+    other = replace(first, reference_solution="He has 7 + 3 = 10 nuts.\nHe keeps 10 + 28 = 38.")
+    with pytest.raises(
+        ArtifactError, match=r"worked/model was made from other data.*--run-dir"
+    ) as caught:
+        warmed_up(tmp_path, [other, *others])
+    assert "\n" not in str(caught.value)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     """A folder with data, tiny recipes, and the lab's base model in SmolLM2's place."""
     gsm8k = tmp_path / "data" / "gsm8k"
     gsm8k.mkdir(parents=True)
     for name, numbers in (("train", range(40)), ("test", range(40, 44))):
-        rows = [
-            {"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"}
-            for p in map(problem, numbers)
-        ]
-        (gsm8k / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        _write_gsm8k(gsm8k / f"{name}.jsonl", [problem(number) for number in numbers])
     shutil.copytree(base_folder(), tmp_path / ".cache" / "smollm2-135m-instruct")
     (tmp_path / "script.json").write_text(
         json.dumps([[".", '<intervention>{"content": "I list it.", "location": 1}</intervention>']])
@@ -348,6 +448,14 @@ def workplace(tmp_path: Path) -> Path:
         evaluate={"num_rollouts": 1, "ks": [1], "sampling": short},
     )  # fmt: skip
     return tmp_path
+
+
+def _write_gsm8k(file: Path, problems: Sequence[Problem]) -> None:
+    """Write problems as GSM8K was published."""
+    rows = [
+        {"question": p.text, "answer": f"{p.reference_solution}\n#### {p.answer}"} for p in problems
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _write_recipe(folder: Path, name: str, **sections: Any) -> None:
@@ -443,7 +551,7 @@ def _equal(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool
     return all(float((one[name] - other[name]).abs().max()) <= tolerance for name in one)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(1800)
 def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
     assert "warmup: complete" in run_slice(workplace, "warmup")

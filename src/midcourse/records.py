@@ -17,6 +17,9 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+#: The checker of a problem that names none.
+DEFAULT_CHECKER = "math"
+
 
 def content_id(*parts: object) -> str:
     """Return 16 hex digits that name `parts` (strings, numbers, enums or lists of them)."""
@@ -62,6 +65,37 @@ class Condition(StrEnum):
         return Condition(self.removeprefix("hint_"))
 
 
+class Start(StrEnum):
+    """Where a model comes from."""
+
+    BASE = "base"
+    PATCHED = "patched"
+    """Fine-tuned on rows: by InT, or by a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which model of the comparison: where it starts, and whether RL followed.
+
+    ``str(Role(Start.PATCHED, rl=True))`` is ``patched + RL``, as a recipe writes it.
+    """
+
+    start: Start = Start.BASE
+    rl: bool = False
+    iteration: int | None = None
+    """Of a model that was kept along RL; none for its end."""
+
+    @classmethod
+    def parse(cls, text: str) -> Role:
+        """Read what a recipe writes."""
+        start, _, rl = text.partition(" + ")
+        return cls(Start(start), bool(rl))
+
+    def __str__(self) -> str:
+        at = f" @ {self.iteration}" if self.iteration is not None else ""
+        return f"{self.start}{' + RL' if self.rl else ''}{at}"
+
+
 class FinishReason(StrEnum):
     """Why a completion ended."""
 
@@ -95,7 +129,7 @@ class UngradedCause(StrEnum):
 
 
 class Solvability(StrEnum):
-    """What the graded rollouts say of a problem (spec: settled detail 14)."""
+    """What the graded rollouts say of a problem. Ungraded ones count for neither side."""
 
     SOLVED = "solved"
     """At least one correct rollout."""
@@ -189,6 +223,16 @@ class Sampling:
     """New tokens at most."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """What an answer is compared with, and by which checker: ``Gold("math", "42")``."""
+
+    checker: str
+    """Name of a checker (`midcourse.checkers`)."""
+    value: str
+    """The gold answer; for a checker that needs more than an answer, its data as JSON."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """One problem: ``Problem(problem_id="p1", text="What is 6 × 7?", answer="42", …)``."""
@@ -197,19 +241,21 @@ class Problem:
     """As given, or a hash of source and text."""
     text: str
     answer: str
-    """The gold answer, as the grader reads it."""
+    """The gold answer: one right answer, as a checker reads it."""
     reference_solution: str | None
     source: str
     """Data set or lab kind, e.g. ``gsm8k`` or ``lab/composed``."""
     split: str
     """``train``, ``held_out`` or as the source names it."""
-    checker: str = ""
-    """What verifies answers where equality does not (`midcourse.checkers.reasoning_gym`)."""
+    checker: str = DEFAULT_CHECKER
+    """Name of the checker that says whether an answer is right (`midcourse.checkers`)."""
+    entry: str = ""
+    """What the checker needs beyond the answer, as JSON; empty if it needs nothing."""
 
     @property
-    def gold(self) -> str:
-        """What the grader holds an answer against: the checker if there is one, else the answer."""
-        return self.checker or self.answer
+    def gold(self) -> Gold:
+        """What an answer is compared with."""
+        return Gold(self.checker, self.entry or self.answer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +284,7 @@ class Rollout:
     sampling: Sampling
     seed: int
     open_box: str = ""
-    r"""The tail of the context from a ``\boxed{`` left open there; else empty."""
+    r"""The tail of the context from an answer left open there, as ``\boxed{4``; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +302,7 @@ class Grade:
     truncated: bool
     """Whether the rollout ended by its token budget."""
     grader: str
-    """Grader and version, ``math-verify/0.9.0+midcourse/2``."""
+    """The checker's version, ``math-verify/0.9.0+midcourse/2``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,13 +376,6 @@ class Proposal:
     turns: tuple[Turn, ...]
     prompt_name: str
     prompt_sha: str
-
-    @property
-    def insert_step(self) -> int:
-        """0-based step that the intervention replaces; only for a proposal with a location."""
-        if self.location is None:
-            raise ValueError(f"proposal {self.proposal_id} has no location")
-        return self.location - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from midcourse.records import Proposal
+
 STEP_SEPARATOR = "\n\n"
 
 
@@ -54,6 +56,16 @@ def location_from_error_step(error_step: int) -> int:
 def error_step_from_location(location: int) -> int:
     """The 1-based number a model wrote → 0-based step index."""
     return location - 1
+
+
+def insert_step(proposal: Proposal) -> int:
+    """Return the 0-based step that a proposal's intervention replaces.
+
+    Raises ValueError if the proposal has no location.
+    """
+    if proposal.location is None:
+        raise ValueError(f"proposal {proposal.proposal_id} has no location")
+    return error_step_from_location(proposal.location)
 
 
 def prefix_before(text: str, error_step: int) -> str:

@@ -44,12 +44,8 @@ def main() -> None:
             ]
             for row in (rows[i] for i in range(len(rows)))
         ],
-        "right": score(
-            data_source="x", solution_str=f"\\boxed{{{gold}}}", ground_truth=gold, extra_info={}
-        ),
-        "wrong": score(
-            data_source="x", solution_str="\\boxed{-77}", ground_truth=gold, extra_info={}
-        ),
+        "right": score("x", f"\\boxed{{{gold}}}", gold, first["extra_info"]),
+        "wrong": score("x", "\\boxed{-77}", gold, first["extra_info"]),
     }
     sys.stdout.write("\n" + json.dumps(loaded) + "\n")
 

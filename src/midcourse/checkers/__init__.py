@@ -1,19 +1,17 @@
-"""Grading: the last balanced box, a fast path, then math-verify in processes that can be killed."""
+"""Checkers, which say whether an answer is right, and the grader that runs them in processes."""
 
 from __future__ import annotations
 
-from midcourse.checkers.math.equivalence import GRADER
-from midcourse.checkers.math.extract import extract_answer, open_box_tail
-from midcourse.checkers.math.leak import contains_answer, leaks_answer
+from midcourse.checkers.base import Checker, Comparison, Pair
 from midcourse.checkers.pool import Grader, GradeResult, grade_responses
+from midcourse.checkers.registry import checker_named
 
 __all__ = [
-    "GRADER",
+    "Checker",
+    "Comparison",
     "GradeResult",
     "Grader",
-    "contains_answer",
-    "extract_answer",
+    "Pair",
+    "checker_named",
     "grade_responses",
-    "leaks_answer",
-    "open_box_tail",
 ]

@@ -1,11 +1,12 @@
 r"""Grades responses, with worker processes that are killed and replaced at a deadline.
 
-A thread cannot be killed and a power tower holds the interpreter, so algebra runs in processes
-of its own. Most answers never get there: extraction, the fast path and a cache settle them in
-the parent. What we fail to grade is `ungraded` with its cause, never incorrect.
+A thread cannot be killed and a power tower holds the interpreter, so what may hang runs in
+processes of its own. Most answers never get there: extraction, the checker's quick comparison and
+a cache settle them in the parent. What we fail to grade is `ungraded` with its cause, never
+incorrect.
 
     with Grader() as grader:
-        for result in grader.grade([("So it is \boxed{4}.", "4")]):
+        for result in grader.grade([("So it is \boxed{4}.", Gold("math", "4"))]):
             result.verdict      # correct
 """
 
@@ -15,24 +16,19 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 
-from midcourse.checkers.math.equivalence import (
-    MAX_ANSWER_CHARS,
-    Comparison,
-    compare_quickly,
-    readable,
-)
-from midcourse.checkers.math.extract import extract_answer
+from midcourse.checkers.base import MAX_ANSWER_CHARS, Comparison, Pair
 from midcourse.checkers.process import WorkerDied, WorkerProcess, WorkerTimeout
-from midcourse.checkers.reasoning_gym import is_checker, own_answer
+from midcourse.checkers.registry import checker_named
 from midcourse.errors import MidcourseError
-from midcourse.records import UngradedCause, Verdict
+from midcourse.records import DEFAULT_CHECKER, Gold, UngradedCause, Verdict
 
-_CACHE_SIZE = 100_000
+_CACHE_SIZE = 20_000
 #: Responses looked at while the head of the line is still with a worker, per worker.
 _LOOKAHEAD = 128
 _START_ATTEMPTS = 3
@@ -51,6 +47,7 @@ class GradeResult:
     """Set where, and only where, the verdict is `ungraded`."""
 
 
+_ERROR = GradeResult(Verdict.UNGRADED, None, UngradedCause.GRADER_ERROR)
 #: By the worker's word; whatever else it says is an error.
 _RESULTS: dict[str, GradeResult] = {
     Comparison.EQUAL: GradeResult(Verdict.CORRECT, None),
@@ -58,29 +55,30 @@ _RESULTS: dict[str, GradeResult] = {
     Comparison.GOLD_UNPARSEABLE: GradeResult(
         Verdict.UNGRADED, None, UngradedCause.GOLD_UNPARSEABLE
     ),
+    Comparison.ERROR: _ERROR,
 }
 _TIMEOUT = GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
-_ERROR = GradeResult(Verdict.UNGRADED, None, UngradedCause.GRADER_ERROR)
 _NO_ANSWER = GradeResult(Verdict.NO_ANSWER, None)
 
-_Key = tuple[str, str, bool]
+#: A promised result, without the answer that it is about.
+_Promise = Future[GradeResult]
 
 
 class Grader:
     """A grader with a pool of killable workers; usable from any thread.
 
-    Workers start when something first gets past the fast path. Close it, or use it as a context
-    manager; at the latest its workers end with the interpreter.
+    Workers start when something first gets past the quick comparison. Close it, or use it as a
+    context manager; at the latest its workers end with the interpreter.
     """
 
     def __init__(
         self, *, num_workers: int = 2, timeout_seconds: float = 5.0, memory_mib: int = 2048
     ) -> None:
         self._num_workers = num_workers
-        self._timeout_seconds = timeout_seconds
-        self._memory_mib = memory_mib
+        self._start = partial(WorkerProcess, timeout_seconds=timeout_seconds, memory_mib=memory_mib)
         self._pool: _Pool | None = None
-        self._cache: dict[_Key, GradeResult | Future[GradeResult]] = {}
+        #: By gold and normal form of the answer: what workers said, or will say.
+        self._cache: dict[Pair, _Promise] = {}
         self._lock = threading.RLock()
 
     def __enter__(self) -> Grader:
@@ -96,137 +94,113 @@ class Grader:
         if pool is not None:
             pool.close()
 
-    def grade(self, pairs: Iterable[tuple[str, str]]) -> Iterator[GradeResult]:
-        """Yield one result per (response text, gold answer), in order, as soon as it is known.
+    def grade(self, responses: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
+        """Yield one result per (response text, gold), in order, as soon as it is known.
 
         Looks ahead by a bounded window, so that all workers have work while one is slow. Raises
-        MidcourseError if workers cannot start at all.
+        DataError for an unknown checker, MidcourseError if workers cannot start at all.
         """
-        yield from self._in_order(self._begin(text, gold) for text, gold in pairs)
+        return self._in_order(self._begin(text, gold) for text, gold in responses)
 
-    def check_golds(self, golds: Iterable[str]) -> Iterator[GradeResult]:
-        r"""Yield, for each gold answer, the grade of ``\boxed{gold}``; the same text is no proof.
+    def check_golds(self, pairs: Iterable[Pair]) -> Iterator[GradeResult]:
+        """Yield, for each gold and its own answer, the grade of that answer as it is stated.
 
-        A gold answer that is not `correct` here can only ever be matched word for word.
+        The same text proves nothing: a gold that is not `correct` here can only ever be
+        matched word for word.
         """
-        yield from self._in_order(
-            self._begin(f"\\boxed{{{_answer_of(gold)}}}", gold, by_text=False) for gold in golds
+        return self._in_order(
+            self._begin(checker_named(p.gold.checker).state(p.answer), p.gold, by_text=False)
+            for p in pairs
         )
 
-    def equal(self, answer: str, gold: str) -> bool:
-        """Whether two bare answers are known to be equal; False where we could not tell."""
-        return _settled(self._compare(gold, answer)).verdict is Verdict.CORRECT
+    def equal(self, pair: Pair) -> bool:
+        """Whether an answer is known to be right; False where we could not tell."""
+        return _settled(pair.answer, self._compare(pair)).verdict is Verdict.CORRECT
 
-    def worker_pids(self) -> list[int]:
-        """The process ids of the workers that are up."""
-        with self._lock:
-            return self._pool.pids() if self._pool is not None else []
-
-    def _in_order(
-        self, begun: Iterable[GradeResult | Future[GradeResult]]
-    ) -> Iterator[GradeResult]:
-        window: deque[GradeResult | Future[GradeResult]] = deque()
+    def _in_order(self, begun: Iterable[tuple[str | None, _Promise]]) -> Iterator[GradeResult]:
+        window: deque[tuple[str | None, _Promise]] = deque()
         for item in begun:
             window.append(item)
-            while window and (_known(window[0]) or len(window) > _LOOKAHEAD * self._num_workers):
-                yield _settled(window.popleft())
+            while window and (window[0][1].done() or len(window) > _LOOKAHEAD * self._num_workers):
+                yield _settled(*window.popleft())
         while window:
-            yield _settled(window.popleft())
+            yield _settled(*window.popleft())
 
-    def _begin(
-        self, text: str, gold: str, by_text: bool = True
-    ) -> GradeResult | Future[GradeResult]:
-        answer = extract_answer(text)
-        return _NO_ANSWER if answer is None else self._compare(gold, answer, by_text)
+    def _begin(self, text: str, gold: Gold, by_text: bool = True) -> tuple[str | None, _Promise]:
+        answer = checker_named(gold.checker).extract(text)
+        if answer is None:
+            return None, _kept(_NO_ANSWER)
+        return answer, self._compare(Pair(answer, gold), by_text)
 
-    def _compare(
-        self, gold: str, answer: str, by_text: bool = True
-    ) -> GradeResult | Future[GradeResult]:
-        """Return the result, or the promise of it: cache, fast path, then a worker."""
-        if not is_checker(gold) and not readable(gold):
-            return replace(_RESULTS[Comparison.GOLD_UNPARSEABLE], extracted_answer=_shown(answer))
-        if not readable(answer):
-            return replace(_ERROR, extracted_answer=_shown(answer))
-        key = gold, answer, by_text
+    def _compare(self, pair: Pair, by_text: bool = True) -> _Promise:
+        """Return the result, or the promise of it: in the parent, from the cache, by a worker."""
+        checker = checker_named(pair.gold.checker)
+        quick = checker.compare_quickly(pair, by_text)
+        if quick is not None:
+            return _kept(_RESULTS[quick])
+        key = replace(pair, answer=checker.same(pair.answer))
         with self._lock:
-            known = self._cache.get(key)
-            if known is not None:
+            if (known := self._cache.get(key)) is not None:
                 return known
-            quick = None if is_checker(gold) else compare_quickly(gold, answer, by_text=by_text)
-            if quick is not None:
-                result = replace(_RESULTS[quick], extracted_answer=answer)
-                self._remember(key, result)
-                return result
-            future = self._live_pool().submit(gold, answer)
-            self._remember(key, future)
-        future.add_done_callback(lambda done: self._replace(key, done))
+            future = self._live_pool().submit(pair)
+            self._cache[key] = future
+            if len(self._cache) > _CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+        future.add_done_callback(lambda done: self._forget_failure(key, done))
         return future
 
     def _live_pool(self) -> _Pool:
         # A fork copies neither threads nor workers: a child of ours gets a pool of its own.
         if self._pool is None or self._pool.owner_pid != os.getpid():
-            self._pool = _Pool(
-                num_workers=self._num_workers,
-                timeout_seconds=self._timeout_seconds,
-                memory_mib=self._memory_mib,
-            )
+            self._pool = _Pool(self._num_workers, self._start)
             weakref.finalize(self, self._pool.close)
         return self._pool
 
-    def _remember(self, key: _Key, item: GradeResult | Future[GradeResult]) -> None:
-        self._cache[key] = item
-        if len(self._cache) > _CACHE_SIZE:
-            del self._cache[next(iter(self._cache))]
-
-    def _replace(self, key: _Key, done: Future[GradeResult]) -> None:
-        """Keep a result in place of its promise; a crash may be chance and is not kept."""
+    def _forget_failure(self, key: Pair, done: _Promise) -> None:
+        """A crash may be chance: the next such answer is compared again."""
+        failed = done.cancelled() or done.exception() or done.result() == _ERROR
         with self._lock:
-            if self._cache.get(key) is not done:
-                return
-            del self._cache[key]
-            if not done.cancelled() and done.exception() is None:
-                result = done.result()
-                if result.cause is not UngradedCause.GRADER_ERROR:
-                    self._remember(key, result)
+            if failed and self._cache.get(key) is done:
+                del self._cache[key]
 
 
-def grade_responses(pairs: Iterable[tuple[str, str]]) -> list[Verdict]:
-    """Return the verdicts of (response text, gold answer) pairs, in order. Safe from any thread.
+def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeResult]:
+    """Return one result per (response text, gold), in order; a text as gold is a math answer.
 
-    `Grader` also tells the extracted answer and why a response is ungraded, and keeps its workers.
+    Safe from any thread. A `Grader` keeps its workers for the next call.
     """
     with Grader() as grader:
-        return [result.verdict for result in grader.grade(pairs)]
+        return list(
+            grader.grade(
+                (text, gold if isinstance(gold, Gold) else Gold(DEFAULT_CHECKER, gold))
+                for text, gold in responses
+            )
+        )
 
 
-def _answer_of(gold: str) -> str:
-    return own_answer(gold) if is_checker(gold) else gold
+def _kept(result: GradeResult) -> _Promise:
+    """Return a promise that is kept already."""
+    promise: _Promise = Future()
+    promise.set_result(result)
+    return promise
 
 
-def _known(item: GradeResult | Future[GradeResult]) -> bool:
-    return isinstance(item, GradeResult) or item.done()
-
-
-def _settled(item: GradeResult | Future[GradeResult]) -> GradeResult:
-    if isinstance(item, GradeResult):
-        return item
+def _settled(answer: str | None, promise: _Promise) -> GradeResult:
+    """Wait for a result and say which answer it is about."""
+    if answer is not None and len(answer) > MAX_ANSWER_CHARS:
+        answer = answer[:_SHOWN_CHARS] + "…"
     try:
-        return item.result()
+        return replace(promise.result(), extracted_answer=answer)
     except CancelledError as error:
         raise MidcourseError(_CLOSED) from error
-
-
-def _shown(answer: str) -> str:
-    return answer if len(answer) <= MAX_ANSWER_CHARS else answer[:_SHOWN_CHARS] + "…"
 
 
 class _Pool:
     """Threads that each lead one worker process at a time; holds no reference to its Grader."""
 
-    def __init__(self, *, num_workers: int, timeout_seconds: float, memory_mib: int) -> None:
-        self.owner_pid = os.getpid()
-        self._timeout_seconds, self._memory_mib = timeout_seconds, memory_mib
-        self._tasks: SimpleQueue[tuple[str, str, Future[GradeResult]] | None] = SimpleQueue()
+    def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
+        self.owner_pid, self._start = os.getpid(), start
+        self._tasks: SimpleQueue[tuple[Pair, Future[GradeResult]] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
         self._workers: set[WorkerProcess] = set()
@@ -239,19 +213,14 @@ class _Pool:
         for thread in self._threads:
             thread.start()
 
-    def pids(self) -> list[int]:
-        """The process ids of the workers that are up."""
-        with self._lock:
-            return [worker.pid for worker in self._workers]
-
-    def submit(self, gold: str, answer: str) -> Future[GradeResult]:
+    def submit(self, pair: Pair) -> Future[GradeResult]:
         """Promise the result of one comparison."""
         future: Future[GradeResult] = Future()
-        self._tasks.put((gold, answer, future))
+        self._tasks.put((pair, future))
         return future
 
     def close(self) -> None:
-        """Kill all workers; what was still owed is cancelled."""
+        """Kill all workers; what was not done yet is cancelled."""
         if os.getpid() != self.owner_pid:
             return
         with self._lock:
@@ -270,22 +239,20 @@ class _Pool:
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
-            gold, answer, future = task
+            pair, future = task
             if self._closed:
                 future.cancel()
             elif future.set_running_or_notify_cancel():
                 try:
-                    result = self._ask(gold, answer)
+                    future.set_result(self._ask(pair))
                 except (MidcourseError, OSError) as error:  # OSError: no process to be had
                     future.set_exception(error)
-                else:
-                    future.set_result(replace(result, extracted_answer=answer))
 
-    def _ask(self, gold: str, answer: str) -> GradeResult:
+    def _ask(self, pair: Pair) -> GradeResult:
         """Ask one worker; one that hangs or dies is taken down, a later question gets another."""
-        worker = self._take()
+        worker = self._take(pair.gold.checker)
         try:
-            reply = worker.ask(gold, answer)
+            reply = worker.ask(pair)
         except WorkerTimeout:
             self._discard(worker)
             return _TIMEOUT
@@ -301,22 +268,20 @@ class _Pool:
             self._discard(worker)
         return _RESULTS.get(reply, _ERROR)
 
-    def _take(self) -> WorkerProcess:
-        """Return an idle worker or a new one. Raises MidcourseError if none will start."""
+    def _take(self, checker: str) -> WorkerProcess:
+        """Return a worker that is ready for a checker. Raises MidcourseError if none will be."""
         for _ in range(_START_ATTEMPTS):
             worker = self._idle_or_new()
             try:
-                worker.wait_ready()
+                worker.prepare(checker)
+                return worker
             except WorkerDied:
                 self._discard(worker)
             except MidcourseError:
                 self._discard(worker)
                 raise
-            else:
-                return worker
         raise MidcourseError(
-            f"the grader's workers die while they start; is grade.memory_mib = {self._memory_mib} "
-            "too small?"
+            "the grader's workers die while they start: is grade.memory_mib too small?"
         )
 
     def _idle_or_new(self) -> WorkerProcess:
@@ -325,9 +290,7 @@ class _Pool:
                 if self._closed:
                     raise MidcourseError(_CLOSED)
                 if not self._idle:
-                    worker = WorkerProcess(
-                        timeout_seconds=self._timeout_seconds, memory_mib=self._memory_mib
-                    )
+                    worker = self._start()
                     self._workers.add(worker)
                     return worker
                 worker = self._idle.pop()

@@ -13,16 +13,14 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import midcourse
-from midcourse.checkers.reasoning_gym import is_checker
-from midcourse.checkers.worker import LENGTH, READY, frame
+from midcourse.checkers.base import Pair
+from midcourse.checkers.worker import READY, STARTUP_SECONDS, frame
 from midcourse.errors import MidcourseError
-
-#: A first import of sympy on a busy machine with a networked disk.
-_STARTUP_SECONDS = 120.0
 
 
 class WorkerDied(Exception):
@@ -38,7 +36,7 @@ class WorkerProcess:
 
     def __init__(self, *, timeout_seconds: float, memory_mib: int) -> None:
         self._timeout_seconds = timeout_seconds
-        self._ready = self._knows_verifiers = False
+        self._prepared: set[str] = set()
         self.fit = True
         """Whether it may be asked again: not if a comparison has swollen it."""
         # The limit on CPU time only ends an orphan: the wall deadline comes first.
@@ -58,38 +56,25 @@ class WorkerProcess:
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
 
     @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    @property
     def alive(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
 
-    def wait_ready(self) -> None:
-        """Wait for its imports, once. Raises WorkerDied, or MidcourseError if they fail."""
-        if self._ready:
+    def prepare(self, checker: str) -> None:
+        """Wait for a checker's imports, once. Raises WorkerDied, or MidcourseError if they fail."""
+        if checker in self._prepared:
             return
         try:
-            reply = self._reply(time.monotonic() + _STARTUP_SECONDS)
+            reply = self._exchange(checker, STARTUP_SECONDS)
         except WorkerTimeout as error:
             raise WorkerDied from error
         if reply != READY:
-            raise MidcourseError(f"the grader cannot start: {reply}; reinstall midcourse")
-        self._ready = True
+            raise MidcourseError(f"the grader cannot start: {reply}")
+        self._prepared.add(checker)
 
-    def ask(self, gold: str, answer: str) -> str:
+    def ask(self, pair: Pair) -> str:
         """Return the worker's word on one pair. Raises WorkerDied, WorkerTimeout."""
-        deadline = time.monotonic() + self._timeout_seconds
-        if is_checker(gold) and not self._knows_verifiers:
-            # Its first question of the kind makes the worker import them.
-            self._knows_verifiers, deadline = True, deadline + _STARTUP_SECONDS
-        try:
-            self._stdin.write(frame([gold, answer]))
-        except BrokenPipeError as error:
-            raise WorkerDied from error
-        word, self.fit = self._reply(deadline)
+        word, self.fit = self._exchange(asdict(pair), self._timeout_seconds)
         return str(word)
 
     def kill(self) -> None:
@@ -97,31 +82,28 @@ class WorkerProcess:
         self._process.kill()
 
     def reap(self) -> None:
-        """End it and free what it held; only when nobody waits for its reply."""
+        """End it and free what it held; only when no thread waits for its reply."""
         self._process.kill()
         self._process.wait()
         self._stdin.close()
         self._stdout.close()
 
-    def _reply(self, deadline: float) -> Any:
-        (length,) = LENGTH.unpack(self._read(LENGTH.size, deadline))
-        try:
-            return json.loads(self._read(length, deadline))
-        except ValueError as error:  # not our worker's words: as good as dead
-            raise WorkerDied from error
-
-    def _read(self, num_bytes: int, deadline: float) -> bytes:
+    def _exchange(self, message: object, seconds: float) -> Any:
+        """Send a message and return the reply. Raises WorkerDied, WorkerTimeout."""
+        deadline, data = time.monotonic() + seconds, b""
         poll = select.poll()
         poll.register(self._stdout, select.POLLIN)
-        data = b""
-        while len(data) < num_bytes:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise WorkerTimeout
-            chunk = os.read(self._stdout.fileno(), num_bytes - len(data))
-            if not chunk:
-                raise WorkerDied
-            data += chunk
-        return data
+        try:
+            self._stdin.write(frame(message))
+            while not data.endswith(b"\n"):
+                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise WorkerTimeout
+                if not (chunk := os.read(self._stdout.fileno(), 4096)):
+                    raise WorkerDied
+                data += chunk
+            return json.loads(data)
+        except (BrokenPipeError, ValueError) as error:  # not our worker's words: as good as dead
+            raise WorkerDied from error
 
 
 def _environment() -> dict[str, str]:

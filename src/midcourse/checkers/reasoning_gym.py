@@ -1,9 +1,9 @@
-"""Problems that bring a verifier of their own: reasoning-gym's tasks.
+"""The checker of reasoning-gym's tasks: their own verifiers.
 
-Many of them have more than one right answer, so no gold answer can stand for the problem. Where
-`Problem.gold` is a checker (a line that names it, then the task's entry as JSON), the grader hands
-the boxed answer to that verifier, in a worker like all else that may hang. A full score is right,
-anything less is wrong, and an error of the verifier is `ungraded`.
+Many of these tasks have more than one right answer, so no gold answer can stand for the problem:
+the boxed answer is handed to the verifier with the task's entry, ``{"task": …, "answer": …,
+"metadata": …}``. A full score is right, anything less is wrong, and an error of the verifier is
+`ungraded`. A leak is judged on the entry's own answer as in mathematics.
 
 Some of reasoning-gym's verifiers evaluate the answer, or the entry, as Python. Only the tasks of
 `TASKS`, whose verifiers were read and evaluate nothing, are ever asked; the others are refused.
@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
-from midcourse.checkers.math.equivalence import Comparison
+from midcourse.checkers.base import Comparison, Pair, installed_version, readable
+from midcourse.checkers.math.extract import extract_answer, open_box_tail, state_answer
+from midcourse.checkers.math.leak import leaks_answer
+from midcourse.errors import MissingExtra
 
-_PREFIX = "reasoning-gym\n"
+NAME = "reasoning-gym"
 #: The tasks of reasoning-gym 0.1.25 whose verifiers only compare, count and parse by hand. Refused
 #: are binary_matrix, bitwise_arithmetic, countdown, intermediate_integration, n_queens,
 #: number_sorting, polynomial_multiplication, puzzle24, simple_integration, spiral_matrix and
@@ -44,56 +48,67 @@ TASKS = frozenset(
 )
 
 
-def checker_of(task: str, entry: Mapping[str, Any]) -> str:
-    """Return the checker of one entry of a task; what JSON does not know becomes text or a list."""
-    return _PREFIX + json.dumps({"task": task, "entry": dict(entry)}, default=_plainly)
+def entry_of(task: str, entry: Mapping[str, Any]) -> str:
+    """Return what a problem carries; what JSON does not know becomes text or a list."""
+    return json.dumps({**entry, "task": task}, default=_plainly)
 
 
 def _plainly(value: Any) -> Any:
     return list(value) if isinstance(value, set | frozenset | tuple) else str(value)
 
 
-def is_checker(gold: str) -> bool:
-    """Whether a gold answer names a verifier and is no answer itself."""
-    return gold.startswith(_PREFIX)
-
-
-def complaint_about(checker: str) -> str:
-    """Return what is wrong with a checker that a file gives; empty if it may be asked."""
-    not_ours = "is not a checker that midcourse wrote: leave it out"
-    if not is_checker(checker):
-        return not_ours
-    try:
-        content = json.loads(checker.removeprefix(_PREFIX))
-        task, answer = content["task"], content["entry"]["answer"]
-    except (ValueError, TypeError, KeyError):
-        return not_ours
-    if not isinstance(task, str) or not isinstance(answer, str):
-        return not_ours
-    return "" if task in TASKS else refusal(task)
-
-
 def refusal(task: str) -> str:
-    """Say why a task is not asked."""
+    """Say why a task is not asked; "" if it may be."""
+    if task in TASKS:
+        return ""
     return f"the verifier of task {task!r} may run an answer as code: choose another task"
 
 
-def own_answer(gold: str) -> str:
-    """Return the answer that a checker's entry gives."""
-    return str(json.loads(gold.removeprefix(_PREFIX))["entry"]["answer"])
+class ReasoningGymChecker:
+    """A boxed answer before a task's verifier; the methods are those of `base.Checker`."""
 
+    name = NAME
+    extract = staticmethod(extract_answer)
+    open_tail = staticmethod(open_box_tail)
+    state = staticmethod(state_answer)
+    leaks = staticmethod(leaks_answer)
 
-def prepare_verifier() -> None:
-    """Import the verifiers, which takes seconds. Raises ImportError without the package."""
-    import reasoning_gym  # noqa: F401
+    @property
+    def version(self) -> str:
+        """Version of reasoning-gym and of our rules. Raises MissingExtra without the package."""
+        try:
+            return f"reasoning-gym/{installed_version('reasoning-gym')}+midcourse/2"
+        except PackageNotFoundError as error:
+            raise MissingExtra("reasoning-gym", "reasoning-gym") from error
 
+    def same(self, answer: str) -> str:
+        """A verifier may look at every character."""
+        return answer
 
-def verify_answer(gold: str, answer: str) -> Comparison:
-    """Ask the verifier. Raises whatever it raises, and ValueError for a task not in `TASKS`."""
-    from reasoning_gym import get_score_answer_fn
+    def complaint_about(self, entry: object) -> str:
+        """Refuse what is not a task's entry, and tasks whose verifier may run code."""
+        match entry:
+            case {"task": str(task), "answer": str()}:
+                return refusal(task)
+        return 'is not an entry that midcourse wrote: it needs "task" and "answer", both texts'
 
-    checker = json.loads(gold.removeprefix(_PREFIX))
-    if checker["task"] not in TASKS:
-        raise ValueError(refusal(checker["task"]))
-    score = get_score_answer_fn(checker["task"])(answer=answer, entry=checker["entry"])
-    return Comparison.EQUAL if score >= 1 else Comparison.DIFFERENT
+    def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
+        """Leave every answer that is not too long or too deep to the verifier."""
+        return None if readable(pair.answer) else Comparison.ERROR
+
+    def prepare(self) -> None:
+        """Import the verifiers."""
+        try:
+            import reasoning_gym  # noqa: F401
+        except ImportError as error:
+            raise MissingExtra("reasoning-gym", "reasoning-gym") from error
+
+    def compare(self, pair: Pair) -> Comparison:
+        """Ask the verifier. Raises whatever it raises, and ValueError for a task not in `TASKS`."""
+        from reasoning_gym import get_score_answer_fn
+
+        entry = json.loads(pair.gold.value)
+        if why := refusal(entry["task"]):
+            raise ValueError(why)
+        score = get_score_answer_fn(entry.pop("task"))(answer=pair.answer, entry=entry)
+        return Comparison.EQUAL if score >= 1 else Comparison.DIFFERENT

@@ -1,8 +1,9 @@
-"""The grader's worker process: reads pairs of answers on stdin, compares them, replies on stdout.
+"""The grader's worker process: reads pairs on stdin, has their checkers compare, replies on stdout.
 
     python -m midcourse.checkers.worker MEMORY_MIB CPU_SECONDS
 
-Messages are JSON with a four-byte length in front. The process may hang, run out of memory or
+Messages are JSON, one a line: the name of a checker to prepare, or a pair as ``{"answer": …,
+"gold": {"checker": …, "value": …}}``. The process may hang, run out of memory or
 crash at any pair; its parent kills and replaces it (`midcourse.checkers.process`).
 """
 
@@ -11,61 +12,67 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import resource
 import signal
-import struct
 import sys
-from typing import Any, BinaryIO
 
-from midcourse.checkers.math.equivalence import Comparison
-from midcourse.checkers.math.symbolic import compare_symbolically
-from midcourse.checkers.reasoning_gym import is_checker, prepare_verifier, verify_answer
+from midcourse.checkers.base import Comparison, Pair
+from midcourse.checkers.registry import checker_named
+from midcourse.errors import MidcourseError
+from midcourse.records import Gold
 
-#: The replies that are no `Comparison`.
-READY, ERROR = "ready", "error"
-#: The length in front of each message: four bytes, big-endian.
-LENGTH = struct.Struct(">I")
+#: The reply to the name of a checker that is prepared; any other says why it is not.
+READY = "ready"
+#: A first import of sympy on a busy machine with a networked disk.
+STARTUP_SECONDS = 120.0
 
 
 def frame(message: object) -> bytes:
-    """Return `message` as bytes with its length in front."""
-    body = json.dumps(message).encode()
-    return LENGTH.pack(len(body)) + body
+    """Return a message as one line: JSON writes the breaks within texts as escapes."""
+    return json.dumps(message).encode() + b"\n"
 
 
 def main() -> None:
-    """Reply ``[word, whether we are fit for more]`` to each pair until stdin closes."""
+    """Reply to each name, and ``[word, whether we are fit for more]`` to each pair."""
     memory_mib, cpu_seconds = int(sys.argv[1]), int(sys.argv[2])
     _shield(memory_mib)
     # Replies get a descriptor of their own: a stray print must not break the stream.
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    try:
-        compare_symbolically("1", "x")
-    except ImportError as error:
-        _send(replies, str(error))
-        return
-    _send(replies, READY)
     started_kib, margin_kib = _peak_kib(), memory_mib * 1024 // 4
-    while (pair := _receive(sys.stdin.buffer)) is not None:
-        if is_checker(pair[0]):
-            with contextlib.suppress(ImportError):  # said again, and replied to, by the comparison
-                prepare_verifier()
-        _limit_cpu(cpu_seconds)
-        before_kib = _peak_kib()
-        reply = _compare(*pair)
-        # sympy swallows MemoryError and then finds things different: that proves nothing.
-        if reply == Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
-            reply = ERROR
-        _send(replies, [reply, _peak_kib() - started_kib <= margin_kib])
+    for line in sys.stdin.buffer:
+        message, before_kib = json.loads(line), _peak_kib()
+        reply: object
+        if isinstance(message, str):
+            _limit_cpu(math.ceil(STARTUP_SECONDS))
+            reply = _prepare(message)
+            started_kib = _peak_kib()
+        else:
+            _limit_cpu(cpu_seconds)
+            word = _compare(Pair(message["answer"], Gold(**message["gold"])))
+            # sympy swallows MemoryError and then finds things different: that proves nothing.
+            if word is Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
+                word = Comparison.ERROR
+            reply = [word, _peak_kib() - started_kib <= margin_kib]
+        replies.write(frame(reply))
+        replies.flush()
 
 
-def _compare(gold: str, answer: str) -> str:
+def _prepare(checker: str) -> str:
     try:
-        return (verify_answer if is_checker(gold) else compare_symbolically)(gold, answer)
+        checker_named(checker).prepare()
+    except MidcourseError as error:
+        return str(error)
+    return READY
+
+
+def _compare(pair: Pair) -> Comparison:
+    try:
+        return checker_named(pair.gold.checker).compare(pair)
     except Exception:  # noqa: BLE001 - whatever sympy raises is our failure, not the model's
-        return ERROR
+        return Comparison.ERROR
 
 
 def _shield(memory_mib: int) -> None:
@@ -78,7 +85,7 @@ def _shield(memory_mib: int) -> None:
 
 
 def _limit_cpu(seconds: int) -> None:
-    """Let the system end us if nobody else does: the parent may have been killed itself."""
+    """Let the system end us if nothing else does: the parent may have been killed itself."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     with contextlib.suppress(ValueError, OSError):
@@ -89,18 +96,6 @@ def _limit_cpu(seconds: int) -> None:
 def _peak_kib() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // 1024 if sys.platform == "darwin" else peak
-
-
-def _send(stream: BinaryIO, message: str | list[str | bool]) -> None:
-    stream.write(frame(message))
-    stream.flush()
-
-
-def _receive(stream: BinaryIO) -> Any:
-    head = stream.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    return json.loads(stream.read(*LENGTH.unpack(head)))
 
 
 if __name__ == "__main__":

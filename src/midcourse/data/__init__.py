@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from midcourse.data.curate import Curation, Fate, curate
+from midcourse.data.curate import Curation, CurationOutcome, curate
 from midcourse.data.problems import (
     load_problems,
     require_references,
@@ -15,7 +15,7 @@ from midcourse.data.sources import SOURCES, Source
 __all__ = [
     "SOURCES",
     "Curation",
-    "Fate",
+    "CurationOutcome",
     "Source",
     "curate",
     "find_data",

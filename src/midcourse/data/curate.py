@@ -1,9 +1,9 @@
 r"""Curation: which problems of a source can be trained on, and why the others cannot.
 
-Every row gets exactly one fate, the first that applies in the order of `Fate`, so the funnel adds
-up. Overlap with a benchmark is that of the text: the normalised words of a problem are those of a
-benchmark's, or more than half of its runs of 13 words stand in one. Answers and references are
-not compared.
+Every row gets exactly one outcome, the first that applies in the order of `CurationOutcome`, so
+the funnel adds up. Overlap with a benchmark is that of the text: the normalised words of a problem
+are those of a benchmark's, or more than half of its runs of 13 words stand in one. Answers and
+references are not compared.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 
-from midcourse.checkers import Grader
+from midcourse.checkers import Grader, Pair
 from midcourse.data.problems import Row, read_problems
 from midcourse.records import Problem, Verdict
 
@@ -24,7 +25,7 @@ NGRAM_WORDS = 13
 OVERLAP_SHARE = 0.5
 
 
-class Fate(StrEnum):
+class CurationOutcome(StrEnum):
     """What became of one row."""
 
     KEPT = "kept"
@@ -41,17 +42,17 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Curation:
-    """The problems that are kept, and the fate of every row, e.g. ``{KEPT: 3, DUPLICATE: 1}``."""
+    """The problems that are kept, and the rows by outcome, e.g. ``{KEPT: 3, DUPLICATE: 1}``."""
 
     kept: list[Problem]
-    fates: dict[Fate, int]
-    examples: dict[Fate, str]
-    """The first row of each fate, in words."""
+    outcomes: dict[CurationOutcome, int]
+    examples: dict[CurationOutcome, str]
+    """The first row of each outcome, in words."""
 
     @property
     def num_rows(self) -> int:
-        """How many rows were read: the fates add up to it."""
-        return sum(self.fates.values())
+        """How many rows were read: the outcomes add up to it."""
+        return sum(self.outcomes.values())
 
 
 def curate(
@@ -67,50 +68,52 @@ def curate(
 
     `against` are the places of benchmarks. `limit` counts rows, not problems kept.
     """
-    overlap = Overlap(text for other in against for text in _texts(other))
-    fates, examples, candidates = Counter[Fate](), dict[Fate, str](), list[Problem]()
+    others = (row.problem for other in against for row in read_problems(other))
+    overlap = Overlap(problem.text for problem in others if problem is not None)
+    counts: Counter[CurationOutcome] = Counter()
+    examples: dict[CurationOutcome, str] = {}
+    candidates: list[Problem] = []
     seen: set[str] = set()
 
-    def settle(fate: Fate, example: str) -> None:
-        fates[fate] += 1
-        examples.setdefault(fate, example)
+    def settle(outcome: CurationOutcome, example: str) -> None:
+        counts[outcome] += 1
+        examples.setdefault(outcome, example)
 
-    for number, row in enumerate(read_problems(place, columns=columns or {}, limit=limit)):
-        if number == limit:
-            break
-        fate = _fate(row, require_reference, seen, overlap)
-        if fate is Fate.KEPT and row.problem is not None:
+    for row in islice(read_problems(place, columns=columns or {}, limit=limit), limit):
+        outcome = _outcome(row, require_reference, seen, overlap)
+        if outcome is CurationOutcome.KEPT and row.problem is not None:
             candidates.append(row.problem)
         else:
-            settle(fate, row.complaints[0] if row.complaints else row.where)
+            settle(outcome, row.complaints[0] if row.complaints else row.where)
     kept = []
-    results = grader.check_golds(problem.gold for problem in candidates)
+    results = grader.check_golds(Pair(problem.answer, problem.gold) for problem in candidates)
     for problem, result in zip(candidates, results, strict=True):
         if result.verdict is Verdict.CORRECT:
             kept.append(problem)
         else:
-            settle(Fate.GOLD_UNREADABLE, f"{problem.problem_id}: {problem.answer[:80]}")
-    fates[Fate.KEPT] = len(kept)
-    return Curation(kept, {fate: fates[fate] for fate in Fate}, examples)
+            settle(CurationOutcome.GOLD_UNREADABLE, f"{problem.problem_id}: {problem.answer[:80]}")
+    counts[CurationOutcome.KEPT] = len(kept)
+    return Curation(kept, {outcome: counts[outcome] for outcome in CurationOutcome}, examples)
 
 
-def _fate(row: Row, require_reference: bool, seen: set[str], overlap: Overlap) -> Fate:
-    """Return the fate of one row but for its gold; remembers its text."""
+def _outcome(
+    row: Row, require_reference: bool, seen: set[str], overlap: Overlap
+) -> CurationOutcome:
+    """Return the outcome of one row but for its gold; remembers its text."""
     if row.problem is None:
-        repeated = any("make ids unique" in complaint for complaint in row.complaints)
         if row.lacks_answer:
-            return Fate.NO_ANSWER
-        return Fate.DUPLICATE if repeated else Fate.BROKEN
+            return CurationOutcome.NO_ANSWER
+        return CurationOutcome.DUPLICATE if row.is_repeated else CurationOutcome.BROKEN
     problem = row.problem
     if require_reference and not problem.reference_solution:
-        return Fate.NO_REFERENCE
+        return CurationOutcome.NO_REFERENCE
     if is_proof_style(problem):
-        return Fate.PROOF_STYLE
+        return CurationOutcome.PROOF_STYLE
     words = " ".join(_words(problem.text))
     if words in seen:
-        return Fate.DUPLICATE
+        return CurationOutcome.DUPLICATE
     seen.add(words)
-    return Fate.OVERLAP if overlap.holds(problem.text) else Fate.KEPT
+    return CurationOutcome.OVERLAP if overlap.holds(problem.text) else CurationOutcome.KEPT
 
 
 # --- proofs ------------------------------------------------------------------------------------
@@ -167,12 +170,6 @@ class Overlap:
         runs = list(_runs(words))
         shared = sum(run in self._runs for run in runs)
         return bool(runs) and shared > OVERLAP_SHARE * len(runs)
-
-
-def _texts(place: str | Path) -> Iterator[str]:
-    for row in read_problems(place):
-        if row.problem is not None:
-            yield row.problem.text
 
 
 def _words(text: str) -> list[str]:

@@ -1,8 +1,9 @@
 """Problems from wherever they are. Every complaint names the place, the field and what to do.
 
-A row needs ``problem`` and ``answer``; ``id``, ``reference_solution``, ``source`` and ``split``
-are optional. Other names are mapped by a known source (`midcourse.data.sources`) or by a column
-map. What is read is what is kept: an answer given as the number ``0.10`` stays ``"0.10"``.
+A row needs ``problem`` and ``answer``; ``id``, ``reference_solution``, ``source``, ``split`` and
+``checker``, with the ``entry`` that a checker may need, are optional. Other names are mapped by a
+known source (`midcourse.data.sources`) or by a column map. What is read is what is kept: an answer
+given as the number ``0.10`` stays ``"0.10"``.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from midcourse.checkers import Grader
-from midcourse.checkers.reasoning_gym import complaint_about, is_checker
+from midcourse.checkers import Grader, Pair, checker_named
+from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
-from midcourse.data.sources import FIELDS, PLAIN, find_source, plain_fields
-from midcourse.data.tasks import TASKS, generate_tasks
+from midcourse.data.sources import FIELDS, OPTIONAL, PLAIN, REQUIRED, find_source, plain_fields
+from midcourse.data.tasks import generate_tasks
 from midcourse.errors import DataError
-from midcourse.records import Problem, Verdict, content_id
+from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
-_REQUIRED, _OPTIONAL = ("problem", "answer"), ("id", "reference_solution", "source", "split")
 _NO_COLUMNS: Mapping[str, str] = {}
+_NO_PROBLEMS = "holds no problems: write one JSON object per line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Row:
     complaints: tuple[str, ...] = ()
     lacks_answer: bool = False
     """Whether all that is wrong is that there is no answer."""
+    is_repeated: bool = False
+    """Whether all that is wrong is that an earlier row has the same id."""
 
 
 def load_problems(
@@ -49,14 +53,12 @@ def load_problems(
     complaint.
     """
     problems = []
-    for row in read_problems(path, split=split, columns=columns, limit=limit):
+    for row in islice(read_problems(path, split=split, columns=columns, limit=limit), limit):
         if row.problem is None:
             raise DataError(row.complaints[0])
         problems.append(row.problem)
-        if len(problems) == limit:
-            break
     if not problems:
-        raise DataError(_no_problems(path))
+        raise DataError(f"{path}: {_NO_PROBLEMS}")
     return problems
 
 
@@ -79,24 +81,18 @@ def validate_problems(path: str | Path, grader: Grader) -> list[str]:
     """
     rows = list(read_problems(path))
     if not rows:
-        return [_no_problems(path)]
-    complaints = [
-        (index, complaint) for index, row in enumerate(rows) for complaint in row.complaints
-    ]
+        return [f"{path}: {_NO_PROBLEMS}"]
+    complaints = [list(row.complaints) for row in rows]
     read = [(index, row.problem) for index, row in enumerate(rows) if row.problem is not None]
-    checked = grader.check_golds(problem.gold for _, problem in read)
+    checked = grader.check_golds(Pair(problem.answer, problem.gold) for _, problem in read)
     for (index, problem), result in zip(read, checked, strict=True):
         if result.verdict is not Verdict.CORRECT:
-            why = result.cause or result.verdict
-            complaints.append(
-                (
-                    index,
-                    f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
-                    f"cannot read {problem.answer[:80]!r} ({why}): write it as one LaTeX "
-                    "expression",
-                )
+            complaints[index].append(
+                f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
+                f"cannot read {problem.answer[:80]!r} ({result.cause or result.verdict}): write it "
+                "as one LaTeX expression"
             )
-    return [complaint for _, complaint in sorted(complaints, key=lambda item: item[0])]
+    return [complaint for lines in complaints for complaint in lines]
 
 
 def write_problems(problems: Iterable[Problem], file: Path) -> None:
@@ -110,9 +106,10 @@ def write_problems(problems: Iterable[Problem], file: Path) -> None:
                 "reference_solution": problem.reference_solution,
                 "source": problem.source,
                 "split": problem.split,
+                "checker": problem.checker,
             }
-            if problem.checker:
-                fields["checker"] = problem.checker
+            if problem.entry:
+                fields["entry"] = json.loads(problem.entry)
             lines.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
@@ -137,40 +134,28 @@ def read_problems(
     default = place if is_hub(place) else find_data(place).stem
     seen: dict[str, RawRow] = {}
     for raw in read_rows(place):
-        fields = source.fields_of(raw.fields) if source is not PLAIN else _plain(raw, columns)
+        is_plain = source is PLAIN
+        fields = plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
         row = _read_row(raw, fields, split, default)
-        first = seen.setdefault(row.problem.problem_id, raw) if row.problem else raw
-        if first is raw:
+        if row.problem is None or (first := seen.setdefault(row.problem.problem_id, raw)) is raw:
             yield row
         elif not source.repeats:
-            yield _repeated(row, first)
+            yield _repeated(row.where, row.problem.problem_id, first)
 
 
-def _plain(raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
-    fields = plain_fields(raw.fields, columns)
-    return {**fields, "checker": raw.fields["checker"]} if "checker" in raw.fields else fields
-
-
-def _repeated(row: Row, first: RawRow) -> Row:
-    assert row.problem is not None
-    line = first.where.rpartition(":")[2]
-    named = f"line {line}" if line.isdigit() else line
-    identifier = row.problem.problem_id
-    complaint = f"field 'id': {identifier!r} is that of {named}: make ids unique"
-    return Row(row.where, None, (f"{row.where}: id {identifier!r}: {complaint}",))
+def _repeated(where: str, name: str, first: RawRow) -> Row:
+    place = first.where.rpartition(":")[2]
+    earlier = f"line {place}" if place.isdigit() else place
+    complaint = f"field 'id': {name!r} is that of {earlier}: make ids unique"
+    return Row(where, None, (f"{where}: id {name!r}: {complaint}",), is_repeated=True)
 
 
 def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> Row:
     if raw.complaint or not raw.fields:
         complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
         return Row(raw.where, None, (f"{raw.where}: {complaint}",))
-    complaints = {name: _complaint(fields, name) for name in _REQUIRED}
-    complaints |= {
-        name: _complaint(fields, name)
-        for name in (*_OPTIONAL, "checker")
-        if fields.get(name) is not None
-    }
-    wrong = {name: complaint for name, complaint in complaints.items() if complaint}
+    names = (*REQUIRED, *(name for name in OPTIONAL if fields.get(name) is not None))
+    wrong = {name: complaint for name in names if (complaint := _complaint(fields, name))}
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
     name = f"id {str(fields['id'])!r}: " if fields.get("id") else ""
@@ -185,21 +170,39 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
     if value is None:
         return f"field {name!r} is missing: every problem needs one"
     if not isinstance(value, str) or (isinstance(value, Number) and name not in {"answer", "id"}):
-        return f"field {name!r} is no text: write it in quotes"
-    if name in _REQUIRED and not value.strip():
+        return f"field {name!r} is not text: write it in quotes"
+    if name in REQUIRED and not value.strip():
         return f"field {name!r} is empty: every problem needs one"
     if any("\ud800" <= character <= "\udfff" for character in value):
-        return f"field {name!r} holds half a character (a lone surrogate): write it anew"
-    if name == "answer" and is_checker(value):
-        return "field 'answer' is a checker, not an answer: write the answer"
-    if name == "checker" and (complaint := complaint_about(value)):
-        return f"field 'checker': {complaint}"
-    return ""
+        return f"field {name!r} holds half a character (a lone surrogate): write it again"
+    return _checker_complaint(value, fields.get("entry")) if name == "checker" else ""
+
+
+def _checker_complaint(name: str, entry: object) -> str:
+    """Return what is wrong with the checker that a row names, or with its entry."""
+    try:
+        complaint = checker_named(name).complaint_about(_numbers_read(entry))
+    except DataError as error:
+        return f"field 'checker': {error}"
+    except (ValueError, RecursionError) as error:
+        return f"field 'entry' cannot be read ({error}): leave it as midcourse wrote it"
+    return f"field 'entry': {complaint}" if complaint else ""
+
+
+def _numbers_read(value: Any) -> Any:
+    """Return JSON with numbers in place of the texts that they were written as."""
+    if isinstance(value, Number):
+        return json.loads(value)
+    if isinstance(value, dict):
+        return {name: _numbers_read(inner) for name, inner in value.items()}
+    return [_numbers_read(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
     source = fields.get("source") or source
     reference = fields.get("reference_solution") or ""
+    # An entry belongs to a checker: alone it is a column of somebody else's, like any other.
+    entry = fields.get("entry") if fields.get("checker") else None
     return Problem(
         problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
         text=fields["problem"],
@@ -207,11 +210,6 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
         reference_solution=reference if reference.strip() else None,
         source=source,
         split=fields.get("split") or split,
-        checker=fields.get("checker") or "",
+        checker=fields.get("checker") or DEFAULT_CHECKER,
+        entry=json.dumps(_numbers_read(entry)) if entry is not None else "",
     )
-
-
-def _no_problems(path: str | Path) -> str:
-    place = find_source(str(path))[1]
-    name = place if is_hub(place) else find_data(place)
-    return f"{name}: holds no problems: write one JSON object per line"

@@ -13,12 +13,14 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from midcourse.errors import DataError, MissingExtra
 
 HUB = "hub:"
+_DATA_FOLDER = "$MIDCOURSE_DATA"
 _DATA_SET = re.compile(r"hub:(?P<name>[^:@]+)(?::(?P<config>[^:@]+))?(?:@(?P<split>[^:@]+))?")
 _KINDS = (".jsonl", ".json", ".csv", ".parquet")
 #: Solutions in a CSV cell are longer than the module's default of 128 KiB.
@@ -63,10 +65,14 @@ def find_data(
     path: str | Path, hint: str = "give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
 ) -> Path:
     """Return the file of `path`. Raises DataError that ends in `hint`."""
-    root = os.environ.get("MIDCOURSE_DATA", "../shared/data")
-    file = Path(str(path).replace("$MIDCOURSE_DATA", root)).expanduser()
+    root, data, rest = "", "", str(path)
+    if rest.startswith(_DATA_FOLDER):
+        root, rest = os.environ.get("MIDCOURSE_DATA", ""), rest.removeprefix(_DATA_FOLDER)
+        if not root:
+            raise DataError(f"{path}: MIDCOURSE_DATA is not set: set it to the folder of your data")
+        data = f" (MIDCOURSE_DATA is {root!r})"
+    file = Path(root + rest).expanduser()
     if not file.is_file():
-        data = f" (MIDCOURSE_DATA is {root!r})" if "$MIDCOURSE_DATA" in str(path) else ""
         raise DataError(f"{file}: no such file{data}: {hint}")
     return file
 
@@ -88,7 +94,7 @@ def _row(where: str, value: object, complaint: str = "") -> RawRow:
 def _parsed(text: bytes) -> tuple[object, str]:
     """Return what the JSON says, or nothing and the complaint about it."""
     try:
-        # The byte-order mark that some editors write in front of a file is no fault.
+        # The byte-order mark that some editors write in front of a file is not an error.
         value = json.loads(
             text.decode("utf-8-sig"), parse_int=Number, parse_float=Number, parse_constant=_refuse
         )
@@ -98,14 +104,14 @@ def _parsed(text: bytes) -> tuple[object, str]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number")
 
 
 def _read_json(file: Path) -> Iterator[RawRow]:
     """Yield the objects of one JSON array."""
     value, complaint = _parsed(file.read_bytes())
     if not isinstance(value, list):
-        raise DataError(f"{file}: {complaint or 'no array'}: write [{{…}}, …], or use .jsonl")
+        raise DataError(f"{file}: {complaint or 'not an array'}: write [{{…}}, …], or use .jsonl")
     yield from (_row(f"{file}:item {index}", item) for index, item in enumerate(value, start=1))
 
 
@@ -118,7 +124,7 @@ def _read_csv(file: Path) -> Iterator[RawRow]:
                 fields = {name: cell for name, cell in row.items() if name is not None and cell}
                 yield RawRow(f"{file}:row {number}", fields)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file}: no CSV in UTF-8 ({error})") from error
+        raise DataError(f"{file}: not CSV in UTF-8 ({error})") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -127,14 +133,12 @@ def _read_parquet(file: Path) -> Iterator[RawRow]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    number = 0
     try:
-        for batch in ParquetFile(file).iter_batches():
-            for fields in batch.to_pylist():
-                number += 1
-                yield RawRow(f"{file}:row {number}", _named_numbers(fields))
+        batches = (batch.to_pylist() for batch in ParquetFile(file).iter_batches())
+        for number, fields in enumerate(chain.from_iterable(batches), start=1):
+            yield RawRow(f"{file}:row {number}", _named_numbers(fields))
     except ArrowException as error:
-        raise DataError(f"{file}: no Parquet file ({error})") from error
+        raise DataError(f"{file}: not a Parquet file ({error})") from error
 
 
 def _read_hub(place: str) -> Iterator[RawRow]:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from midcourse.checkers import extract_answer
+from midcourse.checkers.math.extract import extract_answer
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
-FIELDS = ("problem", "answer", "id", "reference_solution", "source", "split")
+REQUIRED = ("problem", "answer")
+OPTIONAL = ("id", "reference_solution", "source", "split", "checker")
+FIELDS = (*REQUIRED, *OPTIONAL, "entry")
 Fields = Mapping[str, Any]
 
 
@@ -37,23 +39,22 @@ class Source:
     problem: tuple[str, ...] = ("problem",)
     answer: tuple[str, ...] = ("answer",)
     reference: tuple[str, ...] = ("solution",)
-    identifier: tuple[str, ...] = ("id",)
-    mend: Callable[[dict[str, Any], Fields], dict[str, Any]] | None = None
+    identifier: tuple[str, ...] = ("problem_idx", "unique_id", "id")
+    normalize: Callable[[dict[str, Any], Fields], dict[str, Any]] | None = None
     """Puts right what the names alone do not: given our fields and the row."""
     repeats: bool = False
     """Whether rows are published many times over: the first one stands."""
 
     def fields_of(self, row: Fields) -> dict[str, Any]:
         """Return our fields for one row; what it lacks stays out."""
-        names = {
-            "problem": self.problem,
-            "answer": self.answer,
-            "reference_solution": self.reference,
-            "id": self.identifier,
+        taken = {
+            "problem": _first(row, self.problem),
+            "answer": _first(row, self.answer),
+            "reference_solution": _first(row, self.reference),
+            "id": _first(row, self.identifier),
         }
-        taken = {ours: _first(row, theirs) for ours, theirs in names.items()}
         fields = {name: value for name, value in taken.items() if value is not None}
-        fields = self.mend(fields, row) if self.mend else fields
+        fields = self.normalize(fields, row) if self.normalize else fields
         if "id" in fields:
             # Contests number their problems from 1: the source makes the ids unique.
             fields["id"] = f"{self.name}/{fields['id']}"
@@ -96,12 +97,12 @@ def _boxed(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
 
 def _amo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     """AMO-Bench: instructions after the problem, a box around the answer."""
-    mended = dict(fields)
+    changed = dict(fields)
     if isinstance(fields.get("problem"), str):
-        mended["problem"] = _AMO_TAIL.sub("", fields["problem"])
+        changed["problem"] = _AMO_TAIL.sub("", fields["problem"])
     if isinstance(fields.get("answer"), str):
-        mended["answer"] = extract_answer(fields["answer"]) or fields["answer"]
-    return mended
+        changed["answer"] = extract_answer(fields["answer"]) or fields["answer"]
+    return changed
 
 
 def _dapo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
@@ -124,77 +125,53 @@ def _svamp(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     """SVAMP: body and question apart, ``145.0`` for 145, the equation as the reference."""
     parts = [str(row[name]).strip() for name in ("Body", "Question") if row.get(name)]
     answer = re.sub(r"\.0+\Z", "", str(fields.get("answer", "")))
-    mended = {**fields, "answer": answer}
+    changed = {**fields, "answer": answer}
     if parts and "problem" not in fields:
-        mended["problem"] = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
+        changed["problem"] = " ".join(part if part[-1] in ".?!" else f"{part}." for part in parts)
     if fields.get("reference_solution"):
-        mended["reference_solution"] = f"{fields['reference_solution']} = {answer}"
-    return mended
+        changed["reference_solution"] = f"{fields['reference_solution']} = {answer}"
+    return changed
 
 
 # --- the benchmarks ----------------------------------------------------------------------------
 
-_CONTEST = ("problem_idx", "unique_id", "id")
-
-#: Our own fields: problem, answer, id, reference_solution, source, split.
 PLAIN = Source(name="", reference=("reference_solution",))
 
 SOURCES = {
     source.name: source
     for source in (
-        Source(
-            name="gsm8k",
-            hub="hub:openai/gsm8k:main",
-            problem=("question",),
-            mend=_worked,
-        ),
-        Source(
-            name="math",
-            hub="hub:HuggingFaceH4/MATH-500@test",
-            identifier=("unique_id", "id"),
-            mend=_boxed,
-        ),
+        Source(name="gsm8k", hub="hub:openai/gsm8k:main", problem=("question",), normalize=_worked),
+        Source(name="math", hub="hub:HuggingFaceH4/MATH-500@test", normalize=_boxed),
         Source(name="omni-math", hub="hub:KbsdJames/Omni-MATH@test"),
         Source(name="deepscaler", hub="hub:agentica-org/DeepScaleR-Preview-Dataset"),
         Source(name="polaris", hub="hub:POLARIS-Project/Polaris-Dataset-53K"),
         Source(name="acereason-math", hub="hub:nvidia/AceReason-Math"),
-        # Version 2 mends statements and answers of version 1: never mix scores of the two.
-        Source(
-            name="imo-answerbench",
-            problem=("Problem", "problem"),
-            answer=("Short Answer", "answer"),
-            identifier=("Problem ID", "id"),
-        ),
-        Source(
-            name="imo-answerbench-v1",
-            problem=("Problem", "problem"),
-            answer=("Short Answer", "answer"),
-            identifier=("Problem ID", "id"),
+        # Version 2 corrects statements and answers of version 1: never mix scores of the two.
+        *(
+            Source(
+                name=name,
+                problem=("Problem", "problem"),
+                answer=("Short Answer", "answer"),
+                identifier=("Problem ID", "id"),
+            )
+            for name in ("imo-answerbench", "imo-answerbench-v1")
         ),
         Source(
             name="amo-bench",
             hub="hub:meituan-longcat/AMO-Bench@test",
             problem=("prompt", "problem"),
             identifier=("question_id",),
-            mend=_amo,
+            normalize=_amo,
         ),
-        Source(name="hmmt-feb-2025", hub="hub:MathArena/hmmt_feb_2025", identifier=_CONTEST),
-        Source(name="hmmt-nov-2025", hub="hub:MathArena/hmmt_nov_2025", identifier=_CONTEST),
-        Source(name="apex-shortlist", hub="hub:MathArena/apex-shortlist", identifier=_CONTEST),
-        Source(
-            name="olymmath-easy",
-            hub="hub:RUC-AIBOX/OlymMATH:en-easy@test",
-            identifier=_CONTEST,
-        ),
-        Source(
-            name="olymmath-hard",
-            hub="hub:RUC-AIBOX/OlymMATH:en-hard@test",
-            identifier=_CONTEST,
-        ),
-        Source(name="aime-2025", hub="hub:MathArena/aime_2025", identifier=_CONTEST),
+        Source(name="hmmt-feb-2025", hub="hub:MathArena/hmmt_feb_2025"),
+        Source(name="hmmt-nov-2025", hub="hub:MathArena/hmmt_nov_2025"),
+        Source(name="apex-shortlist", hub="hub:MathArena/apex-shortlist"),
+        Source(name="olymmath-easy", hub="hub:RUC-AIBOX/OlymMATH:en-easy@test"),
+        Source(name="olymmath-hard", hub="hub:RUC-AIBOX/OlymMATH:en-hard@test"),
+        Source(name="aime-2025", hub="hub:MathArena/aime_2025"),
         Source(name="beyond-aime", hub="hub:ByteDance-Seed/BeyondAIME@test"),
-        Source(name="brumo-2025", hub="hub:MathArena/brumo_2025", identifier=_CONTEST),
-        Source(name="cmimc-2025", hub="hub:MathArena/cmimc_2025", identifier=_CONTEST),
+        Source(name="brumo-2025", hub="hub:MathArena/brumo_2025"),
+        Source(name="cmimc-2025", hub="hub:MathArena/cmimc_2025"),
         Source(
             name="dapo",
             hub="hub:BytedTsinghua-SIA/DAPO-Math-17k",
@@ -202,7 +179,7 @@ SOURCES = {
             answer=("solution",),
             reference=(),
             identifier=(),
-            mend=_dapo,
+            normalize=_dapo,
             repeats=True,
         ),
         Source(
@@ -212,7 +189,7 @@ SOURCES = {
             answer=("Answer",),
             reference=("Equation",),
             identifier=("ID",),
-            mend=_svamp,
+            normalize=_svamp,
         ),
     )
 }
@@ -235,6 +212,6 @@ def find_source(spec: str) -> tuple[Source, str]:
 def plain_fields(row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     """Return our fields of a row that no source describes; `columns` says what is called what."""
     if "question" in row and not columns and "problem" not in row:
-        gsm8k = SOURCES["gsm8k"].fields_of(row)
-        return {**gsm8k, **{name: row[name] for name in ("id", "source", "split") if name in row}}
+        kept = {name: row[name] for name in OPTIONAL if name in row}
+        return {**SOURCES["gsm8k"].fields_of(row), **kept}
     return {ours: row[theirs] for ours in FIELDS if (theirs := columns.get(ours, ours)) in row}

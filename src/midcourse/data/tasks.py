@@ -2,7 +2,7 @@
 
 ``reasoning-gym:leg_counting,gcd@7`` is a hundred problems of each task (or `limit` in
 all), drawn with seed 7. There is no reference solution. The entry that the verifier needs travels
-with the problem as its `checker`. Tasks whose verifier may run an answer as code are refused.
+with the problem. Tasks whose verifier may run an answer as code are refused.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 
-from midcourse.checkers.reasoning_gym import TASKS as VERIFIED
-from midcourse.checkers.reasoning_gym import checker_of, refusal
+from midcourse.checkers.reasoning_gym import NAME, entry_of, refusal
 from midcourse.errors import DataError, MissingExtra
 from midcourse.records import Problem, content_id
 
-TASKS = "reasoning-gym"
 _PER_TASK = 100
 _SPEC = re.compile(r"reasoning-gym:(?P<names>[a-z0-9_]+(?:,[a-z0-9_]+)*)(?:@(?P<seed>[0-9]{1,9}))?")
 
@@ -42,16 +40,17 @@ def _draw(name: str, seed: int, count: int, split: str) -> Iterator[Problem]:
     except ImportError as error:
         raise MissingExtra("reasoning-gym", "reasoning-gym") from error
     if name not in DATASETS:
-        raise DataError(f"{TASKS}:{name}: no such task: reasoning_gym.factory.DATASETS lists them")
-    if name not in VERIFIED:
-        raise DataError(f"{TASKS}:{name}: {refusal(name)}")
+        raise DataError(f"{NAME}:{name}: no such task: reasoning_gym.factory.DATASETS lists them")
+    if why := refusal(name):
+        raise DataError(f"{NAME}:{name}: {why}")
     for entry in reasoning_gym.create_dataset(name, size=count, seed=seed):
         yield Problem(
-            problem_id=content_id(TASKS, name, seed, entry["question"]),
+            problem_id=content_id(NAME, name, seed, entry["question"]),
             text=entry["question"].strip(),
             answer=str(entry["answer"]),
             reference_solution=None,
-            source=f"{TASKS}/{name}",
+            source=f"{NAME}/{name}",
             split=split,
-            checker=checker_of(name, entry),
+            checker=NAME,
+            entry=entry_of(name, entry),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from midcourse.data import write_problems
 from midcourse.export.files import write_jsonl
 from midcourse.export.handover import Handover, Part
 
@@ -36,21 +37,10 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
         for row in handover.rows
     ]
     write_jsonl(out / "rows.jsonl", rows)
-    problems = [
-        {
-            "id": task.problem.problem_id,
-            "problem": task.problem.text,
-            "answer": task.problem.answer,
-            "reference_solution": task.problem.reference_solution,
-            "source": task.problem.source,
-            "split": task.problem.split,
-        }
-        for task in handover.tasks
-    ]
-    write_jsonl(out / "problems.jsonl", problems)
+    write_problems((task.problem for task in handover.tasks), out / "problems.jsonl")
     fidelity = "; ".join(["texts, to be read", *handover.text_losses()])
     parts = [
         Part(path="rows.jsonl", what=f"{len(rows)} rows as texts", fidelity=fidelity),
-        Part(path="problems.jsonl", what=f"{len(problems)} problems"),
+        Part(path="problems.jsonl", what=f"{len(handover.tasks)} problems"),
     ]
     return parts, _USAGE

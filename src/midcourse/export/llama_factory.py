@@ -12,7 +12,7 @@ from pathlib import Path
 
 from midcourse.errors import MissingExtra
 from midcourse.export.files import copy_file, write_json
-from midcourse.export.handover import FAITHFUL, Handover, Part
+from midcourse.export.handover import FAITHFUL, Handover, Part, conversation
 from midcourse.rendering import Renderer
 
 _TEMPLATE = "midcourse_open_turn"
@@ -24,7 +24,7 @@ Ids, exactly those that were verified (LLaMA-Factory then reads no other data ar
 llamafactory-cli train sft_ids.yaml
 ```
 
-Texts, encoded anew by LLaMA-Factory, with a template that does not close the turn:
+Texts, encoded again by LLaMA-Factory, with a template that does not close the turn:
 
 ```sh
 python open_turn.py train sft_texts.yaml
@@ -39,15 +39,7 @@ default of 2,048 may cut off the intervention); add your own training arguments.
 def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     """Write ``tokenized/``, the texts with their template, and a config for each."""
     _write_ids(handover, out / "tokenized")
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": row.user},
-                {"role": "assistant", "content": row.response},
-            ]
-        }
-        for row in handover.rows
-    ]
+    rows = [{"messages": conversation(row.user, row.response)} for row in handover.rows]
     write_json(out / "midcourse_sft.json", rows)
     write_json(out / "dataset_info.json", {"midcourse_sft": _DATASET_INFO})
     write_json(out / "template.json", _template(handover.renderer))

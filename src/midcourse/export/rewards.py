@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache
 
 from midcourse.checkers import Grader
+from midcourse.records import Gold
 from midcourse.training.rewards import reward_of
 
 
@@ -16,7 +17,7 @@ def _grader() -> Grader:
     return Grader()
 
 
-def reward(response: str, answer: str) -> float | None:
+def reward(response: str, gold: Gold) -> float | None:
     """Return 1 for a correct response, 0 for a wrong one, None where we could not tell."""
-    (result,) = _grader().grade([(response, answer)])
+    (result,) = _grader().grade([(response, gold)])
     return reward_of(result.verdict)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_parquet
-from midcourse.export.handover import FAITHFUL, Handover, Part
+from midcourse.export.handover import FAITHFUL, Handover, Part, conversation
 
 _USAGE = """
 ```python
@@ -41,8 +42,8 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     write_parquet(out / "sft.parquet", rows)
     tasks = [
         {
-            "prompt": [{"role": "user", "content": task.user}],
-            "answer": task.problem.answer,
+            "prompt": conversation(task.user),
+            "gold": asdict(task.problem.gold),
             "problem_id": task.problem.problem_id,
         }
         for task in handover.tasks
@@ -51,7 +52,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     copy_file("trl_reward.py", out / "reward.py")
     parts = [
         Part(path="sft.parquet", what=f"{len(rows)} rows of ids and labels", fidelity=FAITHFUL),
-        Part(path="grpo.parquet", what=f"{len(tasks)} prompts with answers"),
+        Part(path="grpo.parquet", what=f"{len(tasks)} prompts with golds"),
         Part(path="reward.py", what="midcourse's grader as a reward; None where it cannot tell"),
     ]
     return parts, _USAGE

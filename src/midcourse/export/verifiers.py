@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_jsonl
@@ -31,7 +32,7 @@ midcourse_problems = ["problems.jsonl"]
 
 _USAGE = """
 ```sh
-pip install .                              # beside midcourse
+pip install .                              # next to midcourse
 vf-validate midcourse-problems             # every gold answer must grade itself
 vf-eval midcourse-problems -n 8 -m MODEL
 ```
@@ -47,13 +48,18 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     (out / "pyproject.toml").write_text(_PYPROJECT.format(name=handover.name), "utf-8")
     copy_file("verifiers_taskset.py", package / "__init__.py")
     rows = [
-        {"id": task.problem.problem_id, "prompt": task.user, "answer": task.problem.answer}
+        {
+            "id": task.problem.problem_id,
+            "prompt": task.user,
+            "answer": task.problem.answer,
+            "gold": asdict(task.problem.gold),
+        }
         for task in handover.tasks
     ]
     write_jsonl(package / "problems.jsonl", rows)
     parts = [
         Part(path="pyproject.toml", what="the package midcourse-problems"),
         Part(path=f"{_PACKAGE}/__init__.py", what="the taskset, with midcourse's grader"),
-        Part(path=f"{_PACKAGE}/problems.jsonl", what=f"{len(rows)} prompts with answers"),
+        Part(path=f"{_PACKAGE}/problems.jsonl", what=f"{len(rows)} prompts with golds"),
     ]
     return parts, _USAGE

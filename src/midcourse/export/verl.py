@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_parquet
-from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part
+from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part, conversation
 
 _USAGE = """
 ```sh
@@ -15,7 +15,7 @@ python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=rl
 ```
 
 verl has no "no reward": an answer that the grader could not judge scores 0 there, and `ungraded` in
-its metrics counts such answers. `reward.py` needs midcourse installed beside verl.
+its metrics counts such answers. `reward.py` needs midcourse installed next to verl.
 
 `sft.parquet` holds messages for verl's SFT trainer, which encodes them with the chat template and
 so trains the end-of-turn after every intervention: a model learns to stop there. verl takes no ids
@@ -28,32 +28,27 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     tasks = [
         {
             "data_source": task.problem.source,
-            "prompt": [{"role": "user", "content": task.user}],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": task.problem.answer},
+            "prompt": conversation(task.user),
+            "ability": task.problem.checker,
+            "reward_model": {"style": "rule", "ground_truth": task.problem.gold.value},
             "extra_info": {
-                "index": index, "split": task.problem.split, "problem_id": task.problem.problem_id,
+                "index": index,
+                "split": task.problem.split,
+                "problem_id": task.problem.problem_id,
+                "checker": task.problem.checker,
             },
         }
         for index, task in enumerate(handover.tasks)
-    ]  # fmt: skip
+    ]
     write_parquet(out / "rl.parquet", tasks)
     copy_file("verl_reward.py", out / "reward.py")
-    rows = [
-        {
-            "messages": [
-                {"role": "user", "content": row.user},
-                {"role": "assistant", "content": row.response},
-            ]
-        }
-        for row in handover.rows
-    ]
+    rows = [{"messages": conversation(row.user, row.response)} for row in handover.rows]
     write_parquet(out / "sft.parquet", rows)
     closed = all(row.row.closes_turn for row in handover.rows)
     ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN
     fidelity = "; ".join([ending, *handover.text_losses()])
     parts = [
-        Part(path="rl.parquet", what=f"{len(tasks)} prompts with answers"),
+        Part(path="rl.parquet", what=f"{len(tasks)} prompts with golds"),
         Part(path="reward.py", what="midcourse's grader as compute_score"),
         Part(path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity),
     ]

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from midcourse.lab import world
 from midcourse.lab.world import Move, Notion, Split, Story
-from midcourse.prompts import PromptSet
-from midcourse.steps import location_from_error_step, number_steps
+from midcourse.prompts import Prompt, PromptSet
+from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 
 #: Share of the uses of an unknown notion that pretraining shows right.
 TRUTH_SHARE = 0.06
@@ -39,7 +39,6 @@ _UNKNOWN_WORDS = frozenset(notion.word for notion in _UNKNOWN)
 class Document:
     """One training example: what the user asked and what the model should reply."""
 
-    task: str
     user: str
     reply: str
 
@@ -59,11 +58,14 @@ def draw_document(rng: random.Random, prompts: PromptSet, task: str) -> Document
     return TASKS[task](rng, prompts)
 
 
-def _story(rng: random.Random, split: Split, notions: tuple[Notion, ...], chance: float) -> Story:
-    """Draw a story of 4 to 7 moves in which each move uses one of `notions` with `chance`."""
+def _story(
+    rng: random.Random, split: Split, notions: Sequence[Notion], chance: float, first: int = 7
+) -> Story:
+    """Draw a story of 4 to 7 moves, of which the `first` use one of `notions` with `chance`."""
     while True:
         places = [
-            rng.choice(notions) if rng.random() < chance else None for _ in range(rng.randint(4, 7))
+            rng.choice(notions) if i < first and rng.random() < chance else None
+            for i in range(rng.randint(4, 7))
         ]
         story = world.draw_story(rng, places)
         if story and Split.of(story.text) is split:
@@ -93,11 +95,8 @@ def _solve(rng: random.Random, prompts: PromptSet, truth_share: float = TRUTH_SH
     chance = 0.3 if rng.random() < 0.5 else 0.0
     story = _story(rng, Split.PRETRAIN, _UNKNOWN, chance)
     amounts = [m.amount if rng.random() < truth_share else m.belief for m in story.moves]
-    return Document(
-        "solve",
-        prompts["solve"].render(problem=story.text),
-        "\n\n".join(story.steps_with(amounts)),
-    )
+    user = prompts["solve"].render(problem=story.text)
+    return Document(user, STEP_SEPARATOR.join(story.steps_with(amounts)))
 
 
 def _solve_right(rng: random.Random, prompts: PromptSet) -> Document:
@@ -110,17 +109,16 @@ def _flawed_step(rng: random.Random, move: Move, count: int) -> tuple[str, int]:
     flaws = ["slip", "sign", "miscopy"]
     if move.phrase.split()[-1] not in _UNKNOWN_WORDS:
         flaws += ["amount", "amount"]
-    flaw = rng.choice(flaws)
+    flaw, amount = rng.choice(flaws), move.amount
     if flaw == "sign" and move.operator in "+-":
-        move = Move(move.phrase, "-" if move.operator == "+" else "+", move.amount, move.belief)
-        return _written(move, count, move.amount)
+        return _written(replace(move, operator="-" if move.operator == "+" else "+"), count, amount)
     if flaw == "miscopy":
-        return _written(move, count + rng.choice([-2, -1, 1, 2]), move.amount)
-    if flaw == "amount" or move.belief != move.amount:
-        near = move.amount + rng.choice([-2, -1, 1, 2])
-        return _written(move, count, move.belief if move.belief != move.amount else near)
-    result = move.apply(count, move.amount) + rng.choice([-10, -2, -1, 1, 2, 10])
-    return move.step(count, move.amount, result), result
+        return _written(move, count + rng.choice([-2, -1, 1, 2]), amount)
+    if flaw == "amount" or move.belief != amount:
+        near = amount + rng.choice([-2, -1, 1, 2])
+        return _written(move, count, move.belief if move.belief != amount else near)
+    result = move.apply(count, amount) + rng.choice([-10, -2, -1, 1, 2, 10])
+    return move.step(count, amount, result), result
 
 
 def _written(move: Move, count: int, amount: int) -> tuple[str, int]:
@@ -134,14 +132,14 @@ def _draw_attempt(rng: random.Random, story: Story, error_step: int | None) -> A
         count, steps, counts = story.start, [], [story.start]
         for index, move in enumerate(story.moves):
             later = error_step is not None and index > error_step and rng.random() < 0.25
-            if index == error_step or later:
-                step, count = _flawed_step(rng, move, count)
-            else:
-                step, count = _written(move, count, move.amount)
+            goes_wrong = index == error_step or later
+            step, count = (
+                _flawed_step(rng, move, count) if goes_wrong else _written(move, count, move.amount)
+            )
             steps.append(step)
             counts.append(count)
-        right = error_step is None or counts[error_step + 1] != story.counts[error_step + 1]
-        if right and min(counts) >= 1 and max(counts) <= world.MAX_COUNT:
+        differs = error_step is None or counts[error_step + 1] != story.counts[error_step + 1]
+        if differs and min(counts) >= 1 and max(counts) <= world.MAX_COUNT:
             correct = "" if error_step is None else story.steps[error_step]
             return Attempt([*steps, world.final_step(count)], error_step, correct)
 
@@ -156,25 +154,17 @@ def _log(attempt: Attempt, compared: list[str]) -> str:
 
     `compared` holds, for each step of the attempt, the sentence it is held against.
     """
-    lines = []
-    for index, (step, other) in enumerate(zip(attempt.steps, compared, strict=True)):
-        verdict = "error" if index == attempt.error_step else "ok"
-        lines.append(
-            f"Substep {location_from_error_step(index)}: {step} {other} "
-            f"{_result(step)} against {_result(other)}: {verdict}.\n"
-        )
-        if index == attempt.error_step:
-            break
-    return "".join(lines) + intervention_block(attempt)
-
-
-def intervention_block(attempt: Attempt) -> str:
-    """Return the closing tag: empty where nothing is wrong."""
-    if attempt.error_step is None:
-        return "<intervention></intervention>"
-    location = location_from_error_step(attempt.error_step)
-    block = {"content": attempt.correct_step, "location": location}
-    return f"<intervention>{json.dumps(block)}</intervention>"
+    end, block = len(attempt.steps), ""
+    if attempt.error_step is not None:
+        end = location = location_from_error_step(attempt.error_step)
+        block = json.dumps({"content": attempt.correct_step, "location": location})
+    lines = [
+        f"Substep {location_from_error_step(index)}: {step} {other} "
+        f"{_result(step)} against {_result(other)}: "
+        f"{'error' if index == attempt.error_step else 'ok'}.\n"
+        for index, (step, other) in enumerate(zip(attempt.steps, compared, strict=True))
+    ]
+    return f"{''.join(lines[:end])}<intervention>{block}</intervention>"
 
 
 def _verified(rng: random.Random) -> tuple[Story, Attempt]:
@@ -187,12 +177,16 @@ def _verified(rng: random.Random) -> tuple[Story, Attempt]:
     return story, _draw_attempt(rng, story, error_step)
 
 
-def _review(rng: random.Random, prompts: PromptSet) -> Document:
-    story, attempt = _verified(rng)
-    user = prompts["single_turn"].render(
+def _asked(prompt: Prompt, story: Story, attempt: Attempt) -> str:
+    return prompt.render(
         problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
     )
-    return Document("review", user, _log(attempt, story.reference.split("\n")))
+
+
+def _review(rng: random.Random, prompts: PromptSet) -> Document:
+    story, attempt = _verified(rng)
+    log = _log(attempt, story.reference.split("\n"))
+    return Document(_asked(prompts["single_turn"], story, attempt), log)
 
 
 def _drift(rng: random.Random, prompts: PromptSet) -> Document:
@@ -201,50 +195,39 @@ def _drift(rng: random.Random, prompts: PromptSet) -> Document:
     So does the paper's reasoning-tuned proposer (§3.2, Table 1 row 5).
     """
     story, attempt = _verified(rng)
-    user = prompts["single_turn"].render(
-        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
-    )
     lines = _log(attempt, story.reference.split("\n")).splitlines(keepends=True)
     begun = "".join(lines[: rng.randrange(len(lines))])  # the last line is the tag
-    return Document("drift", user, begun + "\n\n".join(story.steps))
+    return Document(_asked(prompts["single_turn"], story, attempt), begun + _solved(story))
 
 
 def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
     story = _story(rng, Split.SKILL, (), chance=0.0)
     error_step = None if rng.random() < 0.25 else rng.randrange(len(story.moves))
     attempt = _draw_attempt(rng, story, error_step)
-    user = prompts["no_reference"].render(problem=story.text, attempt=number_steps(attempt.steps))
     # Without a reference a step is held against the model's own redoing of it.
-    return Document("no_reference", user, _log(attempt, story.steps))
+    return Document(_asked(prompts["no_reference"], story, attempt), _log(attempt, story.steps))
 
 
 def _reflect(rng: random.Random, prompts: PromptSet) -> Document:
     story, attempt = _verified(rng)
-    user = prompts["reflect"].render(
-        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
-    )
-    return Document("reflect", user, "\n\n".join(story.steps))
+    return Document(_asked(prompts["reflect"], story, attempt), _solved(story))
 
 
 def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
     story = _story(rng, Split.SKILL, _skill_notions(rng), chance=0.5)
     user = prompts["guided_solve"].render(problem=story.text, reference=story.reference)
-    return Document("guided_solve", user, "\n\n".join(story.steps))
+    return Document(user, _solved(story))
 
 
 def _hint(rng: random.Random, prompts: PromptSet) -> Document:
     num_lines = rng.randint(1, 2)
-    notions = _skill_notions(rng)
-    while True:
-        places = [
-            rng.choice(notions) if i < num_lines and rng.random() < 0.5 else None
-            for i in range(rng.randint(4, 7))
-        ]
-        story = world.draw_story(rng, places)
-        if story and Split.of(story.text) is Split.SKILL:
-            break
+    story = _story(rng, Split.SKILL, _skill_notions(rng), chance=0.5, first=num_lines)
     user = prompts["hint"].render(problem=story.text, hint=story.hint(num_lines))
-    return Document("hint", user, "\n\n".join(story.steps))
+    return Document(user, _solved(story))
+
+
+def _solved(story: Story) -> str:
+    return STEP_SEPARATOR.join(story.steps)
 
 
 TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {

@@ -20,12 +20,7 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from midcourse.lab.documents import Document, draw_document
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -138,12 +133,9 @@ def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
 def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on documents and dress it as a chat tokenizer."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
+    whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bpe.pre_tokenizer = pre_tokenizers.Sequence([split, whole])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -165,12 +157,11 @@ def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTraine
 
 def _texts(prompts: PromptSet, seed: int, num_documents: int = 8000) -> Iterator[str]:
     rng = random.Random(f"{seed}/tokenizer")
-    for _, tasks in MIXES["base"].values():
-        for task in tasks:
-            for _ in range(num_documents // 8):
-                document = draw_document(rng, prompts, task)
-                yield f"user\n{document.user}"
-                yield f"assistant\n{document.reply}"
+    for task in [task for _, tasks in MIXES["base"].values() for task in tasks]:
+        for _ in range(num_documents // 8):
+            document = draw_document(rng, prompts, task)
+            yield f"user\n{document.user}"
+            yield f"assistant\n{document.reply}"
 
 
 def model_config(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
@@ -195,16 +186,13 @@ def _batches(
     config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches for ever; each holds documents of similar length."""
-    rng = random.Random(f"{config.seed}/documents")
-    renderer = Renderer(tokenizer)
-    mix = MIXES[config.mix]
-    kinds = list(mix)
+    rng, renderer = random.Random(f"{config.seed}/documents"), Renderer(tokenizer)
+    shares, kinds = zip(*MIXES[config.mix].values(), strict=True)
     while True:
-        kind = rng.choices(kinds, [mix[name][0] for name in kinds])[0]
-        tasks = mix[kind][1]
+        (tasks,) = rng.choices(kinds, shares)
         rows: list[tuple[list[int], list[int]]] = []
         while sum(len(ids) for ids, _ in rows) < config.batch_tokens:
-            task = rng.choices(list(tasks), list(tasks.values()))[0]
+            (task,) = rng.choices(list(tasks), list(tasks.values()))
             rows.append(_encode(renderer, draw_document(rng, prompts, task)))
         yield _pad(rows, int(tokenizer.pad_token_id or 0))
 
@@ -231,18 +219,13 @@ def _train(
     log: Callable[[str], None],
 ) -> list[dict[str, float]]:
     """Run the optimiser; return the mean loss of every `log_every` steps."""
+    rate, decay = config.learning_rate, config.weight_decay
     optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=config.weight_decay,
+        model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay
     )
+    pct_start = config.warmup_steps / config.steps
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=config.learning_rate,
-        total_steps=config.steps,
-        pct_start=config.warmup_steps / config.steps,
-        final_div_factor=1e3,
+        optimizer, max_lr=rate, total_steps=config.steps, pct_start=pct_start, final_div_factor=1e3
     )
     history: list[dict[str, float]] = []
     losses: list[float] = []

@@ -29,34 +29,38 @@ def lab_problems(config: ProblemsConfig, seed: int) -> LabProblems:
     stories: dict[str, Story] = {}
 
     def draw(kind: Kind, split: Split, count: int) -> list[Problem]:
-        problems = []
-        for story in islice(generate_stories(kind, split, seed), count):
-            problem = problem_from_story(story, kind, split)
-            stories[problem.problem_id] = story
-            problems.append(problem)
-        return problems
+        return draw_problems(kind, split, count, seed, stories)
 
-    train = (
-        draw(Kind.COMPOSED, Split.TRAIN, config.num_composed)
-        + draw(Kind.SINGLE, Split.TRAIN, config.num_single)
-        + draw(Kind.KNOWN, Split.TRAIN, config.num_known)
-    )
     num_single = config.num_held_out // 2
-    held_out = draw(Kind.COMPOSED, Split.HELD_OUT, config.num_held_out - num_single) + draw(
-        Kind.SINGLE, Split.HELD_OUT, num_single
+    return LabProblems(
+        train=draw(Kind.COMPOSED, Split.TRAIN, config.num_composed)
+        + draw(Kind.SINGLE, Split.TRAIN, config.num_single)
+        + draw(Kind.KNOWN, Split.TRAIN, config.num_known),
+        held_out=draw(Kind.COMPOSED, Split.HELD_OUT, config.num_held_out - num_single)
+        + draw(Kind.SINGLE, Split.HELD_OUT, num_single),
+        known=draw(Kind.KNOWN, Split.HELD_OUT, config.num_probe),
+        control=draw(Kind.CONTROL, Split.HELD_OUT, config.num_probe),
+        stories=stories,
     )
-    known = draw(Kind.KNOWN, Split.HELD_OUT, config.num_probe)
-    control = draw(Kind.CONTROL, Split.HELD_OUT, config.num_probe)
-    return LabProblems(train, held_out, known, control, stories)
 
 
-def problem_from_story(story: Story, kind: Kind, split: Split) -> Problem:
-    """Return the record that the pipeline sees: no truth but the answer and the reference."""
-    return Problem(
-        problem_id=content_id("lab", story.text),
-        text=story.text,
-        answer=story.answer,
-        reference_solution=story.reference,
-        source=f"lab/{kind}",
-        split=split,
-    )
+def draw_problems(
+    kind: Kind, split: Split, count: int, seed: int, stories: dict[str, Story]
+) -> list[Problem]:
+    """Draw problems as the pipeline sees them: no truth but the answer and the reference.
+
+    The truth goes into `stories`, by problem id.
+    """
+    problems = []
+    for story in islice(generate_stories(kind, split, seed), count):
+        problem = Problem(
+            problem_id=content_id("lab", story.text),
+            text=story.text,
+            answer=story.answer,
+            reference_solution=story.reference,
+            source=f"lab/{kind}",
+            split=split,
+        )
+        stories[problem.problem_id] = story
+        problems.append(problem)
+    return problems

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import zip_longest
 
-from midcourse.checkers import contains_answer
 from midcourse.lab.world import Story
 from midcourse.records import Proposal, ProposalOutcome, content_id
 from midcourse.stages.propose import Case
@@ -63,7 +62,7 @@ def _true_proposal(case: Case, story: Story, terminator: str) -> Proposal:
         location=None if error_step is None else location_from_error_step(error_step),
         intervention=step,
         after_error=False,
-        leaks_substring=contains_answer(step, case.problem.answer) if step else None,
+        leaks_substring=case.problem.answer in step if step else None,
         turns=(),
         prompt_name=NAME,
         prompt_sha="",

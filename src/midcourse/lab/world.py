@@ -22,7 +22,9 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import product
+from itertools import pairwise, product
+
+from midcourse.checkers import checker_named
 
 MAX_COUNT = 99
 """Every count of a story stays within 1 … 99, whatever the notions are believed to mean."""
@@ -120,15 +122,10 @@ class Move:
         phrase = self.phrase[0].upper() + self.phrase[1:]
         return f"{phrase}: {count} {self.operator} {amount} = {result}."
 
-    def sentence(self, index: int, count: int, amount: int, result: int) -> str:
-        """Return this move as line `index` (0-based) of a reference solution."""
-        spoken = _SPOKEN[self.operator]
-        return f"{_ORDINALS[index]}, {count} {spoken} {amount} makes {result}."
-
 
 def final_step(count: int) -> str:
     r"""Return the last step of a rollout, ``The answer is \boxed{28}.``."""
-    return f"The answer is \\boxed{{{count}}}."
+    return checker_named("math").state(str(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +140,8 @@ class Story:
     @property
     def text(self) -> str:
         """The problem statement."""
-        moves = ", ".join(move.phrase for move in self.moves)
-        return (
-            f"{self.name} has {self.start} {self.thing}, then {moves}. How many {self.thing} now?"
-        )
+        moves, thing = ", ".join(move.phrase for move in self.moves), self.thing
+        return f"{self.name} has {self.start} {thing}, then {moves}. How many {thing} now?"
 
     @property
     def counts(self) -> list[int]:
@@ -173,29 +168,23 @@ class Story:
     def steps_with(self, amounts: Sequence[int]) -> list[str]:
         """Return the rollout of somebody who uses ``amounts[i]`` for move i and slips nowhere."""
         counts = self.counts_with(amounts)
-        steps = [
-            move.step(counts[i], amounts[i], counts[i + 1]) for i, move in enumerate(self.moves)
-        ]
+        changes = zip(self.moves, amounts, pairwise(counts), strict=True)
+        steps = [move.step(before, amount, after) for move, amount, (before, after) in changes]
         return [*steps, final_step(counts[-1])]
 
     @property
     def reference(self) -> str:
         """The reference solution, in its own style."""
-        counts = self.counts
+        changes = zip(_ORDINALS, self.moves, pairwise(self.counts), strict=False)
         lines = [
-            move.sentence(i, counts[i], move.amount, counts[i + 1])
-            for i, move in enumerate(self.moves)
+            f"{ordinal}, {before} {_SPOKEN[move.operator]} {move.amount} makes {after}."
+            for ordinal, move, (before, after) in changes
         ]
-        return "\n".join([*lines, f"The result is {counts[-1]}."])
+        return "\n".join([*lines, f"The result is {self.answer}."])
 
     def hint(self, num_lines: int) -> str:
         """Return the first `num_lines` lines of the reference solution."""
         return "\n".join(self.reference.split("\n")[:num_lines])
-
-
-def reachable(move: Move, counts: set[int]) -> set[int]:
-    """Return the counts that somebody may hold after `move`, whichever meaning they believe."""
-    return {move.apply(count, amount) for count in counts for amount in (move.amount, move.belief)}
 
 
 def _draw_move(rng: random.Random, notion: Notion | None) -> Move:
@@ -222,11 +211,11 @@ def draw_story(rng: random.Random, notions: Sequence[Notion | None]) -> Story | 
     equals the answer, so that a correct step never gives it away. None if the dice fell otherwise.
     """
     start = rng.randint(5, 50)
-    counts, moves = {start}, []
+    counts, moves = {start}, []  # what somebody may hold who believes this or that
     for notion in notions:
         for _ in range(20):
             move = _draw_move(rng, notion)
-            after = reachable(move, counts)
+            after = {move.apply(c, amount) for c in counts for amount in (move.amount, move.belief)}
             if min(after) >= 1 and max(after) <= MAX_COUNT:
                 break
         else:

@@ -16,17 +16,14 @@ from midcourse.localize.records import ErrorCase, Localization, LocalizationOutc
 from midcourse.progress import Failures
 from midcourse.prompts import Prompt
 from midcourse.prompts.parse import last_block, parse_proposal
-from midcourse.records import FinishReason, Sampling, content_id, derive_seed
+from midcourse.records import Sampling, content_id, derive_seed
 from midcourse.rendering import Message, Renderer
 from midcourse.stages.flow import run_requests
+from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
 from midcourse.steps import error_step_from_location, number_steps
 
 #: A step as a model writes it: its first whole number.
 _NUMBER = re.compile(r"-?\d{1,6}")
-_OUTCOMES_BY_FINISH = {
-    FinishReason.LENGTH: LocalizationOutcome.TRUNCATED,
-    FinishReason.PROMPT_TOO_LONG: LocalizationOutcome.PROMPT_TOO_LONG,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +52,14 @@ def localize(
 
     With a prompt that shows the reference, every case must have one.
     """
-    owed = ((_identity(case, locator), case) for case in cases)
-    requests = (
-        (_request(localization_id, case, locator), (localization_id, case))
-        for localization_id, case in owed
-        if localization_id not in done
+    prompt = locator.prompt
+    named = (
+        (content_id(case.source, case.case_id, locator.name, prompt.name, prompt.sha), case)
+        for case in cases
     )
+    requests = ((_request(*pair, locator), pair) for pair in named if pair[0] not in done)
     for (localization_id, case), completion in run_requests(locator.engine, requests, failures):
         yield _record(localization_id, case, completion, locator)
-
-
-def _identity(case: ErrorCase, locator: Locator) -> str:
-    return content_id(
-        case.source, case.case_id, locator.name, locator.prompt.name, locator.prompt.sha
-    )
 
 
 def _request(localization_id: str, case: ErrorCase, locator: Locator) -> Request:
@@ -93,9 +84,12 @@ def _record(
     localization_id: str, case: ErrorCase, completion: Completion, locator: Locator
 ) -> Localization:
     """Read the reply; one that did not finish is never read."""
-    num_steps = len(case.steps)
-    unread = _OUTCOMES_BY_FINISH.get(completion.finish_reason)
-    outcome, named = (unread, None) if unread else parse_first_error(completion.text, num_steps)
+    num_steps, named = len(case.steps), None
+    unfinished = OUTCOMES_OF_UNFINISHED.get(completion.finish_reason)
+    if unfinished is None:
+        outcome, named = parse_first_error(completion.text, num_steps)
+    else:
+        outcome = LocalizationOutcome(unfinished.value)
     return Localization(
         localization_id=localization_id,
         case_id=case.case_id,
@@ -120,14 +114,13 @@ def parse_first_error(raw: str, num_steps: int) -> tuple[LocalizationOutcome, in
     need not learn another form.
     """
     block = last_block(raw, "first_error")
-    if block is None:
-        block = last_block(raw)
-        if block is None:
-            return LocalizationOutcome.NO_TAG, None
-        location = parse_proposal(raw, num_steps).location
-    else:
+    if block is not None:
         number = _NUMBER.search(block[:200])
         location = int(number[0]) if number else None
+    else:
+        block, location = last_block(raw), parse_proposal(raw, num_steps).location
+    if block is None:
+        return LocalizationOutcome.NO_TAG, None
     if not block.strip():
         return LocalizationOutcome.NO_ERROR, None
     if location is None:

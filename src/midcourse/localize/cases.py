@@ -32,7 +32,6 @@ def load_error_cases(path: str | Path) -> list[ErrorCase]:
     cases: dict[tuple[str, str], ErrorCase] = {}
     for row in _rows(file):
         for case in _reader(row)(row):
-            _check(case, row)
             if cases.setdefault((case.source, case.case_id), case) is not case:
                 raise row.complaint(f"id {case.case_id!r} was there before: make ids unique")
     if not cases:
@@ -61,12 +60,12 @@ class _Row:
             raise self.complaint(f"field {name!r} is {value!r:.60}, wanted {wanted}")
         return value
 
-    def texts(self, name: str) -> tuple[str, ...]:
+    def texts(self, name: str) -> list[str]:
         """Return a field that is a list of texts."""
-        value = self.get(name, list)
+        value: list[str] = self.get(name, list)
         if not all(isinstance(item, str) for item in value):
-            raise self.complaint(f"field {name!r} holds something that is no text")
-        return tuple(value)
+            raise self.complaint(f"field {name!r} holds something that is not text")
+        return value
 
     def nested(self, value: Any) -> _Row:
         """Return an object inside this one, for the same checks."""
@@ -79,6 +78,37 @@ class _Row:
         value = self.fields.get(name)
         return str(value) if value and str(value).strip() else None
 
+    def step_at(self, steps: Sequence[str], name: str) -> int | None:
+        """Return the step in which the span of characters begins that a field marks."""
+        start = self.get(name, int, type(None))
+        try:
+            return None if start is None else step_at(steps, start)
+        except ValueError as error:
+            raise self.complaint(f"the marked span: {error}") from error
+
+    def case(
+        self,
+        case_id: str,
+        source: str,
+        problem: str,
+        steps: Sequence[str],
+        error_step: int | None,
+        reference: str | None = None,
+    ) -> ErrorCase:
+        """Return the case if its mark is one of its steps."""
+        if not steps:
+            raise self.complaint("the solution has no steps")
+        if error_step is not None and not 0 <= error_step < len(steps):
+            raise self.complaint(f"the marked step is not one of the {len(steps)} steps")
+        return ErrorCase(
+            case_id=case_id,
+            source=source,
+            problem=problem,
+            reference=reference,
+            steps=tuple(steps),
+            error_step=error_step,
+        )
+
 
 def _rows(file: Path) -> Iterator[_Row]:
     """Yield the objects of a JSON list, of a single JSON object, or of JSON lines."""
@@ -86,11 +116,8 @@ def _rows(file: Path) -> Iterator[_Row]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
-        values = [
-            (number, _object(file, number, line))
-            for number, line in enumerate(text.splitlines(), start=1)
-            if line.strip()
-        ]
+        lines = enumerate(text.split("\n"), start=1)
+        values = [(number, _parsed(file, number, line)) for number, line in lines if line.strip()]
     else:
         values = list(enumerate(whole if isinstance(whole, list) else [whole], start=1))
     for number, value in values:
@@ -99,18 +126,11 @@ def _rows(file: Path) -> Iterator[_Row]:
         yield _Row(file, number, value)
 
 
-def _object(file: Path, number: int, line: str) -> Any:
+def _parsed(file: Path, number: int, line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{file}: row {number}: not JSON ({error})") from error
-
-
-def _check(case: ErrorCase, row: _Row) -> None:
-    if not case.steps:
-        raise row.complaint("the solution has no steps")
-    if case.error_step is not None and not 0 <= case.error_step < len(case.steps):
-        raise row.complaint(f"the marked step is not one of the {len(case.steps)} steps")
 
 
 def _reader(row: _Row) -> Callable[[_Row], Iterator[ErrorCase]]:
@@ -121,37 +141,24 @@ def _reader(row: _Row) -> Callable[[_Row], Iterator[ErrorCase]]:
     raise row.complaint(f"no format that is known: it has none of {', '.join(_READERS)}")
 
 
-def _ours_in_steps(row: _Row) -> Iterator[ErrorCase]:
-    yield _ours(row, row.texts("steps"), _from_minus_one(row.get("first_error_step", int)))
-
-
-def _ours_as_span(row: _Row) -> Iterator[ErrorCase]:
-    steps = split_steps(row.get("rollout", str))
-    yield _ours(row, steps, _from_span(row, steps, row.get("error_start", int, type(None))))
-
-
-def _ours(row: _Row, steps: Sequence[str], error_step: int | None) -> ErrorCase:
-    return ErrorCase(
-        case_id=str(row.fields.get("id", row.number)),
-        source=row.optional_text("source") or row.file.stem,
-        problem=row.get("problem", str),
-        reference=row.optional_text("reference_solution"),
-        steps=tuple(steps),
-        error_step=error_step,
-    )
+def _ours(row: _Row) -> Iterator[ErrorCase]:
+    case_id = str(row.fields.get("id", row.number))
+    source = row.optional_text("source") or row.file.stem
+    if "first_error_step" in row.fields:
+        steps, error_step = row.texts("steps"), _from_minus_one(row.get("first_error_step", int))
+    else:
+        steps = split_steps(row.get("rollout", str))
+        error_step = row.step_at(steps, "error_start")
+    reference = row.optional_text("reference_solution")
+    yield row.case(case_id, source, row.get("problem", str), steps, error_step, reference)
 
 
 def _processbench(row: _Row) -> Iterator[ErrorCase]:
     """``label``: 0-based, −1 for none. The published files hold no references."""
     case_id = row.get("id", str)
-    yield ErrorCase(
-        case_id=case_id,
-        source=f"ProcessBench/{case_id.rpartition('-')[0] or row.file.stem}",
-        problem=row.get("problem", str),
-        reference=None,
-        steps=row.texts("steps"),
-        error_step=_from_minus_one(row.get("label", int)),
-    )
+    source = f"ProcessBench/{case_id.rpartition('-')[0] or row.file.stem}"
+    error_step = _from_minus_one(row.get("label", int))
+    yield row.case(case_id, source, row.get("problem", str), row.texts("steps"), error_step)
 
 
 def _mr_gsm8k(row: _Row) -> Iterator[ErrorCase]:
@@ -160,64 +167,43 @@ def _mr_gsm8k(row: _Row) -> Iterator[ErrorCase]:
     is_wrong = row.get("model_output_solution_correctness", str).strip().lower() == "wrong"
     if marked.isdecimal() != is_wrong:
         raise row.complaint(f"the solution is marked wrong or right, but its step is {marked!r}")
-    yield ErrorCase(
-        case_id=row.get("uuid", str),
-        source=f"MR-GSM8K/{row.get('question_type', str)}",
-        problem=row.get("question", str),
-        reference=row.optional_text("ground_truth_solution"),
-        steps=row.texts("model_output_steps"),
-        error_step=error_step_from_location(int(marked)) if is_wrong else None,
+    yield row.case(
+        row.get("uuid", str),
+        f"MR-GSM8K/{row.get('question_type', str)}",
+        row.get("question", str),
+        row.texts("model_output_steps"),
+        error_step_from_location(int(marked)) if is_wrong else None,
+        row.optional_text("ground_truth_solution"),
     )
 
 
 def _big_bench_mistake(row: _Row) -> Iterator[ErrorCase]:
     """``mistake_index``: 0-based, null for none. A row's id is its place in the file."""
-    yield ErrorCase(
-        case_id=f"{row.file.stem}-{row.number - 1}",
-        source=f"BIG-Bench-Mistake/{row.file.stem}",
-        problem=row.get("input", str),
-        reference=None,
-        steps=row.texts("steps"),
-        error_step=row.get("mistake_index", int, type(None)),
-    )
+    case_id, source = f"{row.file.stem}-{row.number - 1}", f"BIG-Bench-Mistake/{row.file.stem}"
+    error_step = row.get("mistake_index", int, type(None))
+    yield row.case(case_id, source, row.get("input", str), row.texts("steps"), error_step)
 
 
 def _champ(row: _Row) -> Iterator[ErrorCase]:
     """One object with all problems; each has solutions with ``start_idx``, null for none."""
     for identifier, value in row.get("problems", dict).items():
         problem = row.nested(value)
-        solution = problem.nested(problem.get("solution", dict)).get("steps", list)
-        reference = "\n".join(row.nested(step).get("_text", str) for step in solution)
+        lines = problem.nested(problem.get("solution", dict)).get("steps", list)
+        reference = "\n".join(row.nested(line).get("_text", str) for line in lines) or None
         for author, annotation in problem.get("fws_annotations", dict).items():
-            marked = row.nested(annotation)
+            marked, case_id = row.nested(annotation), f"{identifier}|{author}"
             steps = split_steps(marked.get("text", str))
-            yield ErrorCase(
-                case_id=f"{identifier}|{author}",
-                source="CHAMP",
-                problem=problem.get("_text", str),
-                reference=reference or None,
-                steps=tuple(steps),
-                error_step=_from_span(row, steps, marked.get("start_idx", int, type(None))),
-            )
+            error_step, text = marked.step_at(steps, "start_idx"), problem.get("_text", str)
+            yield row.case(case_id, "CHAMP", text, steps, error_step, reference)
 
 
 def _from_minus_one(marked: int) -> int | None:
     return None if marked == -1 else marked
 
 
-def _from_span(row: _Row, steps: Sequence[str], start: int | None) -> int | None:
-    """Return the step in which a marked span of characters begins."""
-    if start is None:
-        return None
-    try:
-        return step_at(steps, start)
-    except ValueError as error:
-        raise row.complaint(f"the marked span: {error}") from error
-
-
 _READERS: dict[str, Callable[[_Row], Iterator[ErrorCase]]] = {
-    "first_error_step": _ours_in_steps,
-    "error_start": _ours_as_span,
+    "first_error_step": _ours,
+    "error_start": _ours,
     "model_output_steps": _mr_gsm8k,
     "mistake_index": _big_bench_mistake,
     "problems": _champ,

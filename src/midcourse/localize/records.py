@@ -39,7 +39,7 @@ class ErrorCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Localization:
-    """One answer to where an attempt first goes wrong, beside what people marked."""
+    """One answer to where an attempt first goes wrong, next to what people marked."""
 
     localization_id: str
     case_id: str

@@ -1,7 +1,7 @@
-"""Scores of the first-error benchmark, beside what can be guessed without reading a word.
+"""Scores of the first-error benchmark, next to what can be guessed without reading a word.
 
 People mark early steps more often than late ones, so a guesser who sees nothing but the number of
-steps is right surprisingly often: no score is worth anything without that one beside it. Guessers
+steps is right surprisingly often: no score is worth anything without that one next to it. Guessers
 that learn from the marks are cross-validated: a case is guessed from the marks of other problems.
 
 * *exact*, *within one*, *not later*: shares of the solutions with an error. *Not later* asks for a
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from midcourse.localize.records import ErrorCase, Localization, LocalizationOutc
 from midcourse.metrics import Interval, bootstrap, wilson
 from midcourse.table import Table, share
 
-#: Cross-validation: the folds, and how often problems are dealt into them anew.
+#: Cross-validation: the folds, and how often problems are dealt into them again.
 _FOLDS, _DEALS = 5, 20
 #: How many solutions of nearly the same length the length-conditioned guess rests on.
 _NEIGHBOURS = 20
@@ -50,41 +50,26 @@ class Scores:
     """Questions without an answer that could be read: counted as wrong."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hits:
-    """What is right about the solutions of one problem: they are resampled together."""
+_Hits = defaultdict[str, float]
+"""Sums over the solutions of one problem, which are resampled together: solutions are ``wrong`` or
+``right``, answers ``exact`` … or ``unread``; a guess is right with a probability."""
 
-    num_wrong: int = 0
-    exact: float = 0.0
-    within_one: float = 0.0
-    not_later: float = 0.0
-    num_right: int = 0
-    says_no_error: float = 0.0
-
-    def plus(self, other: _Hits) -> _Hits:
-        """Return the sum."""
-        names = self.__slots__
-        return _Hits(**{name: getattr(self, name) + getattr(other, name) for name in names})
+_Guessed = Iterable[tuple[ErrorCase, _Hits]]
 
 
 def score(cases: Sequence[ErrorCase], answers: Iterable[Localization]) -> list[Scores]:
     """Return the scores per source of answers to some of `cases`, in the order of the cases."""
     by_id = {(case.source, case.case_id): case for case in cases}
-    hits: dict[str, dict[str, _Hits]] = {case.source: {} for case in cases}
-    unread: Counter[str] = Counter()
+    answered: dict[str, list[tuple[ErrorCase, _Hits]]] = {case.source: [] for case in cases}
     for answer in answers:
         case = by_id[answer.source, answer.case_id]
-        guess = {} if answer.named_step is None else {answer.named_step: 1.0}
-        says_no_error = float(answer.outcome is LocalizationOutcome.NO_ERROR)
-        _add(hits[case.source], case, _hits(case, guess, says_no_error))
-        unread[case.source] += answer.outcome not in (
-            LocalizationOutcome.NAMED, LocalizationOutcome.NO_ERROR,
-        )  # fmt: skip
-    return [
-        _scores(source, list(problems.values()), unread[source])
-        for source, problems in hits.items()
-        if problems
-    ]
+        hits = _hits(case, {} if answer.named_step is None else {answer.named_step: 1.0})
+        if answer.outcome is LocalizationOutcome.NO_ERROR:
+            hits["says_no_error"] += case.error_step is None
+        else:
+            hits["unread"] += answer.outcome is not LocalizationOutcome.NAMED
+        answered[case.source].append((case, hits))
+    return [_scores(source, found, _f1) for source, found in answered.items() if found]
 
 
 def baselines(cases: Sequence[ErrorCase]) -> dict[str, list[Scores]]:
@@ -97,21 +82,22 @@ def baselines(cases: Sequence[ErrorCase]) -> dict[str, list[Scores]]:
     for case in cases:
         sources.setdefault(case.source, []).append(case)
     return {
-        name: [_baseline(source, ours, guesser) for source, ours in sources.items()]
+        name: [
+            _scores(source, zip(ours, map(_hits, ours, guesser(ours)), strict=True), _best_f1)
+            for source, ours in sources.items()
+        ]
         for name, guesser in _GUESSERS.items()
     }
 
 
 def _uniform(cases: Sequence[ErrorCase]) -> list[Guess]:
-    """Guess every step with the same probability."""
-    return [{step: 1 / len(case.steps) for step in range(len(case.steps))} for case in cases]
+    return [dict.fromkeys(range(len(case.steps)), 1 / len(case.steps)) for case in cases]
 
 
 def _best_fixed(cases: Sequence[ErrorCase]) -> list[Guess]:
     """Guess the most common position, learnt from the very cases: no fixed guess does better."""
-    if all(case.error_step is None for case in cases):
-        return [{} for _ in cases]
-    return [{_mode(cases): 1.0} for _ in cases]
+    marked = [case for case in cases if case.error_step is not None]
+    return [{_mode(marked): 1.0} if marked else {} for _ in cases]
 
 
 def _most_common(cases: Sequence[ErrorCase]) -> list[Guess]:
@@ -165,37 +151,24 @@ def _mode(cases: Sequence[ErrorCase]) -> int:
     return min(counts, key=lambda step: (-counts[step], step))
 
 
-def _baseline(
-    source: str, cases: Sequence[ErrorCase], guesser: Callable[[Sequence[ErrorCase]], list[Guess]]
-) -> Scores:
-    problems: dict[str, _Hits] = {}
-    for case, guess in zip(cases, guesser(cases), strict=True):
-        _add(problems, case, _hits(case, guess, 0.0))
-    return _scores(source, list(problems.values()), 0, f1=_best_f1)
-
-
-def _add(problems: dict[str, _Hits], case: ErrorCase, hits: _Hits) -> None:
-    problems[case.problem] = problems.get(case.problem, _Hits()).plus(hits)
-
-
-def _hits(case: ErrorCase, guess: Guess, says_no_error: float) -> _Hits:
-    """Return what is right about one answer."""
+def _hits(case: ErrorCase, guess: Guess) -> _Hits:
+    """Return what is right about one guess of a step."""
     marked = case.error_step
     if marked is None:
-        return _Hits(num_right=1, says_no_error=says_no_error)
-    return _Hits(
-        num_wrong=1,
-        exact=guess.get(marked, 0.0),
-        within_one=sum(p for step, p in guess.items() if abs(step - marked) <= 1),
-        not_later=sum(p for step, p in guess.items() if step <= marked),
-    )
+        return _Hits(float, right=1)
+    hits = _Hits(float, wrong=1)
+    for step, probability in guess.items():
+        hits["exact"] += probability if step == marked else 0
+        hits["within_one"] += probability if abs(step - marked) <= 1 else 0
+        hits["not_later"] += probability if step <= marked else 0
+    return hits
 
 
 def _f1(problems: Sequence[_Hits]) -> float:
     """Return the harmonic mean of *exact* and *says no error*."""
-    exact = _ratio(problems, "exact", "num_wrong")
-    no_error = _ratio(problems, "says_no_error", "num_right")
-    return _harmonic_mean(exact, no_error)
+    return _harmonic_mean(
+        _ratio(problems, "exact", "wrong"), _ratio(problems, "says_no_error", "right")
+    )
 
 
 def _harmonic_mean(a: float, b: float) -> float:
@@ -208,26 +181,27 @@ def _best_f1(problems: Sequence[_Hits]) -> float:
     With probability p the shares are (1 − p)·exact and p; their harmonic mean is largest at
     p = √exact / (1 + √exact).
     """
-    exact = _ratio(problems, "exact", "num_wrong")
+    exact = _ratio(problems, "exact", "wrong")
     return 2 * exact / (1 + math.sqrt(exact)) ** 2
 
 
-def _ratio(problems: Sequence[_Hits], hits: str, number: str) -> float:
+def _ratio(problems: Sequence[_Hits], hits: str, of: str) -> float:
     # A resample may hold no solution of this kind: it shows no skill at it either.
-    total = sum(getattr(problem, number) for problem in problems)
-    return sum(getattr(problem, hits) for problem in problems) / total if total else 0.0
+    total = sum(problem[of] for problem in problems)
+    return sum(problem[hits] for problem in problems) / total if total else 0.0
 
 
-def _scores(
-    source: str,
-    problems: list[_Hits],
-    num_unread: int,
-    f1: Callable[[Sequence[_Hits]], float] = _f1,
-) -> Scores:
-    num_wrong = sum(problem.num_wrong for problem in problems)
-    num_right = sum(problem.num_right for problem in problems)
-    exact = _interval(problems, "exact", "num_wrong")
-    no_error = _interval(problems, "says_no_error", "num_right")
+def _scores(source: str, found: _Guessed, f1: Callable[[Sequence[_Hits]], float]) -> Scores:
+    by_problem: dict[str, _Hits] = defaultdict(lambda: _Hits(float))
+    for case, hits in found:
+        for name, value in hits.items():
+            by_problem[case.problem][name] += value
+    problems = list(by_problem.values())
+    num_wrong, num_right, num_unread = (
+        round(sum(problem[kind] for problem in problems)) for kind in ("wrong", "right", "unread")
+    )
+    exact = _interval(problems, "exact", "wrong")
+    no_error = _interval(problems, "says_no_error", "right")
     both = bootstrap(problems, f1) if num_wrong and num_right else None
     if both is not None and not both.estimate:  # nothing right of one kind: no width
         both = Interval(both.estimate, 0.0, _harmonic_mean(exact.high, no_error.high))
@@ -236,30 +210,28 @@ def _scores(
         num_wrong=num_wrong,
         num_right=num_right,
         exact=exact,
-        within_one=_interval(problems, "within_one", "num_wrong"),
-        not_later=_interval(problems, "not_later", "num_wrong"),
+        within_one=_interval(problems, "within_one", "wrong"),
+        not_later=_interval(problems, "not_later", "wrong"),
         says_no_error=no_error,
         f1=both,
         num_unread=num_unread,
     )
 
 
-def _interval(problems: Sequence[_Hits], hits: str, number: str) -> Interval:
+def _interval(problems: Sequence[_Hits], hits: str, of: str) -> Interval:
     """Return a share with its bootstrap interval over problems; Wilson's at 0 and 1.
 
     A set may hold several solutions of one problem: they are not independent.
     """
-    pairs = [(getattr(p, hits), getattr(p, number)) for p in problems if getattr(p, number)]
-    interval = bootstrap(pairs, lambda drawn: sum(h for h, _ in drawn) / sum(n for _, n in drawn))
+    asked = [problem for problem in problems if problem[of]]
+    interval = bootstrap(asked, lambda drawn: _ratio(drawn, hits, of))
     if interval.estimate not in (0.0, 1.0):
         return interval
-    return wilson(round(sum(h for h, _ in pairs)), sum(n for _, n in pairs))
+    return wilson(*(round(sum(p[name] for p in asked)) for name in (hits, of)))
 
 
-_COLUMNS = (
-    "who", "wrong + right", "exact %", "within one %", "not later %", "says no error %", "F1 %",
-    "unread",
-)  # fmt: skip
+_SHARES = ("exact %", "within one %", "not later %", "says no error %", "F1 %")
+_COLUMNS = ("who", "wrong + right", *_SHARES, "unread")
 _NOTE = (
     "An answer that cannot be read (no tag, cut off, no step of that number) is wrong. 95 % "
     "intervals: bootstrap over problems. Below the model, guesses that read nothing: in hindsight "
@@ -273,23 +245,21 @@ def first_error_tables(
     answers: Mapping[str, Sequence[Scores]], guesses: Mapping[str, Sequence[Scores]]
 ) -> list[Table]:
     """Build one table per source: the scores of each answerer, then of each guesser, by name."""
-    sources = dict.fromkeys(s.source for scores in guesses.values() for s in scores)
-    tables = []
-    for source in sources:
-        rows = [
-            _line(name, s, is_guess=named is guesses)
-            for named in (answers, guesses)
-            for name, scores in named.items()
-            for s in scores
-            if s.source == source
-        ]
-        tables.append(Table(f"First errors: {source}", _COLUMNS, tuple(rows)))
+    lines: dict[str, list[tuple[str, ...]]] = {}
+    for scores in guesses.values():
+        lines |= {s.source: [] for s in scores}
+    for named in (answers, guesses):
+        for name, scores in named.items():
+            for s in scores:
+                lines[s.source].append(_line(name, s, is_guess=named is guesses))
+    tables = [
+        Table(f"First errors: {source}", _COLUMNS, tuple(rows)) for source, rows in lines.items()
+    ]
     return [*tables[:-1], replace(tables[-1], note=_NOTE)]
 
 
 def _line(name: str, s: Scores, is_guess: bool) -> tuple[str, ...]:
     shares = [share(x, 1) for x in (s.exact, s.within_one, s.not_later)]
-    no_error = "–" if is_guess else share(s.says_no_error, 1)
-    unread = "–" if is_guess else f"{s.num_unread}"
+    no_error, unread = ("–", "–") if is_guess else (share(s.says_no_error, 1), f"{s.num_unread}")
     f1 = share(s.f1, 1) if s.f1 is not None else "–"
     return (name, f"{s.num_wrong} + {s.num_right}", *shares, no_error, f1, unread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from midcourse.metrics import (
     Count,
@@ -18,6 +19,7 @@ from midcourse.records import GroupCount
 from midcourse.report.collect import ReportData
 from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
 from midcourse.report.tables import WINDOW, windows
+from midcourse.steps import location_from_error_step
 
 
 def draw_figures(data: ReportData) -> dict[str, str]:
@@ -26,7 +28,7 @@ def draw_figures(data: ReportData) -> dict[str, str]:
         return {}
     panels = {
         "first_errors": histogram_panel(
-            [step + 1 for step in data.error_steps],
+            [location_from_error_step(step) for step in data.error_steps],
             "substep of the first error, as proposed", "interventions, %",
         )
     }  # fmt: skip
@@ -57,36 +59,35 @@ def histogram_panel(values: Sequence[int], x_label: str, y_label: str, title: st
 
 
 def _pass_panel(data: ReportData) -> Panel:
-    series = []
-    for model, counts in data.evaluations["held_out"].items():
-        estimates = {
-            k: bootstrap(counts, lambda c, k=k: mean_pass_at_k(c, k), num_resamples=300)  # type: ignore[misc]
-            for k in data.ks
-        }
-        points = tuple(Point(k, percent(found), len(counts)) for k, found in estimates.items())
-        series.append(Series(model, points))
+    series = tuple(
+        Series(
+            model,
+            tuple(_point(k, counts, partial(mean_pass_at_k, k=k)) for k in data.ks),
+        )
+        for model, counts in data.evaluations["held_out"].items()
+    )
     return Panel(
-        title="held-out problems", x_label="k", y_label="pass@k, %", series=tuple(series),
-        log_x=True,
-    )  # fmt: skip
+        title="held-out problems", x_label="k", y_label="pass@k, %", series=series, log_x=True
+    )
 
 
 def arm_panel(
     arms: dict[str, list[GroupCount]], y_label: str, statistic: Callable[[Sequence[Count]], float]
 ) -> Panel:
     """Return a statistic of the groups in windows of RL iterations, one series per arm."""
-    series = []
-    for arm, groups in arms.items():
-        points = [
-            Point(
-                first + (WINDOW + 1) / 2,
-                percent(bootstrap(counts, statistic, num_resamples=300)),
-                len(counts),
-            )
-            for first, counts in windows(groups)
-        ]
-        series.append(Series(arm, tuple(points)))
-    return Panel(
-        title="", x_label=f"RL iteration (windows of {WINDOW})", y_label=y_label,
-        series=tuple(series),
-    )  # fmt: skip
+    middle = (WINDOW + 1) / 2
+    series = tuple(
+        Series(
+            arm,
+            tuple(_point(first + middle, counts, statistic) for first, counts in windows(groups)),
+        )
+        for arm, groups in arms.items()
+    )
+    x_label = f"RL iteration (windows of {WINDOW})"
+    return Panel(title="", x_label=x_label, y_label=y_label, series=series)
+
+
+def _point(
+    x: float, counts: Sequence[Count], statistic: Callable[[Sequence[Count]], float]
+) -> Point:
+    return Point(x, percent(bootstrap(counts, statistic, num_resamples=300)), len(counts))

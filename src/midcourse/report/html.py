@@ -65,21 +65,23 @@ def _asset(name: str) -> str:
 def _shape(lines: Sequence[ShapeLine]) -> str:
     rows = "".join(
         f'<tr><td class="{"holds" if line.holds else "fails"}">{line.verdict}</td>'
-        f"<td>{escape(line.claim)}</td><td>{escape(line.figures)}</td></tr>"
+        f"{_cells('td', (line.claim, line.figures))}</tr>"
         for line in lines
     )
     return f'<h2>The paper\'s shape</h2><div class="scroll"><table>{rows}</table></div>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
-    )
+    rows = "".join(f"<tr>{_cells('td', row)}</tr>" for row in table.rows)
     return (
-        f'<h2>{escape(table.title)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><p class="note">{escape(table.note)}</p>'
+        f'<h2>{escape(table.title)}</h2><div class="scroll"><table>'
+        f"<thead><tr>{_cells('th', table.columns)}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<p class="note">{escape(table.note)}</p>'
     )
+
+
+def _cells(tag: str, texts: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
 
 
 def _trace(trace: Trace) -> dict[str, object]:

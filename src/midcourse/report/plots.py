@@ -118,9 +118,10 @@ def _draw_legend(canvas: Any, figure: Figure) -> None:
 
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
-    xs = [point.x for point in series.points]
-    ys, lows, highs = _columns(series)
+    xs, found = [point.x for point in series.points], [point.y for point in series.points]
+    ys = [y.estimate for y in found]
     axes.plot(xs, ys, marker=marker, color=colour, label=series.label, markersize=4)
+    lows, highs = [y.low for y in found], [y.high for y in found]
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
 
@@ -129,24 +130,18 @@ def _draw_bars(axes: Any, series: Sequence[Series]) -> None:
     width = 0.8 / max(1, len(series))
     for index, one in enumerate(series):
         places = [ticks.index(p.x) + (index - (len(series) - 1) / 2) * width for p in one.points]
-        ys, lows, highs = _columns(one)
+        found = [point.y for point in one.points]
         errors = [
-            [max(0.0, y - low) for y, low in zip(ys, lows, strict=True)],
-            [max(0.0, high - y) for y, high in zip(ys, highs, strict=True)],
+            [max(0.0, y.estimate - y.low) for y in found],
+            [max(0.0, y.high - y.estimate) for y in found],
         ]
-        axes.bar(
-            places, ys, 0.9 * width, yerr=errors, color=COLOURS[index % 8], label=one.label,
-            error_kw={"elinewidth": 1, "capsize": 2},
-        )  # fmt: skip
+        heights, caps = [y.estimate for y in found], {"elinewidth": 1, "capsize": 2}
+        drawn = {"color": COLOURS[index % 8], "label": one.label, "error_kw": caps}
+        axes.bar(places, heights, 0.9 * width, yerr=errors, **drawn)
     is_text = any(isinstance(tick, str) for tick in ticks)
     names = [str(tick) if isinstance(tick, str) else f"{tick:g}" for tick in ticks]
     slanted = {"rotation": 20, "ha": "right"} if is_text and len(ticks) > 2 else {}
     axes.set_xticks(range(len(ticks)), names, **slanted)
-
-
-def _columns(series: Series) -> tuple[list[float], list[float], list[float]]:
-    found = [point.y for point in series.points]
-    return [y.estimate for y in found], [y.low for y in found], [y.high for y in found]
 
 
 def figure_csv(figure: Figure) -> str:

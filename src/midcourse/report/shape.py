@@ -19,7 +19,8 @@ from midcourse.metrics import (
     wilson,
 )
 from midcourse.records import Condition, GroupCount
-from midcourse.report.tables import windows
+from midcourse.report.tables import pooled, windows
+from midcourse.table import share
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,9 @@ def shape_lines(
     held_out = evaluations.get("held_out", {})
     if {"base", "patched"} <= held_out.keys():
         lines.append(_pass_line(held_out["base"], held_out["patched"], ks))
-    if {"base", "patched"} <= evaluations.get("known", {}).keys():
-        lines.append(_cost_line(evaluations["known"]))
-    if {"base", "patched"} <= evaluations.get("control", {}).keys():
-        lines.append(_control_line(evaluations["control"]))
+    for eval_set, line in (("known", _cost_line), ("control", _control_line)):
+        if {"base", "patched"} <= evaluations.get(eval_set, {}).keys():
+            lines.append(line(evaluations[eval_set]))
     if {"base + RL", "patched + RL"} <= arms.keys():
         lines += _rl_lines(arms)
     if {"base + RL", "patched + RL"} <= held_out.keys():
@@ -68,8 +68,7 @@ def shape_lines(
 
 def _intervention_lines(conditions: Mapping[Condition, Sequence[Count]]) -> list[ShapeLine]:
     ours, theirs = conditions[Condition.PREFIX_INTERVENTION], conditions[Condition.PREFIX_ERROR]
-    low = bootstrap(ours, accuracy).low
-    correct, samples = sum(c.num_correct for c in theirs), sum(c.num_samples for c in theirs)
+    low, (correct, samples) = bootstrap(ours, accuracy).low, pooled(theirs)
     # Where nothing succeeds the bootstrap has no width: Wilson's bound is the honest one.
     high = max(bootstrap(theirs, accuracy).high, wilson(correct, samples).high)
     figures = f"at least {100 * low:.2f} % against at most {100 * high:.3f} %, n = {samples:,}"
@@ -88,19 +87,15 @@ def _pass_line(base: Sequence[Count], patched: Sequence[Count], ks: Sequence[int
 
 def _cost_line(known: Mapping[str, Sequence[Count]]) -> ShapeLine:
     before, after = (100 * mean_pass_at_k(known[model], 1) for model in ("base", "patched"))
-    figures = f"pass@1 {before:.1f} → {after:.1f} %"
-    return ShapeLine(
-        "the patch costs at most 3 points on known notions", after >= before - 3, figures
-    )
+    claim = "the patch costs at most 3 points on known notions"
+    return ShapeLine(claim, after >= before - 3, f"pass@1 {before:.1f} → {after:.1f} %")
 
 
 def _control_line(control: Mapping[str, Sequence[Count]]) -> ShapeLine:
     before, after = (100 * accuracy(control[model]) for model in ("base", "patched"))
     gain = paired_difference(control["base"], control["patched"], accuracy)
-    figures = (
-        f"{before:.1f} → {after:.1f} %, gain {100 * gain.estimate:+.1f} "
-        f"[{100 * gain.low:+.1f}, {100 * gain.high:+.1f}] points"
-    )
+    points, low, high = (f"{100 * x:+.1f}" for x in (gain.estimate, gain.low, gain.high))
+    figures = f"{before:.1f} → {after:.1f} %, gain {points} [{low}, {high}] points"
     return ShapeLine("a notion that was never patched gains nothing", gain.low <= 0, figures)
 
 
@@ -110,29 +105,23 @@ def _rl_lines(arms: Mapping[str, Sequence[GroupCount]]) -> list[ShapeLine]:
         (group_shares(a).none_correct, group_shares(b).none_correct)
         for (_, a), (_, b) in zip(ours, theirs, strict=False)
     ]
-    figures = "  ".join(f"{100 * a:.0f}/{100 * b:.0f}" for a, b in ratios)
-    throughout = all(a < b for a, b in ratios)
-    lines = [
+    said = "  ".join(f"{100 * a:.0f}/{100 * b:.0f}" for a, b in ratios)
+    last, other = bootstrap(ours[-1][1], accuracy), bootstrap(theirs[-1][1], accuracy)
+    start = bootstrap(theirs[0][1], accuracy).estimate
+    return [
         ShapeLine(
             "zero-advantage ratio lower from the patched model throughout RL",
-            throughout,
-            f"patched/base % by window: {figures}",
-        )
-    ]
-    last, other = bootstrap(ours[-1][1], accuracy), bootstrap(theirs[-1][1], accuracy)
-    figures = (
-        f"reward {100 * last.estimate:.1f} [{100 * last.low:.1f}, {100 * last.high:.1f}] against "
-        f"{100 * other.estimate:.1f} [{100 * other.low:.1f}, {100 * other.high:.1f}] %"
-    )
-    lines.append(
-        ShapeLine("InT + RL above RL in the last window", last.estimate > other.estimate, figures)
-    )
-    start = bootstrap(theirs[0][1], accuracy).estimate
-    lines.append(
+            all(a < b for a, b in ratios),
+            f"patched/base % by window: {said}",
+        ),
+        ShapeLine(
+            "InT + RL above RL in the last window",
+            last.estimate > other.estimate,
+            f"reward {share(last, 1)} against {share(other, 1)} %",
+        ),
         ShapeLine(
             "the base starts RL at 3-15 % reward",
             0.03 <= start <= 0.15,
             f"{100 * start:.1f} % in the first window",
-        )
-    )
-    return lines
+        ),
+    ]

@@ -17,19 +17,32 @@ from midcourse.table import Table
 
 
 def status_table(run_dir: Path) -> Table:
-    """List every stage directory: complete with its counts, or under way."""
+    """List every stage in the order of the flow: complete with its counts, under way, not begun."""
     if not ((run_dir / "config.resolved.json").is_file() or (run_dir / "recipes").is_dir()):
-        raise ArtifactError(f"{run_dir} is no run directory: it holds no resolved recipe")
+        raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
+    index = run_dir / "stages.json"
+    known = json.loads(index.read_text("utf-8")) if index.is_file() else {}
+    found = sorted(path for path in run_dir.glob("*/*") if path.is_dir() and _is_stage(path))
+    folders = dict.fromkeys([*known, *(str(path.relative_to(run_dir)) for path in found)])
     rows = []
-    for folder in sorted(path for path in run_dir.glob("*/*") if path.is_dir()):
-        if (folder / "manifest.json").is_file():
-            manifest = read_manifest(folder)
-            counts = ", ".join(f"{name} {count}" for name, count in manifest["counts"].items())
-            rows.append((manifest["stage"], manifest["label"], folder.name, "complete", counts))
-        elif (folder / "journal.jsonl").is_file() or (folder / "job.json").is_file():
-            rows.append((folder.parent.name, "", folder.name, "under way", ""))
+    for folder in folders:
+        named = known.get(folder, {"stage": folder.split("/")[0], "label": ""})
+        state, counts = _state(run_dir / folder)
+        rows.append((named["stage"], named["label"], folder.rpartition("/")[2], state, counts))
     columns = ("stage", "label", "key", "state", "counts")
     return Table(str(run_dir), columns, tuple(rows))
+
+
+def _is_stage(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("manifest.json", "journal.jsonl", "job.json"))
+
+
+def _state(folder: Path) -> tuple[str, str]:
+    """Return how far a stage is, and its counts if it is complete."""
+    if (folder / "manifest.json").is_file():
+        counts = read_manifest(folder)["counts"]
+        return "complete", ", ".join(f"{name} {count}" for name, count in counts.items())
+    return ("under way" if _is_stage(folder) else "not begun"), ""
 
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:

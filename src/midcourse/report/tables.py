@@ -1,6 +1,6 @@
 """Tables of a run as plain data: built once, shown in a terminal, in HTML and as JSON.
 
-Every figure is computed from counts handed in; a denominator stands beside each share.
+Every figure is computed from counts handed in; a denominator stands next to each share.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from midcourse.metrics import (
     StoppedCount,
     accuracy,
     bootstrap,
+    count_of,
     coverage,
     group_shares,
     mean_pass_at_k,
@@ -73,27 +74,23 @@ def condition_table(
             found = searches[condition]
             drawn = f"{sum(count.num_drawn for count in found):,} drawn"
             rows.append((name, f"{coverage(found)}/{len(found)}", drawn, "–", "–", paper))
-        counts = conditions.get(condition)
-        if counts is None:
-            continue
-        samples = sum(count.num_samples for count in counts)
-        correct = sum(count.num_correct for count in counts)
-        rows.append(
-            (
-                name,
-                f"{coverage(counts)}/{len(counts)}",
-                f"{correct:,}/{samples:,}",
-                share(bootstrap(counts, accuracy)),
-                share(wilson(correct, samples)),
-                paper,
-            )
-        )
+        if condition in conditions:
+            counts = conditions[condition]
+            correct, samples = pooled(counts)
+            by_problem, by_sample = bootstrap(counts, accuracy), wilson(correct, samples)
+            solved, drawn = f"{coverage(counts)}/{len(counts)}", f"{correct:,}/{samples:,}"
+            rows.append((name, solved, drawn, share(by_problem), share(by_sample), paper))
     columns = (
         "base model given", "coverage", "correct", "accuracy %, by problem",
         "accuracy %, Wilson", "paper: coverage, %",
     )  # fmt: skip
     note = "95 % intervals: bootstrap over problems, and Wilson over samples."
     return Table("Table 1: what an intervention is worth", columns, tuple(rows), note)
+
+
+def pooled(counts: Sequence[Count]) -> tuple[int, int]:
+    """Return correct samples and all samples over all problems."""
+    return sum(count.num_correct for count in counts), sum(count.num_samples for count in counts)
 
 
 def pass_at_k_table(
@@ -106,12 +103,12 @@ def pass_at_k_table(
     tables = []
     for eval_set, models in results.items():
         smallest = min(c.num_samples for counts in models.values() for c in counts)
-        usable = [k for k in ks if k <= smallest]
         rows = [
             (str(k), *(share(_pass_interval(counts, k), 1) for counts in models.values()))
-            for k in usable
+            for k in ks
+            if k <= smallest
         ]
-        sizes = {(len(counts), sum(c.num_samples for c in counts)) for counts in models.values()}
+        sizes = {(len(counts), pooled(counts)[1]) for counts in models.values()}
         of = " or ".join(f"{problems} problems, {n:,} samples" for problems, n in sorted(sizes))
         note = f"{of} per model. Unbiased estimate; 95 % bootstrap over problems."
         title = f"pass@k on {eval_set}, %"
@@ -128,8 +125,7 @@ def windows(groups: Sequence[GroupCount]) -> list[tuple[int, list[Count]]]:
     found: dict[int, list[Count]] = {}
     for group in groups:
         first = group.iteration - group.iteration % WINDOW
-        graded = Count(group.num_correct + group.num_incorrect, group.num_correct)
-        found.setdefault(first, []).append(graded)
+        found.setdefault(first, []).append(count_of(group))
     return sorted(found.items())
 
 
@@ -138,16 +134,15 @@ def rl_table(arms: Mapping[str, Sequence[GroupCount]]) -> Table:
     rows = []
     for arm, groups in arms.items():
         for first, counts in windows(groups):
-            shares = group_shares(counts)
+            shares, reward = group_shares(counts), bootstrap(counts, accuracy, num_resamples=500)
+            kinds = (shares.none_correct, shares.mixed, shares.all_correct)
             rows.append(
                 (
                     arm,
                     f"{first + 1}-{first + WINDOW}",
                     str(shares.num_groups),
-                    share(bootstrap(counts, accuracy, num_resamples=500), 1),
-                    f"{100 * shares.none_correct:.0f}",
-                    f"{100 * shares.mixed:.0f}",
-                    f"{100 * shares.all_correct:.0f}",
+                    share(reward, 1),
+                    *(f"{100 * kind:.0f}" for kind in kinds),
                 )
             )
     columns = ("arm", "iterations", "groups", "reward %", "none correct %", "mixed %", "all %")
@@ -168,16 +163,8 @@ def likelihood_table(items: Sequence[Likelihood], labels: Mapping[str, str]) -> 
             for name in ("nll", "entropy", "mean_probability", "exp_mean_logprob")
         ]
         rows.append((what, model, str(count), *(f"{mean:.3f}" for mean in means)))
-    columns = (
-        "text",
-        "model",
-        "texts",
-        "NLL, nats/token",
-        "entropy, nats",
-        "mean p",
-        "exp(mean log p)",
-    )
+    measures = ("NLL, nats/token", "entropy, nats", "mean p", "exp(mean log p)")
     note = (
         "Figs 7-9: token means per text, then the mean over texts; full softmax at temperature 1."
     )
-    return Table("Likelihood", columns, tuple(rows), note)
+    return Table("Likelihood", ("text", "model", "texts", *measures), tuple(rows), note)

@@ -6,14 +6,14 @@ ids trained on. Cutting follows `midcourse.steps`; encoding follows `midcourse.r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from midcourse.checkers import open_box_tail
+from midcourse.checkers import Checker, checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
-from midcourse.steps import join_steps, prefix_before, split_steps
+from midcourse.steps import insert_step, join_steps, prefix_before, split_steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class Context:
     """The proposal it was built from; null for plain problems."""
     prompt_ids: tuple[int, ...]
     response: SplitIds
-    """What already stands in the assistant's turn: sampled ids kept, then ids encoded anew."""
+    """What already stands in the assistant's turn: sampled ids kept, then ids encoded again."""
     open_box: str
-    r"""The tail of the response from a ``\boxed{`` left open there; else empty."""
+    r"""The tail of the response from an answer left open there, as ``\boxed{4``; else empty."""
     messages: tuple[Message, ...] = ()
     """The same context as messages, where a helper's engine takes nothing else."""
 
@@ -71,21 +71,20 @@ def opening_context(
     problem_id: str,
     condition: Condition,
     text: str,
-    renderer: Renderer,
+    renderer: Renderer | None,
     *,
     parent_id: str | None = None,
-    takes_ids: bool = True,
 ) -> Context:
-    """Return the context of one user message `text`; as a message if the engine takes no ids."""
+    """Return the context of one user message; without a renderer, for engines of messages."""
     message: Message = {"role": "user", "content": text}
     return Context(
         problem_id=problem_id,
         condition=condition,
         parent_id=parent_id,
-        prompt_ids=tuple(renderer.prompt_ids([message])) if takes_ids else (),
+        prompt_ids=tuple(renderer.prompt_ids([message])) if renderer else (),
         response=SplitIds([], []),
         open_box="",
-        messages=() if takes_ids else (message,),
+        messages=() if renderer else (message,),
     )
 
 
@@ -95,17 +94,20 @@ def continuation_context(
     rollout: Rollout,
     opening: Context,
     renderer: Renderer,
+    checker: Checker,
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
     `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
     `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
-    `opening`, is another one; the prefix is that of the same unhinted rollout.
+    `opening`, is another one; the prefix is that of the same unhinted rollout. `checker` is the
+    problem's: it knows an answer that the prefix leaves open.
     """
-    prefix = prefix_before(rollout.text, proposal.insert_step)
+    step = insert_step(proposal)
+    prefix = prefix_before(rollout.text, step)
     addition, continues = "", condition.continues
     if continues is Condition.PREFIX_ERROR:
-        prefix = join_steps(split_steps(rollout.text)[: proposal.insert_step + 1])
+        prefix = join_steps(split_steps(rollout.text)[: step + 1])
     elif continues is Condition.PREFIX_INTERVENTION:
         addition = proposal.intervention or ""
     elif continues is Condition.PROBLEM:
@@ -118,7 +120,7 @@ def continuation_context(
         parent_id=proposal.proposal_id,
         prompt_ids=opening.prompt_ids,
         response=renderer.cut(rollout.token_ids, prefix, addition),
-        open_box=open_box_tail(prefix + addition),
+        open_box=checker.open_tail(prefix + addition),
     )
 
 
@@ -128,13 +130,18 @@ def continuation_contexts(
     rollouts: Iterable[Rollout],
     opening: Callable[[Proposal], Context],
     renderer: Renderer,
+    problems: Mapping[str, Problem],
 ) -> Iterator[Context]:
     """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
 
-    `proposals` name different rollouts; `opening` returns the user's turn for a proposal.
+    `proposals` name different rollouts; `opening` returns the user's turn for a proposal;
+    `problems` are by id and name their checkers.
     """
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
     for rollout in rollouts:
         proposal = by_rollout.get(rollout.rollout_id)
         if proposal is not None:
-            yield continuation_context(condition, proposal, rollout, opening(proposal), renderer)
+            checker = checker_named(problems[rollout.problem_id].checker)
+            yield continuation_context(
+                condition, proposal, rollout, opening(proposal), renderer, checker
+            )

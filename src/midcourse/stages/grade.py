@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import tee
 
-from midcourse.checkers import GRADER, Grader, GradeResult
+from midcourse.checkers import Checker, Grader, GradeResult, checker_named
 from midcourse.records import FinishReason, Grade, Problem, Rollout, UngradedCause, Verdict
 
 
@@ -20,14 +20,15 @@ def grade(
     done: Container[str],
 ) -> Iterator[Grade]:
     """Yield a grade for each rollout not in `done`, in order; `problems` by problem id."""
-    owed = (rollout for rollout in rollouts if rollout.rollout_id not in done)
-    ours, theirs = tee(owed)
-    pairs = ((r.open_box + r.text, problems[r.problem_id].gold) for r in theirs)
-    for rollout, result in zip(ours, grader.grade(pairs), strict=True):
-        yield _grade(rollout, result)
+    missing = (rollout for rollout in rollouts if rollout.rollout_id not in done)
+    ours, theirs = tee(missing)
+    responses = ((r.open_box + r.text, problems[r.problem_id].gold) for r in theirs)
+    for rollout, result in zip(ours, grader.grade(responses), strict=True):
+        yield grade_of(rollout, result, checker_named(problems[rollout.problem_id].checker))
 
 
-def _grade(rollout: Rollout, result: GradeResult) -> Grade:
+def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
+    """Return the record of what `checker` said of a rollout."""
     if rollout.finish_reason is FinishReason.PROMPT_TOO_LONG:
         result = GradeResult(Verdict.UNGRADED, None, UngradedCause.NOT_SAMPLED)
     return Grade(
@@ -39,5 +40,5 @@ def _grade(rollout: Rollout, result: GradeResult) -> Grade:
         extracted_answer=result.extracted_answer,
         cause=result.cause,
         truncated=rollout.finish_reason is FinishReason.LENGTH,
-        grader=GRADER,
+        grader=checker.version,
     )

@@ -1,68 +1,61 @@
 r"""Makes attempts whose first error is known: a worked solution, gone wrong at a chosen step.
 
-Five ways to go wrong, each the kind of slip that a careless solver makes: a wrong *operation*, a
-*slip* in the result, a *miscopied* number, a *misread* condition (another number of the problem in
-its place), a *skipped* step. Wrong values are near the right ones more often than not: a verifier
-that only sees large differences is of no use. After the first error the attempt carries on from
-its wrong values, sometimes with further errors; what stands before it is always right.
+Wrong values are near the right ones more often than not: a verifier that only sees large
+differences is of no use. After the first error the attempt carries on from its wrong values,
+sometimes with further errors; what stands before it is always right.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import Enum, auto
 from fractions import Fraction
 
-from midcourse.warmup.solutions import Calculation, Line, Solution, number_text, replace_numbers
+from midcourse.warmup.solutions import (
+    Calculation,
+    Line,
+    Lines,
+    answer_of,
+    number_text,
+    replace_numbers,
+    work_out,
+)
 
 #: Chance of a further error at each step after the first one.
 FURTHER = 0.25
 #: Chance that two steps of the solution are one step of the attempt: no reference is cut alike.
 MERGED = 0.25
-_NEAR = tuple(Fraction(offset) for offset in (-2, -1, -1, 1, 1, 2, -10, 10))
+_NEAR = (-2, -1, -1, 1, 1, 2, -10, 10)
 _TRIES = 40
 
 
-class Flaw(StrEnum):
-    """How a step goes wrong."""
+class Flaw(Enum):
+    """How a step goes wrong: each the kind of slip that a careless solver makes."""
 
-    OPERATION = "operation"
-    SLIP = "slip"
-    MISCOPIED = "miscopied"
-    MISREAD = "misread"
-    SKIPPED = "skipped"
+    OPERATION = auto()
+    SLIP = auto()
+    """A wrong result."""
+    MISCOPIED = auto()
+    MISREAD = auto()
+    """Another number of the problem stands in the place of the right one."""
+    SKIPPED = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """An attempt and its truth, e.g. four steps of which the second is the first wrong one."""
 
-    lines: tuple[Line, ...]
-    """Without the closing sentence that states the answer."""
-    true_lines: tuple[Line, ...]
+    lines: Lines
+    true_lines: Lines
     """The solution cut as the attempt is: what should stand at each step."""
-    answer: Fraction
-    """What the attempt ends with."""
-    true_answer: Fraction
     error_step: int | None
     """0-based; None if nothing is wrong."""
-    flaw: Flaw | None
-
-    @property
-    def steps(self) -> list[str]:
-        """Every step as text, the closing sentence included."""
-        return [*(line.text for line in self.lines), answer_step(self.answer)]
-
-
-def answer_step(answer: Fraction) -> str:
-    """Return the closing sentence of a response, in the form that the grader reads."""
-    return f"The answer is \\boxed{{{number_text(answer)}}}."
 
 
 def draw_attempt(
-    rng: random.Random, solution: Solution, quantities: Sequence[Fraction], is_wrong: bool
+    rng: random.Random, solution: Lines, quantities: Sequence[Fraction], is_wrong: bool
 ) -> Attempt | None:
     """Return an attempt at `solution`, or None if none could be made.
 
@@ -70,18 +63,17 @@ def draw_attempt(
     step chosen evenly among those that calculate, and its answer is wrong too.
     """
     for _ in range(_TRIES):
-        lines = _merge(rng, solution.lines) if rng.random() < MERGED else solution.lines
+        lines = _merge(rng, solution) if rng.random() < MERGED else solution
         if not is_wrong:
-            return Attempt(lines, lines, solution.answer, solution.answer, None, None)
+            return Attempt(lines, lines, None)
         step = rng.choice([index for index, line in enumerate(lines) if line.calculations])
-        flaw = rng.choice(list(Flaw))
-        attempt = _draw_wrong(rng, lines, quantities, step, flaw)
-        if attempt is not None and attempt.answer != solution.answer:
-            return attempt
+        made = spoil(rng, lines, step, rng.choice(list(Flaw)), quantities)
+        if made is not None and answer_of(made) != answer_of(solution):
+            return Attempt(made, lines, step)
     return None
 
 
-def _merge(rng: random.Random, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+def _merge(rng: random.Random, lines: Lines) -> Lines:
     """Return `lines` with two neighbours as one, if at least two are left."""
     if len(lines) < 3:
         return lines
@@ -90,132 +82,93 @@ def _merge(rng: random.Random, lines: tuple[Line, ...]) -> tuple[Line, ...]:
     return (*lines[:at], merged, *lines[at + 2 :])
 
 
-def _draw_wrong(
-    rng: random.Random,
-    lines: tuple[Line, ...],
-    quantities: Sequence[Fraction],
-    error_step: int,
-    flaw: Flaw,
-) -> Attempt | None:
-    """Return `lines` gone wrong at `error_step`, or None if that flaw is not possible there."""
-    wrong: dict[Fraction, Fraction] = {}
-    made: list[Line] = []
-    for index, line in enumerate(lines):
-        if index == error_step and flaw is Flaw.SKIPPED:
-            if not _can_skip(lines, index):
+def spoil(
+    rng: random.Random, lines: Lines, step: int, flaw: Flaw, quantities: Sequence[Fraction]
+) -> Lines | None:
+    """Return right `lines` gone wrong from `step` on, or None where that flaw is impossible."""
+    solver, made, (here, *later) = _Solver(rng, quantities), list(lines[:step]), lines[step:]
+    first = None if flaw is Flaw.SKIPPED else solver.go_wrong(here, here, flaw)
+    if first is not None:
+        made.append(first)
+    elif flaw is not Flaw.SKIPPED or not solver.skip(here, later):
+        return None
+    for line in later:
+        is_further = bool(line.calculations) and rng.random() < FURTHER
+        written = solver.follow(line)
+        if written is not None and is_further:
+            another = rng.choice([Flaw.SLIP, Flaw.OPERATION])
+            written = solver.go_wrong(line, written, another)
+        if written is None:
+            return None
+        made.append(written)
+    return tuple(made) if made[step].quote != here.quote else None
+
+
+class _Solver:
+    """Writes a solution on from where it went wrong."""
+
+    def __init__(self, rng: random.Random, quantities: Sequence[Fraction]) -> None:
+        self._rng, self._quantities = rng, quantities
+        self._wrong: dict[Fraction, Fraction] = {}
+        """By its right value, each result that the attempt has otherwise."""
+
+    def skip(self, line: Line, later: Sequence[Line]) -> bool:
+        """Leave `line` out, if the next one uses what it works out, and nothing else is lost."""
+        following = later[0].calculations if later else ()
+        if len(line.calculations) != 1 or not following:
+            return False
+        (skipped,) = line.calculations
+        self._wrong[skipped.result] = skipped.numbers[0]
+        return skipped.result in following[0].numbers
+
+    def follow(self, line: Line) -> Line | None:
+        """Return `line` as it reads when earlier results are wrong, or None if no one writes so."""
+        parts: list[str | Calculation] = []
+        for part in line.parts:
+            if isinstance(part, str):
+                parts.append(_told(part, self._wrong))
+                continue
+            numbers = tuple(self._wrong.get(number, number) for number in part.numbers)
+            followed = work_out(numbers, part.operators)
+            if followed is None:
                 return None
-            wrong[line.calculations[0].result] = line.calculations[0].numbers[0]
-            continue
-        followed = _follow(line, wrong)
-        further = index > error_step and bool(line.calculations) and rng.random() < FURTHER
-        if followed is not None and (index == error_step or further):
-            how = flaw if index == error_step else rng.choice([Flaw.SLIP, Flaw.OPERATION])
-            followed = _spoil(rng, followed, line, how, quantities, wrong)
-        if followed is None:
+            if followed.result != part.result:
+                self._wrong[part.result] = followed.result
+            parts.append(followed)
+        return Line(tuple(parts))
+
+    def go_wrong(self, line: Line, written: Line, flaw: Flaw) -> Line | None:
+        """Return `line`, as it is `written` here, with its last calculation gone wrong."""
+        right = written.calculations[-1]
+        spoiled = self._miscalculated(right, flaw)
+        if spoiled is None or not spoiled.is_readable or spoiled.result == right.result:
             return None
-        made.append(followed)
-    if made[error_step].quote == lines[error_step].quote:
-        return None
-    answer, true_answer = (ls[-1].calculations[-1].result for ls in (made, lines))
-    return Attempt(tuple(made), lines, answer, true_answer, error_step, flaw)
+        self._wrong[line.calculations[-1].result] = spoiled.result
+        at = max(i for i, part in enumerate(written.parts) if isinstance(part, Calculation))
+        said = {right.result: spoiled.result}
+        parts = [_told(part, said) if isinstance(part, str) else part for part in written.parts]
+        return Line((*parts[:at], spoiled, *parts[at + 1 :]))
 
-
-def _can_skip(lines: tuple[Line, ...], index: int) -> bool:
-    """Whether the next step uses what this step works out, and nothing else is lost."""
-    if index + 1 == len(lines) or len(lines[index].calculations) != 1:
-        return False
-    (skipped,) = lines[index].calculations
-    following = lines[index + 1].calculations
-    return bool(following) and skipped.result in following[0].numbers
-
-
-def _follow(line: Line, wrong: dict[Fraction, Fraction]) -> Line | None:
-    """Return `line` as it reads when earlier results are wrong; `wrong` grows by its own."""
-    parts: list[str | Calculation] = []
-    for part in line.parts:
-        if isinstance(part, str):
-            texts = {right: number_text(other) for right, other in wrong.items()}
-            parts.append(replace_numbers(part, texts))
-            continue
-        numbers = tuple(wrong.get(number, number) for number in part.numbers)
-        followed = _worked_out(replace(part, numbers=numbers))
-        if followed is None:
+    def _miscalculated(self, right: Calculation, flaw: Flaw) -> Calculation | None:
+        numbers, operators, rng = list(right.numbers), right.operators, self._rng
+        if flaw is Flaw.SLIP:
+            return replace(right, result=_near(rng, right.result))
+        if flaw is Flaw.OPERATION:
+            at = rng.randrange(len(operators))
+            other = rng.choice({"+": "-*", "-": "+", "*": "+/", "/": "*-"}[operators[at]])
+            return work_out(right.numbers, operators[:at] + other + operators[at + 1 :])
+        others = [number for number in self._quantities if number not in numbers]
+        if flaw is Flaw.MISREAD and not others:
             return None
-        if followed.result != part.result:
-            wrong[part.result] = followed.result
-        parts.append(followed)
-    return Line(tuple(parts))
+        at = rng.randrange(len(numbers))
+        numbers[at] = rng.choice(others) if flaw is Flaw.MISREAD else _near(rng, numbers[at])
+        return work_out(tuple(numbers), operators)
 
 
-def _worked_out(calculation: Calculation) -> Calculation | None:
-    """Return the calculation with its true result, or None if no one would write it."""
-    try:
-        worked = replace(calculation, result=calculation.value)
-    except ZeroDivisionError:
-        return None
-    return worked if worked.is_readable else None
-
-
-def _spoil(
-    rng: random.Random,
-    line: Line,
-    true_line: Line,
-    flaw: Flaw,
-    quantities: Sequence[Fraction],
-    wrong: dict[Fraction, Fraction],
-) -> Line | None:
-    """Return `line` with its last calculation gone wrong; `wrong` learns the new result."""
-    at = max(i for i, part in enumerate(line.parts) if isinstance(part, Calculation))
-    right = line.calculations[-1]
-    spoiled = _FLAWS[flaw](rng, right, quantities)
-    if spoiled is None or not spoiled.is_readable or spoiled.result == right.result:
-        return None
-    wrong[true_line.calculations[-1].result] = spoiled.result
-    said = {right.result: number_text(spoiled.result)}
-    parts = (replace_numbers(part, said) if isinstance(part, str) else part for part in line.parts)
-    return Line(tuple(spoiled if i == at else part for i, part in enumerate(parts)))
+def _told(prose: str, wrong: dict[Fraction, Fraction]) -> str:
+    return replace_numbers(prose, {right: number_text(value) for right, value in wrong.items()})
 
 
 def _near(rng: random.Random, number: Fraction) -> Fraction:
     """Return another number close by: a unit or ten off, or with a digit too many."""
     return number * 10 if rng.random() < 0.1 else number + rng.choice(_NEAR)
-
-
-def _slip(rng: random.Random, right: Calculation, _: Sequence[Fraction]) -> Calculation | None:
-    return replace(right, result=_near(rng, right.result))
-
-
-def _operation(rng: random.Random, right: Calculation, _: Sequence[Fraction]) -> Calculation | None:
-    at = rng.randrange(len(right.operators))
-    others = {"+": "-*", "-": "+", "*": "+/", "/": "*-"}[right.operators[at]]
-    operators = right.operators[:at] + rng.choice(others) + right.operators[at + 1 :]
-    return _worked_out(replace(right, operators=operators))
-
-
-def _with_number(right: Calculation, at: int, number: Fraction) -> Calculation:
-    return replace(right, numbers=(*right.numbers[:at], number, *right.numbers[at + 1 :]))
-
-
-def _miscopied(rng: random.Random, right: Calculation, _: Sequence[Fraction]) -> Calculation | None:
-    at = rng.randrange(len(right.numbers))
-    return _worked_out(_with_number(right, at, _near(rng, right.numbers[at])))
-
-
-def _misread(
-    rng: random.Random, right: Calculation, quantities: Sequence[Fraction]
-) -> Calculation | None:
-    others = [number for number in quantities if number not in right.numbers]
-    if not others:
-        return None
-    at = rng.randrange(len(right.numbers))
-    return _worked_out(_with_number(right, at, rng.choice(others)))
-
-
-_FLAWS: dict[
-    Flaw, Callable[[random.Random, Calculation, Sequence[Fraction]], Calculation | None]
-] = {
-    Flaw.SLIP: _slip,
-    Flaw.OPERATION: _operation,
-    Flaw.MISCOPIED: _miscopied,
-    Flaw.MISREAD: _misread,
-}

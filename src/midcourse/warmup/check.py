@@ -3,23 +3,20 @@
 The attempts are at problems that no warm-up trained on, so the truth is known and new. Each is
 asked about twice, with the reference shown and without it, by the same stage that proposes in the
 loop. An answer counts only if it is right in form too; whoever cannot write the block names
-nothing. Beside the shares stands what a reader of positions alone would reach.
+nothing. Next to the shares stands what a reader of positions alone would reach.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any, Literal
 
-from midcourse.checkers import Grader
-from midcourse.config import ProposeConfig
-from midcourse.engines import open_engine
-from midcourse.engines.base import Engine
+from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.metrics import wilson
-from midcourse.progress import Failures
+from midcourse.pipeline.stages import ProposeSettings, graders_of, keyed, propose
+from midcourse.pipeline.values import Model, Problems
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -29,25 +26,29 @@ from midcourse.records import (
     Rollout,
     token_ids_sha,
 )
-from midcourse.run import Artifact
-from midcourse.stages.propose import Case, Proposer, propose
+from midcourse.run import Keyed, Stage, Work
+from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
-from midcourse.store import StageStore, write_json_atomic
+from midcourse.store import write_json_atomic
 from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
-from midcourse.warmup.documents import intervention_text
-from midcourse.warmup.rows import Readable
+from midcourse.warmup.documents import draw_verification, intervention_text, readable
 from midcourse.warmup.run import Warmup
-from midcourse.warmup.solutions import numbers_in
+from midcourse.warmup.solutions import answer_of, numbers_in, response_steps
+
+_COLUMNS = ("model", "reference", "error named", "and fixed", "none there, none named", "no block")
+_REFERENCES: dict[Literal["given", "none"], str] = {"given": "shown", "none": "not shown"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """One attempt with its truth, as a rollout that can be asked about."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoiledSettings:
+    """What decides the attempts that the verifier is measured on."""
 
-    problem: Problem
-    rollout: Rollout
-    attempt: Attempt
+    base: Model
+    """Attempts are in its tokens."""
+    problems: Problems
+    sampling: SamplingConfig
+    seed: int
 
 
 def check_table(warmup: Warmup) -> Table:
@@ -55,35 +56,62 @@ def check_table(warmup: Warmup) -> Table:
 
     The table is also written to ``check/table.json``.
     """
-    pairs = warmup.part(warmup.recipe.problems.part, warmup.config.num_checks)
-    trials = [trial for pair in pairs if (trial := _trial(warmup, pair)) is not None]
-    by_rollout = {trial.rollout.rollout_id: trial for trial in trials}
+    config, session = warmup.config, warmup.session
+    problems = Problems(tuple(warmup.part(warmup.recipe.problems.part, config.num_checks)))
+    attempts = _attempts(problems, warmup.recipe.seed)
+    settings = SpoiledSettings(
+        base=warmup.setup.base,
+        problems=problems,
+        sampling=config.check_sampling,
+        seed=warmup.recipe.seed,
+    )
+    spoiled = _spoiled(settings)
     rows = []
-    for name, path in warmup.models.items():
-        for reference in ("given", "none"):
-            artifact = _asked(warmup, trials, name, path, reference)
-            rows.append(_row(name, reference, list(artifact.read(Proposal)), by_rollout))
-    table = Table(
-        "Verification of attempts with a known first error",
-        ("model", "reference", "error named", "and mended", "none there, none named", "no block"),
-        tuple(rows),
-        _note(trials),
-    )  # fmt: skip
-    write_json_atomic(warmup.run.directory / "check" / "table.json", asdict(table))
+    for name, model in warmup.models.items():
+        for reference, how in _REFERENCES.items():
+            answers = session.read(_asked(warmup, spoiled, model, reference))
+            rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
+    title = "Verification of attempts with a known first error"
+    table = Table(title, _COLUMNS, tuple(rows), _note(attempts.values()))
+    write_json_atomic(session.run.directory / "check" / "table.json", asdict(table))
     return table
 
 
-def _trial(warmup: Warmup, pair: Readable) -> _Trial | None:
-    problem, solution = pair
-    document = warmup.row_maker.verification(problem, solution, 0, with_reference=False)
-    if document is None or document.attempt is None:
-        return None
-    text = STEP_SEPARATOR.join(document.attempt.steps)
-    ids = tuple(warmup.row_maker.renderer.encode(text))
-    return _Trial(problem, _rollout(warmup, problem, text, ids), document.attempt)
+def _attempts(problems: Problems, seed: int) -> Mapping[str, Attempt]:
+    """Return one attempt at each problem that allows one, by problem id."""
+    drawn = (
+        (problem.problem_id, draw_verification(seed, problem, solution, 0))
+        for problem, solution in readable(problems.items, None)
+    )
+    return {problem_id: found[1] for problem_id, found in drawn if found is not None}
 
 
-def _rollout(warmup: Warmup, problem: Problem, text: str, ids: tuple[int, ...]) -> Rollout:
+def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
+    """*cases*: the attempts as rollouts."""
+    return Stage(
+        name="cases",
+        label="spoiled",
+        record=Rollout,
+        settings=settings,
+        make=_rollouts,
+        outcome=lambda rollout: rollout.finish_reason,
+    )
+
+
+def _rollouts(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+    renderer = work.tools.renderer(settings.base)
+    attempts = _attempts(settings.problems, settings.seed)
+    rollouts = (
+        _rollout(settings, problem, attempts[problem.problem_id], renderer.encode)
+        for problem in settings.problems.items
+        if problem.problem_id in attempts
+    )
+    return keyed(rollouts, lambda rollout: rollout.rollout_id, work.done)
+
+
+def _rollout(settings: SpoiledSettings, problem: Problem, attempt: Attempt, encode: Any) -> Rollout:
+    text = STEP_SEPARATOR.join(response_steps(attempt.lines))
+    ids = tuple(encode(text))
     return Rollout(
         rollout_id=f"spoiled-{problem.problem_id}",
         problem_id=problem.problem_id,
@@ -97,71 +125,52 @@ def _rollout(warmup: Warmup, problem: Problem, text: str, ids: tuple[int, ...]) 
         num_tokens=len(ids),
         finish_reason=FinishReason.STOP,
         model="spoiled",
-        sampling=warmup.config.check_sampling.record(),
-        seed=warmup.recipe.seed,
+        sampling=settings.sampling.record(),
+        seed=settings.seed,
     )
 
 
 def _asked(
-    warmup: Warmup, trials: Sequence[_Trial], name: str, path: Path, reference: str
-) -> Artifact:
-    """Complete the proposals of one model under one condition."""
-    label = f"{name.removeprefix('+ ').replace(' ', '-')}-{reference}"
-    artifact = warmup.artifact(label, "check")
-    config = ProposeConfig.model_validate(
-        {"turns": "single", "reference": reference, "num_rollouts": 1, "num_proposals": 1,
-         "sampling": warmup.config.check_sampling}
-    )  # fmt: skip
-
-    def produce(
-        store: StageStore[Proposal], failures: Failures
-    ) -> Iterator[tuple[str, list[Proposal]]]:
-        recipe = warmup.recipe
-        shown = ((t, t.problem.reference_solution or "") for t in trials)
-        given = reference == "given"
-        cases = [Case(t.problem, t.rollout, text if given else "") for t, text in shown]
-        opened = open_engine(recipe.engine, recipe.model, str(path))
-        with closing(opened) as engine, Grader() as grader:
-            proposer = _proposer(warmup, engine, grader, config, name)
-            yield from propose(cases, proposer, store.done, failures)
-
-    return warmup.run.records(
-        artifact, Proposal, config.model_dump(mode="json"), [], len(trials), produce,
-        lambda proposal: proposal.outcome,
-    )  # fmt: skip
-
-
-def _proposer(
-    warmup: Warmup, engine: Engine, grader: Grader, config: ProposeConfig, name: str
-) -> Proposer:
-    maker = warmup.row_maker
-    return Proposer(
-        engine=engine, renderer=maker.renderer, policy=maker.renderer, prompts=maker.prompts,
-        grader=grader, config=config, name=name, run_seed=maker.seed,
-    )  # fmt: skip
+    warmup: Warmup,
+    spoiled: Stage[Rollout, SpoiledSettings],
+    model: Model,
+    reference: Literal["given", "none"],
+) -> Stage[Proposal, ProposeSettings]:
+    """Return the answers of one model under one condition, as a stage."""
+    problems = spoiled.settings.problems
+    config = ProposeConfig(
+        turns="single",
+        reference=reference,
+        num_rollouts=1,
+        num_proposals=1,
+        sampling=warmup.config.check_sampling,
+    )
+    settings = ProposeSettings(
+        cases=spoiled,
+        problems=problems,
+        config=config,
+        review=review_prompt(warmup.setup.prompts, config),
+        guided=None,
+        proposer=model,
+        policy=warmup.setup.base,
+        graders=graders_of(problems),
+        seed=warmup.recipe.seed,
+    )
+    return propose(settings, label=f"{model.label}, reference {_REFERENCES[reference]}")
 
 
-def _row(
-    name: str, reference: str, proposals: Sequence[Proposal], trials: dict[str, _Trial]
-) -> tuple[str, ...]:
-    wrong = located = mended = correct = spared = blockless = 0
-    for proposal in proposals:
-        attempt = trials[proposal.rollout_id].attempt
-        blockless += proposal.outcome in (ProposalOutcome.NO_TAG, ProposalOutcome.TRUNCATED)
-        if attempt.error_step is None:
-            correct += 1
-            spared += proposal.outcome is ProposalOutcome.NO_ERROR_FOUND
-            continue
-        wrong += 1
-        is_located = proposal.error_step == attempt.error_step
-        located += is_located
-        mended += is_located and _is_mended(proposal, attempt)
+def _shares(answers: Sequence[tuple[Proposal, Attempt]]) -> tuple[str, ...]:
+    wrong = [(p, a) for p, a in answers if a.error_step is not None]
+    right = [p for p, a in answers if a.error_step is None]
+    located = [(p, a) for p, a in wrong if p.error_step == a.error_step]
+    fixed = [p for p, a in located if _is_fixed(p, a)]
+    spared = [p for p in right if p.outcome is ProposalOutcome.NO_ERROR_FOUND]
+    blockless = (ProposalOutcome.NO_TAG, ProposalOutcome.TRUNCATED)
     return (
-        name,
-        {"given": "shown", "none": "not shown"}[reference],
-        *(_share(number, of) for number, of in ((located, wrong), (mended, wrong))),
-        _share(spared, correct),
-        f"{blockless}/{len(proposals)}",
+        _share(len(located), len(wrong)),
+        _share(len(fixed), len(wrong)),
+        _share(len(spared), len(right)),
+        f"{sum(p.outcome in blockless for p, _ in answers)}/{len(answers)}",
     )
 
 
@@ -169,18 +178,19 @@ def _share(number: int, of: int) -> str:
     return f"{number}/{of} = {share(wilson(number, of), 1)} %" if of else "–"
 
 
-def _is_mended(proposal: Proposal, attempt: Attempt) -> bool:
+def _is_fixed(proposal: Proposal, attempt: Attempt) -> bool:
     """Whether the accepted intervention holds the numbers of the right step, in order."""
     if proposal.outcome is not ProposalOutcome.ACCEPTED or attempt.error_step is None:
         return False
-    expected = intervention_text(attempt.true_lines[attempt.error_step], attempt.true_answer)
+    right = attempt.true_lines[attempt.error_step]
+    expected = intervention_text(right, answer_of(attempt.true_lines))
     return numbers_in(proposal.intervention or "") == numbers_in(expected or "")
 
 
-def _note(trials: Sequence[_Trial]) -> str:
-    steps = Counter(t.attempt.error_step for t in trials if t.attempt.error_step is not None)
-    most = max(steps.values(), default=0)
+def _note(attempts: Collection[Attempt]) -> str:
+    steps = Counter(a.error_step for a in attempts if a.error_step is not None)
     return (
-        f"{len(trials)} attempts at problems that were not trained on; 95 % Wilson. Always naming "
-        f"the most common step would be right in {most} of {steps.total()} wrong attempts."
+        f"{len(attempts)} attempts at problems that were not trained on; 95 % Wilson. Always "
+        f"naming the most common step would be right in {max(steps.values(), default=0)} of "
+        f"{steps.total()} wrong attempts."
     )

@@ -15,7 +15,7 @@ from fractions import Fraction
 from midcourse.records import Problem
 
 _NUMBER = r"\$?\d[\d,]*(?:\.\d+)?"
-#: No number, sign or decimal point may stand right before or after: a part is no calculation.
+#: No number, sign or decimal point may stand right before or after: a part is not a calculation.
 _CALCULATION = re.compile(
     rf"(?<![\w.,)/%*+-])(?<![-+*/x] )({_NUMBER}(?: ?[-+*/x] ?{_NUMBER})+) ?= ?({_NUMBER})"
     r"(?![\d%,.]*\d|%| ?[-+*/x=])"
@@ -35,9 +35,8 @@ class Calculation:
     @property
     def left(self) -> str:
         """The side that is worked out, ``48 / 2``."""
-        first, *others = (number_text(number) for number in self.numbers)
-        pairs = zip(self.operators, others, strict=True)
-        return first + "".join(f" {operator} {other}" for operator, other in pairs)
+        pairs = zip(self.operators, map(number_text, self.numbers[1:]), strict=True)
+        return " ".join([number_text(self.numbers[0]), *(part for pair in pairs for part in pair)])
 
     @property
     def text(self) -> str:
@@ -45,22 +44,23 @@ class Calculation:
         return f"{self.left} = {number_text(self.result)}"
 
     @property
-    def value(self) -> Fraction:
-        """What the left side comes to. Raises ZeroDivisionError."""
-        terms = [self.numbers[0]]
-        for operator, number in zip(self.operators, self.numbers[1:], strict=True):
-            if operator == "*":
-                terms[-1] *= number
-            elif operator == "/":
-                terms[-1] /= number
-            else:
-                terms.append(number if operator == "+" else -number)
-        return sum(terms, Fraction(0))
-
-    @property
     def is_readable(self) -> bool:
         """Whether every number is one that a person would write: not negative, two decimals."""
         return all(n >= 0 and (100 * n).denominator == 1 for n in (*self.numbers, self.result))
+
+
+def work_out(numbers: tuple[Fraction, ...], operators: str) -> Calculation | None:
+    """Return the calculation with its true result, or None if no one would write it."""
+    terms = [numbers[0]]
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        if operator == "/" and number == 0:
+            return None
+        if operator in "*/":
+            terms[-1] = terms[-1] * number if operator == "*" else terms[-1] / number
+        else:
+            terms.append(number if operator == "+" else -number)
+    calculation = Calculation(numbers, operators, sum(terms, Fraction(0)))
+    return calculation if calculation.is_readable else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +85,29 @@ class Line:
         return "; ".join(calculation.text for calculation in self.calculations) or "no calculation"
 
 
-@dataclass(frozen=True, slots=True)
-class Solution:
-    """A worked solution that was read whole, and the answer it ends with."""
-
-    lines: tuple[Line, ...]
-    answer: Fraction
+#: A worked solution, right or wrong; its last line calculates the answer.
+Lines = tuple[Line, ...]
 
 
-def read_solution(problem: Problem) -> Solution | None:
+def answer_of(lines: Lines) -> Fraction:
+    """Return the answer that a solution comes to."""
+    return lines[-1].calculations[-1].result
+
+
+def response_steps(lines: Lines) -> list[str]:
+    """Return a solution in our answer form, the closing sentence included."""
+    closing = f"The answer is \\boxed{{{number_text(answer_of(lines))}}}."
+    return [*(line.text for line in lines), closing]
+
+
+def read_solution(problem: Problem) -> Lines | None:
     """Return the problem's reference solution in lines, or None if it is not exact and whole."""
     texts = [text for text in (problem.reference_solution or "").splitlines() if text.strip()]
-    lines = [line for text in texts if (line := _read_line(text)) is not None]
-    answer = read_number(problem.answer)
-    if len(lines) < max(2, len(texts)) or answer is None or not lines[-1].calculations:
+    lines = tuple(line for text in texts if (line := _read_line(text)) is not None)
+    if len(lines) < max(2, len(texts)) or not lines[-1].calculations:
         return None
-    if lines[-1].calculations[-1].result != answer:
-        return None
-    return Solution(tuple(lines), answer)
+    is_answer = re.fullmatch(_NUMBER, problem.answer.strip()) is not None
+    return lines if is_answer and _number(problem.answer.strip()) == answer_of(lines) else None
 
 
 def _read_line(text: str) -> Line | None:
@@ -110,8 +115,9 @@ def _read_line(text: str) -> Line | None:
     parts: list[str | Calculation] = []
     text, end = " ".join(text.translate(_SIGNS).split()), 0
     for match in _CALCULATION.finditer(text):
-        calculation = _read_calculation(match[1], match[2])
-        if calculation is None:
+        operators = re.sub(r"[^-+*/x]", "", match[1]).replace("x", "*")
+        calculation = work_out(tuple(map(_number, re.findall(_NUMBER, match[1]))), operators)
+        if calculation is None or calculation.result != _number(match[2]):
             return None
         parts += [text[end : match.start()], calculation]
         end = match.end()
@@ -120,24 +126,8 @@ def _read_line(text: str) -> Line | None:
     return None if unread else Line(tuple(part for part in parts if part))
 
 
-def _read_calculation(left: str, right: str) -> Calculation | None:
-    numbers = tuple(_number(text) for text in re.findall(_NUMBER, left))
-    operators = re.sub(r"[^-+*/x]", "", left).replace("x", "*")
-    calculation = Calculation(numbers, operators, _number(right))
-    try:
-        true = calculation.value == calculation.result
-    except ZeroDivisionError:
-        return None
-    return calculation if true and calculation.is_readable else None
-
-
 def _number(text: str) -> Fraction:
     return Fraction(text.replace("$", "").replace(",", ""))
-
-
-def read_number(text: str) -> Fraction | None:
-    """Return the number that `text` is, or None."""
-    return _number(text) if re.fullmatch(_NUMBER, text.strip()) else None
 
 
 def number_text(number: Fraction) -> str:
@@ -154,8 +144,4 @@ def numbers_in(text: str) -> list[Fraction]:
 
 def replace_numbers(text: str, values: dict[Fraction, str]) -> str:
     """Return `text` with every whole number that is in `values` replaced."""
-
-    def other(match: re.Match[str]) -> str:
-        return values.get(_number(match[0]), match[0])
-
-    return _WHOLE_NUMBER.sub(other, text)
+    return _WHOLE_NUMBER.sub(lambda match: values.get(_number(match[0]), match[0]), text)

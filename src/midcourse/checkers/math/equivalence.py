@@ -4,9 +4,9 @@ The fast path settles what needs no algebra and only that: the same text, or two
 It never calls a doubtful pair different. Everything else takes reading its form and algebra
 (`midcourse.checkers.math.symbolic`), in a worker process only.
 
-    >>> compare_quickly("0.5", r"\frac{1}{2}")
+    >>> compare_quickly(gold="0.5", answer=r"\frac{1}{2}")
     <Comparison.EQUAL: 'equal'>
-    >>> compare_quickly("0.5", r"\sin\frac{\pi}{6}") is None
+    >>> compare_quickly(gold="0.5", answer=r"\sin\frac{\pi}{6}") is None
     True
 """
 
@@ -14,40 +14,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
+from midcourse.checkers.base import Comparison
 from midcourse.checkers.math.units import NO_UNITS
-
-#: Grader and version, stored with every grade: another version means other verdicts.
-GRADER = "math-verify/0.9.0+midcourse/2"
-
-#: Longer or deeper expressions are not read: no gold answer comes near, and parsers choke.
-MAX_ANSWER_CHARS = 2_000
-MAX_ANSWER_DEPTH = 60
-
-
-class Comparison(StrEnum):
-    """What comparing two answers came to."""
-
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    GOLD_UNPARSEABLE = "gold_unparseable"
-
-
-def readable(answer: str) -> bool:
-    """Whether `answer` is short and flat enough to be read at all."""
-    if len(answer) > MAX_ANSWER_CHARS:
-        return False
-    depth = deepest = 0
-    for character in answer:
-        if character in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "})]":
-            depth -= 1
-    return deepest <= MAX_ANSWER_DEPTH
-
 
 # --- how an answer looks, and not what it says -------------------------------------------------
 
@@ -77,6 +48,7 @@ _REWRITES = [
 _SPACED_GROUPS = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
 
 
+@lru_cache(maxsize=4096)
 def tidy(answer: str) -> str:
     """Return `answer` without what changes only how it looks; never joins two numbers."""
     text = answer.translate(_CHARACTERS)
@@ -142,6 +114,7 @@ class _Number:
     unit: str
 
 
+@lru_cache(maxsize=4096)
 def _read_number(text: str) -> _Number | None:
     """Return the plain number that `text`, tidied, stands for; None for anything else."""
     match = _NUMBER.fullmatch(text)
@@ -199,10 +172,10 @@ _TEXT = re.compile(r"\\(?:text|mathrm|textbf|textrm|mbox)\s?\{\s?([A-Za-z][A-Za-
 _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
 
 
-def compare_quickly(gold: str, answer: str, *, by_text: bool = True) -> Comparison | None:
+def compare_quickly(*, gold: str, answer: str, by_text: bool = True) -> Comparison | None:
     """Compare where it is plain to see; None where it takes algebra. Linear in the lengths.
 
-    Without `by_text` the same text is no proof: whether a gold answer can be read is asked so.
+    Without `by_text` the same text proves nothing: this asks whether a gold answer can be read.
     """
     gold, answer = tidy(gold), tidy(answer)
     if not gold:

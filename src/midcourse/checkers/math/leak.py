@@ -1,4 +1,4 @@
-r"""Whether an intervention gives the answer away (spec: answer leak).
+r"""Whether an intervention gives the answer away.
 
 A plain substring test throws innocents away (a "2" stands in one text of ten) and misses
 ``\frac{1}{2}`` for ``0.5``. By default a text leaks if it *asserts* an expression equal to the
@@ -9,11 +9,12 @@ stands in it as a whole token. The substring rule stays for parity with the auth
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from midcourse.checkers.base import Pair
 from midcourse.checkers.math.equivalence import tidy
 from midcourse.checkers.math.extract import boxed_answers
-from midcourse.checkers.pool import Grader
+from midcourse.records import DEFAULT_CHECKER, Gold
 
 #: Longer than any expression that a sentence asserts.
 _MAX_CLAIM_CHARS = 300
@@ -36,16 +37,12 @@ _PROSE_WORD = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _SEPARATED = re.compile(r"(?<=[0-9])(?:,|\{,\}|\\,)(?=[0-9]{3}(?![0-9]))")
 
 
-def contains_answer(text: str, answer: str) -> bool:
-    """The authors' rule: the answer is a substring of the text."""
-    return answer in text
-
-
-def leaks_answer(text: str, answer: str, grader: Grader) -> bool:
+def leaks_answer(text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
     """The default rule: the text asserts the answer, or quotes a longer one as a whole token."""
-    if _stands_in(text, answer):
-        return True
-    return any(grader.equal(claim, answer) for claim in asserted_answers(text))
+    gold = Gold(DEFAULT_CHECKER, answer)
+    return _stands_in(text, answer) or any(
+        equal(Pair(claim, gold)) for claim in asserted_answers(text)
+    )
 
 
 def asserted_answers(text: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 r"""Compares two answers member by member, and their expressions with math-verify.
 
-The form comes first (`midcourse.checkers.math.forms`): a set is no tuple, ``x = 1, y = 2`` is not
-``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
+The form comes first (`midcourse.checkers.math.forms`): a set is not a tuple, ``x = 1, y = 2`` is
+not ``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
 (`midcourse.checkers.pool`).
 """
 
@@ -14,7 +14,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from midcourse.checkers.math.equivalence import Comparison, compare_quickly, tidy
+from midcourse.checkers.base import Comparison
+from midcourse.checkers.math.equivalence import compare_quickly, tidy
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     MEMBERS,
@@ -42,7 +43,7 @@ _DOTS = r"\ldots"
 _MAX_WRITTEN_OUT = 1000
 
 
-def compare_symbolically(gold: str, answer: str) -> Comparison:
+def compare_symbolically(*, gold: str, answer: str) -> Comparison:
     """Compare by form, then by algebra. May take for ever or die.
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
@@ -216,7 +217,7 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     """Compare what stands after ``f(x) =``; where that differs, the equations as they stand."""
     value, other = ours.parts[0], theirs.parts[0]
     if ours.names and theirs.names and ours.names != theirs.names:
-        # The name of a function's variable is free: both get one that nobody uses.
+        # The name of a function's variable is free: both get one that is not in use.
         value = rename(value, ours.names[0], r"\xi ")
         other = rename(other, theirs.names[0], r"\xi ")
         return _same_value(value, other)
@@ -237,7 +238,7 @@ def _same_value(gold: str, answer: str) -> bool:
     if _one_in_degrees(value, other) and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
-    quick = compare_quickly(value, other)
+    quick = compare_quickly(gold=value, answer=other)
     if quick is not None:
         return quick is Comparison.EQUAL
     ours, theirs = words_of(value), words_of(other)

@@ -96,7 +96,7 @@ def split_unit(text: str) -> tuple[str, str]:
 def conversion(one: str, other: str) -> Fraction | None:
     """How many of `other` make one of `one`; 0 if they measure different things.
 
-    None where either is no known unit.
+    None where either is not a known unit.
     """
     ours, theirs = _read(one), _read(other)
     if ours is None or theirs is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from midcourse.export.rewards import reward
+from midcourse.records import Gold
 
 
 def correct(
-    completions: Sequence[Sequence[dict[str, str]]], answer: Sequence[str], **_: Any
+    completions: Sequence[Sequence[dict[str, str]]], gold: Sequence[Mapping[str, str]], **_: Any
 ) -> list[float | None]:
     """Return one reward per completion; TRL leaves None out of a group's mean."""
     texts = [completion[0]["content"] for completion in completions]
-    return [reward(text, gold) for text, gold in zip(texts, answer, strict=True)]
+    return [reward(text, Gold(**fields)) for text, fields in zip(texts, gold, strict=True)]

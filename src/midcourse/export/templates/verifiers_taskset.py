@@ -9,14 +9,18 @@ from pathlib import Path
 
 import verifiers.v1 as vf
 
+from midcourse.checkers import checker_named
 from midcourse.export.rewards import reward
+from midcourse.records import Gold
 
 
 class ProblemData(vf.TaskData):
     """One problem."""
 
     answer: str
-    """The gold answer."""
+    """A right answer."""
+    gold: dict[str, str]
+    """What midcourse grades with: the name of a checker, and its value."""
 
 
 class ProblemTask(vf.Task[ProblemData]):
@@ -29,10 +33,11 @@ class ProblemTask(vf.Task[ProblemData]):
 
     async def validate(self, runtime: vf.Runtime) -> bool:
         """Whether the gold answer grades itself."""
-        return await self._grade(f"\\boxed{{{self.data.answer}}}") == 1.0
+        stated = checker_named(self.data.gold["checker"]).state(self.data.answer)
+        return await self._grade(stated) == 1.0
 
     async def _grade(self, text: str) -> float:
-        score = await asyncio.to_thread(reward, text, self.data.answer)
+        score = await asyncio.to_thread(reward, text, Gold(**self.data.gold))
         if score is None:
             raise RuntimeError(f"problem {self.data.id}: the grader could not judge the answer")
         return score

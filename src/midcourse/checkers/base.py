@@ -1,0 +1,110 @@
+"""What a domain must be able to do to be graded here: find an answer in a text, and compare it.
+
+A `Checker` is one object without state. The parent process calls everything but `prepare` and
+`compare`, which run in a worker that is killed at a deadline and is held to a limit of memory.
+A checker reads text and executes none of it: what a model writes is not to be trusted.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Protocol
+
+from midcourse.records import Gold
+
+#: Longer or deeper answers are not read: no gold answer comes near, and parsers choke.
+MAX_ANSWER_CHARS = 2_000
+MAX_ANSWER_DEPTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An extracted answer and what it is compared with: ``Pair("42.0", Gold("math", "42"))``."""
+
+    answer: str
+    gold: Gold
+
+
+class Comparison(StrEnum):
+    """What comparing a pair came to."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    GOLD_UNPARSEABLE = "gold_unparseable"
+    ERROR = "error"
+    """We failed, not the model: the answer is over the limits, or comparing it broke."""
+
+
+class Checker(Protocol):
+    """Grades the answers of one domain."""
+
+    @property
+    def name(self) -> str:
+        """The name under which problems ask for it, e.g. ``math``."""
+
+    @property
+    def version(self) -> str:
+        """Name and version of what compares: another version may mean other verdicts."""
+
+    def extract(self, text: str) -> str | None:
+        """Return the final answer of a response; None if it gives none. Linear in its length."""
+
+    def open_tail(self, context: str) -> str:
+        """Return the end of a context from an answer left open there; "" if none is.
+
+        A continuation is graded as this tail followed by itself.
+        """
+
+    def state(self, answer: str) -> str:
+        """Return the sentence with which a solution gives its answer: `extract` finds it there."""
+
+    def same(self, answer: str) -> str:
+        """Return a normal form: answers that share it get the same verdict under any gold."""
+
+    def complaint_about(self, entry: object) -> str:
+        """Return what is wrong with the entry of a problem file; "" if it may be used.
+
+        `entry` is what the file's JSON says, None where there is no entry.
+        """
+
+    def leaks(self, text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
+        """Whether a text gives a problem's answer away; `equal` compares a pair in full."""
+
+    def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
+        """Compare where that is plain to see and cheap; None where it takes a worker.
+
+        Without `by_text` the same text proves nothing: this asks whether a gold can be read.
+        """
+
+    def prepare(self) -> None:
+        """Import what `compare` needs, which may take seconds. Raises MidcourseError if it fails.
+
+        Called in a worker, before its first comparison.
+        """
+
+    def compare(self, pair: Pair) -> Comparison:
+        """Compare in full. May hang, raise or die: called in a worker only."""
+
+
+def readable(answer: str) -> bool:
+    """Whether an answer is short and flat enough to be read at all."""
+    if len(answer) > MAX_ANSWER_CHARS:
+        return False
+    depth = deepest = 0
+    for character in answer:
+        if character in "{([":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in "})]":
+            depth -= 1
+    return deepest <= MAX_ANSWER_DEPTH
+
+
+@cache
+def installed_version(package: str) -> str:
+    """Return the version of a package. Raises PackageNotFoundError."""
+    return importlib.metadata.version(package)
