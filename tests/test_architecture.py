@@ -15,6 +15,9 @@ MAY_BE_HEAVY = (
     "engines/transformers_engine.py",
     "engines/_kv_buffer.py",
     "engines/_sampling.py",
+    "engines/_session.py",
+    "engines/fast_batch.py",
+    "engines/plain_batch.py",
     "training/",
     "lab/pretrain.py",
 )

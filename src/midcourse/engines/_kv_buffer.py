@@ -103,6 +103,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     """
 
     def __init__(self) -> None:
+        self.layers: list[Any] = []
+        """None of transformers' own: its masks ask."""
         self.keys: list[torch.Tensor] = []
         """One per layer, (rows, key-value heads, columns, width)."""
         self.values: list[torch.Tensor] = []

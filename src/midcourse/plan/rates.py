@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from midcourse.config import EngineConfig, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.engines import engine_use
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses, sampling_devices
 from midcourse.plan.memory import element_bytes, memory_of
@@ -95,11 +96,9 @@ def _arithmetic(tokens: float, context: float, shape: ModelShape, pace: Pace) ->
 
 def _rows(engine: EngineConfig, work: Work, shape: ModelShape, pace: Pace) -> float:
     """Return how many rows an engine decodes at once: by its settings, the cache, the work."""
-    kind = engine.inner if engine.kind == "ray" else engine.kind
-    limit = engine.max_batch_rows if kind == "transformers" else engine.concurrency
     cache = memory_of(pace.recipe, pace.given, pace.shape, pace.device)[0].kv_cache
     row = work.context * shape.kv_bytes(element_bytes(pace.recipe.model, pace.device))
-    return max(1.0, min(float(limit), cache / row, work.requests))
+    return max(1.0, min(float(engine_use(engine).rows), cache / row, work.requests))
 
 
 def _step_seconds(rows: float, context: float, shape: ModelShape, pace: Pace) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from midcourse.config import Recipe
+from midcourse.engines import scoring_config
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.search import PassRates, rollouts_of_search
 from midcourse.plan.shapes import ModelShape
@@ -228,7 +229,8 @@ def _likelihood(label: str, recipe: Recipe, given: Assumptions, sizes: Sizes) ->
         + references * given.reference_tokens + own * given.rollout_tokens
     )  # fmt: skip
     texts = 2 * rows + references + own + unseen
-    by_server = recipe.engine.kind in ("vllm", "ray")  # then transformers is opened to score
+    # A server scores nothing: then another engine is opened.
+    by_server = scoring_config(recipe.engine) not in (None, recipe.engine)
     return Work(
         name=f"likelihood {label}", kind="likelihood", requests=texts,
         prefill_tokens=texts * prompt + (rows + unseen) * prefix, tokens=scored,
