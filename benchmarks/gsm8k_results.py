@@ -83,8 +83,8 @@ def _head(runs: str, warmup: Path, loop: Path, recipe: Recipe) -> list[str]:
     looped_by = ", ".join(sorted({read_manifest(file.parent)["code_revision"] for file in made}))
     return f"""# SmolLM2-135M-Instruct on GSM8K
 
-Made by `make gsm8k GSM8K={name}`: `midcourse warmup recipes/{name}-warmup.toml`, then
-`midcourse run recipes/{name}-smollm2.toml`, then `recipes/gsm8k_row7.sh recipes/{name}`,
+Made by `make gsm8k GSM8K={name}`: `midcourse warmup {name}-warmup`, then
+`midcourse run {name}-smollm2`, then `scripts/gsm8k_row7.sh {name}`,
 on {platform.system()} {platform.machine()}; report: {versions};
 warm-up by code {warmed_by}, trainings of the loop by {looped_by}.
 

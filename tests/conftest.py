@@ -111,6 +111,7 @@ def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
         "name": "scripted",
         "prompts": "lab",
         "problems": {"path": str(problem_file)},
+        "model": {"path": "lab"},
         "engine": {"kind": "scripted", "script": str(script_file)},
         "sample": {"num_rollouts": 4},
         "propose": {"turns": "single", "num_rollouts": 2, "num_proposals": 2},

@@ -21,15 +21,15 @@ MAY_BE_HEAVY = (
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
     {"errors", "records", "processes", "metrics", "steps"},
-    {"store", "config", "progress", "table"},
+    {"store", "recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
     {"stages"},
     {"run"},
-    {"localize", "lab", "training", "warmup"},
+    {"lab", "training"},
     {"pipeline"},
     {"report"},
-    {"experiments", "plan", "export"},
+    {"experiments", "plan", "export", "localize", "warmup"},
     {"cli", "__main__", "__init__"},
 ]
 

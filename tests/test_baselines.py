@@ -204,7 +204,7 @@ def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) 
     def prompts(pipeline: Pipeline) -> list[str]:
         plan = pipeline._plan_rl(pipeline.base)
         assert plan.artifact.label == "base + hint-guided RL"
-        return [problem["prompt"] for problem in plan.content["problems"]]
+        return [prompt for _, prompt, _ in plan.content["problems"]]
 
     shown = run_to(tmp_path / "a", change(data, train_rl={"hints": True}), prompts)
     hints = [hint_of(problem(REFERENCE, f"p{n}"), 0) for n in range(3)]

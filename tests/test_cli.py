@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from midcourse.config import Recipe, describe_keys, load_recipe
+from midcourse.config import ModelConfig, Recipe, describe_keys, key_table, load_recipe
 from midcourse.errors import ConfigError
+from midcourse.recipes import list_recipes, recipe_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,22 +50,24 @@ def test_help_names_every_stage() -> None:
     for verb in ("run", "sample", "grade", "select", "reference", "propose", "verify", "reestimate",
                  "build-sft", "train",
                  "evaluate", "likelihood", "report", "status", "show", "validate",
-                 "localize", "export"):  # fmt: skip
+                 "localize", "export", "plan", "keys", "recipes", "reproduce", "curate", "warmup",
+                 "lab"):  # fmt: skip
         assert verb in said
 
 
-#: Those of recipes/paper and recipes/scale are laid over each other: tests/test_experiments.py.
-RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+#: Those of paper/ and scale/ are layered on each other: tests/test_experiments.py.
+WHOLE_RUNS = [info.name for info in list_recipes() if "/" not in info.name]
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda p: p.name)
-def test_every_recipe_loads(recipe: Path) -> None:
-    assert load_recipe(recipe).name
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_every_recipe_loads(name: str) -> None:
+    assert load_recipe(name).name == name
 
 
 def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
     files = {
-        "a": 'name = "a"\n[evaluate]\nks = [1, 2, 4]\nsampling = {top_p = 0.5, top_k = 7}',
+        "a": 'name = "a"\nmodel.path = "lab"\n'
+        "[evaluate]\nks = [1, 2, 4]\nsampling = {top_p = 0.5, top_k = 7}",
         "b": "seed = 3\n[evaluate]\nks = [1]\nsampling = {top_k = 9}",
         "c": "[evaluate]\nnum_rollouts = 2",
     }
@@ -85,32 +88,53 @@ def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
 
 
 def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
-    lab = load_recipe(ROOT / "recipes" / "lab.toml")
+    lab = load_recipe("lab")
     table_1 = 'verify.conditions=["problem", "prefix", "prefix_error", "prefix_intervention"]'
-    composed = load_recipe(
-        ROOT / "recipes" / "paper" / "int.toml", ["name=lab", table_1],
-        [ROOT / "recipes" / "scale" / "lab.toml"],
-    )  # fmt: skip
-    assert composed == lab
+    assert load_recipe("paper/int", ["name=lab", table_1], ["scale/lab"]) == lab
 
 
 @pytest.mark.parametrize("machine", ["paper-1gpu", "paper-8gpu"])
-def test_the_machine_is_laid_over_the_paper_s_scale(machine: str) -> None:
-    folder = ROOT / "recipes" / "scale"
-    layers = [folder / "paper.toml", folder / f"{machine}.toml"]
-    assert load_recipe(ROOT / "recipes" / "paper" / "int.toml", (), layers).name == "int"
+def test_the_machine_is_layered_on_the_paper_s_scale(machine: str) -> None:
+    assert load_recipe("paper/int", (), ["scale/paper", f"scale/{machine}"]).name == "int"
 
 
 def test_the_documented_keys_are_the_keys() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text()
-    for key, default, meaning in describe_keys():
-        assert f"| `{key}` | `{default}` | {meaning} |" in page
-    assert page.count("\n| `") == len(describe_keys())
+    table = "\n".join(key_table())
+    assert f"\n\n{table}\n" in page
+    assert midcourse("keys").stdout == f"{table}\n"
+    keys = describe_keys()
+    assert len(key_table()) == len(keys) + 2
+    # Of an engine's key the meaning follows the kind: "``vllm``: Per request."
+    assert not [key.name for key in keys if not key.meaning.removesuffix(": ").strip("`a-z")]
+
+
+def test_every_enumeration_lists_its_values() -> None:
+    schema = Recipe.model_json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    fields = [item for section in sections for item in section.get("properties", {}).items()]
+    enumerations = [(name, values) for name, field in fields if (values := _values(field, schema))]
+    assert len(enumerations) > 15
+    listed = {(key.name.rpartition(".")[2], key.allowed) for key in describe_keys()}
+    for name, values in enumerations:
+        assert (name, ", ".join(f"`{value}`" for value in values)) in listed
+    assert ("kind", "`transformers`, `vllm`, `openai`, `ray`, `scripted`") in listed
+
+
+def _values(field: dict[str, Any], schema: dict[str, Any]) -> list[str]:
+    """Return the values that a JSON schema allows, of a field or of the items of a list."""
+    field = field.get("items", field)
+    if "$ref" in field:
+        field = schema["$defs"][field["$ref"].rpartition("/")[2]]
+    values: list[str] = field.get("enum", [])
+    return values
 
 
 def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
+    model = 'model.path = "lab"\n'
     cases = {
+        'name = "x"': "model: is missing: give it a value: a folder, a hub name, or 'lab'",
         'name = "x"\n[sample]\nnum_rollout = 3': "unknown key 'sample.num_rollout'; did you",
         'name = "x"\n[sample]\nnum_rollouts = 0': "sample.num_rollouts: .*greater than",
         "name = ": "is not TOML",
@@ -118,18 +142,18 @@ def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
         'name = "x"\n[evaluate]\nks = [999]': "more than num_rollouts",
     }
     for text, said in cases.items():
-        path.write_text(text)
+        path.write_text(text if "model" in said else model + text)
         with pytest.raises(ConfigError, match=said) as caught:
             load_recipe(path)
         assert "\n" not in str(caught.value)
-    path.write_text('name = "x"')
+    path.write_text(model + 'name = "x"')
     assert load_recipe(path, ["sample.num_rollouts=5", "prompts=lab"]).sample.num_rollouts == 5
     with pytest.raises(ConfigError, match="write key=value"):
         load_recipe(path, ["sample.num_rollouts"])
 
 
 def test_defaults_are_the_paper_s() -> None:
-    recipe = Recipe(name="x")
+    recipe = Recipe(name="x", model=ModelConfig(path="lab"))
     sft, rl = recipe.train_sft, recipe.train_rl
     assert (sft.num_epochs, sft.batch_size, sft.learning_rate) == (4.0, 64, 1e-6)
     assert (sft.min_lr_rate, sft.warmup_ratio) == (0.1, 0.1)
@@ -178,7 +202,7 @@ def test_validate_lists_every_complaint(tmp_path: Path) -> None:
 
 
 def test_the_lab_recipe_is_as_large_as_it_claims() -> None:
-    data = tomllib.loads((ROOT / "recipes" / "lab.toml").read_text())
+    data = tomllib.loads(recipe_text("lab"))
     problems = data["problems"]
     assert problems["num_composed"] + problems["num_single"] + problems["num_known"] >= 60
     assert data["sample"]["num_rollouts"] >= 64

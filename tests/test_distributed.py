@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from midcourse.config import TrainSftConfig
+from midcourse.config import GradeConfig, ModelConfig, TrainSftConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError
+from midcourse.lab.world import Kind, Split, generate_stories
 from midcourse.progress import SilentProgress
-from midcourse.records import SftRow
+from midcourse.records import Gold, SftRow
 from midcourse.store import StageStore, read_stage
 from midcourse.training.checkpoints import COMPLETE
-from midcourse.training.jobs import Job, _start, run_jobs
+from midcourse.training.jobs import (
+    Job,
+    RlJob,
+    RlProblem,
+    SftJob,
+    _start,
+    choose_rows,
+    run_jobs,
+)
 from midcourse.training.rewards import read_group_counts
+from midcourse.training.rollouts import read_rl_rollouts
 from midcourse.training.sft import train_sft
-from test_training import BASE, PROBLEMS, RL, renderer, row, weights
+from test_training import BASE, RL, groups_of_rollouts, renderer, row, sft_job, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
-TWO = str(Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu2.yaml")
+TWO = "accelerate/cpu2"
 __all__ = ["renderer"]
 
 
@@ -45,11 +55,9 @@ def sft_losses(rows: Path, out: Path, accelerate: str) -> list[float]:
         batch_size=4, micro_batch_size=2 if accelerate == "" else 1, learning_rate=1e-3,
         num_epochs=2, accelerate=accelerate,
     )  # fmt: skip
-    content = {
-        "kind": "sft", "config": config.model_dump(), "model": BASE, "revision": None, "seed": 0,
-        "rows": str(rows), "row_ids": [r.row_id for r in read_stage(rows, SftRow)],
-    }  # fmt: skip
-    run_jobs([Job("train", out, content, 4, accelerate)], SilentProgress())
+    chosen = choose_rows(rows, list(read_stage(rows, SftRow)))
+    content = SftJob(config=config, model=ModelConfig(path=BASE), seed=0, rows=chosen)
+    run_jobs([Job("train", out, content)], SilentProgress())
     entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [entry["loss"] for entry in entries if "loss" in entry]
 
@@ -70,14 +78,22 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, rows: Path) -> None
 
 @pytest.mark.slow
 def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_path: Path) -> None:
-    config = RL.model_copy(update={"num_iterations": 3, "micro_batch_size": 2, "accelerate": TWO})
+    # Problems that the base solves, hot enough that it errs: some groups have both.
+    sampling = RL.sampling.model_copy(update={"max_tokens": 100, "temperature": 1.8})
+    update = {"micro_batch_size": 2, "num_generations": 8, "accelerate": TWO, "sampling": sampling}
+    stories = islice(generate_stories(Kind.KNOWN, Split.TRAIN, seed=0), 3)
+    content = RlJob(
+        config=RL.model_copy(update=update),
+        model=ModelConfig(path=BASE),
+        seed=0,
+        policy="rl:k",
+        grade=GradeConfig(num_workers=1),
+        problems=tuple(
+            RlProblem(story.text, story.text, Gold("math", story.answer)) for story in stories
+        ),
+    )
     out = tmp_path / "rl"
-    content = {
-        "kind": "rl", "config": config.model_dump(), "model": BASE, "revision": None, "seed": 0,
-        "grade": {"num_workers": 1},
-        "problems": [asdict(problem) for problem in PROBLEMS],
-    }  # fmt: skip
-    job = Job("train rl", out, content, 3, TWO)
+    job = Job("train rl", out, content)
     launched = _start(job, num_threads=1)
     deadline = time.monotonic() + 120
     while not list(out.glob(f"checkpoint-*/{COMPLETE}")) and time.monotonic() < deadline:
@@ -90,17 +106,20 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
     run_jobs([job], SilentProgress())
     counts = read_group_counts(out / "groups.jsonl")
     assert [c.iteration for c in counts] == [0, 0, 1, 1, 2, 2]
-    assert all(c.num_correct + c.num_incorrect + c.num_ungraded == 4 for c in counts)
+    assert all(c.num_correct + c.num_incorrect + c.num_ungraded == 8 for c in counts)
     assert len({c.problem_id for c in counts[:2]}) == 2
+    assert groups_of_rollouts(out, 8) == counts
+    assert len({r.rollout_id for r in read_rl_rollouts(out)}) == 48
     assert not list(out.glob("checkpoint-*"))
+    assert any(0 < c.num_correct < 8 for c in counts), "nothing to learn from: pick other problems"
     trained, base = weights(out / "final"), weights(Path(BASE))
-    is_moved = any(not torch.equal(trained[name], base[name]) for name in base)
-    assert is_moved == any(0 < c.num_correct < 4 for c in counts)
+    assert any(not torch.equal(trained[name], base[name]) for name in base)
 
 
 def test_a_missing_accelerate_config_is_named(tmp_path: Path) -> None:
+    content = sft_job(tmp_path, TrainSftConfig(accelerate="nowhere.yaml"))
     with pytest.raises(ConfigError, match=r"no accelerate config at nowhere\.yaml"):
-        run_jobs([Job("train x", tmp_path / "x", {}, 1, "nowhere.yaml")], SilentProgress())
+        run_jobs([Job("train x", tmp_path / "x", content)], SilentProgress())
 
 
 def test_adapters_are_merged_into_an_ordinary_model(tmp_path: Path, renderer: Any) -> None:

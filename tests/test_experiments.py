@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.experiments.bench import Bench
 from midcourse.experiments.estimates import (
     close,
     covered,
@@ -24,21 +26,24 @@ from midcourse.experiments.estimates import (
     pool,
 )
 from midcourse.experiments.page import write_page
-from midcourse.experiments.readings import condition_counts, final_reward
+from midcourse.experiments.readings import BASE, condition_counts, final_reward
 from midcourse.experiments.reproduce import EXPERIMENTS, choose, default_folder, reproduce
+from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, Interval, accuracy
+from midcourse.pipeline import Drawn, Method, Session
 from midcourse.progress import SilentProgress
-from midcourse.records import Condition, GroupCount
+from midcourse.recipes import find_recipe, list_recipes
+from midcourse.records import Condition, GroupCount, Proposal, Verdict
 from midcourse.report.plots import Figure, Panel, Point, Series, csv_text, draw, figure_csv
 from test_cli import toml
 
 ROOT = Path(__file__).parent.parent
-SCALES = [ROOT / "recipes" / "scale" / f"{name}.toml" for name in ("lab", "gpu-small", "paper")]
-VARIANTS = sorted(path.stem for path in (ROOT / "recipes" / "paper").glob("*.toml"))
+SCALES = [find_recipe(f"scale/{name}") for name in ("lab", "gpu-small", "paper")]
+VARIANTS = [i.name.removeprefix("paper/") for i in list_recipes() if i.name.startswith("paper/")]
 
 
 @pytest.fixture
-def bench(tmp_path: Path, recipe_data: dict[str, Any]) -> Bench:
+def runner(tmp_path: Path, recipe_data: dict[str, Any]) -> ExperimentRunner:
     """The paper's recipes at a scale without torch."""
     scale = tmp_path / "scripted.toml"
     del recipe_data["name"], recipe_data["verify"]["conditions"]
@@ -46,10 +51,25 @@ def bench(tmp_path: Path, recipe_data: dict[str, Any]) -> Bench:
     (tmp_path / "scripted").mkdir()
     extra = {"proposer_engine": recipe_data["engine"]}
     (tmp_path / "scripted" / "proposer-capable.toml").write_text(toml(extra))
-    return Bench(
-        scale=scale, seeds=(0,), reporter=SilentProgress(), recipes=ROOT / "recipes" / "paper",
-        runs=tmp_path / "runs",
-    )  # fmt: skip
+    return ExperimentRunner(
+        scale=scale, seeds=(0,), reporter=SilentProgress(), runs=tmp_path / "runs"
+    )
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> ExperimentRunner:
+    """The lab in miniature, one run for all experiments; the base stands in for its helpers."""
+    runs = tmp_path_factory.mktemp("lab")
+    scale = ROOT / "tests" / "scales" / "tiny.toml"
+    return ExperimentRunner(scale=scale, seeds=(0,), reporter=SilentProgress(), runs=runs)
+
+
+def result_of(name: str, runner: ExperimentRunner) -> dict[str, Any]:
+    """Return an experiment's result, made if it is not there."""
+    folder = default_folder(runner)
+    reproduce(choose([name]), runner, folder)
+    content: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    return content
 
 
 def clusters(*counts: tuple[int, int]) -> dict[str, list[Count]]:
@@ -62,25 +82,23 @@ def clusters(*counts: tuple[int, int]) -> dict[str, list[Count]]:
 def test_every_recipe_of_the_paper_loads_at_every_scale(name: str, scale: Path) -> None:
     if name == "true-interventions" and scale.stem != "lab":
         pytest.skip("only the lab knows the truth")
-    bench = Bench(
-        scale=scale, seeds=(3,), reporter=SilentProgress(), recipes=ROOT / "recipes" / "paper"
-    )
-    if not bench.has(name) and not name.startswith("proposer-"):
+    runner = ExperimentRunner(scale=scale, seeds=(3,), reporter=SilentProgress())
+    if not runner.has(name) and not name.startswith("proposer-"):
         with pytest.raises(ConfigError, match=r"needs build_sft\.teacher"):
-            bench.recipe(name, 3)
+            runner.recipe(name, 3)
         return
-    recipe = bench.recipe(name, 3)
+    recipe = runner.recipe(name, 3)
     assert (recipe.name, recipe.seed) == (name, 3)
     if scale.stem == "lab" and name not in ("int", "iterated"):
-        whole = bench.recipe("int", 3).model_dump(exclude={"name"})
+        whole = runner.recipe("int", 3).model_dump(exclude={"name"})
         assert recipe.model_dump(exclude={"name"}) != whole
 
 
-def test_a_model_that_a_scale_does_not_name_is_left_out_by_name(bench: Bench) -> None:
+def test_a_model_that_a_scale_does_not_name_is_left_out_by_name(runner: ExperimentRunner) -> None:
     names = ("int", "distillation-thinking", "distillation-summary", "written-reference")
-    assert [name for name in names if bench.has(name)] == ["int"]
-    assert bench.identity(names) == bench.identity(("int",))
-    paper = replace(bench, scale=ROOT / "recipes" / "scale" / "paper.toml")
+    assert [name for name in names if runner.has(name)] == ["int"]
+    assert runner.identity(names) == runner.identity(("int",))
+    paper = replace(runner, scale=find_recipe("scale/paper"))
     assert all(paper.has(name) for name in names)
     assert paper.identity(names) != paper.identity(("int",))
 
@@ -92,16 +110,16 @@ def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
     assert named <= set(VARIANTS)
 
 
-def test_results_are_written_once_and_table_1_has_its_rows(bench: Bench) -> None:
-    chosen, out = choose(["table1", "fig2", "fig4", "fig10"]), default_folder(bench)
-    reproduce(chosen, bench, out)
-    assert out == bench.run_directory(0) / "report"
+def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRunner) -> None:
+    chosen, out = choose(["table1", "fig2", "fig4", "fig10"]), default_folder(runner)
+    reproduce(chosen, runner, out)
+    assert out == runner.run_directory(0) / "report"
     assert {p.name for p in out.iterdir()} >= {
         "table1.md", "table1.json", "table1.csv", "fig4.svg", "fig4.png", "fig4.csv", "fig2.md"
     }  # fmt: skip
-    files = {f: f.stat().st_mtime_ns for f in bench.runs.rglob("*") if f.is_file()}
-    reproduce(chosen, bench, out)
-    assert files == {f: f.stat().st_mtime_ns for f in bench.runs.rglob("*") if f.is_file()}
+    files = {f: f.stat().st_mtime_ns for f in runner.runs.rglob("*") if f.is_file()}
+    reproduce(chosen, runner, out)
+    assert files == {f: f.stat().st_mtime_ns for f in runner.runs.rglob("*") if f.is_file()}
     result = json.loads((out / "table1.json").read_text())
     rows = {row[0]: row for row in result["tables"][0]["rows"]}
     assert rows["4"][4:6] == ["3/3", "24/24"]
@@ -116,9 +134,94 @@ def test_results_are_written_once_and_table_1_has_its_rows(bench: Bench) -> None
     assert "| 1 | – | problem | 40/334, 0.0984 % |" in text
 
 
-def test_the_page_keeps_what_was_written_by_hand(bench: Bench, tmp_path: Path) -> None:
+UNTRAINED = {"table1", "table7", "fig2", "fig4", "fig10", "shift", "localisation", "equal-hints"}
+EVERY = [
+    pytest.param(name, marks=pytest.mark.slow if name in UNTRAINED else pytest.mark.nightly)
+    for name in EXPERIMENTS
+]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_experiment_comes_to_rows_claims_and_points(name: str, lab: ExperimentRunner) -> None:
+    result = result_of(name, lab)
+    assert result["claims"]
+    assert all(claim["figures"] for claim in result["claims"])
+    tables = [table for table in result["tables"] if table["title"] != "Side by side"]
+    assert all(table["rows"] for table in tables)
+    for table in tables:
+        assert {len(row) for row in table["rows"]} == {len(table["columns"])}
+    figures = [result["figure"]] if result["figure"] else []
+    assert bool(figures) == name.startswith(("fig", "shift"))
+    assert tables or figures
+    for panel in (panel for figure in figures for panel in figure["panels"]):
+        assert panel["series"]
+        for series in panel["series"]:
+            ys = [point["y"]["estimate"] for point in series["points"]]
+            assert any(not math.isnan(y) for y in ys), (panel["title"], series["label"])
+
+
+def correct_of(name: str, lab: ExperimentRunner, drawn: Callable[[Method], Drawn]) -> list[bool]:
+    """Return who is correct among the grades of a recipe, without the code of experiments."""
+    (grades,) = lab.read(name, lambda session, method: list(session.read(drawn(method).grades)))
+    return [grade.verdict is Verdict.CORRECT for grade in grades]
+
+
+def continuations(method: Method, condition: Condition) -> Drawn:
+    return method.interventions.verified[condition]
+
+
+@pytest.mark.slow
+def test_table_1_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
+    rows = {row[0]: row for row in result_of("table1", lab)["tables"][0]["rows"]}
+    assert rows.keys() == {"1", "2", "3", "4", "7", "8", "8'", "9", "10", "11", "11, fresh samples"}
+    for number, condition in (("1", Condition.PROBLEM), ("4", Condition.PREFIX_INTERVENTION)):
+        found = correct_of("conditions", lab, partial(continuations, condition=condition))
+        assert len(found) > sum(found) > 0
+        assert rows[number][5] == f"{sum(found)}/{len(found)}"
+
+
+@pytest.mark.slow
+def test_figure_2_and_shift_count_the_candidates(lab: ExperimentRunner) -> None:
+    def candidates(session: Session, method: Method) -> list[Proposal]:
+        return method.interventions.candidates().read(session)
+
+    (proposed,), true = lab.read("int", candidates), lab.read("true-interventions", candidates)
+    assert proposed
+    late = sum(p.insert_step >= 1 for p in proposed) / len(proposed)
+    row = result_of("fig2", lab)["tables"][0]["rows"][0]
+    assert row[1] == str(len(proposed))
+    assert row[2].startswith(f"{100 * late:.1f} [")
+    rows = {row[0]: row for row in result_of("shift", lab)["tables"][0]["rows"]}
+    assert rows["0"][1] == str(len(true[0]))
+    assert 0 < int(rows["+1"][1]) <= len(true[0])
+
+
+@pytest.mark.nightly
+def test_table_4_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
+    rows = {row[0]: row for row in result_of("table4", lab)["tables"][0]["rows"]}
+    for column, eval_set in ((2, "held_out"), (4, "known")):
+        found = correct_of("int", lab, partial(rollouts_of_the_base, eval_set=eval_set))
+        assert found
+        assert rows["base"][column].startswith(f"{100 * sum(found) / len(found):.1f} [")
+    assert any(row[4] != "0.0 [0.0, 0.0]" for row in rows.values())
+
+
+def rollouts_of_the_base(method: Method, eval_set: str) -> Drawn:
+    return method.evaluation.evaluate(method.models.in_role(BASE), eval_set)
+
+
+@pytest.mark.nightly
+def test_a_result_that_is_there_is_not_made_again(lab: ExperimentRunner) -> None:
+    result_of("table3", lab)
+    before = {f: f.stat().st_mtime_ns for f in lab.runs.rglob("*") if f.is_file()}
+    assert before
+    result_of("table3", lab)
+    assert before == {f: f.stat().st_mtime_ns for f in lab.runs.rglob("*") if f.is_file()}
+
+
+def test_the_page_keeps_what_was_written_by_hand(runner: ExperimentRunner, tmp_path: Path) -> None:
     chosen, page = choose(["fig4", "fig10", "table7"]), tmp_path / "docs" / "paper.md"
-    reproduce(chosen[:2], bench, tmp_path / "out")
+    reproduce(chosen[:2], runner, tmp_path / "out")
     write_page(chosen, tmp_path / "out", page)
     text = page.read_text()
     assert "Not written yet." in text
@@ -131,41 +234,43 @@ def test_the_page_keeps_what_was_written_by_hand(bench: Bench, tmp_path: Path) -
     assert page.read_text() == text.replace("Not written yet.", "Row 3: chance.")
 
 
-def test_recipes_of_one_seed_share_their_sampling(bench: Bench) -> None:
+def test_recipes_of_one_seed_share_their_sampling(runner: ExperimentRunner) -> None:
     for name in ("int", "no-filter", "suffix"):
-        bench.read(name, lambda p: list(p.rows.path.iterdir()))
-    folders = {path.name: len(list(path.iterdir())) for path in bench.run_directory(0).iterdir()
+        runner.read(name, lambda session, method: session.complete(method.models.rows))
+    folders = {path.name: len(list(path.iterdir())) for path in runner.run_directory(0).iterdir()
                if path.is_dir()}  # fmt: skip
     assert folders["propose"] == folders["select"] == 1
     assert folders["build-sft"] == 3
     assert folders["recipes"] == 3
 
 
-def test_a_recipe_may_not_change_under_its_name(bench: Bench) -> None:
-    bench.read("int", lambda p: p.train_rollouts)
-    bench.scale.write_text(bench.scale.read_text().replace("num_rollouts = 4", "num_rollouts = 5"))
+def test_a_recipe_may_not_change_under_its_name(runner: ExperimentRunner) -> None:
+    runner.read("int", lambda session, method: session.complete(method.train.rollouts))
+    runner.scale.write_text(
+        runner.scale.read_text().replace("num_rollouts = 4", "num_rollouts = 5")
+    )
     with pytest.raises(ArtifactError, match=r"recipes/int.json .*sample\.num_rollouts: 4 → 5"):
-        bench.read("int", lambda p: p.problems)
+        runner.read("int", lambda session, method: method)
 
 
-def test_a_run_of_one_recipe_is_not_shared(bench: Bench) -> None:
-    folder = bench.run_directory(0)
+def test_a_run_of_one_recipe_is_not_shared(runner: ExperimentRunner) -> None:
+    folder = runner.run_directory(0)
     folder.mkdir(parents=True)
     (folder / "config.resolved.json").write_text("{}")
     with pytest.raises(ArtifactError, match="belongs to one recipe"):
-        bench.read("int", lambda p: p.problems)
+        runner.read("int", lambda session, method: method)
 
 
-def test_seeds_are_pooled_by_problem(bench: Bench) -> None:
-    two = Bench(
-        scale=bench.scale, seeds=(0, 1), reporter=bench.reporter, recipes=bench.recipes,
-        runs=bench.runs,
-    )  # fmt: skip
-    counts = pool(two.read("int", lambda p: condition_counts(p, Condition.PREFIX_INTERVENTION)))
+def test_seeds_are_pooled_by_problem(runner: ExperimentRunner) -> None:
+    two = ExperimentRunner(
+        scale=runner.scale, seeds=(0, 1), reporter=runner.reporter, runs=runner.runs
+    )
+    reading = partial(condition_counts, condition=Condition.PREFIX_INTERVENTION)
+    counts = pool(two.read("int", reading))
     assert {len(runs) for runs in counts.values()} == {2}
     assert sum(count.num_samples for count in flat(counts)) == 48
     assert default_folder(two).name == "reproduce-scripted-seeds-0-1"
-    larger = replace(two, overlays=(ROOT / "recipes" / "scale" / "k1024.toml",))
+    larger = replace(two, overlays=(find_recipe("scale/k1024"),))
     assert default_folder(larger).name == "reproduce-scripted-k1024-seeds-0-1"
     assert larger.run_directory(0) != two.run_directory(0)
     assert larger.recipe("pass-at-k", 0).evaluate.ks[-1] == 1024

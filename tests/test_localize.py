@@ -318,7 +318,13 @@ def test_a_run_is_kept_and_resumed(tmp_path: Path) -> None:
         json.dumps([["known to be right", "<first_error>2</first_error>"], [".", ""]])
     )
     recipe = make_recipe(
-        {"name": "x", "engine": {"kind": "scripted", "script": str(script)}}, [], "test"
+        {
+            "name": "x",
+            "model": {"path": "lab"},
+            "engine": {"kind": "scripted", "script": str(script)},
+        },
+        [],
+        "test",
     )
     with Run(tmp_path / "run", recipe, SilentProgress()) as run:
         tables = run_localization(run, cases)

@@ -19,7 +19,6 @@ from midcourse.records import RowOutcome, SftRow
 from midcourse.report.write import is_reported, write_report
 from midcourse.run import Run
 
-RECIPES = Path(__file__).parent.parent / "recipes"
 PROPOSAL = '<intervention>{"content": "I name what is asked.", "location": 1}</intervention>'
 
 TINY = """
@@ -102,8 +101,8 @@ def tiny(tmp_path: Path, problem_file: Path) -> Path:
 def test_the_method_runs_whole_at_the_paper_s_scale(
     machine: list[str], tiny: Path, tmp_path: Path
 ) -> None:
-    scales = [RECIPES / "scale" / f"{name}.toml" for name in ("paper", *machine)]
-    recipe = load_recipe(RECIPES / "paper" / "int.toml", (), [*scales, tiny])
+    scales = [f"scale/{name}" for name in ("paper", *machine)]
+    recipe = load_recipe("paper/int", (), [*scales, tiny])
     assert recipe.propose.turns == "two"
     assert bool(recipe.train_sft.lora_rank) == bool(machine)
     with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
@@ -126,7 +125,7 @@ def test_the_tiny_model_is_of_the_large_one_s_kind(tiny: Path) -> None:
 
     from midcourse.rendering import Renderer
 
-    folder = load_recipe(RECIPES / "paper" / "int.toml", (), [tiny]).model.path
+    folder = load_recipe("paper/int", (), [tiny]).model.path
     assert AutoConfig.from_pretrained(folder).architectures == ["Qwen3ForCausalLM"]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert type(tokenizer).__name__ == "Qwen2Tokenizer"

@@ -20,12 +20,11 @@ from midcourse.progress import SilentProgress
 from midcourse.run import Run
 
 ROOT = Path(__file__).parent.parent
-RECIPES = ROOT / "recipes"
 
 
 def paper(*scales: str, sets: tuple[str, ...] = (), **options: Any) -> Plan:
-    overlays = [RECIPES / "scale" / f"{name}.toml" for name in ("paper", *scales)]
-    return make_plan(load_recipe(RECIPES / "paper" / "int.toml", sets, overlays), **options)
+    overlays = [f"scale/{name}" for name in ("paper", *scales)]
+    return make_plan(load_recipe("paper/int", sets, overlays), **options)
 
 
 def test_known_shapes_have_the_published_sizes() -> None:
@@ -125,9 +124,9 @@ def test_given_beats_measured_beats_default() -> None:
 
 
 def test_accelerate_configs_are_read() -> None:
-    fsdp = TrainingProcesses.of(str(ROOT / "recipes" / "accelerate" / "fsdp2.yaml"))
+    fsdp = TrainingProcesses.of("accelerate/fsdp2")
     assert (fsdp.number, fsdp.sharded) == (8, True)
-    ddp = TrainingProcesses.of(str(ROOT / "recipes" / "accelerate" / "ddp.yaml"))
+    ddp = TrainingProcesses.of("accelerate/ddp.yaml")
     assert (ddp.number, ddp.sharded) == (8, False)
     with pytest.raises(ConfigError, match="no accelerate config"):
         TrainingProcesses.of("nowhere.yaml")

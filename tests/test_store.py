@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from unittest.mock import ANY
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from midcourse.errors import ArtifactError
@@ -21,7 +23,14 @@ from midcourse.records import (
     SftRow,
     Turn,
 )
-from midcourse.store import RunLock, StageStore, read_manifest, read_stage
+from midcourse.store import (
+    RunLock,
+    StageStore,
+    read_manifest,
+    read_records,
+    read_stage,
+    write_records,
+)
 
 SAMPLING = Sampling(
     temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=9
@@ -103,7 +112,7 @@ def test_arrival_order_does_not_change_what_is_sealed(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "a")["parts"] == read_manifest(tmp_path / "b")["parts"]
 
 
-def test_a_torn_last_line_is_owed_again_at_every_byte(tmp_path: Path) -> None:
+def test_a_truncated_last_line_is_redone_at_every_byte(tmp_path: Path) -> None:
     fill(tmp_path, [0, 1], 100).close()
     whole = (tmp_path / "journal.jsonl").read_bytes()
     first = whole.index(b"\n") + 1
@@ -125,6 +134,115 @@ def test_a_crash_between_part_and_journal_doubles_nothing(tmp_path: Path) -> Non
         assert list(again.read()) == [rollout(0), rollout(1), rollout(2)]
         again.seal({})
     assert read_manifest(tmp_path)["num_records"] == 3
+
+
+def test_a_part_is_on_disk_before_its_journal_is_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fill(tmp_path, [0, 1], 100)
+    whole = (tmp_path / "journal.jsonl").stat().st_size
+    happened = record_durability(monkeypatch, tmp_path)
+    store._roll()
+    assert happened == [
+        ("fsync", "part-00000.parquet.tmp", whole),
+        ("replace", "part-00000.parquet", whole),
+        ("fsync", tmp_path.name, whole),
+    ]
+    assert (tmp_path / "journal.jsonl").stat().st_size == 0
+    happened.clear()
+    store.seal({})
+    assert happened == [
+        ("fsync", "manifest.json.tmp", 0),
+        ("replace", "manifest.json", 0),
+        ("fsync", tmp_path.name, 0),
+    ]
+
+
+def test_a_part_that_cannot_reach_the_disk_leaves_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = fill(tmp_path, [0, 1], 100)
+
+    def fail(handle: int) -> None:
+        raise OSError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(ArtifactError, match="nothing was lost"):
+            store._roll()
+    assert not list(tmp_path.glob("*.tmp")) + list(tmp_path.glob("*.parquet"))
+    assert list(store.read()) == [rollout(0), rollout(1)]
+    store.append("r0002", [rollout(2)])
+    store.seal({})
+    assert list(read_stage(tmp_path, Rollout)) == [rollout(0), rollout(1), rollout(2)]
+
+
+def record_durability(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[tuple[str, str, int]]:
+    """Note every fsync and rename with the size of the journal at that moment."""
+    happened: list[tuple[str, str, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def note(what: str, name: str) -> None:
+        happened.append((what, name, (path / "journal.jsonl").stat().st_size))
+
+    def noting_fsync(handle: int) -> None:
+        fsync(handle)
+        named = [path, *path.iterdir()]
+        note("fsync", next(p.name for p in named if p.stat().st_ino == os.fstat(handle).st_ino))
+
+    def noting_replace(source: Path, target: Path) -> Path:
+        note("replace", target.name)
+        return replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    return happened
+
+
+def test_a_complete_stage_takes_nothing_more(tmp_path: Path) -> None:
+    sealed = fill(tmp_path, [0, 1])
+    sealed.seal({})
+    with StageStore(tmp_path, Rollout) as again:
+        for store in (sealed, again):
+            with pytest.raises(ArtifactError, match="is complete"):
+                store.append("r0002", [rollout(2)])
+            with pytest.raises(ArtifactError, match="is complete"):
+                store.seal({})
+        assert list(again.read()) == [rollout(0), rollout(1)]
+        assert [k in again.done for k in ("r0000", "r0001", "r0002")] == [True, True, False]
+    assert not (tmp_path / "journal.jsonl").exists()
+
+
+def test_a_complete_stage_opens_without_reading_its_parts(tmp_path: Path) -> None:
+    fill(tmp_path, list(range(10))).seal({})
+    for part in tmp_path.glob("*.parquet"):
+        part.write_bytes(b"")
+    with StageStore(tmp_path, Rollout) as store:
+        assert store.is_complete
+        with pytest.raises(pa.ArrowInvalid):
+            len(store.done)
+
+
+def test_what_is_done_is_what_was_there_at_the_start(tmp_path: Path) -> None:
+    fill(tmp_path, list(range(6)), part_records=4).close()
+    with StageStore(tmp_path, Rollout, part_records=4) as store:
+        for number in range(6, 12):
+            store.append(f"r{number:04d}", [rollout(number)])
+        assert [n for n in range(12) if f"r{n:04d}" in store.done] == list(range(6))
+        assert len(store.done) == 6
+
+
+def test_files_of_records_come_back_and_name_what_they_hold(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.parquet" for name in "ab"]
+    write_records(paths[0], [rollout(3), rollout(1)], Rollout)
+    write_records(paths[1], [], Rollout)
+    assert list(read_records(paths, Rollout)) == [rollout(3), rollout(1)]
+    assert sorted(tmp_path.iterdir()) == paths
+    with pytest.raises(ArtifactError, match=r"a\.parquet holds Rollout of schema 2, wanted SftRow"):
+        list(read_records(paths, SftRow))
+    pq.write_table(pa.table({"x": [1]}), paths[1])
+    with pytest.raises(ArtifactError, match="holds None"):
+        list(read_records(paths, Rollout))
 
 
 def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
@@ -156,9 +274,7 @@ CHILD = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_store import fill
-from midcourse.store import StageStore
-from midcourse.records import Rollout
+from test_store import write_ten
 import midcourse.store as store_module
 
 count, limit = 0, int(sys.argv[3])
@@ -175,24 +291,27 @@ Path.replace = strike(Path.replace)
 Path.unlink = strike(Path.unlink)
 os.fsync = strike(os.fsync)
 store_module.pq.write_table = strike(store_module.pq.write_table)
-path = Path(sys.argv[1])
-store = StageStore(path, Rollout, part_records=4)
-if not store.is_complete:
-    from test_store import rollout
-    for number in range(10):
-        if f"r{number:04d}" not in store.done:
-            store.append(f"r{number:04d}", [rollout(number)])
-    store.seal({})
+write_ten(Path(sys.argv[1]))
 """
+
+
+def write_ten(path: Path) -> None:
+    """Write ten rollouts to a stage, or what is missing of them."""
+    store = StageStore(path, Rollout, part_records=4)
+    if not store.is_complete:
+        for number in range(10):
+            if f"r{number:04d}" not in store.done:
+                store.append(f"r{number:04d}", [rollout(number)])
+        store.seal({})
 
 
 def test_a_kill_at_any_file_operation_loses_and_doubles_nothing(tmp_path: Path) -> None:
     here = str(Path(__file__).parent)
     for limit in range(1, 40):
         path = tmp_path / str(limit)
-        arguments = [sys.executable, "-c", CHILD, str(path), here]
-        killed = subprocess.run([*arguments, str(limit)], check=False).returncode
-        subprocess.run([*arguments, "0"], check=True)
+        arguments = [sys.executable, "-c", CHILD, str(path), here, str(limit)]
+        killed = subprocess.run(arguments, check=False).returncode
+        write_ten(path)
         found = sorted(read_stage(path, Rollout), key=lambda r: r.index)
         assert found == [rollout(number) for number in range(10)]
         if killed == 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -14,11 +13,18 @@ import pytest
 import torch
 
 from midcourse.checkers import GradeResult
-from midcourse.config import TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    GradeConfig,
+    ModelConfig,
+    TrainRlConfig,
+    TrainSftConfig,
+)
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.progress import SilentProgress
 from midcourse.records import (
+    Condition,
+    FinishReason,
     Gold,
     GroupCount,
     RowOutcome,
@@ -26,14 +32,33 @@ from midcourse.records import (
     SftRow,
     UngradedCause,
     Verdict,
+    token_ids_sha,
 )
 from midcourse.rendering import Renderer
 from midcourse.stages.pairs import StepPair
 from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
-from midcourse.training.jobs import Job, run_jobs
+from midcourse.training.jobs import (
+    ChosenRows,
+    DpoJob,
+    Job,
+    RlJob,
+    RlProblem,
+    SftJob,
+    TrainingJob,
+    read_job,
+    run_jobs,
+    write_job,
+)
 from midcourse.training.rewards import GroupReward, read_group_counts, reward_of
-from midcourse.training.rl import RlProblem, make_rl_trainer, train_rl
+from midcourse.training.rl import make_rl_trainer, train_rl
+from midcourse.training.rollouts import (
+    Rewarded,
+    RolloutWriter,
+    drop_rollouts,
+    read_rl_grades,
+    read_rl_rollouts,
+)
 from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -148,7 +173,7 @@ def test_rows_that_would_teach_the_wrong_thing_are_refused(renderer: Renderer) -
 
 def test_sft_sizes_must_divide(renderer: Renderer, tmp_path: Path) -> None:
     odd = TrainSftConfig(batch_size=5, micro_batch_size=2)
-    with pytest.raises(ConfigError, match="no multiple"):
+    with pytest.raises(ConfigError, match="not a multiple"):
         make_sft_trainer(odd, [row(renderer, "x")], BASE, tmp_path, 0, [])
 
 
@@ -270,15 +295,32 @@ def test_a_verdict_becomes_a_reward_in_one_place() -> None:
 
 
 def test_groups_are_counted_from_what_the_reward_saw(tmp_path: Path) -> None:
-    reward = GroupReward(FakeGrader(), tmp_path / "groups.jsonl", 2, first_iteration=4)
+    kept: list[tuple[int, list[Rewarded]]] = []
+    reward = GroupReward(
+        FakeGrader(),
+        tmp_path / "groups.jsonl",
+        2,
+        first_iteration=4,
+        keep=lambda iteration, rewarded: kept.append((iteration, list(rewarded))),
+    )
 
-    def say(*texts: str) -> list[list[dict[str, str]]]:
-        return [[{"role": "assistant", "content": text}] for text in texts]
+    def ask(problems: str, *texts: str) -> list[float | None]:
+        return reward(
+            [[{"role": "assistant", "content": text}] for text in texts],
+            gold=[{"checker": "math", "value": "4"}] * len(texts),
+            problem_id=list(problems),
+            prompts=[[{"role": "user", "content": f"Solve {name}."}] for name in problems],
+            completion_ids=[[len(text), 2] for text in texts],
+        )
 
-    four = {"checker": "math", "value": "4"}
-    found = reward(say("{4}", "{5}", "{4}", "{4}"), gold=[four] * 4, problem_id=list("aabb"))
-    assert found == [1.0, 0.0, 1.0, 1.0]
-    reward(say("{5}", "{5}"), gold=[four] * 2, problem_id=["a"] * 2)
+    assert ask("aabb", "{4}", "{5}", "{4}", "{4}") == [1.0, 0.0, 1.0, 1.0]
+    ask("aa", "{5}", "{5}!")
+    wrong = GradeResult(Verdict.INCORRECT, "4")
+    assert [iteration for iteration, _ in kept] == [4, 5]
+    assert kept[1][1] == [
+        Rewarded("a", "Solve a.", "{5}", (3, 2), "math", wrong),
+        Rewarded("a", "Solve a.", "{5}!", (4, 2), "math", wrong),
+    ]
     counts = read_group_counts(tmp_path / "groups.jsonl")
     assert counts[:2] == [
         GroupCount(iteration=4, problem_id="a", num_correct=1, num_incorrect=1, num_ungraded=0),
@@ -316,9 +358,72 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def do_rl(out: Path, config: TrainRlConfig, grader: FakeGrader | None = None) -> None:
     out.mkdir(exist_ok=True)
     train_rl(
-        config, PROBLEMS, model_path=BASE, out=out, seed=0, grader=grader or CoinGrader(),
+        config,
+        PROBLEMS,
+        model_path=BASE,
+        out=out,
+        seed=0,
+        policy="rl:k",
+        grader=grader or CoinGrader(),
         on_log=lambda numbers: None,
-    )  # fmt: skip
+    )
+
+
+def groups_of_rollouts(folder: Path, group_size: int) -> list[GroupCount]:
+    """Count the groups of an RL run from the rollouts that it kept."""
+    verdicts = {grade.rollout_id: grade.verdict for grade in read_rl_grades(folder)}
+    groups: dict[tuple[int, str, int], list[Verdict]] = {}
+    for r in read_rl_rollouts(folder):
+        iteration = int(r.model.rpartition("@")[2])
+        group = groups.setdefault((iteration, r.problem_id, r.index // group_size), [])
+        group.append(verdicts[r.rollout_id])
+    return [
+        GroupCount(
+            iteration=iteration,
+            problem_id=problem_id,
+            num_correct=group.count(Verdict.CORRECT),
+            num_incorrect=group.count(Verdict.INCORRECT) + group.count(Verdict.NO_ANSWER),
+            num_ungraded=group.count(Verdict.UNGRADED),
+        )
+        for (iteration, problem_id, _), group in groups.items()
+    ]
+
+
+def test_what_rl_sampled_is_kept_as_rollouts(renderer: Renderer, tmp_path: Path) -> None:
+    config = RL.model_copy(update={"hints": True, "num_generations": 2})
+    writer = RolloutWriter(tmp_path, "rl:k", config, 7, renderer)
+    timed_out = GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
+    right = GradeResult(Verdict.CORRECT, "4")
+    # A problem may come twice in one iteration.
+    rewarded = [
+        Rewarded(name, f"Solve {name}.", "So 4.", ids, "math", result)
+        for name in "aba"
+        for ids, result in (((5, 6, 2), right), ((5, 6, 6), timed_out))
+    ]
+    for iteration in (8, 9, 10):
+        writer.write(iteration, rewarded, [2])
+    rollouts, grades = list(read_rl_rollouts(tmp_path)), list(read_rl_grades(tmp_path))
+    assert [(r.model, r.problem_id, r.index) for r in rollouts[6:12]] == [
+        ("rl:k@9", name, index)
+        for name, index in (("a", 0), ("a", 1), ("b", 0), ("b", 1), ("a", 2), ("a", 3))
+    ]
+    assert len({r.rollout_id for r in rollouts}) == 18
+    assert [g.rollout_id for g in grades] == [r.rollout_id for r in rollouts]
+    prompt = renderer.prompt_ids([{"role": "user", "content": "Solve a."}])
+    first, second = rollouts[:2]
+    assert (first.prompt_sha, first.prompt_tokens) == (token_ids_sha(prompt), len(prompt))
+    assert (first.condition, first.parent_id, first.seed) == (Condition.HINT, None, 7)
+    assert (first.text, first.token_ids, first.num_tokens) == ("So 4.", (5, 6, 2), 3)
+    assert first.sampling == config.sampling.record()
+    reasons = [r.finish_reason for r in (first, second)]
+    assert reasons == [FinishReason.STOP, FinishReason.LENGTH]
+    assert [(g.verdict, g.cause, g.truncated) for g in grades[:2]] == [
+        (Verdict.CORRECT, None, False),
+        (Verdict.UNGRADED, UngradedCause.TIMEOUT, True),
+    ]
+    drop_rollouts(tmp_path, 9)
+    assert list(read_rl_rollouts(tmp_path)) == rollouts[:6]
+    assert list(read_rl_grades(tmp_path)) == grades[:6]
 
 
 @pytest.mark.slow
@@ -340,8 +445,11 @@ def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         do_rl(tmp_path / "cut", RL, DyingGrader())
     # A checkpoint without its marker was cut short: it must not be resumed from.
-    torn = tmp_path / "cut" / "checkpoint-999"
-    torn.mkdir()
+    unfinished = tmp_path / "cut" / "checkpoint-999"
+    unfinished.mkdir()
+    # Nor do rollouts of iterations that will be done again count.
+    stale = tmp_path / "cut" / "rollouts" / "iteration-000009.parquet"
+    stale.write_bytes(b"")
     do_rl(tmp_path / "cut", RL)
     whole, cut = weights(tmp_path / "whole" / "final"), weights(tmp_path / "cut" / "final")
     base = weights(Path(BASE))
@@ -351,7 +459,11 @@ def test_a_killed_rl_run_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     assert groups[0] == groups[1]
     assert [c.iteration for c in groups[0]] == [0, 0, 1, 1, 2, 2]
     assert all(c.num_correct + c.num_incorrect == 4 for c in groups[0])
-    assert not torn.exists()
+    kept = [list(read_rl_rollouts(tmp_path / run)) for run in ("whole", "cut")]
+    assert kept[0] == kept[1]
+    assert len({r.rollout_id for r in kept[0]}) == 24
+    assert groups_of_rollouts(tmp_path / "cut", 4) == groups[1]
+    assert not unfinished.exists()
     assert not list(tmp_path.glob(f"*/checkpoint-*/{COMPLETE}"))
 
 
@@ -385,7 +497,13 @@ def test_no_reward_moves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_trl_sees_our_prompt_ids_and_our_advantages(tmp_path: Path, renderer: Renderer) -> None:
-    reward = GroupReward(FakeGrader(), tmp_path / "groups.jsonl", RL.num_generations)
+    sampled: list[Rewarded] = []
+    reward = GroupReward(
+        FakeGrader(),
+        tmp_path / "groups.jsonl",
+        RL.num_generations,
+        keep=lambda iteration, rewarded: sampled.extend(rewarded),
+    )
     trainer = make_rl_trainer(RL, PROBLEMS, BASE, tmp_path, 0, reward, [])
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
@@ -393,6 +511,12 @@ def test_trl_sees_our_prompt_ids_and_our_advantages(tmp_path: Path, renderer: Re
     ours = {tuple(renderer.prompt_ids([{"role": "user", "content": p.prompt}])) for p in PROBLEMS}
     for ids, mask in zip(made["prompt_ids"], made["prompt_mask"], strict=True):
         assert tuple(ids[mask.bool()].tolist()) in ours
+    assert {seen.prompt for seen in sampled} <= {p.prompt for p in PROBLEMS}
+    kept = {seen.token_ids for seen in sampled}
+    for ids, mask in zip(made["completion_ids"], made["completion_mask"], strict=True):
+        assert tuple(ids[mask.bool()].tolist()) in kept
+    assert all(renderer.decode(seen.token_ids) == seen.text for seen in sampled)
+    assert set(renderer.end_of_turn_ids) <= set(trainer.eos_token_ids)
     arguments = trainer.args
     assert (arguments.beta, arguments.scale_rewards, arguments.loss_type) == (0.0, "none", "grpo")
     assert (arguments.max_steps, arguments.steps_per_generation) == (6, 2)
@@ -413,7 +537,33 @@ def test_rl_sizes_must_fit() -> None:
 
 
 def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
-    content = {"kind": "rl", "config": {"num_iterations": 0}, "grade": {}, "seed": 0}
-    with pytest.raises(MidcourseError, match=r"train x failed: .*worker\.log"):
-        run_jobs([Job("train x", tmp_path / "x", content, 1)], SilentProgress())
-    assert json.loads((tmp_path / "x" / "job.json").read_text())["num_threads"] >= 1
+    content = sft_job(tmp_path / "nowhere")
+    with pytest.raises(
+        MidcourseError, match=r"train x failed: .*nowhere is not complete.*worker\.log"
+    ):
+        run_jobs([Job("train x", tmp_path / "x", content)], SilentProgress())
+    assert read_job(tmp_path / "x") == content
+
+
+def sft_job(rows: Path, config: TrainSftConfig = SFT) -> SftJob:
+    chosen = ChosenRows(path=rows, row_ids=("row0", "row1", "row2"))
+    return SftJob(config=config, model=ModelConfig(path=BASE), seed=3, rows=chosen)
+
+
+def test_a_job_comes_back_from_its_file_as_it_went_in(tmp_path: Path) -> None:
+    sft = sft_job(tmp_path / "rows")
+    rl = RlJob(
+        config=RL,
+        model=ModelConfig(path="lab", revision="r"),
+        seed=0,
+        policy="rl:k",
+        grade=GradeConfig(num_workers=1),
+        problems=tuple(PROBLEMS),
+    )
+    rejected = tmp_path / "rejected"
+    dpo = DpoJob(config=DPO, model=sft.model, seed=0, rows=sft.rows, rejected_rows=rejected)
+    jobs: list[TrainingJob] = [sft, dpo, rl]
+    for job in jobs:
+        write_job(tmp_path, job)
+        assert read_job(tmp_path) == job
+    assert [job.num_steps for job in jobs] == [8, 8, 3]

@@ -20,21 +20,21 @@ from typing import Any
 
 import pytest
 
-from midcourse.checkers import Grader, checker_named
+from midcourse.checkers import Grader, leaks_answer
 from midcourse.config import Recipe, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, DataError
+from midcourse.pipeline import open_session
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
-from midcourse.run import Run
 from midcourse.table import Table
-from midcourse.training.jobs import Job
+from midcourse.training.jobs import Job, SftJob
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
 from midcourse.warmup.check import check_table
 from midcourse.warmup.documents import (
@@ -44,12 +44,13 @@ from midcourse.warmup.documents import (
     intervention_text,
     readable,
 )
-from midcourse.warmup.run import Warmup
+from midcourse.warmup.run import Warmup, warmup_setup
 from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data")) / "gsm8k"
 PROMPTS = load_prompt_set("short")
+LESSON_PROMPTS = {name: PROMPTS[name] for name in ("solve", "single_turn", "no_reference")}
 
 
 def problem(number: int = 0, reference: str | None = None) -> Problem:
@@ -219,7 +220,7 @@ def maker() -> RowMaker:
     from transformers import AutoTokenizer
 
     renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-    return RowMaker(renderer=renderer, prompts=PROMPTS, seed=0, max_tokens=1024)
+    return RowMaker(renderer=renderer, prompts=LESSON_PROMPTS, seed=0, max_tokens=1024)
 
 
 def verification(maker: RowMaker, item: Problem, index: int, shown: bool) -> Verification:
@@ -250,7 +251,7 @@ def test_replies_are_what_the_loop_reads(
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
         assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
-        assert not checker_named("math").leaks(str(parsed.intervention), item.answer, grader.equal)
+        assert not leaks_answer(str(parsed.intervention), item.answer, grader)
         log = document.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
     assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0
@@ -346,7 +347,9 @@ def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]
     """Stand in for training: the model stays the lab's, and names its rows."""
     for job in jobs:
         shutil.copytree(base_folder(), job.out / "final")
-    return [{"rows": job.content["row_ids"]} for job in jobs]
+    return [
+        {"rows": len(job.content.rows.row_ids)} for job in jobs if isinstance(job.content, SftJob)
+    ]
 
 
 def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
@@ -367,13 +370,16 @@ def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[st
             "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
         },
     }
-    with Run(folder / "run", make_recipe(values, [], "test"), SilentProgress()) as run:
-        warmup = Warmup(run)
-        return check_table(warmup), warmup.verification.manifest["counts"]
+    recipe = make_recipe(values, [], "test")
+    setup = warmup_setup(recipe)
+    with open_session(recipe, folder / "run", SilentProgress(), setup=setup) as session:
+        warmup = Warmup(session)
+        folder = warmup.complete()
+        return check_table(warmup), json.loads((folder / "identity.json").read_text())
 
 
 def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("midcourse.warmup.run.run_jobs", copied_base)
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
     problems = [problem(number) for number in range(60)]
     table, counts = warmed_up(tmp_path, problems)
     assert [row[:2] for row in table.rows] == [
@@ -386,21 +392,21 @@ def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert fixed.startswith("0/"), "but its numbers are another problem's"
     assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", spared), "it finds nothing in some right ones"
     assert re.fullmatch(r"[1-9]\d*/30", blockless)
-    assert len(counts["rows"]) == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
-    monkeypatch.delattr("midcourse.warmup.run.run_jobs")
+    assert counts["rows"] == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
+    monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
     assert warmed_up(tmp_path, problems)[0] == table, "nothing is trained or asked again"
 
 
 def test_other_problems_under_the_same_ids_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("midcourse.warmup.run.run_jobs", copied_base)
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
     problems = [problem(number) for number in range(60)]
     warmed_up(tmp_path, problems)
     first, *others = problems
     other = replace(first, reference_solution="He has 7 + 3 = 10 nuts.\nHe keeps 10 + 28 = 38.")
     with pytest.raises(
-        ArtifactError, match=r"worked/rows was made from other.*--run-dir"
+        ArtifactError, match=r"worked/model was made from other data.*--run-dir"
     ) as caught:
         warmed_up(tmp_path, [other, *others])
     assert "\n" not in str(caught.value)

@@ -3,9 +3,101 @@
 A model finds the first error in its own failed reasoning by comparing it with a reference
 solution, writes a one-step intervention, the intervention is verified by continuing from it, the
 model is fine-tuned on prefix + intervention, and outcome-reward RL then learns where it had no
-signal. Start with ``midcourse run recipes/lab.toml``; read `midcourse.records`, then
-`midcourse.stages`, to know the method.
+signal. Start with ``midcourse run lab``; read `midcourse.records`, then `midcourse.stages`, to know
+the method.
+
+What this module names is the public surface (docs/python.md). The records are plain dataclasses;
+functions are loaded when they are first asked for, so that importing this stays cheap.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from midcourse.records import (
+    Condition,
+    FinishReason,
+    Grade,
+    GroupCount,
+    Likelihood,
+    Problem,
+    ProblemStatus,
+    Proposal,
+    ProposalOutcome,
+    Reference,
+    ReferenceOutcome,
+    Rollout,
+    RowOutcome,
+    RowSource,
+    Sampling,
+    SftRow,
+    Solvability,
+    Turn,
+    UngradedCause,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from midcourse.checkers import grade_responses
+    from midcourse.config import load_recipe
+    from midcourse.data import load_problems
+    from midcourse.metrics import pass_at_k
+    from midcourse.prompts.parse import parse_proposal
+    from midcourse.steps import join_steps, split_steps
+
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+
+__all__ = [
+    "Condition",
+    "FinishReason",
+    "Grade",
+    "GroupCount",
+    "Likelihood",
+    "Problem",
+    "ProblemStatus",
+    "Proposal",
+    "ProposalOutcome",
+    "Reference",
+    "ReferenceOutcome",
+    "Rollout",
+    "RowOutcome",
+    "RowSource",
+    "Sampling",
+    "SftRow",
+    "Solvability",
+    "Turn",
+    "UngradedCause",
+    "Verdict",
+    "__version__",
+    "grade_responses",
+    "join_steps",
+    "load_problems",
+    "load_recipe",
+    "parse_proposal",
+    "pass_at_k",
+    "split_steps",
+]
+
+#: Where the functions live.
+_LAZY = {
+    "grade_responses": "midcourse.checkers",
+    "join_steps": "midcourse.steps",
+    "load_problems": "midcourse.data",
+    "load_recipe": "midcourse.config",
+    "parse_proposal": "midcourse.prompts.parse",
+    "pass_at_k": "midcourse.metrics",
+    "split_steps": "midcourse.steps",
+}
+
+if not TYPE_CHECKING:  # a type checker would then accept any name
+
+    def __getattr__(name: str) -> object:
+        """Load a public function from the module it lives in."""
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The command line: argument parsing, and one line for every error a user can mend.
+"""The command line: argument parsing, and one line for every error a user can fix.
 
 Each stage is a verb; a verb makes what it needs and keeps what is there. Exit codes: 0 done, 1
 failed, 2 wrong usage, 130 interrupted.
@@ -6,19 +6,21 @@ failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
-    from midcourse.pipeline import Pipeline
-    from midcourse.run import Run
+    from midcourse.pipeline import Drawn, Method, Session
+    from midcourse.run import Step
 
 app = typer.Typer(
     name="midcourse",
@@ -29,17 +31,21 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train: sft (patching) or rl (GRPO).", no_args_is_help=True)
 lab_app = typer.Typer(help="The lab's base model: pretrain it, check it.", no_args_is_help=True)
+recipes_app = typer.Typer(help="List the packaged recipes, or show one.")
 app.add_typer(train_app, name="train")
 app.add_typer(lab_app, name="lab")
+app.add_typer(recipes_app, name="recipes")
 
-RecipePath = Annotated[Path, typer.Argument(help="A .toml recipe, e.g. recipes/lab.toml.")]
+RecipePath = Annotated[
+    str, typer.Argument(help="A .toml file, or a name that `midcourse recipes` lists, e.g. lab.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", help="Override one value: sample.num_rollouts=8. Repeatable."),
 ]
 Overlays = Annotated[
-    list[Path] | None,
-    typer.Option("--with", help="A .toml file laid over the recipe: a scale. Repeatable."),
+    list[str] | None,
+    typer.Option("--with", help="A recipe to layer on top, e.g. scale/lab. Repeatable."),
 ]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Where the run lives; default runs/<name>.")
@@ -59,68 +65,73 @@ def main() -> None:
 
 
 @contextmanager
-def _run(
-    recipe_path: Path,
-    overlays: list[Path] | None,
+def _session(
+    recipe_path: str,
+    overlays: list[str] | None,
     overrides: list[str] | None,
     run_dir: Path | None,
-) -> Iterator[Run]:
-    """Open the run directory of a recipe."""
+) -> Iterator[tuple[Session, Method]]:
+    """Open the run directory of a recipe, and compose its method."""
     from midcourse.config import load_recipe
+    from midcourse.pipeline import method, open_session
     from midcourse.progress import ConsoleProgress, open_console
-    from midcourse.run import Run
 
     recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
-    with Run(directory, recipe, ConsoleProgress(open_console())) as run:
-        yield run
+    with open_session(recipe, directory, ConsoleProgress(open_console())) as session:
+        made = method(session.setup)
+        session.run.announce([step for steps in made.steps() for step in steps])
+        yield session, made
 
 
-@contextmanager
-def _pipeline(
-    recipe_path: Path,
-    overlays: list[Path] | None,
-    overrides: list[str] | None,
-    run_dir: Path | None,
-) -> Iterator[Pipeline]:
-    """Open the pipeline of a recipe."""
-    from midcourse.pipeline import Pipeline
-
-    with _run(recipe_path, overlays, overrides, run_dir) as run, Pipeline(run) as pipeline:
-        yield pipeline
-
-
-def _stage(name: str, doc: str, make: Callable[[Pipeline], Any]) -> None:
-    """Add a verb that completes one stage and everything before it."""
+def _stage(name: str, doc: str, steps_of: Callable[[Method], Iterable[Step]]) -> None:
+    """Add a verb that completes some stages and everything before them."""
 
     def command(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
-        with _pipeline(recipe, with_, set_, run_dir) as pipeline:
-            make(pipeline)
-            pipeline.run.reporter.say(f"{name}: complete in {pipeline.run.directory}")
+        with _session(recipe, with_, set_, run_dir) as (session, made):
+            for step in steps_of(made):
+                session.complete(step)
+            session.run.reporter.say(f"{name}: complete in {session.run.directory}")
 
     app.command(name, help=doc)(command)
 
 
-_stage("sample", "Sample rollouts of the training problems.", lambda p: p.train_rollouts.rollouts)
-_stage("grade", "Grade the rollouts.", lambda p: p.train_rollouts.grades)
+def _both(drawn: Iterable[Drawn]) -> list[Step]:
+    return [step for one in drawn for step in (one.rollouts, one.grades)]
+
+
+def _evaluated(made: Method) -> list[Step]:
+    """Return the evaluations of a recipe, along RL too where checkpoints are kept."""
+    drawn = list(made.evaluation.all.values())
+    if made.setup.recipe.train_rl.keep_checkpoints:
+        drawn += made.evaluation.along_rl().values()
+    return _both(drawn)
+
+
+_stage("sample", "Sample rollouts of the training problems.", lambda m: [m.train.rollouts])
+_stage("grade", "Grade the rollouts.", lambda m: [m.train.grades])
+_stage("select", "Find the hard problems: pass@k = 0.", lambda m: [m.hinted_statuses or m.statuses])
+_stage("reference", "Generate and grade missing reference solutions.", lambda m: [m.references])
+_stage("propose", "Find first errors and write interventions.", lambda m: [m.proposals])
 _stage(
-    "select", "Find the hard problems: pass@k = 0.",
-    lambda p: p.hinted_statuses if p.recipe.select.condition == "hint" else p.statuses,
-)  # fmt: skip
-_stage("reference", "Have missing reference solutions written, and graded.", lambda p: p.references)
-_stage("propose", "Find first errors and write interventions.", lambda p: p.proposals)
-_stage("verify", "Continue from the interventions and grade.", lambda p: p.verified)
-_stage(
-    "reestimate", "Continue kept interventions afresh: no winner's curse.", lambda p: p.reestimated
+    "verify",
+    "Continue from the interventions and grade.",
+    lambda m: _both(m.interventions.verified.values()),
 )
-_stage("build-sft", "Build the rows to fine-tune on.", lambda p: p.rows)
 _stage(
-    "evaluate", "Sample and grade held-out problems.",
-    lambda p: (p.evaluations, p.course_evaluations if p.recipe.train_rl.keep_checkpoints else None),
-)  # fmt: skip
-_stage("likelihood", "Score interventions, references and own rollouts.", lambda p: p.likelihoods)
+    "reestimate",
+    "Continue kept interventions again: no winner's curse.",
+    lambda m: _both([m.interventions.reestimated]),
+)
+_stage("build-sft", "Build the rows to fine-tune on.", lambda m: [m.models.rows])
+_stage("evaluate", "Sample and grade held-out problems.", _evaluated)
+_stage(
+    "likelihood",
+    "Score interventions, references and own rollouts.",
+    lambda m: m.evaluation.likelihoods,
+)
 
 
 @train_app.command("sft")
@@ -128,8 +139,11 @@ def train_sft(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
     """Fine-tune the base model on the rows: the patch, or a baseline."""
-    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
-        pipeline.run.reporter.say(f"train sft: complete in {pipeline.patched.path}")
+    with _session(recipe, with_, set_, run_dir) as (session, made):
+        model = made.models.patched
+        if model.trained is not None:
+            session.complete(model.trained)
+        session.run.reporter.say(f"train sft: complete in {session.tools.path(model)}")
 
 
 @train_app.command("rl")
@@ -137,37 +151,43 @@ def train_rl(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
     """Run GRPO from the base and from the patched model."""
-    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
-        for model in pipeline.rl_models.values():
-            pipeline.run.reporter.say(f"train rl: {model.label} complete in {model.path}")
+    with _session(recipe, with_, set_, run_dir) as (session, made):
+        trainings = made.models.rl_trainings()
+        session.complete(*trainings)
+        for training in trainings:
+            folder = session.run.path(training) / "final"
+            session.run.reporter.say(f"train rl: {training.label} complete in {folder}")
 
 
 @app.command()
 def run(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
-    """Run the whole loop and report: what is there is kept, the rest is done."""
-    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
+    """Run the whole loop and report: existing results are reused, the rest is computed."""
+    with _session(recipe, with_, set_, run_dir) as (session, made):
         from midcourse.report.write import is_reported, write_report
 
-        if is_reported(pipeline.run.directory):
-            pipeline.run.reporter.say(
-                f"{pipeline.run.directory} is complete: nothing to do. "
-                f"The report is {pipeline.run.directory / 'report' / 'report.html'}"
+        directory = session.run.directory
+        if is_reported(directory):
+            session.run.reporter.say(
+                f"{directory} is complete: nothing to do. "
+                f"The report is {directory / 'report' / 'report.html'}"
             )
             return
-        write_report(pipeline)
+        for steps in made.steps():
+            session.complete(*steps)
+        write_report(session, made)
 
 
 @app.command()
 def report(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
-    """Write the report again, running what is missing."""
-    with _pipeline(recipe, with_, set_, run_dir) as pipeline:
+    """Write the report of a finished run again; nothing is sampled or trained."""
+    with _session(recipe, with_, set_, run_dir) as (session, made):
         from midcourse.report.write import write_report
 
-        write_report(pipeline)
+        write_report(session, made)
 
 
 @app.command()
@@ -175,14 +195,19 @@ def warmup(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
     """Teach a small model to answer and to verify, before the method begins; measure it."""
-    from midcourse.progress import open_console
+    from midcourse.config import load_recipe
+    from midcourse.pipeline import open_session
+    from midcourse.progress import ConsoleProgress, open_console
     from midcourse.warmup.check import check_table
-    from midcourse.warmup.run import Warmup
+    from midcourse.warmup.run import Warmup, warmup_setup
 
-    with _run(recipe, with_, set_, run_dir) as run:
-        prepared = Warmup(run)
-        open_console().print(check_table(prepared).rich())
-        run.reporter.say(f"warmup: complete in {prepared.verification.path / 'final'}")
+    made, console = load_recipe(recipe, set_ or [], with_ or []), open_console()
+    directory, setup = run_dir or Path("runs") / made.name, warmup_setup(made)
+    with open_session(made, directory, ConsoleProgress(console), setup=setup) as session:
+        prepared = Warmup(session)
+        folder = prepared.complete()
+        console.print(check_table(prepared).rich())
+        session.run.reporter.say(f"warmup: complete in {folder}")
 
 
 @app.command()
@@ -208,12 +233,39 @@ def show(
 
 @app.command()
 def keys() -> None:
-    """List every key a recipe may hold, with its default and meaning, as Markdown."""
-    from midcourse.config import describe_keys
+    """List every key a recipe may hold: default, allowed values, meaning; as Markdown."""
+    from midcourse.config import key_table
 
-    typer.echo("| key | default | meaning |\n|---|---|---|")
-    for key, default, meaning in describe_keys():
-        typer.echo(f"| `{key}` | `{default}` | {meaning} |")
+    typer.echo("\n".join(key_table()))
+
+
+@recipes_app.callback(invoke_without_command=True)
+def recipes(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one object a recipe.")] = False,
+) -> None:
+    """List the packaged recipes, one line each."""
+    from midcourse.recipes import list_recipes
+
+    if context.invoked_subcommand is not None:
+        return
+    found = list_recipes()
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in found], indent=2))
+        return
+    width = max(len(info.name) for info in found)
+    for info in found:
+        typer.echo(f"{info.name:{width}}  {info.summary}")
+
+
+@recipes_app.command("show")
+def show_recipe(
+    name: Annotated[str, typer.Argument(help="A name that `midcourse recipes` lists.")],
+) -> None:
+    """Print a recipe."""
+    from midcourse.recipes import recipe_text
+
+    typer.echo(recipe_text(name), nl=False)
 
 
 @app.command()
@@ -260,9 +312,7 @@ def plan(
 @app.command()
 def reproduce(
     names: Annotated[list[str], typer.Argument(help="table1, fig6, … or all.")],
-    scale: Annotated[Path, typer.Option(help="Sizes and model names.")] = Path(
-        "recipes/scale/lab.toml"
-    ),
+    scale: Annotated[str, typer.Option(help="Sizes and model names: a recipe.")] = "scale/lab",
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
     with_: Overlays = None,
     set_: Overrides = None,
@@ -270,21 +320,25 @@ def reproduce(
     page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
 ) -> None:
     """Make the paper's tables and figures at a scale; what is there is kept."""
-    from midcourse.experiments.bench import Bench
     from midcourse.experiments.page import write_page
     from midcourse.experiments.reproduce import choose, default_folder
     from midcourse.experiments.reproduce import reproduce as make
+    from midcourse.experiments.runner import ExperimentRunner
     from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.recipes import find_recipe
 
-    bench = Bench(
-        scale=scale, seeds=tuple(dict.fromkeys(seed or [0])), overlays=tuple(with_ or []),
-        settings=tuple(set_ or []), reporter=ConsoleProgress(open_console()),
-    )  # fmt: skip
-    experiments, folder = choose(names), out or default_folder(bench)
-    make(experiments, bench, folder)
+    runner = ExperimentRunner(
+        scale=find_recipe(scale),
+        seeds=tuple(dict.fromkeys(seed or [0])),
+        overlays=tuple(map(find_recipe, with_ or [])),
+        settings=tuple(set_ or []),
+        reporter=ConsoleProgress(open_console()),
+    )
+    experiments, folder = choose(names), out or default_folder(runner)
+    make(experiments, runner, folder)
     if page is not None:
         write_page(experiments, folder, page)
-        bench.reporter.say(f"the page is {page}")
+        runner.reporter.say(f"the page is {page}")
 
 
 @app.command()
@@ -312,9 +366,9 @@ def localize_command(
     engine: Annotated[str, typer.Option(help="As --set engine.kind=…")] = "",
     model: Annotated[str, typer.Option(help="As --set model.path=…")] = "",
     recipe: Annotated[
-        Path | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
+        str | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
     ] = None,
-    baselines_only: Annotated[bool, typer.Option(help="Ask nobody.")] = False,
+    baselines_only: Annotated[bool, typer.Option(help="Score the baselines only.")] = False,
     set_: Overrides = None,
     run_dir: RunDir = None,
 ) -> None:
@@ -326,6 +380,7 @@ def localize_command(
     from midcourse.run import Run
 
     console = open_console()
+    model = model or ("lab" if baselines_only else "")  # a recipe names one; none is asked
     short = {"engine.kind": engine, "model.path": model}
     overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
     bare = {"name": "localize"}
@@ -401,19 +456,26 @@ def lab_pretrain(
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 8500,
     seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
-    start: Annotated[str, typer.Option(help="A folder to go on from; default: scratch.")] = "",
+    start: Annotated[
+        str, typer.Option(help="A folder to continue from, or lab; default: from scratch.")
+    ] = "",
     num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
     mix: Annotated[str, typer.Option(help="What is taught: base, solver or capable.")] = "base",
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
+    from midcourse.engines import resolve_model
     from midcourse.lab.pretrain import MIXES, PretrainConfig, pretrain
 
     if mix not in MIXES:
         raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(MIXES)}")
     config = PretrainConfig(
-        steps=steps, seed=seed, learning_rate=learning_rate, start=start, num_layers=num_layers,
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        start=resolve_model(start),
+        num_layers=num_layers,
         mix=mix,
-    )  # fmt: skip
+    )
     pretrain(config, out, typer.echo)
 
 

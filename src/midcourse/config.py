@@ -1,13 +1,16 @@
 """Recipes: what a person writes in TOML, checked before any work starts.
 
-    name = "lab"
+    name = "mine"
     seed = 0
     [model]
-    path = "lab"
+    path = "my-model"
 
 Every section is a small strict model: an unknown key is an error that names the nearest known
 one, units are in the names, and each default is a choice of ours, never a library's. ``--set
 sample.num_rollouts=8`` overrides one value. The resolved recipe is written next to the run.
+
+A key that is `tunable` makes a run faster or puts it elsewhere. It is in no artifact's key and may
+change when a run is resumed. Every other key is part of what it changes (`Section.identity`).
 """
 
 from __future__ import annotations
@@ -16,17 +19,45 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from midcourse.errors import ConfigError
-from midcourse.records import Condition, Sampling
+from midcourse.recipes import find_recipe
+from midcourse.records import Condition, Role, Sampling
+
+T = TypeVar("T")
+
+#: Part of every artifact's key. Raise it when a default of a key that decides results changes.
+KEYS_VERSION = 1
 
 Part = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
+
+
+def tunable(default: T, **constraints: Any) -> T:
+    """Declare a key that may change at a resume; `constraints` are those of pydantic's Field."""
+    made: T = Field(default, json_schema_extra={"tunable": True}, **constraints)
+    return made
+
+
+def is_tunable(field: FieldInfo) -> bool:
+    """Whether a key may change at a resume."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("tunable"))
 
 
 class Section(BaseModel):
@@ -34,16 +65,40 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
+        """Return the values that decide results, as JSON holds them, without tunable keys.
+
+        Values at their default are left out, so that a key which a later release adds renames
+        nothing that exists; a default never changes without `KEYS_VERSION`. What an engine is
+        (`kind`) always counts.
+        """
+        found: dict[str, object] = {}
+        plain = self.model_dump(mode="json")
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if is_tunable(field):
+                continue
+            if isinstance(value, Section):
+                nested = value.identity(with_defaults=with_defaults)
+                found |= {name: nested} if nested or with_defaults else {}
+            elif with_defaults or value != field.default or name == "kind":
+                found[name] = plain[name]
+        return found
+
 
 class SamplingConfig(Section):
     """All sampling parameters. Nothing is left to a server's generation_config.json."""
 
     temperature: float = Field(1.0, ge=0)
+    """Divides the logits; 0 is greedy."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the likeliest tokens up to this total probability; 1 switches it off."""
     top_k: int = Field(0, ge=0)
-    """0 switches it off."""
+    """Keep so many of the likeliest tokens; 0 switches it off."""
     min_p: float = Field(0.0, ge=0, le=1)
+    """Drop tokens below this share of the likeliest one's probability; 0 switches it off."""
     repetition_penalty: float = Field(1.0, gt=0)
+    """Divides the logits of tokens that were used; 1 switches it off."""
     max_tokens: int = Field(16_384, ge=1)
     """New tokens per completion."""
 
@@ -62,6 +117,7 @@ class ProblemsConfig(Section):
     """Where problems come from."""
 
     kind: Literal["jsonl", "lab"] = "jsonl"
+    """``jsonl``: problems of your own or of a known source; ``lab``: the generated world."""
     path: str = ""
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
     or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
@@ -91,67 +147,214 @@ class ProblemsConfig(Section):
 class ModelConfig(Section):
     """The base model: policy and proposer unless another engine proposes."""
 
-    path: str = "lab"
-    """``lab`` for the bundled model, else a folder or a hub name."""
+    path: str
+    """A folder, a hub name, or ``lab`` for the bundled model."""
     revision: str | None = None
-    """Commit of a hub model."""
+    """Commit, branch or tag of a hub model; it is resolved to a commit before work starts."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on a GPU, float32 on a CPU."""
 
 
-class EngineConfig(Section):
-    """How completions are made."""
+class TransformersConfig(Section):
+    """In this process, with transformers."""
 
-    kind: Literal["transformers", "vllm", "openai", "ray", "scripted"] = "transformers"
-    urls: tuple[str, ...] = ()
-    """``openai``: one or more base URLs, e.g. ``http://127.0.0.1:8000/v1``."""
-    served_model: str = ""
-    """``openai``: the model's name at the server."""
-    chat: bool = False
-    """``openai``: the server speaks messages only; it may propose, never sample the policy."""
-    api_key_env: str | None = None
-    """``openai``: name of the environment variable that holds the key."""
-    script: str = ""
-    """``scripted``: a JSON file from prompt text to reply."""
-    device: str = "auto"
-    max_batch_rows: int = Field(256, ge=1)
-    """Rows decoded at once (``transformers``)."""
+    kind: Literal["transformers"] = "transformers"
+    """Which engine makes completions."""
+    device: str = tunable("auto")
+    """``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1``."""
+    max_batch_rows: int = tunable(256, ge=1)
+    """Rows decoded at once."""
     max_context_tokens: int | None = Field(None, ge=2)
     """Prompt and completion together; default: the model's own length."""
-    concurrency: int = Field(32, ge=1)
-    """Requests in flight per session (servers)."""
-    server_python: str = ""
-    """``vllm``: the interpreter of the environment that holds vLLM; default: ours."""
-    devices: tuple[str, ...] = ()
-    """``vllm``: one server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``."""
+    kv_cache_gib: float | None = tunable(None, gt=0)
+    """Memory of the key-value cache; default: 4, or half of what is free on a GPU."""
+
+    loads_models: ClassVar[bool] = True
+    num_devices: ClassVar[int] = 1
+
+    @property
+    def scoring(self) -> EngineConfig | None:
+        """Itself."""
+        return self
+
+    @property
+    def rows_at_once(self) -> int:
+        """Its batch."""
+        return self.max_batch_rows
+
+
+class VllmConfig(Section):
+    """vLLM servers of our own, one per device, outside this process."""
+
+    kind: Literal["vllm"] = "vllm"
+    """Which engine makes completions."""
+    server_python: str = tunable("")
+    """The interpreter of the environment that holds vLLM; default: ours."""
+    devices: tuple[str, ...] = tunable(())
+    """One server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``."""
     server_arguments: tuple[str, ...] = ()
-    """``vllm``: further arguments of the server."""
-    kv_cache_gib: float | None = Field(None, gt=0)
-    """Memory of the key-value cache (``transformers``, and ``vllm`` on a CPU); default: 4, or
-    half of what is free on a GPU."""
-    inner: Literal["transformers", "vllm", "scripted"] = "transformers"
-    """``ray``: the engine that each actor holds; its settings are the keys above."""
-    ray_address: str = ""
-    """``ray``: an address, or ``auto``; default: a cluster of this machine alone."""
-    num_actors: int = Field(1, ge=1)
-    """``ray``: copies of the model."""
-    actor_cpus: float = Field(1.0, ge=0)
-    """``ray``: CPUs of each actor."""
-    actor_gpus: float = Field(0.0, ge=0)
-    """``ray``: GPUs of each actor."""
-    timeout_seconds: float = Field(600.0, gt=0)
-    """Per request (servers)."""
+    """Further arguments of the server."""
+    kv_cache_gib: float | None = tunable(None, gt=0)
+    """Memory of the key-value cache of a server on a CPU; default: 4."""
+    max_context_tokens: int | None = Field(None, ge=2)
+    """Prompt and completion together; default: the model's own length."""
+    concurrency: int = tunable(32, ge=1)
+    """Requests in flight per server."""
+    timeout_seconds: float = tunable(600.0, gt=0)
+    """Per request."""
+
+    loads_models: ClassVar[bool] = True
+
+    @property
+    def scoring(self) -> EngineConfig | None:
+        """Scores are computed in this process."""
+        return TransformersConfig()
+
+    @property
+    def num_devices(self) -> int:
+        """One server each."""
+        return max(1, len(self.devices))
+
+    @property
+    def rows_at_once(self) -> int:
+        """Requests in flight per server."""
+        return self.concurrency
+
+
+class OpenAIConfig(Section):
+    """OpenAI-compatible servers that somebody else runs."""
+
+    kind: Literal["openai"] = "openai"
+    """Which engine makes completions."""
+    urls: tuple[str, ...] = tunable(())
+    """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``."""
+    served_model: str = ""
+    """The model's name at the server."""
+    chat: bool = False
+    """The server speaks messages only; it may propose, never sample the policy."""
+    api_key_env: str | None = tunable(None)
+    """Name of the environment variable that holds the key."""
+    max_context_tokens: int | None = Field(None, ge=2)
+    """Prompt and completion together; default: 32,768."""
+    concurrency: int = tunable(32, ge=1)
+    """Requests in flight, all servers together."""
+    timeout_seconds: float = tunable(600.0, gt=0)
+    """Per request."""
+
+    loads_models: ClassVar[bool] = False
+    scoring: ClassVar[None] = None
+
+    @property
+    def num_devices(self) -> int:
+        """One per server, as far as we can know."""
+        return max(1, len(self.urls))
+
+    @property
+    def rows_at_once(self) -> int:
+        """Requests in flight per server."""
+        return max(1, self.concurrency // self.num_devices)
+
+
+class ScriptedConfig(Section):
+    """Replies that a person wrote: no model."""
+
+    kind: Literal["scripted"] = "scripted"
+    """Which engine makes completions."""
+    script: str = tunable("")
+    """A JSON file, a list of ``[pattern, reply, …]``; its text is part of every key."""
+
+    loads_models: ClassVar[bool] = True
+    num_devices: ClassVar[int] = 1
+    rows_at_once: ClassVar[int] = 64
+
+    @property
+    def scoring(self) -> EngineConfig | None:
+        """Itself."""
+        return self
+
+
+def _engine_kind(value: Any) -> str:
+    """Return the kind of an engine section; a section that names none is transformers'."""
+    kind = value.get("kind", "transformers") if isinstance(value, dict) else value.kind
+    return str(kind)
+
+
+InnerEngineConfig = Annotated[
+    Annotated[TransformersConfig, Tag("transformers")]
+    | Annotated[VllmConfig, Tag("vllm")]
+    | Annotated[ScriptedConfig, Tag("scripted")],
+    Discriminator(_engine_kind),
+]
+"""What an actor of a Ray cluster may hold."""
+
+
+class RayConfig(Section):
+    """Copies of another engine over a Ray cluster."""
+
+    kind: Literal["ray"] = "ray"
+    """Which engine makes completions."""
+    inner: InnerEngineConfig = TransformersConfig()
+    """The engine that each actor holds, a section of its own."""
+    address: str = tunable("")
+    """An address, or ``auto``; default: a cluster of this machine alone."""
+    num_actors: int = tunable(1, ge=1)
+    """Copies of the model."""
+    actor_cpus: float = tunable(1.0, ge=0)
+    """CPUs of each actor."""
+    actor_gpus: float = tunable(0.0, ge=0)
+    """GPUs of each actor."""
+    timeout_seconds: float = tunable(600.0, gt=0)
+    """How long the cluster may take to place the first actor."""
+
+    @property
+    def loads_models(self) -> bool:
+        """As the engine in its actors."""
+        return self.inner.loads_models
+
+    @property
+    def scoring(self) -> EngineConfig | None:
+        """As the engine in its actors."""
+        return self.inner.scoring
+
+    @property
+    def num_devices(self) -> int:
+        """Those of all actors."""
+        return self.num_actors * self.inner.num_devices
+
+    @property
+    def rows_at_once(self) -> int:
+        """As the engine in its actors."""
+        return self.inner.rows_at_once
+
+
+EngineConfig = TransformersConfig | VllmConfig | OpenAIConfig | RayConfig | ScriptedConfig
+EngineSection = Annotated[
+    Annotated[TransformersConfig, Tag("transformers")]
+    | Annotated[VllmConfig, Tag("vllm")]
+    | Annotated[OpenAIConfig, Tag("openai")]
+    | Annotated[RayConfig, Tag("ray")]
+    | Annotated[ScriptedConfig, Tag("scripted")],
+    Discriminator(_engine_kind),
+]
+"""An engine's settings: which keys there are depends on its ``kind``.
+
+Every kind says what the rest of midcourse asks: `loads_models` (also a folder that was just
+trained), `scoring` (the settings of what scores tokens under its model; none if the weights are
+elsewhere), `num_devices` (on how many it samples), `rows_at_once` (on each).
+"""
 
 
 class SampleConfig(Section):
     """Rollouts per problem (§5.1)."""
 
     num_rollouts: int = Field(64, ge=1)
+    """Rollouts of each training problem: the k of pass@k = 0."""
     rounds: tuple[int, ...] = ()
     """Search: draw in rounds of these sizes, say 4, 12, 48, and stop a problem at its first
     correct rollout. The hard set is the same, at a fraction of the tokens; no pass@k."""
     sampling: SamplingConfig = SamplingConfig()
-    max_duplicate_share: float = Field(0.9, gt=0, le=1)
+    """Of rollouts."""
+    max_duplicate_share: float = tunable(0.9, gt=0, le=1)
     """Alarm: above this share of problems whose rollouts are all the same text, stop."""
 
     @model_validator(mode="after")
@@ -163,10 +366,11 @@ class SampleConfig(Section):
 class GradeConfig(Section):
     """The grader's limits."""
 
-    timeout_seconds: float = Field(5.0, gt=0)
+    timeout_seconds: float = tunable(5.0, gt=0)
     """Wall time per answer; over it the worker is killed and the verdict is ``ungraded``."""
-    num_workers: int = Field(2, ge=1)
-    memory_mib: int = Field(2048, ge=256)
+    num_workers: int = tunable(2, ge=1)
+    """Worker processes."""
+    memory_mib: int = tunable(2048, ge=256)
     """Address space of one worker."""
 
 
@@ -176,8 +380,8 @@ class SelectConfig(Section):
     truncated_is_incorrect: bool = True
     """Whether a rollout that ran out of tokens counts as incorrect; else as ungraded."""
     condition: Literal["problem", "hint"] = "problem"
-    """``hint``: of the hard problems only those that stay unsolved with a hint (Table 1, rows
-    8-10)."""
+    """``problem``: all hard problems; ``hint``: of the hard problems only those that stay unsolved
+    with a hint (Table 1, rows 8-10)."""
     num_rollouts: int = Field(16, ge=1)
     """Hinted rollouts per hard problem, where `condition` is ``hint``."""
 
@@ -194,23 +398,26 @@ class ReferenceConfig(Section):
     """Reference solutions that are missing (§5.1) are written by a model, and graded."""
 
     write: Literal["none", "missing", "all"] = "none"
-    """For which hard problems. Where no attempt is correct the problem is left out (App. G)."""
+    """For which hard problems one is written. Where no attempt is correct the problem is left out
+    (App. G)."""
     num_attempts: int = Field(1, ge=1)
     """Solutions asked for per problem; the first correct one is kept."""
     model: str = ""
     """Model folder or hub name of the writer; default: the base. See also `reference_engine`."""
     sampling: SamplingConfig = SamplingConfig()
+    """Of the writer."""
 
 
 class ProposeConfig(Section):
     """Questions to the proposer (§3.1)."""
 
     turns: Literal["two", "single"] = "two"
-    """Box 1 is two turns in one chat; ``single`` asks everything at once."""
+    """``two``: Box 1, two turns in one chat; ``single`` asks everything at once."""
     variant: Literal["one", "list"] = "one"
-    """``list`` asks for several replacement steps (Box 2)."""
+    """``one`` step (Box 1), or a ``list`` of several replacement steps (Box 2)."""
     reference: Literal["given", "none", "shuffled"] = "given"
-    """``none`` is Table 1 row 7; ``shuffled`` shows another problem's reference: a control."""
+    """``given``: the problem's own; ``none`` is Table 1 row 7; ``shuffled`` shows another problem's
+    reference: a control."""
     truth: bool = False
     """``lab``: take the first error and the right step from the world; no model is asked."""
     num_rollouts: int = Field(4, ge=1)
@@ -220,17 +427,21 @@ class ProposeConfig(Section):
     stop_at_first_accepted: bool = False
     """Ask one question after the other, and none after an accepted answer."""
     max_intervention_tokens: int = Field(1024, ge=1)
+    """A longer intervention is ``too_long``; in the policy's tokens."""
     leak_rule: Literal["assertion", "substring"] = "assertion"
-    """``substring`` is the authors' rule, for parity."""
+    """``assertion``: an intervention leaks if it asserts the answer; ``substring``: if it holds it,
+    the authors' rule, for parity."""
     terminator: str = "\n\n"
     """What an intervention ends in, in verification and in the SFT row alike."""
     sampling: SamplingConfig = SamplingConfig()
+    """Of the proposer, each turn."""
 
 
 class VerifyConfig(Section):
     """Continuations from prefix + intervention (§3.2), and the other rows of Table 1."""
 
     num_continuations: int = Field(32, ge=1)
+    """Continuations of each intervention, and of each other context of Table 1."""
     rounds: tuple[int, ...] = ()
     """Search, as `sample.rounds`: which interventions succeed at all; coverage, no accuracy."""
     budget: Literal["total", "new"] = "total"
@@ -241,13 +452,14 @@ class VerifyConfig(Section):
     """Put each intervention so many steps after (before, if negative) the place it was made for;
     its content stays. Where there is no such step the outcome is ``location_out_of_range``."""
     sampling: SamplingConfig = SamplingConfig()
+    """Of continuations."""
 
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
         _check_rounds(self.rounds, "num_continuations", self.num_continuations)
         whole = {Condition.REFLECTION, Condition.REFERENCE} & set(self.conditions)
         if whole:
-            raise ValueError(f"condition {min(whole).value!r} is no row of Table 1")
+            raise ValueError(f"condition {min(whole).value!r} is not a row of Table 1")
         return self
 
 
@@ -257,13 +469,17 @@ class BuildSftConfig(Section):
     source: Literal[
         "intervention", "original_step", "reference", "self_reflection", "distillation"
     ] = "intervention"
-    """``original_step`` trains on the wrong step itself: a control that must gain nothing. The
-    last three are baselines: whole solutions for the problems of InT's rows, as many rows."""
+    """``intervention`` is InT; ``original_step`` trains on the wrong step itself: a control that
+    must gain nothing. The last three are baselines: whole solutions for the problems of InT's rows,
+    as many rows."""
     filter: bool = True
     """Keep only interventions with a correct continuation; of a baseline, correct solutions."""
     rows_per_problem: Literal["one", "all"] = "one"
+    """``one``: a seeded choice among the verified interventions of a problem; or ``all`` of
+    them."""
     prefix: Literal["trained", "masked", "dropped"] = "trained"
-    """``masked``: in the context without loss (Table 2's "no prefix"); ``dropped``: not there."""
+    """``trained``: the loss is on prefix and intervention; ``masked``: in the context without loss
+    (Table 2's "no prefix"); ``dropped``: not there."""
     suffix: bool = False
     """Append a correct continuation, end-of-turn included if it finished (Table 2)."""
     after_error: bool = False
@@ -290,28 +506,36 @@ class TrainSftConfig(Section):
     """Patching (Table 6)."""
 
     method: Literal["sft", "dpo"] = "sft"
-    """``dpo``: Step-DPO on (intervention, original step) after the same prefix: a baseline."""
+    """``sft`` on the rows; ``dpo``: Step-DPO on (intervention, original step) after the same
+    prefix: a baseline."""
     dpo_beta: float = Field(0.1, gt=0)
     """``dpo``: how strongly it is held to the base."""
     num_epochs: float = Field(4.0, gt=0)
+    """Passes over the rows."""
     batch_size: int = Field(64, ge=1)
     """Rows per optimiser step."""
-    micro_batch_size: int = Field(4, ge=1)
+    micro_batch_size: int = tunable(4, ge=1)
     """Rows per forward pass."""
     learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; it falls as a cosine."""
     min_lr_rate: float = Field(0.1, ge=0, le=1)
+    """Where the cosine ends, as a share of the peak."""
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
     weight_decay: float = Field(0.0, ge=0)
-    gradient_checkpointing: bool = False
+    """AdamW's."""
+    gradient_checkpointing: bool = tunable(False)
+    """Compute activations twice instead of keeping them: slower, smaller."""
     max_steps: int | None = Field(None, ge=1)
     """Stop after so many optimiser steps."""
-    save_every: int | None = Field(None, ge=1)
+    save_every: int | None = tunable(None, ge=1)
     """Optimiser steps between checkpoints that a killed training goes on from; default: none, it
     starts over."""
     lora_rank: int = Field(0, ge=0)
     """Train adapters of this rank instead of all weights; they are merged at the end. 0: off."""
-    accelerate: str = ""
-    """A config of ``accelerate launch`` for several processes, e.g. recipes/accelerate/ddp.yaml."""
+    accelerate: str = tunable("")
+    """A config of ``accelerate launch`` for several processes: a file, or a packaged one such as
+    ``accelerate/ddp`` or ``accelerate/fsdp2``."""
 
 
 class TrainRlConfig(Section):
@@ -320,33 +544,40 @@ class TrainRlConfig(Section):
     num_iterations: int = Field(400, ge=1)
     """Iterations of sampling; each is `num_updates` optimiser steps."""
     prompts_per_iteration: int = Field(32, ge=1)
+    """Problems of one iteration, a group of rollouts each."""
     num_generations: int = Field(8, ge=2)
     """Rollouts per prompt: one group."""
     num_updates: int = Field(2, ge=1)
     """Optimiser steps per iteration: the paper's mini-batch of 16 prompts out of 32."""
-    micro_batch_size: int = Field(8, ge=1)
+    micro_batch_size: int = tunable(8, ge=1)
     """Rollouts per forward pass."""
     learning_rate: float = Field(1e-6, gt=0)
+    """Constant."""
     clip: float = Field(0.2, gt=0)
+    """How far a token's probability ratio may leave 1, both ways."""
     scale_rewards: bool = False
     """Divide by the group's standard deviation; the paper does not."""
     problems: Literal["all", "hard", "verified"] = "all"
-    """``verified``: hard problems with a kept intervention, the paper's D_train."""
+    """``all`` training problems, the ``hard`` ones, or ``verified``: hard problems with a kept
+    intervention, the paper's D_train."""
     hints: bool = False
     """Hint-guided RL: every prompt carries a hint."""
     sampling: SamplingConfig = SamplingConfig()
-    save_every: int = Field(100, ge=1)
+    """Of rollouts in RL."""
+    save_every: int = tunable(100, ge=1)
     """Iterations between checkpoints."""
     keep_checkpoints: bool = False
     """Keep the model of each checkpoint, to be evaluated along RL (Fig. 12)."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = tunable(False)
+    """As `train_sft.gradient_checkpointing`."""
     lora_rank: int = Field(0, ge=0)
     """As `train_sft.lora_rank`."""
-    accelerate: str = ""
+    accelerate: str = tunable("")
     """As `train_sft.accelerate`."""
     vllm: Literal["off", "colocate"] = "off"
-    """``colocate``: TRL samples with vLLM on the training GPUs; needs ``vllm`` installed here."""
-    vllm_gpu_share: float = Field(0.3, gt=0, lt=1)
+    """``off``: TRL samples with transformers; ``colocate``: TRL samples with vLLM on the training
+    GPUs; needs ``vllm`` installed here."""
+    vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
     @property
@@ -362,10 +593,18 @@ class EvaluateConfig(Section):
     """Which models to compare; what none of them needs is not trained by ``run``. ``patched`` is
     whatever `build_sft.source` and `train_sft.method` make."""
     num_rollouts: int = Field(128, ge=1)
+    """Rollouts of each problem and model."""
     num_probe_rollouts: int = Field(8, ge=1)
     """Per problem of a probe set: known and control notions of the lab."""
     ks: tuple[int, ...] = (1, 8)
+    """The k of pass@k, at most `num_rollouts`."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.8, top_k=20)
+    """Of rollouts in evaluation."""
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The models to compare, in order."""
+        return tuple(Role.parse(model) for model in self.models)
 
     @model_validator(mode="after")
     def _enough_samples(self) -> EvaluateConfig:
@@ -385,10 +624,11 @@ class LocalizeConfig(Section):
     """The first-error benchmark, ``midcourse localize``."""
 
     reference: Literal["both", "given", "none"] = "both"
-    """Whether the reference solution is shown; ``both`` asks twice."""
+    """Whether the reference solution is shown: ``given``, ``none``, or ``both``, asked twice."""
     limit_per_source: int | None = Field(None, ge=1)
     """Only the first so many solutions of each source."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=4096)
+    """Of answers."""
 
 
 class WorkedConfig(Section):
@@ -399,6 +639,7 @@ class WorkedConfig(Section):
     limit: int | None = Field(None, ge=1)
     """Only the first so many problems."""
     train: TrainSftConfig = TrainSftConfig()
+    """As `train_sft`."""
 
 
 class VerificationConfig(Section):
@@ -413,6 +654,7 @@ class VerificationConfig(Section):
     num_worked: int = Field(0, ge=0)
     """Worked solutions mixed in, so that solving is not forgotten."""
     train: TrainSftConfig = TrainSftConfig()
+    """As `train_sft`."""
 
 
 class WarmupConfig(Section):
@@ -425,6 +667,7 @@ class WarmupConfig(Section):
     num_checks: int = Field(100, ge=1)
     """Attempts at problems of `problems.part` on which the verifier is measured."""
     check_sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=512)
+    """Of the verifier's answers."""
 
     def check_parts(self, others: Part) -> None:
         """Raise ConfigError if two of the three parts of the problems overlap."""
@@ -439,20 +682,24 @@ class WarmupConfig(Section):
 class Recipe(Section):
     """One run, whole."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra={"tunable": True})
     """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
     seed: int = Field(0, ge=0)
-    prompts: str = "default"
-    """A packaged prompt set, or a folder of .md files."""
+    """Every sample's seed, shuffle and choice derives from it."""
+    prompts: str = tunable("default")
+    """A packaged prompt set, or a folder of .md files; the texts that are used are in the keys."""
     problems: ProblemsConfig = ProblemsConfig()
-    model: ModelConfig = ModelConfig()
-    engine: EngineConfig = EngineConfig()
+    model: ModelConfig
+    """The base model."""
+    engine: EngineSection = TransformersConfig()
+    """How the policy is sampled."""
     proposer_model: ModelConfig | None = None
     """Another model as the proposer; default: the base model itself."""
-    proposer_engine: EngineConfig | None = None
-    teacher_engine: EngineConfig | None = None
+    proposer_engine: EngineSection | None = None
+    """How the proposer is asked; default: as the base."""
+    teacher_engine: EngineSection | None = None
     """How `build_sft.teacher` is asked; default: as the base."""
-    reference_engine: EngineConfig | None = None
+    reference_engine: EngineSection | None = None
     """How `reference.model` is asked; default: as the base."""
     sample: SampleConfig = SampleConfig()
     grade: GradeConfig = GradeConfig()
@@ -493,25 +740,46 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         )
     if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
         yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
+    yield from _engine_contradictions(recipe)
     if recipe.propose.truth and recipe.problems.kind != "lab":
         yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = (), overlays: Sequence[Path] = ()) -> Recipe:
-    """Read a recipe, lay `overlays` over it in order, then ``key.sub=value`` overrides.
+def _engine_contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield what a server that somebody else runs cannot do for this recipe."""
+    engine = recipe.engine
+    if isinstance(engine, OpenAIConfig) and engine.chat:
+        yield (
+            "engine.chat: a chat-only server may propose, never sample the policy; "
+            "put it under [proposer_engine]"
+        )
+    if not engine.loads_models and any(role != Role() for role in recipe.evaluate.roles):
+        yield (
+            f"engine.kind {engine.kind!r} serves the base alone: set evaluate.models = ['base'], "
+            "or use engine.kind = 'vllm' or 'transformers', which load what was trained"
+        )
 
-    Tables merge key by key; any other value replaces what was there. Raises ConfigError, one line.
+
+def load_recipe(
+    recipe: str | Path, overrides: Sequence[str] = (), overlays: Sequence[str | Path] = ()
+) -> Recipe:
+    """Read a recipe, layer `overlays` on it in order, then ``key.sub=value`` overrides.
+
+    Each is a file or the name of a packaged recipe. Tables merge key by key; any other value
+    replaces what was there. Raises ConfigError, one line.
     """
     data: dict[str, Any] = {}
-    for file in (path, *overlays):
-        _lay_over(data, _read_toml(file))
-    return make_recipe(data, overrides, " with ".join(map(str, (path, *overlays))))
+    for layer in (recipe, *overlays):
+        _lay_over(data, _read_toml(find_recipe(str(layer))))
+    return make_recipe(data, overrides, " with ".join(map(str, (recipe, *overlays))))
 
 
 def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
     """Check a recipe given as nested tables; `where` is what an error blames."""
+    layer: dict[str, Any] = {}
     for override in overrides:
-        _apply_override(data, override)
+        _add_override(layer, override)
+    _lay_over(data, layer)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -519,71 +787,170 @@ def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> R
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"no recipe at {path}: give a .toml file, e.g. recipes/lab.toml")
     try:
         return tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
 
 
 def _lay_over(data: dict[str, Any], layer: Mapping[str, Any]) -> None:
-    """Merge `layer` into `data`: tables key by key, everything else replaces."""
+    """Merge `layer` into `data`: tables key by key, everything else replaces.
+
+    Where a layer names another ``kind`` of engine, keys below it that this kind lacks are dropped.
+    """
     for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(data.get(key), dict):
-            _lay_over(data[key], value)
-        else:
+        below = data.get(key)
+        if not isinstance(value, dict) or not isinstance(below, dict):
             data[key] = value
+            continue
+        kind = _ENGINES.get(str(value.get("kind")))
+        if kind is not None and _engine_kind(below) != value["kind"]:
+            data[key] = below = {k: v for k, v in below.items() if k in kind.model_fields}
+        _lay_over(below, value)
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
+_ENGINES: dict[str, type[Section]] = {
+    kind.model_fields["kind"].default: kind for kind in get_args(EngineConfig)
+}
+
+
+def _add_override(layer: dict[str, Any], override: str) -> None:
     """Set one dotted key; the value is read as JSON if it is JSON, else as text."""
     name, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"--set {override!r}: write key=value, e.g. sample.num_rollouts=8")
     *sections, key = name.strip().split(".")
     for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
+        layer = layer.setdefault(section, {})
+        if not isinstance(layer, dict):
             raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
     try:
-        data[key] = json.loads(text)
+        layer[key] = json.loads(text)
     except json.JSONDecodeError:
-        data[key] = text
+        layer[key] = text
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def explain(error: ValidationError, model: type[Section]) -> str:
     """Say the first complaint of pydantic in one line, with the nearest known key."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    location = [part for part in first["loc"] if part not in _ENGINES]
+    where = ".".join(str(part) for part in location)
+    if first["type"] == "missing":
+        hint = " a folder, a hub name, or 'lab'" if where.startswith("model") else ""
+        return f"{where}: is missing: give it a value{':' if hint else ''}{hint}"
+    if first["type"] == "union_tag_invalid":
+        kinds = ", ".join(_ENGINES)
+        return f"{where}.kind: there is no such engine ({first['ctx']['tag']!r}): choose {kinds}"
+    if first["type"] == "value_error":  # a sentence of ours
+        said = first["msg"].removeprefix("Value error, ")
+        return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']} (given: {first['input']!r})"
     known = _known_keys(model, first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {where!r}; {hint}"
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at `location`."""
-    section: Any = model
+def _known_keys(section: type[Section], location: Sequence[int | str]) -> list[str]:
+    """Return the keys of the section at `location`; a union's member is named by its kind."""
     for part in location:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        if part in _ENGINES:
+            section = _ENGINES[str(part)]
+        else:
+            section = _sections_in(section.model_fields[str(part)].annotation)[0]
     return list(section.model_fields)
 
 
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """Return the sections that a key's type may hold: one, or an engine's union."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for part in get_args(annotation) for section in _sections_in(part)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One line of the table of keys."""
+
+    name: str
+    default: str
+    allowed: str
+    """Of an enumeration its values; else empty."""
+    tunable: bool
+    meaning: str
+
+
 def describe_keys(
-    section: type[BaseModel] = Recipe, prefix: str = "", given: BaseModel | None = None
-) -> list[tuple[str, str, str]]:
-    """Return ``(key, default, meaning)`` of every key; `given` holds a section's own defaults."""
-    lines: list[tuple[str, str, str]] = []
-    for name, field in section.model_fields.items():
+    section: type[Section] | None = None, prefix: str = "", given: Section | None = None
+) -> list[Key]:
+    """Return a line for every key of a recipe; `given` holds a section's own defaults."""
+    keys: list[Key] = []
+    for name, field in (section or Recipe).model_fields.items():
         default = getattr(given, name) if given is not None else field.default
-        if isinstance(default, BaseModel):
-            lines += describe_keys(type(default), f"{prefix}{name}.", default)
-            continue
-        shown = "required" if field.is_required() else json.dumps(default, default=str)
-        lines.append((f"{prefix}{name}", shown, " ".join((field.description or "").split())))
-    return lines
+        sections = _sections_in(field.annotation)
+        if len(sections) > 1 and default is not None:
+            keys += _describe_engines(sections, f"{prefix}{name}.")
+        elif sections and (isinstance(default, Section) or field.is_required()):
+            nested = default if isinstance(default, Section) else None
+            keys += describe_keys(sections[0], f"{prefix}{name}.", nested)
+        else:
+            keys.append(_describe(f"{prefix}{name}", field, default))
+    return keys
+
+
+def key_table() -> list[str]:
+    """Return the lines of a Markdown table of every key."""
+    head = "| key | default | allowed values | may change at a resume | meaning |"
+    rows = [
+        f"| `{key.name}` | `{key.default}` | {key.allowed} | {'yes' if key.tunable else ''} "
+        f"| {key.meaning} |"
+        for key in describe_keys()
+    ]
+    return [head, "|---|---|---|---|---|", *rows]
+
+
+def _describe(name: str, field: FieldInfo, default: object, of: str = "") -> Key:
+    meaning = " ".join((field.description or "").split())
+    return Key(
+        name=name,
+        default="required" if field.is_required() else json.dumps(default, default=_plain),
+        allowed=", ".join(f"`{value}`" for value in _allowed(field.annotation)),
+        tunable=is_tunable(field),
+        meaning=f"{of}{meaning}",
+    )
+
+
+def _plain(value: object) -> object:
+    return value.model_dump(mode="json") if isinstance(value, Section) else str(value)
+
+
+def _allowed(annotation: Any) -> list[str]:
+    """Return the values of an enumeration, or of a list of them."""
+    values = get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Condition):
+        return [str(condition) for condition in Condition]
+    if values and all(isinstance(value, str) for value in values):
+        return list(values)
+    return [found for value in values for found in _allowed(value)]
+
+
+def _describe_engines(sections: Sequence[type[Section]], prefix: str) -> list[Key]:
+    """Return the keys of an engine's union, each with the kinds that have it."""
+    kinds = ", ".join(f"`{kind.model_fields['kind'].default}`" for kind in sections)
+    keys = [
+        Key(
+            name=f"{prefix}kind",
+            default='"transformers"',
+            allowed=kinds,
+            tunable=False,
+            meaning="Which engine makes completions.",
+        )
+    ]
+    for kind in sections:
+        name_of_kind = kind.model_fields["kind"].default
+        for name, field in kind.model_fields.items():
+            if name != "kind":
+                key = _describe(f"{prefix}{name}", field, field.default, f"``{name_of_kind}``: ")
+                keys.append(key)
+    return keys

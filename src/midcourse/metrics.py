@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from midcourse.records import GroupCount
+
 T = TypeVar("T")
 
 
@@ -93,6 +95,11 @@ def accuracy(counts: Sequence[Count]) -> float:
     """Return correct samples per graded sample over all problems (Table 1); NaN without any."""
     total = sum(count.num_samples for count in counts)
     return sum(count.num_correct for count in counts) / total if total else math.nan
+
+
+def count_of(group: GroupCount) -> Count:
+    """Return the graded and the correct rollouts of a group."""
+    return Count(group.num_correct + group.num_incorrect, group.num_correct)
 
 
 def group_shares(groups: Sequence[Count]) -> GroupShares:

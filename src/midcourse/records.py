@@ -65,6 +65,37 @@ class Condition(StrEnum):
         return Condition(self.removeprefix("hint_"))
 
 
+class Start(StrEnum):
+    """Where a model comes from."""
+
+    BASE = "base"
+    PATCHED = "patched"
+    """Fine-tuned on rows: by InT, or by a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Which model of the comparison: where it starts, and whether RL followed.
+
+    ``str(Role(Start.PATCHED, rl=True))`` is ``patched + RL``, as a recipe writes it.
+    """
+
+    start: Start = Start.BASE
+    rl: bool = False
+    iteration: int | None = None
+    """Of a model that was kept along RL; none for its end."""
+
+    @classmethod
+    def parse(cls, text: str) -> Role:
+        """Read what a recipe writes."""
+        start, _, rl = text.partition(" + ")
+        return cls(Start(start), bool(rl))
+
+    def __str__(self) -> str:
+        at = f" @ {self.iteration}" if self.iteration is not None else ""
+        return f"{self.start}{' + RL' if self.rl else ''}{at}"
+
+
 class FinishReason(StrEnum):
     """Why a completion ended."""
 
@@ -98,7 +129,7 @@ class UngradedCause(StrEnum):
 
 
 class Solvability(StrEnum):
-    """What the graded rollouts say of a problem (spec: settled detail 14)."""
+    """What the graded rollouts say of a problem. Ungraded ones count for neither side."""
 
     SOLVED = "solved"
     """At least one correct rollout."""

@@ -6,7 +6,8 @@ context and every SFT row is built here, and stages pass ids on instead of text.
 * Text inside a message never becomes a control token. A problem that contains ``<|im_end|>``
   is encoded letter by letter, not as the end of a turn.
 * A sampled prefix keeps its sampled ids up to the last token that ends at or before the cut;
-  only what follows is encoded anew (spec: "same ids").
+  only what follows is encoded. Encoding the whole text again could give other ids than those the
+  model sampled, and training would then be on a prefix it never produced.
 * Nothing here appends an end-of-turn by itself; `Renderer.end_of_turn_ids` is asked for.
 
 The renderer is given a tokenizer (anything with the Hugging Face methods used below); it never

@@ -1,8 +1,12 @@
-"""Runs stages on disk: what is there is kept, the rest is done, the manifest comes last.
+"""Stages as values, and the run directory that completes them.
 
-A stage's directory is named by a key: the hash of the stage's own settings, the model it used and
-the keys of its inputs. The same command therefore finds what it made before, and another setting
-can never be mixed into it. One process writes to a run directory at a time.
+A `Stage` says what it is called, which records it makes, the settings it may see and the function
+that makes the records. Its key hashes those settings, the stages among them included, so what the
+function can read is what names the result: the same command finds what it made before, and another
+setting can never be mixed into it. A `Training` is the same for a model.
+
+A `Run` is one directory. What is there is kept, the rest is done, the manifest comes last. One
+process writes to a run directory at a time.
 """
 
 from __future__ import annotations
@@ -12,30 +16,192 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from midcourse.config import Recipe
+from pydantic import ValidationError
+
+from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
 from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
 
 R = TypeVar("R")
+S = TypeVar("S")
 
-Produce = Callable[["StageStore[R]", Failures], Iterator[tuple[str, Sequence[R]]]]
-"""Yields ``(key, records)`` for what the store does not hold yet."""
+Keyed = tuple[str, Sequence[R]]
+"""A key and its records: they are on disk whole or not at all."""
+
+
+# --- stages ------------------------------------------------------------------------------------
+
+
+class HasIdentity(Protocol):
+    """A setting that is known by something smaller than itself: a digest, a name."""
+
+    def identity(self) -> object:
+        """Return what tells this value from another one, as JSON holds it."""
+
+
+class Reader(Protocol):
+    """Where complete stages can be read."""
+
+    def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
+        """Stream the records of a complete stage. Raises ArtifactError if it is not complete."""
+
+    def path(self, step: Step) -> Path:
+        """Return the folder of a stage or a training."""
+
+    def num_records(self, stage: Stage[Any, Any]) -> int:
+        """Return how many records a complete stage holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """What a stage's function is given beside its settings."""
+
+    reader: Reader
+    tools: Any
+    """Engines and graders, opened on demand; they hold no settings of a stage."""
+    done: Container[str]
+    """The keys that are on disk."""
+    kept: Callable[[], Iterator[R]]
+    """Streams the records that are on disk."""
+    failures: Failures
+
+
+def unknown(settings: object, reader: Reader) -> int | None:
+    """Give no total: nobody can tell how many records there will be."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[R, S]):
+    """One stage of the method, e.g. ``grade train``: rollouts in, one `Grade` each out."""
+
+    name: str
+    """Its folder in the run directory, and its verb."""
+    label: str
+    """Tells it from other stages of the same name, for people."""
+    record: type[R]
+    settings: S
+    """All that `make` may see of the recipe, and the stages that it reads; hashed into the key."""
+    make: Callable[[S, Work[R]], Iterator[Keyed[R]]]
+    """Yields the records of every key that is not done."""
+    outcome: Callable[[R], str]
+    """What became of one record, for the counts."""
+    total: Callable[[S, Reader], int | None] = unknown
+    """How many keys there will be, once the inputs are complete."""
+    summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None
+    """What the manifest says of all records together."""
+    alarm: Callable[[Mapping[str, Any]], str] | None = None
+    """Given the manifest, why the run must not go on; empty if it may."""
+    folder: str = ""
+    """Where it lies if not under its name and key, because other recipes name the place."""
+
+    @cached_property
+    def inputs(self) -> tuple[Step, ...]:
+        """The stages and trainings that it reads, each once."""
+        return inputs_in(self.settings)
+
+    @cached_property
+    def key(self) -> str:
+        """Ten hex digits that name the settings and the inputs."""
+        return _key(self.name, self.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Generic[S]):
+    """One model to be trained, e.g. ``checkpoints patched``: rows in, a model folder out."""
+
+    label: str
+    settings: S
+    job: Callable[[S, Reader, str], Any]
+    """Returns the job of `midcourse.training.jobs`, once the inputs are complete; given the key."""
+    alone: bool = False
+    """Whether it takes every device, so that no other training runs at the same time."""
+    folder: str = ""
+    name: str = "checkpoints"
+
+    @cached_property
+    def inputs(self) -> tuple[Step, ...]:
+        """The stages and trainings that it reads, each once."""
+        return inputs_in(self.settings)
+
+    @cached_property
+    def key(self) -> str:
+        """Ten hex digits that name the settings and the inputs."""
+        return _key(self.name, self.settings)
+
+
+Step = Stage[Any, Any] | Training[Any]
+
+
+def _key(name: str, settings: object) -> str:
+    return content_id(KEYS_VERSION, name, identity_of(settings))[:10]
+
+
+def identity_of(value: object) -> object:
+    """Return what tells a setting from another one, as JSON holds it.
+
+    A stage is its key. Fields of a dataclass at their default are left out, so that a field that a
+    later release adds renames nothing. Raises TypeError for a value that has no identity.
+    """
+    if isinstance(value, Stage | Training):
+        return value.key
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): identity_of(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [identity_of(item) for item in value]
+    if hasattr(value, "identity"):
+        return value.identity()
+    if is_dataclass(value) and not isinstance(value, type):
+        given = {f.name: getattr(value, f.name) for f in fields(value)}
+        return {
+            f.name: identity_of(given[f.name])
+            for f in fields(value)
+            if f.default is MISSING or given[f.name] != f.default
+        }
+    raise TypeError(f"a setting of type {type(value).__name__} has no identity")
+
+
+def inputs_in(value: object) -> tuple[Step, ...]:
+    """Return the stages and trainings within a setting, each once, in order."""
+    found: dict[int, Step] = {}
+
+    def walk(item: object) -> None:
+        if isinstance(item, Stage | Training):
+            found.setdefault(id(item), item)
+        elif isinstance(item, Mapping):
+            for nested in item.values():
+                walk(nested)
+        elif isinstance(item, tuple | list):
+            for nested in item:
+                walk(nested)
+        elif is_dataclass(item) and not isinstance(item, type):
+            for field in fields(item):
+                walk(getattr(item, field.name))
+
+    walk(value)
+    return tuple(found.values())
+
+
+# --- what is on disk ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One complete stage or checkpoint on disk, e.g. stage ``grade``, label ``train``."""
+    """One stage or training on disk, e.g. stage ``grade``, label ``train``."""
 
     stage: str
     label: str
@@ -52,23 +218,16 @@ class Artifact:
         """What made it: settings, inputs, counts, versions, times in UTC."""
         return read_manifest(self.path)
 
-    def read(self, record_type: type[R], without: Collection[str] = ()) -> Iterator[R]:
-        """Stream its records; fields named in `without` come back empty, at a fraction of the cost.
-
-        Only fields that hold tuples may be named.
-        """
-        return read_stage(self.path, record_type, without)
-
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class WorkTimer:
     """When work on an artifact began, by the clock and in processor time."""
 
     started: datetime
     cpu_seconds: float
 
     @classmethod
-    def begin(cls) -> Sitting:
+    def begin(cls) -> WorkTimer:
         """Begin now."""
         return cls(datetime.now(UTC), _cpu_seconds())
 
@@ -94,22 +253,15 @@ def _cpu_seconds() -> float:
 class Run:
     """One run directory, held for writing while the context is open.
 
-    A run has one recipe. A *shared* one has many, told apart by name, none of which may change:
-    what they have in common is made once, because artifacts are named by what made them. With
-    `read_only`, which needs no context, a stage that is not complete is an error.
+    A run has one recipe. A *shared* one has many, told apart by name: what they have in common is
+    made once, because artifacts are named by what made them. Reading needs no context.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        recipe: Recipe,
-        reporter: Reporter,
-        *,
-        shared: bool = False,
-        read_only: bool = False,
+        self, directory: Path, recipe: Recipe, reporter: Reporter, *, shared: bool = False
     ) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self._shared, self._read_only = shared, read_only
+        self._shared = shared
         self._held = ExitStack()
         self._loading_seconds = 0.0
 
@@ -125,27 +277,58 @@ class Run:
     def __exit__(self, *exception: object) -> None:
         self._held.close()
 
-    @property
-    def _recipe_path(self) -> Path:
-        alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
-        return together / f"{self.recipe.name}.json" if self._shared else alone
+    # Reading.
 
-    def _check_recipe(self) -> None:
-        """Raise ArtifactError if work was done here with another recipe."""
-        other = self.directory / ("config.resolved.json" if self._shared else "recipes")
-        if other.exists():
-            whose = "one recipe" if self._shared else "several recipes"
-            raise ArtifactError(f"{self.directory} belongs to {whose}: use another --run-dir")
-        if not self._recipe_path.is_file():
-            return
-        theirs = json.loads(self._recipe_path.read_text("utf-8"))
-        differing = _differences(theirs, self.recipe.model_dump(mode="json"))
-        if differing:
-            place = self._recipe_path if self._shared else self.directory
+    def artifact(self, step: Step) -> Artifact:
+        """Return where a step lies; nothing is written."""
+        return Artifact(step.name, step.label, step.key, self.path(step))
+
+    def path(self, step: Step) -> Path:
+        """Return the folder of a stage or a training."""
+        return self.directory / (step.folder or f"{step.name}/{step.key}")
+
+    def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
+        """Stream the records of a complete stage.
+
+        Fields named in `without` come back empty, at a fraction of the cost; they hold tuples.
+        Raises ArtifactError if the stage is not complete.
+        """
+        self._require(stage)
+        return read_stage(self.path(stage), stage.record, without)
+
+    def num_records(self, stage: Stage[Any, Any]) -> int:
+        """Return how many records a complete stage holds."""
+        self._require(stage)
+        return int(self.artifact(stage).manifest["num_records"])
+
+    def is_complete(self, step: Step) -> bool:
+        """Whether a step's manifest is there. Raises ArtifactError if it is that of another."""
+        artifact = self.artifact(step)
+        if not artifact.is_complete:
+            return False
+        if artifact.manifest["key"] != step.key:
             raise ArtifactError(
-                f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
-                "use another --run-dir, or the recipe it was made with"
+                f"{artifact.path} was made from other data, another model or other settings: "
+                f"use another --run-dir, or delete {self.directory} to make it again"
             )
+        return True
+
+    def _require(self, step: Step) -> None:
+        if not self.is_complete(step):
+            raise ArtifactError(
+                f"{self.directory}: {step.name} {step.label} is not complete: run it first"
+            )
+
+    # Writing.
+
+    def announce(self, steps: Sequence[Step]) -> None:
+        """Enter steps in ``stages.json``, which names every folder for people, in order."""
+        path = self.directory / "stages.json"
+        index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        for step in steps:
+            folder = str(self.path(step).relative_to(self.directory))
+            index[folder] = {"stage": step.name, "label": step.label}
+        write_json_atomic(path, index)
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -156,113 +339,128 @@ class Run:
         finally:
             self._loading_seconds += monotonic() - started
 
-    def artifact(
-        self, stage: str, label: str, settings: Mapping[str, object], inputs: Sequence[Artifact]
-    ) -> Artifact:
-        """Name the directory of a stage by its settings and inputs; nothing is written."""
-        key = content_id(stage, settings, [artifact.key for artifact in inputs])[:10]
-        return Artifact(stage, label, key, self.directory / stage / key)
+    def complete(self, stage: Stage[R, S], tools: Any) -> Artifact:
+        """Complete a stage whose inputs are complete: resume, journal each result, seal.
 
-    def records(
-        self,
-        artifact: Artifact,
-        record_type: type[R],
-        settings: Mapping[str, object],
-        inputs: Sequence[Artifact],
-        total: int | None,
-        produce: Produce[R],
-        outcome: Callable[[R], str],
-    ) -> Artifact:
-        """Complete a record stage: resume, journal each result as it comes, seal."""
-        if self._read_only:
-            if not artifact.is_complete:
-                raise ArtifactError(
-                    f"{self.directory}: {artifact.stage} {artifact.label} is not complete: "
-                    "run it first"
-                )
-            return artifact
-        # Written with the first work, so that a recipe refused before it leaves nothing behind.
-        if not self._recipe_path.is_file():
-            self._recipe_path.parent.mkdir(exist_ok=True)
-            write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
-        with StageStore(artifact.path, record_type) as store:
-            if store.is_complete:
-                return artifact
-            sitting, failures, self._loading_seconds = Sitting.begin(), Failures(), 0.0
-            name = f"{artifact.stage} {artifact.label}".strip()
-            counts = Counter(outcome(record) for record in store.read())
-            resumed = {"num_resumed": counts.total()}
-            with self.reporter.task(name, total, len(store.done)) as task:
-                counts += self._fill(store, produce(store, failures), task, outcome)
-            if failures.num_failed:
-                raise EngineError(
-                    f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
-                    "everything else is kept: run the same command again"
-                )
-            header = self._header(artifact, settings, inputs, sitting, dict(sorted(counts.items())))
-            store.seal(header | resumed | {"loading_seconds": round(self._loading_seconds, 3)})
-        self._enter_in_index(artifact)
+        Raises EngineError if requests failed, or if the finished stage raises an alarm.
+        """
+        artifact = self.artifact(stage)
+        if not self.is_complete(stage):
+            self.claim()
+            with StageStore(artifact.path, stage.record) as store:
+                self._fill(stage, store, tools)
+        manifest = artifact.manifest
+        complaint = stage.alarm(manifest) if stage.alarm else ""
+        if complaint:
+            raise EngineError(complaint)
         return artifact
 
-    def _fill(
-        self,
-        store: StageStore[R],
-        results: Iterator[tuple[str, Sequence[R]]],
-        task: Task,
-        outcome: Callable[[R], str],
-    ) -> Counter[str]:
-        """Journal every result; return the outcomes that came."""
-        seen: Counter[str] = Counter()
-        for key, records in results:
-            store.append(key, records)
-            seen.update(outcome(record) for record in records)
-            note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
-            task.advance(note=note)
-        return seen
+    def _fill(self, stage: Stage[R, S], store: StageStore[R], tools: Any) -> None:
+        """Do what is not done, then seal."""
+        timer, failures, self._loading_seconds = WorkTimer.begin(), Failures(), 0.0
+        name = f"{stage.name} {stage.label}".strip()
+        counts = Counter(stage.outcome(record) for record in store.read())
+        num_resumed = counts.total()
+        work = Work(reader=self, tools=tools, done=store.done, kept=store.read, failures=failures)
+        total = stage.total(stage.settings, self)
+        with self.reporter.task(name, total, len(store.done)) as task:
+            counts += _journal(stage, store, stage.make(stage.settings, work), task)
+        if failures.num_failed:
+            raise EngineError(
+                f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
+                "everything else is kept: run the same command again"
+            )
+        summary = stage.summary(store.read()) if stage.summary else {}
+        store.seal(
+            {
+                **self._header(stage, timer, dict(sorted(counts.items()))),
+                **summary,
+                "num_resumed": num_resumed,
+                "loading_seconds": round(self._loading_seconds, 3),
+            }
+        )
 
-    def complete(
-        self,
-        artifact: Artifact,
-        settings: Mapping[str, object],
-        inputs: Sequence[Artifact],
-        sitting: Sitting,
-        summary: Mapping[str, object],
-    ) -> None:
+    def finish(self, step: Step, timer: WorkTimer, summary: Mapping[str, object]) -> None:
         """Write the manifest of a training that is done."""
-        header = self._header(artifact, settings, inputs, sitting, summary)
-        write_json_atomic(artifact.path / "manifest.json", header)
-        self._enter_in_index(artifact)
+        write_json_atomic(self.path(step) / "manifest.json", self._header(step, timer, summary))
 
-    def _header(
-        self,
-        artifact: Artifact,
-        settings: Mapping[str, object],
-        inputs: Sequence[Artifact],
-        sitting: Sitting,
-        counts: Mapping[str, object],
-    ) -> dict[str, Any]:
+    def claim(self) -> None:
+        """Write the resolved recipe, with the first work: a recipe refused before it leaves none.
+
+        Tunable keys may have changed since: the recipe on disk is the latest.
+        """
+        self._recipe_path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
+
+    @property
+    def _recipe_path(self) -> Path:
+        alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
+        return together / f"{self.recipe.name}.json" if self._shared else alone
+
+    def _check_recipe(self) -> None:
+        """Raise ArtifactError if work was done here with another recipe.
+
+        Keys that only make a run faster or put it elsewhere may differ, and keys that the
+        directory's release did not have are at their defaults.
+        """
+        other = self.directory / ("config.resolved.json" if self._shared else "recipes")
+        if other.exists():
+            whose = "one recipe" if self._shared else "several recipes"
+            raise ArtifactError(f"{self.directory} belongs to {whose}: use another --run-dir")
+        if not self._recipe_path.is_file():
+            return
+        theirs = read_recipe(self._recipe_path)
+        differing = _differences(
+            theirs.identity(with_defaults=True), self.recipe.identity(with_defaults=True)
+        )
+        if differing:
+            place = self._recipe_path if self._shared else self.directory
+            raise ArtifactError(
+                f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
+                "use another --run-dir, or the recipe it was made with"
+            )
+
+    def _header(self, step: Step, timer: WorkTimer, counts: Mapping[str, object]) -> dict[str, Any]:
         """Return everything needed to make the artifact again."""
         return {
-            "stage": artifact.stage,
-            "label": artifact.label,
-            "key": artifact.key,
-            "settings": settings,
-            "inputs": {f"{item.stage} {item.label}".strip(): item.key for item in inputs},
+            "stage": step.name,
+            "label": step.label,
+            "key": step.key,
+            "settings": identity_of(step.settings),
+            "inputs": {f"{item.name} {item.label}".strip(): item.key for item in step.inputs},
             "counts": counts,
             "seed": self.recipe.seed,
             "code_revision": code_revision(),
             "versions": package_versions(),
             "machine": f"{platform.system()} {platform.machine()}",
-            **sitting.times(),
+            **timer.times(),
         }
 
-    def _enter_in_index(self, artifact: Artifact) -> None:
-        """Add the artifact to ``stages.json``, which names each key for people."""
-        path = self.directory / "stages.json"
-        index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        folder = str(artifact.path.relative_to(self.directory))
-        index[folder] = {"stage": artifact.stage, "label": artifact.label}
-        write_json_atomic(path, index)
+
+def _journal(
+    stage: Stage[R, S], store: StageStore[R], results: Iterator[Keyed[R]], task: Task
+) -> Counter[str]:
+    """Journal every result; return the outcomes that came."""
+    seen: Counter[str] = Counter()
+    for key, records in results:
+        store.append(key, records)
+        seen.update(stage.outcome(record) for record in records)
+        note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
+        task.advance(note=note)
+    return seen
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return a resolved recipe as a run directory holds it. Raises ArtifactError in one line."""
+    try:
+        return Recipe.model_validate(json.loads(path.read_text("utf-8")))
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path} was written by a midcourse that is not compatible with this one "
+            f"({explain(error, Recipe)}): use another --run-dir, or that midcourse"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
 
 
 def _differences(theirs: object, ours: object, where: str = "") -> list[str]:
@@ -276,6 +474,7 @@ def _differences(theirs: object, ours: object, where: str = "") -> list[str]:
     return [] if theirs == ours else [f"{where}: {theirs!r} → {ours!r}"]
 
 
+@cache
 def code_revision() -> str:
     """Return the git revision of the source tree, ``+changes`` if it is not clean.
 

@@ -1,9 +1,10 @@
 """Records on disk: an append-only journal, sealed Parquet parts, and the manifest last.
 
 A stage directory is complete if, and only if, it holds ``manifest.json``. Until then every result
-is one journal line, flushed before it is counted, so a killed process loses nothing it reported.
-A torn last line is owed again. Records never leave this module as anything but themselves: the
-Parquet schema and the JSON form are both read off the record's type hints.
+is one journal line, flushed before it is counted, so a killed process loses nothing it reported; a
+truncated last line is redone. A sealed part is on disk before its journal is emptied, so a power
+cut costs at most the lines of the journal. Records never leave this module as anything but
+themselves: the Parquet schema and the JSON form are both read off the record's type hints.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ import logging
 import os
 import platform
 import types
-import typing
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TextIO, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,7 +33,7 @@ from midcourse.errors import ArtifactError
 
 #: Raised when a record's fields change: an older reader refuses a newer file, and says so.
 SCHEMA_VERSION = 2
-_KEY = "_key"
+_KEY, _KIND = "_key", b"midcourse"
 _LOG = logging.getLogger(__name__)
 
 R = TypeVar("R")
@@ -55,10 +57,11 @@ class StageStore(Generic[R]):
         self.path, self._record_type = path, record_type
         self._part_records, self._part_bytes = part_records, part_bytes
         self._to_json, self._from_json = _encoder(record_type), _decoder(record_type)
+        self._part_schema = _arrow_schema(record_type).insert(0, pa.field(_KEY, pa.string()))
         self._journal_path = path / "journal.jsonl"
-        self._open()
-        self.done = Keys([*self._kept_keys, *self._keys_of_parts()])
-        """The keys that were there at the start: a stage yields each other key once."""
+        self._num_in_journal, self._bytes_in_journal = 0, 0
+        self._first_parts, self._first_keys = self._parts(), set[str]()
+        self._journal: TextIO | None = None if self.is_complete else self._recover()
 
     def __enter__(self) -> StageStore[R]:
         return self
@@ -68,20 +71,28 @@ class StageStore(Generic[R]):
 
     def close(self) -> None:
         """Close the journal; everything appended is on disk already."""
-        self._journal.close()
+        if self._journal is not None:
+            self._journal.close()
 
     @property
     def is_complete(self) -> bool:
         """Whether the manifest is there."""
         return (self.path / "manifest.json").is_file()
 
+    @cached_property
+    def done(self) -> Keys:
+        """The keys that were there at the start: a stage yields each other key once."""
+        in_parts = (key for part in self._first_parts for key in _part_keys(part))
+        return Keys(chain(self._first_keys, in_parts))
+
     def append(self, key: str, records: Sequence[R]) -> None:
         """Journal the records of `key`; when this returns, a killed process keeps them."""
+        journal = self._open_journal()
         content = {"key": key, "records": [self._to_json(record) for record in records]}
         line = json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
         try:
-            self._journal.write(line)
-            self._journal.flush()
+            journal.write(line)
+            journal.flush()
         except UnicodeEncodeError as error:
             raise ArtifactError(f"{self.path}: {key} holds text that is not Unicode") from error
         except OSError as error:
@@ -96,10 +107,9 @@ class StageStore(Generic[R]):
     def read(self) -> Iterator[R]:
         """Stream everything there is, parts first, in the order it arrived."""
         for part in self._parts():
-            for _, row in _part_rows(part):
-                yield self._from_json(row)
-        for _, rows in self._journal_lines():
-            yield from (self._from_json(row) for row in rows)
+            yield from map(self._from_json, _part_rows(part))
+        for _, rows, _ in self._journal_lines():
+            yield from map(self._from_json, rows)
 
     def seal(self, manifest: Mapping[str, object]) -> None:
         """Turn the journal into a last part and write ``manifest.json``, last of all.
@@ -108,85 +118,74 @@ class StageStore(Generic[R]):
         sampled alone. Sorting is within a part: more than `part_records` records come in the
         order in which they filled the parts.
         """
+        journal = self._open_journal()
         self._roll()
         parts = [_describe(part) for part in self._parts()]
         header = {
-            "schema_version": SCHEMA_VERSION,
-            "record": self._record_type.__name__,
+            **_kind(self._record_type),
             "num_records": sum(part["num_records"] for part in parts),
             "parts": parts,
             **manifest,
         }
         write_json_atomic(self.path / "manifest.json", header)
-        self._journal.close()
+        journal.close()
+        self._journal = None
         self._journal_path.unlink()
 
-    def _open(self) -> None:
-        """Recover what an earlier process left: parts, then the journal without its torn tail."""
+    def _open_journal(self) -> TextIO:
+        if self._journal is None:
+            raise ArtifactError(f"{self.path} is complete: nothing can be added to it")
+        return self._journal
+
+    def _recover(self) -> TextIO:
+        """Clear what a killed process left half written; return the journal, open for appending."""
         self.path.mkdir(parents=True, exist_ok=True)
         for leftover in self.path.glob("*.tmp"):
             leftover.unlink()
-        kept, self._num_in_journal, self._bytes_in_journal = [], 0, 0
-        self._kept_keys: set[str] = set()
-        sealed = set(self._keys_of_parts()) if self._journal_path.is_file() else set()
-        for line, rows in self._journal_lines():
-            key = json.loads(line)["key"]
-            if key not in sealed and key not in self._kept_keys:
+        if self._journal_path.is_file():
+            self._clean_journal()
+        return self._journal_path.open("a", encoding="utf-8")
+
+    def _clean_journal(self) -> None:
+        """Keep the whole lines whose key is neither in the last part nor in an earlier line."""
+        sealed = {key for part in self._first_parts[-1:] for key in _part_keys(part)}
+        kept: list[str] = []
+        for key, rows, line in self._journal_lines():
+            if key not in sealed and key not in self._first_keys:
                 kept.append(line)
-                self._kept_keys.add(key)
+                self._first_keys.add(key)
                 self._num_in_journal += len(rows)
                 self._bytes_in_journal += len(line)
-        if self._journal_path.is_file() and not self.is_complete:
-            _write_atomic(self._journal_path, "".join(line + "\n" for line in kept).encode())
-        self._journal = (
-            open(os.devnull, "w")  # noqa: SIM115, PTH123
-            if self.is_complete
-            else self._journal_path.open("a", encoding="utf-8")
-        )
-
-    def _keys_of_parts(self) -> Iterator[str]:
-        for part in self._parts():
-            yield from _part_keys(part)
+        content = "".join(kept).encode()
+        _write_durably(self._journal_path, lambda file: file.write_bytes(content))
 
     def _parts(self) -> list[Path]:
         return sorted(self.path.glob("part-*.parquet"))
 
-    def _journal_lines(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Yield each whole line with its rows; stop at the first torn one."""
+    def _journal_lines(self) -> Iterator[tuple[str, list[dict[str, Any]], str]]:
+        """Yield key, rows and text of each whole line; stop at the first truncated one."""
         if not self._journal_path.is_file():
             return
         with self._journal_path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, start=1):
-                rows = _journal_rows(line)
-                if rows is None:
-                    _LOG.warning("%s: line %d is torn; owed again", self._journal_path, number)
+                entry = _journal_entry(line)
+                if entry is None:
+                    where = self._journal_path
+                    _LOG.warning("%s: line %d is truncated; will be redone", where, number)
                     return
-                yield line.rstrip("\n"), rows
+                yield *entry, line
 
     def _roll(self) -> None:
-        """Seal the journal into a part: write under another name, rename, empty the journal.
+        """Seal the journal into a part, and empty it once the part is on disk.
 
-        A crash between the two leaves keys in both places; `_open` drops them from the journal.
+        A crash between the two leaves keys in both places; `_recover` drops them from the journal.
         """
-        lines = [(json.loads(line)["key"], rows) for line, rows in self._journal_lines()]
-        if not lines:
-            return
-        keyed = [(key, row) for key, rows in sorted(lines, key=lambda x: x[0]) for row in rows]
-        table = pa.Table.from_pylist(
-            [{_KEY: key, **row} for key, row in keyed], schema=_arrow_schema(self._record_type)
-        )
-        path = self.path / f"part-{len(self._parts()):05d}.parquet"
-        temporary = path.with_suffix(".tmp")
-        try:
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise ArtifactError(
-                f"{path}: cannot write ({error}); nothing was lost, make room and run again"
-            ) from error
-        self._journal.close()
-        self._journal = self._journal_path.open("w", encoding="utf-8")
+        entries = sorted(self._journal_lines(), key=lambda entry: entry[0])
+        keyed = [{_KEY: key, **row} for key, rows, _ in entries for row in rows]
+        if entries:
+            path = self.path / f"part-{len(self._parts()):05d}.parquet"
+            _write_part(path, keyed, self._part_schema)
+            self._open_journal().truncate(0)
         self._num_in_journal = self._bytes_in_journal = 0
 
 
@@ -219,18 +218,41 @@ def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) 
     are most of a rollout's bytes and time, and most readers want the text.
     """
     manifest = read_manifest(path)
-    if manifest["schema_version"] != SCHEMA_VERSION or manifest["record"] != record_type.__name__:
-        raise ArtifactError(
-            f"{path} holds {manifest['record']} of schema {manifest['schema_version']}, wanted "
-            f"{record_type.__name__} of schema {SCHEMA_VERSION}: read it with the midcourse that "
-            "made it, or make it again in another run directory"
-        )
+    _check_kind(path, manifest, record_type)
     decode, empty = _decoder(record_type), dict.fromkeys(without, ())
     for described in manifest["parts"]:
         part = path / described["file"]
         _check_part(part, described["sha256"])
-        for _, row in _part_rows(part, without):
+        for row in _part_rows(part, without):
             yield decode({**row, **empty} if empty else row)
+
+
+def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> None:
+    """Write a Parquet file of its own; it is whole and on disk when this returns."""
+    _write_part(path, list(map(_encoder(record_type), records)), _arrow_schema(record_type))
+
+
+def read_records(paths: Iterable[Path], record_type: type[R]) -> Iterator[R]:
+    """Stream what `write_records` wrote. Raises ArtifactError if it is not of this schema."""
+    decode = _decoder(record_type)
+    for path in paths:
+        metadata = pq.read_schema(path).metadata or {}
+        _check_kind(path, json.loads(metadata.get(_KIND, b"{}")), record_type)
+        yield from map(decode, _part_rows(path))
+
+
+def _kind(record_type: type) -> dict[str, object]:
+    return {"schema_version": SCHEMA_VERSION, "record": record_type.__name__}
+
+
+def _check_kind(path: Path, found: Mapping[str, object], record_type: type) -> None:
+    """Raise ArtifactError unless `found` names this record of this schema."""
+    if not _kind(record_type).items() <= found.items():
+        raise ArtifactError(
+            f"{path} holds {found.get('record')} of schema {found.get('schema_version')}, wanted "
+            f"{record_type.__name__} of schema {SCHEMA_VERSION}: read it with the midcourse that "
+            "made it, or make it again in another run directory"
+        )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -245,35 +267,61 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def write_json_atomic(path: Path, data: object) -> None:
     """Write JSON under another name, then rename: readers see the old file or the new one."""
     text = json.dumps(data, ensure_ascii=False, indent=1, default=list)
-    _write_atomic(path, (text + "\n").encode("utf-8", "backslashreplace"))
+    content = (text + "\n").encode("utf-8", "backslashreplace")
+    _write_durably(path, lambda file: file.write_bytes(content))
 
 
-def _write_atomic(path: Path, content: bytes) -> None:
+def _write_part(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    table = pa.Table.from_pylist(rows, schema=schema)
+    try:
+        _write_durably(path, lambda file: pq.write_table(table, file, compression="zstd"))
+    except OSError as error:
+        raise ArtifactError(
+            f"{path}: cannot write ({error}); nothing was lost, make room and run again"
+        ) from error
+
+
+def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill another name, then rename; a power cut after this returns undoes nothing.
+
+    The content has to be on disk before the name points at it, and the name is content of the
+    folder.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        write(temporary)
+        _fsync(temporary)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
 
 
-def _journal_rows(line: str) -> list[dict[str, Any]] | None:
-    """Return the rows of a journal line, None if it is torn."""
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _journal_entry(line: str) -> tuple[str, list[dict[str, Any]]] | None:
+    """Return key and rows of a journal line, None if it is truncated."""
     if not line.endswith("\n"):
         return None
     try:
-        rows: list[dict[str, Any]] = json.loads(line)["records"]
+        entry = json.loads(line)
+        return entry["key"], entry["records"]
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
-    return rows
 
 
-def _part_rows(path: Path, without: Collection[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+def _part_rows(path: Path, without: Collection[str] = ()) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
-        columns = [name for name in file.schema_arrow.names if name not in without]
+        columns = [n for n in file.schema_arrow.names if n != _KEY and n not in without]
         for batch in file.iter_batches(batch_size=256, columns=columns):
-            for row in batch.to_pylist():
-                yield row.pop(_KEY), row
+            yield from batch.to_pylist()
 
 
 def _part_keys(path: Path) -> set[str]:
@@ -308,23 +356,19 @@ def _check_part(part: Path, sha256: str) -> None:
     _CHECKED.add((part, sha256))
 
 
-# Records ⇄ rows, read off the type hints.
-
-
-def _hints(record_type: Any) -> dict[str, Any]:
-    """Return the fields of a record with their types: records annotate nothing else."""
-    return typing.get_type_hints(record_type)
+# Records ⇄ rows, read off the type hints. pydantic's TypeAdapter is not used for it: it takes 33 µs
+# to make the row of a rollout of 2,000 ids and 23 µs to read it, where these take 9 µs each.
 
 
 def _strip_optional(hint: Any) -> Any:
     if isinstance(hint, types.UnionType):
-        return next(part for part in typing.get_args(hint) if part is not type(None))
+        return next(part for part in get_args(hint) if part is not type(None))
     return hint
 
 
 def _is_plain(tuple_hint: Any) -> bool:
     """Whether the items of a tuple are what JSON holds: token ids, by the thousand."""
-    return typing.get_args(tuple_hint)[0] in (int, float, bool, str)
+    return get_args(tuple_hint)[0] in (int, float, bool, str)
 
 
 def _encoder(hint: Any) -> Callable[[Any], Any]:
@@ -334,12 +378,12 @@ def _encoder(hint: Any) -> Callable[[Any], Any]:
         encode = _encoder(inner)
         return lambda value: None if value is None else encode(value)
     if is_dataclass(hint):
-        encoders = {name: _encoder(inner) for name, inner in _hints(hint).items()}
+        encoders = {name: _encoder(field) for name, field in get_type_hints(hint).items()}
         return lambda value: {name: e(getattr(value, name)) for name, e in encoders.items()}
-    if typing.get_origin(hint) is tuple:
+    if get_origin(hint) is tuple:
         if _is_plain(hint):
             return list
-        item = _encoder(typing.get_args(hint)[0])
+        item = _encoder(get_args(hint)[0])
         return lambda value: [item(part) for part in value]
     return lambda value: value
 
@@ -351,13 +395,13 @@ def _decoder(hint: Any) -> Callable[[Any], Any]:
         decode = _decoder(inner)
         return lambda value: None if value is None else decode(value)
     if is_dataclass(hint):
-        decoders = {name: _decoder(inner) for name, inner in _hints(hint).items()}
+        decoders = {name: _decoder(field) for name, field in get_type_hints(hint).items()}
         record_type: Any = hint
         return lambda row: record_type(**{name: d(row[name]) for name, d in decoders.items()})
-    if typing.get_origin(hint) is tuple:
+    if get_origin(hint) is tuple:
         if _is_plain(hint):
             return tuple
-        item = _decoder(typing.get_args(hint)[0])
+        item = _decoder(get_args(hint)[0])
         return lambda value: tuple(item(part) for part in value)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return lambda value: _enum(hint, value)
@@ -369,22 +413,22 @@ def _enum(kind: type[StrEnum], value: str) -> StrEnum:
         return kind(value)
     except ValueError as error:
         raise ArtifactError(
-            f"{value!r} is no {kind.__name__}: made by another midcourse"
+            f"{value!r} is not a valid {kind.__name__}: made by another midcourse"
         ) from error
 
 
 def _arrow_schema(record_type: type) -> pa.Schema:
-    columns = [(_KEY, pa.string())]
-    columns += [(name, _arrow_type(hint)) for name, hint in _hints(record_type).items()]
-    return pa.schema(columns)
+    metadata = {_KIND: json.dumps(_kind(record_type))}
+    return pa.schema(list(_arrow_type(record_type)), metadata=metadata)
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
     hint = _strip_optional(hint)
     if is_dataclass(hint):
-        return pa.struct([(name, _arrow_type(inner)) for name, inner in _hints(hint).items()])
-    if typing.get_origin(hint) is tuple:
-        item = typing.get_args(hint)[0]
+        fields = get_type_hints(hint).items()
+        return pa.struct([(name, _arrow_type(field)) for name, field in fields])
+    if get_origin(hint) is tuple:
+        item = get_args(hint)[0]
         return pa.list_(pa.int32() if item is int else _arrow_type(item))
     plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return plain.get(hint, pa.string())

@@ -1,27 +1,37 @@
-"""Engines: one seam to models. `open_engine` and `open_renderer` make them from a recipe."""
+"""Engines: one seam to models. `open_engine` and `open_renderer` make them from a recipe.
+
+Each engine's module has a ``from_config``; what else is asked of a kind is said by its settings
+(`midcourse.config.EngineSection`). Another engine is a module, a section of the union, and a line
+of `_MODULES`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+from importlib import import_module
 from pathlib import Path
 
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import (
+    EngineConfig,
+    ModelConfig,
+    OpenAIConfig,
+    RayConfig,
+    ScriptedConfig,
+    TransformersConfig,
+    VllmConfig,
+)
 from midcourse.engines.base import Engine
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
 
-__all__ = [
-    "IDENTITY",
-    "check_model",
-    "model_folder",
-    "model_fingerprint",
-    "open_engine",
-    "open_renderer",
-    "resolve_model",
-]
-
+_MODULES: dict[type[EngineConfig], str] = {
+    TransformersConfig: "transformers_engine",
+    VllmConfig: "vllm_engine",
+    OpenAIConfig: "openai_engine",
+    RayConfig: "ray_engine",
+    ScriptedConfig: "scripted_engine",
+}
 #: A file in a model folder that names the training which made it.
 IDENTITY = "identity.json"
 #: Files beside a hub model's safetensors that nothing here loads.
@@ -54,26 +64,47 @@ def model_folder(path: str, revision: str | None = None) -> Path:
         raise EngineError(f"model.path: cannot get {path!r}{at} from the hub: {reason}") from error
 
 
-def check_model(path: str) -> None:
+def engine_identity(config: EngineConfig) -> dict[str, object]:
+    """Return what of an engine decides what it samples: a cluster is what its actors hold.
+
+    Raises ConfigError for a script that cannot be read.
+    """
+    if isinstance(config, RayConfig):
+        return engine_identity(config.inner)
+    if not isinstance(config, ScriptedConfig):
+        return config.identity()
+    try:
+        script = Path(config.script).read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(f"engine.script: cannot read {config.script!r}: {error}") from error
+    return {"kind": config.kind, "script": script}
+
+
+def check_model(config: EngineConfig, path: str) -> None:
     """Raise ConfigError if `path` is neither a model folder nor shaped like a hub name."""
+    if not config.loads_models or isinstance(config.scoring, ScriptedConfig):
+        return
     resolved = resolve_model(path)
     is_hub_name = resolved.count("/") == 1 and not resolved.startswith((".", "/", "~"))
     if not (Path(resolved) / "config.json").is_file() and not is_hub_name:
-        raise ConfigError(f"model.path: no model at {path!r}: give a folder with a config.json")
+        raise ConfigError(
+            f"model.path: there is no model at {path!r}: give a folder with a config.json"
+        )
 
 
-def model_fingerprint(path: str) -> dict[str, object]:
+def model_fingerprint(path: str, revision: str | None = None) -> dict[str, object]:
     """Return what tells one model folder from another: its small JSON files, samples of the rest.
 
     A fine-tuned model has the files of its base, at their sizes: only the weights differ. Where a
     folder lies, or what it is called, plays no part. A folder that holds an `IDENTITY` is what that
     file says: it may have been made of its adapters again, where rounding differs.
 
-    A hub name stands for itself: its revision is part of the recipe.
+    A model of the hub is its commit: the same name may hold other weights tomorrow. Raises
+    EngineError if the hub has no such model or cannot be reached.
     """
     folder = Path(resolve_model(path))
     if not folder.is_dir():
-        return {"name": path}
+        return {"name": path, "commit": model_folder(path, revision).name}
     if (folder / IDENTITY).is_file():
         return {"identity": (folder / IDENTITY).read_text("utf-8")}
     files = sorted(file for file in folder.iterdir() if file.is_file())
@@ -101,81 +132,17 @@ def _sampled_sha(file: Path, num_blocks: int = 256, block_bytes: int = 65_536) -
 
 def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
     """Make the engine of `config` for the model at `path`. Raises MidcourseError."""
-    if config.kind == "scripted":
-        from midcourse.engines.scripted_engine import ScriptedEngine
-
-        return ScriptedEngine.from_file(Path(config.script))
-    if config.kind == "ray":
-        from midcourse.engines.ray_engine import RayEngine
-
-        return RayEngine(config, model, path)
-    if config.kind == "vllm":
-        return _open_vllm(config, model, path)
-    if config.kind == "openai":
-        from midcourse.engines.openai_engine import OpenAIEngine
-
-        if not config.urls:
-            raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
-        return OpenAIEngine(
-            config.urls,
-            config.served_model,
-            api_key_env=config.api_key_env,
-            chat=config.chat,
-            max_context_tokens=config.max_context_tokens or 32_768,
-            concurrency=config.concurrency,
-            timeout_seconds=config.timeout_seconds,
-            stop_token_ids=() if config.chat else _stop_token_ids(Path(resolve_model(path))),
-            renderer=None if config.chat else open_renderer(config, model, path),
-        )
     try:
-        from midcourse.engines.transformers_engine import TransformersEngine
+        module = import_module(f"midcourse.engines.{_MODULES[type(config)]}")
     except ImportError as error:
         raise MissingExtra(error.name or "transformers", "train") from error
-    return TransformersEngine(
-        model_folder(path, model.revision),
-        device=config.device,
-        dtype=model.dtype,
-        max_batch_rows=config.max_batch_rows,
-        max_context_tokens=config.max_context_tokens,
-        kv_cache_gib=config.kv_cache_gib,
-    )
-
-
-def _open_vllm(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
-    from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
-
-    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
-    settings = ServerSettings(
-        python=config.server_python,
-        devices=config.devices,
-        arguments=(*dtype, *config.server_arguments),
-        kv_cache_gib=config.kv_cache_gib or 4.0,
-    )
-    folder = model_folder(path, model.revision)
-    return VllmEngine(
-        str(folder),
-        open_renderer(config, model, path),
-        settings,
-        stop_token_ids=_stop_token_ids(folder),
-        max_context_tokens=config.max_context_tokens,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-    )
-
-
-def _stop_token_ids(folder: Path) -> list[int]:
-    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
-    found: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        file = folder / name
-        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
-        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
-    return sorted(found)
+    engine: Engine = module.from_config(config, model, path)
+    return engine
 
 
 def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Renderer:
-    """Load the tokenizer of the model at `path` and dress it as a renderer."""
-    if "scripted" in (config.kind, config.inner):
+    """Load the tokenizer of the model at `path` and wrap it in a Renderer."""
+    if isinstance(config.scoring, ScriptedConfig):
         from midcourse.engines.scripted_engine import ByteTokenizer
 
         return Renderer(ByteTokenizer())

@@ -9,6 +9,7 @@ plain iterator.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import queue
 import random
@@ -16,10 +17,13 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from midcourse.config import ModelConfig, OpenAIConfig
+from midcourse.engines import open_renderer, resolve_model
 from midcourse.engines.base import Capabilities, Completion, Request
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
@@ -49,6 +53,7 @@ class OpenAIEngine:
         backoff_seconds: float = 1.0,
         stop_token_ids: Sequence[int] = (),
         renderer: Renderer | None = None,
+        trust_env: bool = True,
     ) -> None:
         self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
         self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
@@ -56,6 +61,8 @@ class OpenAIEngine:
         self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
         self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
         self._renderer = renderer
+        self.trust_env = trust_env
+        """Whether a proxy that the environment names may be used."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -95,7 +102,9 @@ class OpenAIEngine:
     def _preflight(self, url: str) -> None:
         """Ask for the models, and for one token by ids: a server must give ids back."""
         try:
-            with httpx.Client(headers=self.headers, timeout=30.0) as client:
+            with httpx.Client(
+                headers=self.headers, timeout=30.0, trust_env=self.trust_env
+            ) as client:
                 reply = client.get(f"{url}/models")
                 reply.raise_for_status()
                 served = [entry["id"] for entry in reply.json()["data"]]
@@ -171,6 +180,33 @@ class OpenAIEngine:
         )
 
 
+def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
+    """Make the client of the servers that a recipe names."""
+    if not config.urls:
+        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+    return OpenAIEngine(
+        config.urls,
+        config.served_model,
+        api_key_env=config.api_key_env,
+        chat=config.chat,
+        max_context_tokens=config.max_context_tokens or 32_768,
+        concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds,
+        stop_token_ids=() if config.chat else stop_token_ids(Path(resolve_model(path))),
+        renderer=None if config.chat else open_renderer(config, model, path),
+    )
+
+
+def stop_token_ids(folder: Path) -> list[int]:
+    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        file = folder / name
+        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
+        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
+    return sorted(found)
+
+
 @dataclass(slots=True)
 class _Server:
     """One URL and how it is doing."""
@@ -200,7 +236,10 @@ class _Session:
         self._slots = asyncio.Semaphore(engine.capabilities.concurrency)
         limits = httpx.Limits(max_connections=engine.capabilities.concurrency)
         self._client = httpx.AsyncClient(
-            headers=engine.headers, timeout=engine.timeout_seconds, limits=limits
+            headers=engine.headers,
+            timeout=engine.timeout_seconds,
+            limits=limits,
+            trust_env=engine.trust_env,
         )
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -314,7 +353,7 @@ class _Session:
         if all(s.num_failed_in_a_row >= limit for s in self._servers):
             raise EngineError(
                 f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost, "
-                "mend the server and run the same command again"
+                "fix the server and rerun the same command"
             )
 
 

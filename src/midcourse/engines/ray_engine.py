@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import EngineConfig, ModelConfig, RayConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
 
@@ -27,7 +27,7 @@ _REPLACEMENTS = 5
 class RayEngine:
     """A pool of `config.num_actors` actors; `config.inner` says which engine each one holds."""
 
-    def __init__(self, config: EngineConfig, model: ModelConfig, path: str) -> None:
+    def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
         self._config, self._model, self._path = config, model, path
         self._pool: _Pool | None = None
 
@@ -54,6 +54,11 @@ class RayEngine:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+def from_config(config: RayConfig, model: ModelConfig, path: str) -> RayEngine:
+    """Make the engine for the model at `path`; actors start on first use."""
+    return RayEngine(config, model, path)
 
 
 class _Worker:
@@ -88,7 +93,7 @@ class _Task:
 class _Pool:
     """The actors and what each of them is doing, by Ray's reference."""
 
-    config: EngineConfig
+    config: RayConfig
     model: ModelConfig
     path: str
     ray: Any = field(init=False)
@@ -103,7 +108,7 @@ class _Pool:
     def __post_init__(self) -> None:
         self.ray = _import_ray()
         if not self.ray.is_initialized():
-            _join_cluster(self.ray, self.config.ray_address)
+            _join_cluster(self.ray, self.config.address)
         with ExitStack() as undo:
             undo.callback(self.close)
             for _ in range(self.config.num_actors):
@@ -117,13 +122,16 @@ class _Pool:
         if self._num_started >= limit:
             raise EngineError(f"Ray lost {limit} actors: nothing is lost, look at the cluster")
         self._num_started += 1
-        inner = self.config.model_copy(update={"kind": self.config.inner})
         options = {
             "num_cpus": self.config.actor_cpus,
             "num_gpus": self.config.actor_gpus,
             "max_restarts": 0,  # a lost actor is replaced by us, its chunk goes elsewhere at once
         }
-        actor = self.ray.remote(_Worker).options(**options).remote(inner, self.model, self.path)
+        actor = (
+            self.ray.remote(_Worker)
+            .options(**options)
+            .remote(self.config.inner, self.model, self.path)
+        )
         self.alive.add(actor)
         self.tasks[actor.capabilities.remote()] = _Task(actor)
 

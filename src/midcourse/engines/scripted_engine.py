@@ -16,6 +16,7 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+from midcourse.config import ModelConfig, ScriptedConfig
 from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
 from midcourse.errors import ConfigError
 from midcourse.records import FinishReason
@@ -94,7 +95,7 @@ class ScriptedEngine:
         try:
             rules = [(re.compile(rule[0]), list(rule[1:])) for rule in json.loads(path.read_text())]
         except (OSError, ValueError, TypeError, IndexError, re.error) as error:
-            raise ConfigError(f"engine.script: {path} is no list of rules: {error}") from error
+            raise ConfigError(f"engine.script: {path} is not a list of rules: {error}") from error
         return cls(lambda text, seed: _first_rule(rules, text, seed))
 
     @property
@@ -148,6 +149,11 @@ class ScriptedEngine:
                 logprobs=(-nats,) * count,
                 entropies=(nats,) * count,
             )
+
+
+def from_config(config: ScriptedConfig, model: ModelConfig, path: str) -> ScriptedEngine:
+    """Read the engine's script."""
+    return ScriptedEngine.from_file(Path(config.script))
 
 
 class _Session:

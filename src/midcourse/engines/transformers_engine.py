@@ -22,6 +22,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
+from midcourse.config import ModelConfig, TransformersConfig
+from midcourse.engines import model_folder
 from midcourse.engines._kv_buffer import KvBuffer, register_attention
 from midcourse.engines._sampling import sample_tokens, uniforms
 from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
@@ -400,4 +402,16 @@ def _completion(
         token_ids=token_ids,
         text=text,
         finish_reason=finish_reason,
+    )
+
+
+def from_config(config: TransformersConfig, model: ModelConfig, path: str) -> TransformersEngine:
+    """Make the engine for the model at `path`."""
+    return TransformersEngine(
+        model_folder(path, model.revision),
+        device=config.device,
+        dtype=model.dtype,
+        max_batch_rows=config.max_batch_rows,
+        max_context_tokens=config.max_context_tokens,
+        kv_cache_gib=config.kv_cache_gib,
     )

@@ -24,13 +24,15 @@ from typing import Any
 
 import httpx
 
+from midcourse.config import ModelConfig, VllmConfig
+from midcourse.engines import model_folder, open_renderer
 from midcourse.engines.base import Capabilities, Completion, Request, Session
-from midcourse.engines.openai_engine import PROBE, OpenAIEngine
+from midcourse.engines.openai_engine import PROBE, OpenAIEngine, stop_token_ids
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-# vLLM 0.32 winds a request's seed back where a prompt is computed in parts, which generators on a
+# vLLM 0.32 rewinds the request's RNG where a prompt is computed in parts, which generators on a
 # CPU cannot do: its engine dies.
 _CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
 _IS_FOR_CPU = """
@@ -123,6 +125,7 @@ class VllmEngine:
             # A dead server of ours is noticed at once: long waits are for other people's.
             max_retries=2,
             backoff_seconds=0.5,
+            trust_env=False,  # loopback, past any proxy
         )
 
     def _start(self) -> None:
@@ -137,6 +140,27 @@ class VllmEngine:
                 server.wait_until_up()
                 _check(server, self.renderer)
             undo.pop_all()
+
+
+def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
+    """Make the engine for the model at `path`; servers start on first use."""
+    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
+    settings = ServerSettings(
+        python=config.server_python,
+        devices=config.devices,
+        arguments=(*dtype, *config.server_arguments),
+        kv_cache_gib=config.kv_cache_gib or 4.0,
+    )
+    folder = model_folder(path, model.revision)
+    return VllmEngine(
+        str(folder),
+        open_renderer(config, model, path),
+        settings,
+        stop_token_ids=stop_token_ids(folder),
+        max_context_tokens=config.max_context_tokens,
+        concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds,
+    )
 
 
 @dataclass(slots=True)

@@ -9,26 +9,44 @@ open in between.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from midcourse.metrics import Count, Interval, accuracy, bootstrap, pass_at_k, wilson
 from midcourse.report.shape import ShapeLine
 
 T = TypeVar("T")
+U = TypeVar("U")
+K = TypeVar("K", bound=Hashable)
 
 Clusters = Mapping[str, Sequence[T]]
 """By problem id, one item (a count, a number) of each run or text that belongs to it."""
 Statistic = Callable[[Sequence[T]], float]
 
 
-def pool(runs: Iterable[Mapping[str, T]]) -> dict[str, list[T]]:
+def grouped(items: Iterable[tuple[K, T]]) -> dict[K, list[T]]:
+    """Return the items by what they are paired with, e.g. their problem."""
+    found: dict[K, list[T]] = {}
+    for key, item in items:
+        found.setdefault(key, []).append(item)
+    return found
+
+
+def pool(runs: Iterable[Clusters[T]]) -> dict[str, list[T]]:
     """Join runs of several seeds; the same problem in two of them stays one cluster."""
-    clusters: dict[str, list[T]] = {}
-    for run in runs:
-        for problem_id, item in run.items():
-            clusters.setdefault(problem_id, []).append(item)
-    return clusters
+    return grouped((p, item) for run in runs for p, items in run.items() for item in items)
+
+
+def each(clusters: Clusters[T], function: Callable[[T], U]) -> dict[str, list[U]]:
+    """Return what a function makes of every item."""
+    return {
+        problem_id: [function(item) for item in items] for problem_id, items in clusters.items()
+    }
+
+
+def only(clusters: Clusters[T], chosen: Callable[[T], bool]) -> dict[str, list[T]]:
+    """Return the items that are chosen; a problem without any is left out."""
+    return grouped((p, item) for p, items in clusters.items() for item in items if chosen(item))
 
 
 def flat(clusters: Clusters[T]) -> list[T]:
@@ -47,18 +65,12 @@ def mean(values: Sequence[float]) -> float:
 
 def covered(clusters: Clusters[Count]) -> dict[str, list[Count]]:
     """Turn counts into one trial per problem and run: was any sample correct? (coverage)."""
-    return {
-        problem_id: [Count(1, int(count.is_solved)) for count in counts]
-        for problem_id, counts in clusters.items()
-    }
+    return each(clusters, lambda count: Count(1, int(count.is_solved)))
 
 
 def passes(clusters: Clusters[Count], k: int) -> dict[str, list[float]]:
     """Turn counts into pass@k of each problem and run."""
-    return {
-        problem_id: [pass_at_k(c.num_samples, c.num_correct, k) for c in counts]
-        for problem_id, counts in clusters.items()
-    }
+    return each(clusters, lambda count: pass_at_k(count.num_samples, count.num_correct, k))
 
 
 def estimate(clusters: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000) -> Interval:
@@ -109,6 +121,11 @@ def _words(values: tuple[float, float], found: Interval, scale: float, unit: str
         f"{values[0]:.3g} against {values[1]:.3g}{unit}; difference "
         f"{scale * found.estimate:.3g} [{scale * found.low:.3g}, {scale * found.high:.3g}]"
     )
+
+
+def pass_more(claim: str, ours: Clusters[Count], theirs: Clusters[Count], k: int) -> ShapeLine:
+    """Return whether pass@k is larger for `ours`."""
+    return more(claim, passes(ours, k), passes(theirs, k), mean)
 
 
 def more_accurate(

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from midcourse.experiments.results import Experiment, claim_lines, table_lines
-from midcourse.report.shape import ShapeLine
+from midcourse.experiments.results import Experiment
 from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"
@@ -36,7 +35,8 @@ def write_page(experiments: Sequence[Experiment], results: Path, page: Path) -> 
                 shutil.copyfile(file, folder / file.name)
     lines = [*_head(present), "", BEGIN, by_hand, END, *_summary(present)]
     for name, result in present.items():
-        lines += _section(name, result, folder)
+        lines += ["", f'<a id="{name}"></a>', "", f"## {result['title']}"]
+        lines += result_lines(result, name, folder, f"{folder.name}/", "###")
     page.write_text("\n".join(lines) + "\n", "utf-8")
 
 
@@ -60,17 +60,15 @@ def _head(present: dict[str, dict[str, Any]]) -> list[str]:
     scales, codes = (sorted({str(s[key]) for s in states}) for key in ("scale", "code"))
     seeds = sorted({seed for s in states for seed in s["seeds"]})
     versions = next(iter(present.values()))["versions"] if present else {}
+    made = f"Scale {', '.join(scales)}; seeds {', '.join(map(str, seeds))}, pooled; code "
+    with_versions = ", ".join(f"{name} {value}" for name, value in versions.items())
     return [
-        "# The paper's experiments, run", "",
-        f"Scale {', '.join(scales)}; seeds {', '.join(map(str, seeds))}, pooled; code "
-        f"{', '.join(codes)}; {', '.join(f'{name} {value}' for name, value in versions.items())}.",
+        "# The paper's experiments, run",
+        "",
+        f"{made}{', '.join(codes)}; {with_versions}.",
         "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
         "parameters and is no evidence about large models.",
-    ]  # fmt: skip
-
-
-def _claims(result: dict[str, Any]) -> list[ShapeLine]:
-    return [ShapeLine(c["claim"], c["holds"], c["figures"]) for c in result["claims"]]
+    ]
 
 
 def _summary(present: dict[str, dict[str, Any]]) -> list[str]:
@@ -78,20 +76,26 @@ def _summary(present: dict[str, dict[str, Any]]) -> list[str]:
     verdicts = ("holds", "does not hold", "cannot tell")
     rows = []
     for name, result in present.items():
-        counts = Counter(claim.verdict for claim in _claims(result))
+        counts = Counter(claim["verdict"] for claim in result["claims"])
         rows.append((f"[{name}](#{name})", result["title"], *(str(counts[v]) for v in verdicts)))
     table = Table("Summary", ("result", "", *verdicts), tuple(rows), "Numbers of statements.")
-    return table_lines(table)
+    return _table_lines(table, "##")
 
 
-def _section(name: str, result: dict[str, Any], folder: Path) -> list[str]:
-    lines = ["", f'<a id="{name}"></a>', "", f"## {result['title']}"]
-    lines += claim_lines(_claims(result))
+def result_lines(
+    result: dict[str, Any], name: str, folder: Path, link: str, heading: str
+) -> list[str]:
+    """Return claims, figure and tables as Markdown; files in `folder` are linked under `link`."""
+    claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
+    lines = ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
     if (folder / f"{name}.svg").is_file():
-        lines += ["", f"![{result['title']}]({folder.name}/{name}.svg)",
-                  "", f"Data: [CSV]({folder.name}/{name}.csv)."]  # fmt: skip
+        image, data = f"{link}{name}.svg", f"{link}{name}.csv"
+        lines += ["", f"![{result['title']}]({image})", "", f"Data: [CSV]({data})."]
     for table in result["tables"]:
-        columns, rows = tuple(table["columns"]), tuple(tuple(row) for row in table["rows"])
-        shown = table_lines(Table(table["title"], columns, rows, table["note"]))
-        lines += [line.replace("## ", "### ", 1) for line in shown]
+        columns, rows = tuple(table["columns"]), tuple(map(tuple, table["rows"]))
+        lines += _table_lines(Table(table["title"], columns, rows, table["note"]), heading)
     return lines
+
+
+def _table_lines(table: Table, heading: str) -> list[str]:
+    return ["", f"{heading} {table.title}", "", *table.markdown(), "", table.note]

@@ -1,59 +1,109 @@
-"""What experiments take from a pipeline: counts by problem, groups of RL, likelihoods, lengths."""
+"""What experiments take from a recipe: counts and values by problem, groups of RL."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from midcourse.errors import ConfigError
-from midcourse.metrics import Count, accuracy
-from midcourse.pipeline import Drawn, Graded, Model, Pipeline
-from midcourse.records import Condition, Grade, GroupCount, Likelihood, Verdict
+from midcourse.experiments.estimates import Clusters, grouped
+from midcourse.experiments.runner import ExperimentRunner
+from midcourse.metrics import Count, accuracy, count_of
+from midcourse.pipeline import Drawn, Graded, Method, Model, Session
+from midcourse.records import (
+    Condition,
+    GroupCount,
+    Likelihood,
+    Problem,
+    Proposal,
+    Role,
+    Rollout,
+    Start,
+    Verdict,
+)
 from midcourse.report.collect import count_by_problem
 from midcourse.training.rewards import read_group_counts
 
-T = TypeVar("T")
+BASE, PATCHED = Role(), Role(Start.PATCHED)
+BASE_RL, PATCHED_RL = Role(rl=True), Role(Start.PATCHED, rl=True)
 
 
-def condition_counts(pipeline: Pipeline, condition: Condition) -> dict[str, Count]:
+def condition_counts(session: Session, method: Method, condition: Condition) -> Clusters[Count]:
     """Return the graded continuations of every hard problem under one row of Table 1."""
-    hard = pipeline.hard_problems
-    drawn = pipeline.verified[condition]
+    drawn = method.interventions.verified[condition]
     if not isinstance(drawn, Graded):
         raise ConfigError("verify.rounds: a search has no accuracy; experiments need all samples")
-    counts = count_by_problem(drawn, hard)
-    return {p.problem_id: count for p, count in zip(hard, counts, strict=True)}
+    return _counts(session, drawn, method.hard.read(session))
 
 
-def evaluation_counts(pipeline: Pipeline, role: str, eval_set: str) -> dict[str, Count]:
-    """Return the counts of the model in a role, e.g. ``patched + RL``, on an evaluation set."""
-    return model_counts(pipeline, pipeline.in_role(role), eval_set)
+def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Clusters[Count]:
+    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
+    return _model_counts(session, method, model_of(session, method, role), eval_set)
 
 
-def model_counts(pipeline: Pipeline, model: Model, eval_set: str) -> dict[str, Count]:
-    """Return one model's counts on an evaluation set, ``train`` being the hard problems."""
+def model_of(session: Session, method: Method, role: Role) -> Model:
+    """Return the model in a role, trained; what the recipe trains by RL is trained together."""
+    if role.rl:
+        session.complete(*method.models.rl_trainings())
+    return method.models.in_role(role)
+
+
+def course_counts(session: Session, method: Method, role: Role) -> dict[int, Clusters[Count]]:
+    """Return the counts on held-out problems along one RL run, by iteration."""
+    model_of(session, method, role)
+    course = method.models.course(role.start).items()
+    return {step: _model_counts(session, method, model, "held_out") for step, model in course}
+
+
+def _model_counts(session: Session, method: Method, model: Model, eval_set: str) -> Clusters[Count]:
     is_train = eval_set == "train"
-    problems = pipeline.hard_problems if is_train else pipeline.problems.evaluation[eval_set]
-    graded = pipeline.evaluate(model, eval_set)
-    counts = count_by_problem(graded, problems)
-    return {p.problem_id: count for p, count in zip(problems, counts, strict=True)}
+    problems = method.hard.read(session) if is_train else method.setup.problems.evaluation[eval_set]
+    return _counts(session, method.evaluation.evaluate(model, eval_set), problems)
 
 
-def proposal_counts(drawn: Drawn) -> dict[str, Count]:
+def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Clusters[Count]:
+    counts = count_by_problem(session, graded, problems)
+    return {p.problem_id: [count] for p, count in zip(problems, counts, strict=True)}
+
+
+def evaluated(
+    runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]], *eval_sets: str
+) -> dict[str, dict[str, dict[str, list[Count]]]]:
+    """Return the counts of models, each (recipe, role), by evaluation set; seeds pooled."""
+    found = runner.pooled(
+        {
+            (eval_set, name): (recipe, partial(role_counts, role=role, eval_set=eval_set))
+            for name, (recipe, role) in models.items()
+            for eval_set in eval_sets
+        }
+    )
+    return {eval_set: {name: found[eval_set, name] for name in models} for eval_set in eval_sets}
+
+
+def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:
     """Return the graded continuations of each proposal, by proposal id."""
-    samples: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
-    for grade in drawn.grades.read(Grade):
-        if grade.verdict is not Verdict.UNGRADED:
-            samples[str(grade.parent_id)] += 1
-            correct[str(grade.parent_id)] += grade.verdict is Verdict.CORRECT
+    graded = [g for g in session.read(drawn.grades) if g.verdict is not Verdict.UNGRADED]
+    samples = Counter(str(g.parent_id) for g in graded)
+    correct = Counter(str(g.parent_id) for g in graded if g.verdict is Verdict.CORRECT)
     return {parent_id: Count(samples[parent_id], correct[parent_id]) for parent_id in samples}
 
 
-def group_counts(pipeline: Pipeline, role: str) -> list[GroupCount]:
-    """Return what the reward saw of every group of one RL run."""
-    return read_group_counts(pipeline.in_role(role).made_by[0].path / "groups.jsonl")
+def candidates_in_place(session: Session, method: Method) -> Iterator[tuple[Proposal, Rollout]]:
+    """Yield what is verified with the rollout it intervenes in, in the order of the rollouts."""
+    candidates = method.interventions.candidates().read(session)
+    by_rollout = {proposal.rollout_id: proposal for proposal in candidates}
+    for rollout in session.read(method.cases, ("token_ids",)):
+        if rollout.rollout_id in by_rollout:
+            yield by_rollout[rollout.rollout_id], rollout
+
+
+def group_counts(session: Session, method: Method, role: Role) -> list[GroupCount]:
+    """Return what the reward saw of every group of one RL run; nothing without RL."""
+    model = model_of(session, method, role)
+    if not role.rl or model.trained is None:
+        return []
+    return read_group_counts(session.path(model.trained) / "groups.jsonl")
 
 
 def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
@@ -61,32 +111,16 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
 
     An exponential moving average, as Table 4's training reward is.
     """
-    by_iteration: dict[int, list[Count]] = {}
-    for group in groups:
-        count = Count(group.num_correct + group.num_incorrect, group.num_correct)
-        by_iteration.setdefault(group.iteration, []).append(count)
-    rewards = [accuracy(counts) for _, counts in sorted(by_iteration.items())]
-    smooth = rewards[0]
-    for reward in rewards[1:]:
+    by_iteration = grouped((group.iteration, count_of(group)) for group in groups)
+    smooth, *later = (accuracy(counts) for _, counts in sorted(by_iteration.items()))
+    for reward in later:
         smooth = decay * smooth + (1 - decay) * reward
     return smooth
 
 
 def likelihood_values(
-    pipeline: Pipeline, role: str, what: str, value: Callable[[Likelihood], float]
-) -> dict[str, list[float]]:
+    session: Session, method: Method, role: Role, what: str, value: Callable[[Likelihood], float]
+) -> Clusters[float]:
     """Return a value of each text of kind `what` under the model in a role, by problem."""
-    found: dict[str, list[float]] = {}
-    for item in pipeline.likelihood(pipeline.in_role(role)).read(Likelihood):
-        if item.what == what:
-            found.setdefault(item.problem_id, []).append(value(item))
-    return found
-
-
-def joined(runs: Iterable[Mapping[str, Sequence[T]]]) -> dict[str, list[T]]:
-    """Join the lists of several seeds by problem."""
-    found: dict[str, list[T]] = {}
-    for run in runs:
-        for problem_id, values in run.items():
-            found.setdefault(problem_id, []).extend(values)
-    return found
+    items = session.read(method.evaluation.likelihood(model_of(session, method, role)))
+    return grouped((item.problem_id, value(item)) for item in items if item.what == what)

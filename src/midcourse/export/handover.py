@@ -6,19 +6,15 @@ them for formats that take nothing else; `text_losses` counts what such a format
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.config import Recipe
 from midcourse.engines import resolve_model
-from midcourse.errors import ArtifactError
-from midcourse.pipeline import Pipeline
-from midcourse.progress import SilentProgress
-from midcourse.records import Problem, RowOutcome, SftRow
+from midcourse.pipeline import open_run
+from midcourse.pipeline.contexts import ready_rows
+from midcourse.records import Problem, SftRow
 from midcourse.rendering import Renderer
-from midcourse.run import Run
 
 FAITHFUL = "faithful: the ids that were verified, and nothing after them"
 ADDS_END_OF_TURN = "not faithful: adds end-of-turn"
@@ -109,28 +105,25 @@ def gather(run_dir: Path) -> Handover:
 
     Raises ArtifactError if a stage is missing.
     """
-    resolved = run_dir / "config.resolved.json"
-    if not resolved.is_file():
-        raise ArtifactError(f"{run_dir} is not a run directory: it has no config.resolved.json")
-    recipe = Recipe.model_validate(json.loads(resolved.read_text("utf-8")))
-    with Pipeline(Run(run_dir, recipe, SilentProgress(), read_only=True)) as pipeline:
-        renderer, solve = pipeline.renderer, pipeline.prompts["solve"]
-        ready = [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
-        has_prefix = recipe.build_sft.prefix != "dropped"
-        problems = pipeline.problems_by_id
-        users = {key: solve.render(problem=problem.text) for key, problem in problems.items()}
-        return Handover(
-            name=recipe.name,
-            rows=[
-                _export_row(
-                    row, problems[row.problem_id], users[row.problem_id], renderer, has_prefix
-                )
-                for row in ready
-            ],
-            tasks=[Task(problem=p, user=users[p.problem_id]) for p in pipeline.rl_problems],
-            renderer=renderer,
-            model=resolve_model(recipe.model.path),
-        )
+    finished = open_run(run_dir)
+    run, method, renderer = finished.run, finished.method, finished.renderer
+    problems = {problem.problem_id: problem for problem in method.setup.problems.train}
+    solve = method.setup.prompts["solve"]
+    users = {key: solve.render(problem=problem.text) for key, problem in problems.items()}
+    has_prefix = run.recipe.build_sft.prefix != "dropped"
+    return Handover(
+        name=run.recipe.name,
+        rows=[
+            _export_row(row, problems[row.problem_id], users[row.problem_id], renderer, has_prefix)
+            for row in ready_rows(run, method.models.rows)
+        ],
+        tasks=[
+            Task(problem=problems[p.problem_id], user=users[p.problem_id])
+            for p in method.models.rl_problems.read(run)
+        ],
+        renderer=renderer,
+        model=resolve_model(run.recipe.model.path),
+    )
 
 
 def _export_row(

@@ -24,7 +24,7 @@ from midcourse.progress import Failures
 from midcourse.prompts import load_prompt_set
 from midcourse.records import Problem, Proposal, ProposalOutcome, Rollout
 from midcourse.stages.contexts import problem_contexts
-from midcourse.stages.propose import Case, Proposer, propose
+from midcourse.stages.propose import Case, Proposer, propose, review_prompt
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.table import Table, share
 
@@ -116,7 +116,8 @@ def _judge(
             engine=engine,
             renderer=engine.renderer,
             policy=engine.renderer,
-            prompts=load_prompt_set("lab"),
+            review=review_prompt(load_prompt_set("lab"), config),
+            guided=None,
             grader=grader,
             config=_PROPOSE.model_copy(update={"reference": reference}),
             name="base",

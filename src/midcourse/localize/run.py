@@ -8,24 +8,25 @@ included.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
-from midcourse.config import EngineConfig, ModelConfig, Recipe
-from midcourse.engines import check_model, model_fingerprint, open_engine, open_renderer
+from midcourse.config import OpenAIConfig, Recipe, SamplingConfig, ScriptedConfig
+from midcourse.engines import check_model, engine_identity
 from midcourse.errors import DataError
 from midcourse.localize.ask import Locator, localize
 from midcourse.localize.cases import load_error_cases
 from midcourse.localize.records import ErrorCase, Localization
 from midcourse.localize.scores import baselines, first_error_tables, score
-from midcourse.progress import Failures
+from midcourse.pipeline.session import Tools, identify_model
+from midcourse.pipeline.values import Model
 from midcourse.prompts import Prompt, load_prompt_set
 from midcourse.records import content_id
-from midcourse.run import Artifact, Run
-from midcourse.store import StageStore, write_json_atomic
+from midcourse.run import Keyed, Run, Stage, Work
+from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
 #: How a question is called, the setting that asks for it, and its prompt.
@@ -50,34 +51,95 @@ def load_cases(paths: Sequence[str], limit_per_source: int | None) -> list[Error
     return limited
 
 
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Solutions with a known first error, known by what they hold."""
+
+    items: tuple[ErrorCase, ...]
+
+    def identity(self) -> object:
+        """Return a hash of them."""
+        return content_id([asdict(case) for case in self.items])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalizeSettings:
+    """What decides the answers to one question."""
+
+    cases: Cases
+    prompt: Prompt
+    sampling: SamplingConfig
+    model: Model
+    seed: int
+
+
+def localization(
+    settings: LocalizeSettings, *, label: str
+) -> Stage[Localization, LocalizeSettings]:
+    """*localize*: where each case first goes wrong, as a model answers one prompt."""
+    return Stage(
+        name="localize",
+        label=label,
+        record=Localization,
+        settings=settings,
+        make=_localize,
+        outcome=lambda answer: answer.outcome,
+        total=lambda settings, reader: len(settings.cases.items),
+    )
+
+
+def _localize(
+    settings: LocalizeSettings, work: Work[Localization]
+) -> Iterator[Keyed[Localization]]:
+    locator = Locator(
+        engine=work.tools.engine(settings.model),
+        renderer=work.tools.renderer_for(settings.model),
+        prompt=settings.prompt,
+        sampling=settings.sampling.record(),
+        name=settings.model.label,
+        run_seed=settings.seed,
+    )
+    answers = localize(settings.cases.items, locator, work.done, work.failures)
+    return ((answer.localization_id, [answer]) for answer in answers)
+
+
 def run_localization(run: Run, cases: Sequence[ErrorCase]) -> list[Table]:
     """Ask about every case as the recipe says; return the scores and the baselines.
 
     The tables are kept in ``localize.json`` too. Raises MidcourseError; what was answered before
     is kept.
     """
-    recipe, questions = run.recipe, _questions(run.recipe, cases)
-    model = recipe.proposer_model or recipe.model
-    config = recipe.proposer_engine or recipe.engine
-    if config.kind in ("transformers", "vllm"):
-        check_model(model.path)
-    identity, results = locator_identity(model, config), {}
-    with closing(open_engine(config, model, model.path)) as engine:
-        takes_ids = engine.capabilities.token_ids
-        for way, (prompt, asked) in questions.items():
-            locator = Locator(
-                engine=engine,
-                renderer=open_renderer(config, model, model.path) if takes_ids else None,
+    recipe, model, results = run.recipe, _asked(run.recipe), {}
+    with closing(Tools(run, model, recipe.grade)) as tools:
+        for way, (prompt, asked) in _questions(recipe, cases).items():
+            settings = LocalizeSettings(
+                cases=Cases(tuple(asked)),
                 prompt=prompt,
-                sampling=recipe.localize.sampling.record(),
-                name=config.served_model or Path(config.script or model.path).name,
-                run_seed=recipe.seed,
+                sampling=recipe.localize.sampling,
+                model=model,
+                seed=recipe.seed,
             )
-            answers = _ask(run, locator, asked, way, identity).read(Localization)
-            results[f"{locator.name}, {way}"] = score(cases, answers)
+            stage = localization(settings, label=way)
+            run.announce([stage])
+            run.complete(stage, tools)
+            results[f"{model.label}, {way}"] = score(cases, run.read(stage))
     tables = first_error_tables(results, baselines(cases))
     write_json_atomic(run.directory / "localize.json", [asdict(table) for table in tables])
     return tables
+
+
+def _asked(recipe: Recipe) -> Model:
+    """Return the recipe's proposer; its label is a served name, a script or a folder."""
+    source = recipe.proposer_model or recipe.model
+    engine = recipe.proposer_engine or recipe.engine
+    check_model(engine, source.path)
+    label = Path(source.path).name
+    if isinstance(engine, ScriptedConfig):
+        label = Path(engine.script).name
+    elif isinstance(engine, OpenAIConfig) and engine.served_model:
+        label = engine.served_model
+    known = content_id(identify_model(source), engine_identity(engine))[:10]
+    return Model(name=f"{label}:{known}", label=label, source=source, engine=engine)
 
 
 def _questions(
@@ -92,37 +154,3 @@ def _questions(
     if not questions:
         raise DataError("localize: none of these solutions has a reference: set localize.reference")
     return questions
-
-
-def locator_identity(model: ModelConfig, engine: EngineConfig) -> dict[str, object]:
-    """Return what tells one answerer from another: a script is what it says, not where it lies."""
-    script = Path(engine.script).read_text("utf-8") if engine.kind == "scripted" else ""
-    return {
-        "model": model_fingerprint(model.path),
-        "served_model": engine.served_model,
-        "script": script,
-    }
-
-
-def _ask(
-    run: Run, locator: Locator, cases: Sequence[ErrorCase], label: str, identity: dict[str, object]
-) -> Artifact:
-    """Complete the stage of one prompt."""
-    settings = {
-        "cases": content_id([asdict(case) for case in cases]),
-        "prompt": [locator.prompt.name, locator.prompt.sha],
-        "sampling": run.recipe.localize.sampling.model_dump(),
-        "seed": run.recipe.seed,
-        **identity,
-    }
-    artifact = run.artifact("localize", label, settings, [])
-
-    def produce(
-        store: StageStore[Localization], failures: Failures
-    ) -> Iterator[tuple[str, list[Localization]]]:
-        answers = localize(cases, locator, store.done, failures)
-        return ((answer.localization_id, [answer]) for answer in answers)
-
-    return run.records(
-        artifact, Localization, settings, [], len(cases), produce, lambda answer: answer.outcome
-    )

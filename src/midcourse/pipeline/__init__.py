@@ -1,24 +1,28 @@
-"""The method, whole: which stage feeds which, and what each is asked for.
+"""The method, whole: `method` composes the stages, a `Session` completes them.
 
-A `Pipeline` is built in the order of the flow, a file for each stretch, each standing on the one
-before: `workbench` (what a run works with; sample and grade), `interventions` (select, propose,
-verify), `training` (rows and models), `evaluation`. Every property returns what it left on disk
-and first makes whatever it needs; `midcourse.run` decides what is already there.
+`values` are what stages are given beside numbers (models, problems, who is hard), `contexts` what
+is sampled from, `stages` and `models` the steps themselves; `method` is the recipe that puts them
+in order.
 """
 
 from __future__ import annotations
 
-from midcourse.pipeline.evaluation import Evaluation
-from midcourse.pipeline.workbench import Drawn, Graded, Model, ProblemSets, Searched
+from midcourse.pipeline.finished import FinishedRun, open_run
+from midcourse.pipeline.method import Method, method
+from midcourse.pipeline.session import Session, Setup, open_session
+from midcourse.pipeline.values import Drawn, Graded, Model, ProblemSets, Searched
 
-__all__ = ["Drawn", "Graded", "Model", "Pipeline", "ProblemSets", "Searched"]
-
-
-class Pipeline(Evaluation):
-    """One run of the method over one recipe. Close it, or use it as a context manager."""
-
-    def __enter__(self) -> Pipeline:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+__all__ = [
+    "Drawn",
+    "FinishedRun",
+    "Graded",
+    "Method",
+    "Model",
+    "ProblemSets",
+    "Searched",
+    "Session",
+    "Setup",
+    "method",
+    "open_run",
+    "open_session",
+]

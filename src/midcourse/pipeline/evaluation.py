@@ -1,161 +1,234 @@
-"""Which models are compared, on what, and how likely texts are under them (§5)."""
+"""Which models are measured on what, and how likely texts are under them (§5)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
-from midcourse.pipeline.training import Training, ready_rows
-from midcourse.pipeline.workbench import Graded, Model
-from midcourse.progress import Failures
-from midcourse.records import Condition, Likelihood, Proposal, Rollout, RowSource, SftRow
-from midcourse.run import Artifact
-from midcourse.stages.contexts import continuation_contexts
-from midcourse.stages.likelihood import ScoredText, likelihood
-from midcourse.stages.propose import first_accepted
-from midcourse.store import StageStore
+from midcourse.pipeline.contexts import (
+    Continuations,
+    HardOnes,
+    Population,
+    Questions,
+    ready_rows,
+)
+from midcourse.pipeline.interventions import INTERVENTION, Interventions, asked_about, proposals_for
+from midcourse.pipeline.models import Models
+from midcourse.pipeline.sources import GOLD, WHOLE, Sources
+from midcourse.pipeline.stages import SampleSettings, draw
+from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Texts, view
+from midcourse.records import Likelihood, Role, RowSource, SftRow, Start
+from midcourse.rendering import Renderer
+from midcourse.run import Keyed, Reader, Stage, Work
+from midcourse.stages.likelihood import ScoredText
+from midcourse.stages.likelihood import likelihood as score_texts
+
+# --- likelihood --------------------------------------------------------------------------------
 
 
-class Evaluation(Training):
-    """evaluate, likelihood."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LikelihoodSettings:
+    """What decides which texts are scored under a model (Figs 7-9)."""
 
-    @cached_property
-    def models(self) -> dict[str, Model]:
-        """The models that are compared, by label; the others are not made.
+    model: Model
+    policy: Model
+    """Encodes the texts."""
+    rows: Stage[SftRow, Any]
+    problems: Problems
+    """Training problems with references."""
+    questions: Texts
+    """What the user says, of training and held-out problems."""
+    own: Graded | None
+    """The model's own rollouts of held-out problems."""
+    unseen: Continuations | None
+    """Interventions on the base's held-out rollouts: never trained on."""
+    max_items: int
 
-        A label says what a model is: with ``build_sft.source = "reference"`` the role ``patched``
-        of the recipe is filled by ``SFT on references``.
-        """
-        made = [self.in_role(role) for role in self.recipe.evaluate.models]
-        return {model.label: model for model in made}
 
-    def in_role(self, role: str) -> Model:
-        """Return the model that fills a role of ``evaluate.models``, made if it is missing."""
-        start, _, rl = role.partition(" + ")
-        model = self.base if start == "base" else self.patched
-        if not rl:
-            return model
-        trained = self.rl_models.items()
-        return next(made for label, made in trained if label.startswith(f"{model.label} + "))
+def likelihood(settings: LikelihoodSettings) -> Stage[Likelihood, LikelihoodSettings]:
+    """*likelihood*: NLL, entropy and token probabilities of given texts under a model."""
+    return Stage(
+        name="likelihood",
+        label=settings.model.label,
+        record=Likelihood,
+        settings=settings,
+        make=_likelihood,
+        outcome=lambda item: item.what,
+    )
 
-    def evaluate(self, model: Model, eval_set: str) -> Graded:
-        """Sample and grade one evaluation set with one model.
 
-        ``train`` stands for the hard training problems (Table 2, Fig. 6).
-        """
-        config, is_train = self.recipe.evaluate, eval_set == "train"
-        problems = self.hard_problems if is_train else self.problems.evaluation[eval_set]
-        is_probe = not is_train and eval_set != "held_out"
-        num_rollouts = config.num_probe_rollouts if is_probe else config.num_rollouts
-        label = f"{eval_set} {model.label}"
-        rollouts = self.sample(model, problems, label, num_rollouts, config.sampling)
-        return Graded(rollouts, self.grade(rollouts))
+def _likelihood(
+    settings: LikelihoodSettings, work: Work[Likelihood]
+) -> Iterator[Keyed[Likelihood]]:
+    renderer = work.tools.renderer(settings.policy)
+    texts = list(_texts(settings, work.reader, renderer))
+    scorer = work.tools.scorer(settings.model)
+    for item in score_texts(texts, scorer, settings.model.name, work.done):
+        yield item.item_id, [item]
 
-    @cached_property
-    def course_evaluations(self) -> dict[tuple[str, int], Graded]:
-        """Held-out problems along RL (Fig. 12), by (RL model's label, iteration).
 
-        Iteration 0 is the model that RL started from; in between stand the checkpoints that
-        ``train_rl.keep_checkpoints`` kept.
-        """
-        trained = [label for label in self.models if label.endswith("RL")]
-        return {
-            (label, iteration): self.evaluate(model, "held_out")
-            for label in trained
-            if "held_out" in self.problems.evaluation
-            for iteration, model in self.rl_course(label).items()
-        }
+def _texts(
+    settings: LikelihoodSettings, reader: Reader, renderer: Renderer
+) -> Iterator[ScoredText]:
+    """Yield interventions, their rows, references, own rollouts, unseen interventions."""
+    limit = settings.max_items
+    for row in ready_rows(reader, settings.rows)[:limit]:
+        yield from row_texts(row)
+    given = (p for p in settings.problems.items if p.reference_solution)
+    for problem in islice(given, limit):
+        prompt = _prompt(settings, problem.problem_id, renderer)
+        ids = renderer.encode(str(problem.reference_solution))
+        yield _scored("reference", problem.problem_id, problem.problem_id, prompt,
+                      (*ids, *renderer.end_of_turn_ids))  # fmt: skip
+    if settings.own is not None:
+        rollouts = (r for r in reader.read(settings.own.rollouts) if r.token_ids)
+        for rollout in islice(rollouts, limit):
+            prompt = _prompt(settings, rollout.problem_id, renderer)
+            yield _scored("own_rollout", rollout.rollout_id, rollout.problem_id, prompt,
+                          rollout.token_ids)  # fmt: skip
+    if settings.unseen is not None:
+        yield from _unseen(settings.unseen, reader, renderer)
 
-    @cached_property
-    def evaluations(self) -> dict[tuple[str, str], Graded]:
-        """Every model on every evaluation set, by (model label, set)."""
-        return {
-            (label, eval_set): self.evaluate(model, eval_set)
-            for label, model in self.models.items()
-            for eval_set in self.problems.evaluation
-        }
 
-    @cached_property
-    def held_out_proposals(self) -> Artifact | None:
-        """Interventions on the base's held-out rollouts: never trained on, only scored (Fig. 7)."""
-        if "held_out" not in self.problems.evaluation:
-            return None
-        graded = self.evaluate(self.base, "held_out")
-        problems = [p for p in self.problems.evaluation["held_out"] if p.reference_solution]
-        return self.propose(graded, problems, "held_out", 1)
+def _prompt(settings: LikelihoodSettings, problem_id: str, renderer: Renderer) -> tuple[int, ...]:
+    text = settings.questions.items[problem_id]
+    return tuple(renderer.prompt_ids([{"role": "user", "content": text}]))
 
-    @cached_property
-    def likelihoods(self) -> list[Artifact]:
-        """Token likelihoods under the base and the patched model, of those that are compared."""
-        _ = self.held_out_proposals  # a stage of its own: not within the first one's time
-        compared = [model for label, model in self.models.items() if "RL" not in label]
-        return [self.likelihood(model) for model in compared]
 
-    def likelihood(self, model: Model) -> Artifact:
-        """Score the texts of Figs 7-9 under one model."""
-        settings = {**self.recipe.likelihood.model_dump(), "policy": model.name}
-        own = self.evaluate(model, "held_out") if self.problems.evaluation else None
-        inputs = [*model.made_by, self.rows, *([own.rollouts] if own else [])]
-        artifact = self.run.artifact("likelihood", model.label, settings, inputs)
+def _scored(
+    what: str, source_id: str, problem_id: str, context: Sequence[int], scored: Sequence[int]
+) -> ScoredText:
+    return ScoredText(
+        what=what, source_id=source_id, problem_id=problem_id, token_ids=(*context, *scored),
+        num_context=len(context),
+    )  # fmt: skip
 
-        def produce(
-            store: StageStore[Likelihood], failures: Failures
-        ) -> Iterator[tuple[str, list[Likelihood]]]:
-            for item in likelihood(self._texts(own), self.scorer(model), model.name, store.done):
-                yield item.item_id, [item]
 
-        self.run.records(artifact, Likelihood, settings, inputs, None, produce, lambda x: x.what)
-        return artifact
-
-    def _texts(self, own: Graded | None) -> Iterator[ScoredText]:
-        """Yield what is scored: interventions, their rows, references, the model's own rollouts."""
-        limit = self.recipe.likelihood.max_items
-        for row in ready_rows(self.rows)[:limit]:
-            yield from _row_texts(row)
-        for problem in islice((p for p in self.problems.train if p.reference_solution), limit):
-            prompt = self.plain_context(problem.problem_id).prompt_ids
-            ids = self.renderer.encode(str(problem.reference_solution))
-            yield ScoredText(
-                what="reference", source_id=problem.problem_id, problem_id=problem.problem_id,
-                token_ids=(*prompt, *ids, *self.renderer.end_of_turn_ids), num_context=len(prompt),
-            )  # fmt: skip
-        if own is not None:
-            yield from self._own_rollouts(own, limit)
-        yield from self._held_out_interventions(limit)
-
-    def _own_rollouts(self, own: Graded, limit: int) -> Iterator[ScoredText]:
-        for rollout in islice((r for r in own.rollouts.read(Rollout) if r.token_ids), limit):
-            prompt = self.plain_context(rollout.problem_id).prompt_ids
-            yield ScoredText(
-                what="own_rollout", source_id=rollout.rollout_id, problem_id=rollout.problem_id,
-                token_ids=(*prompt, *rollout.token_ids), num_context=len(prompt),
-            )  # fmt: skip
-
-    def _held_out_interventions(self, limit: int) -> Iterator[ScoredText]:
-        if self.held_out_proposals is None:
-            return
-        accepted = first_accepted(self.held_out_proposals.read(Proposal))[:limit]
-        rollouts = self.evaluate(self.base, "held_out").rollouts.read(Rollout)
-        made = continuation_contexts(
-            Condition.PREFIX_INTERVENTION, accepted, rollouts,
-            lambda proposal: self.plain_context(proposal.problem_id), self.renderer,
+def _unseen(unseen: Continuations, reader: Reader, renderer: Renderer) -> Iterator[ScoredText]:
+    for context in unseen.contexts(reader, renderer):
+        response = context.response
+        yield _scored(
+            "intervention_held_out", str(context.parent_id), context.problem_id,
+            (*context.prompt_ids, *response.prefix), response.addition,
         )  # fmt: skip
-        for context in made:
-            yield ScoredText(
-                what="intervention_held_out", source_id=str(context.parent_id),
-                problem_id=context.problem_id, token_ids=context.token_ids,
-                num_context=len(context.token_ids) - len(context.response.addition),
-            )  # fmt: skip
 
 
-def _row_texts(row: SftRow) -> Iterator[ScoredText]:
+def row_texts(row: SftRow) -> Iterator[ScoredText]:
     """Yield a row's trained tokens given the problem; of a step also the step given its prefix."""
     contexts = {f"{row.source}_row": row.prompt_tokens}
     if row.source is RowSource.INTERVENTION:  # An original step is the end of its prefix.
         contexts[str(row.source)] = row.prompt_tokens + row.prefix_tokens
     for what, num_context in contexts.items():
-        yield ScoredText(
-            what=what, source_id=row.row_id, problem_id=row.problem_id,
-            token_ids=row.input_ids, num_context=num_context,
+        yield _scored(
+            what, row.row_id, row.problem_id, row.input_ids[:num_context],
+            row.input_ids[num_context:],
         )  # fmt: skip
+
+
+# --- composition -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured of the models of a recipe."""
+
+    sources: Sources
+    interventions: Interventions
+    models: Models
+
+    def evaluate(self, model: Model, eval_set: str) -> Graded:
+        """Return one model's rollouts of one set, graded.
+
+        ``train`` stands for the hard training problems (Table 2, Fig. 6).
+        """
+        s, config, is_train = self.sources, self.sources.recipe.evaluate, eval_set == "train"
+        is_probe = not is_train and eval_set != "held_out"
+        population = {"train": Population.HARD, "held_out": Population.HELD_OUT}
+        settings = SampleSettings(
+            model=model,
+            contexts=Questions(
+                texts=s.questions(eval_set),
+                population=population.get(eval_set, Population.PROBE),
+                among=HardOnes(self.interventions.hard) if is_train else None,
+            ),
+            num_rollouts=config.num_probe_rollouts if is_probe else config.num_rollouts,
+            sampling=config.sampling,
+            stream=f"{eval_set} {model.label}",
+            seed=s.recipe.seed,
+        )
+        drawn = draw(settings, s.problems(*GOLD, of=eval_set))
+        assert isinstance(drawn, Graded)
+        return drawn
+
+    @cached_property
+    def all(self) -> dict[tuple[Role, str], Graded]:
+        """Every model that is compared on every evaluation set."""
+        return {
+            (role, eval_set): self.evaluate(self.models.in_role(role), eval_set)
+            for role in self.sources.recipe.evaluate.roles
+            for eval_set in self.sources.setup.problems.evaluation
+        }
+
+    def along_rl(self) -> dict[tuple[Start, int], Graded]:
+        """Return held-out problems along RL (Fig. 12), by where it started and the iteration.
+
+        Iteration 0 is the model that RL started from; in between stand the checkpoints that
+        ``train_rl.keep_checkpoints`` kept.
+        """
+        if "held_out" not in self.sources.setup.problems.evaluation:
+            return {}
+        return {
+            (role.start, iteration): self.evaluate(model, "held_out")
+            for role in self.sources.recipe.evaluate.roles
+            if role.rl
+            for iteration, model in self.models.course(role.start).items()
+        }
+
+    @cached_property
+    def unseen(self) -> Continuations | None:
+        """Interventions on the base's held-out rollouts: never trained on, only scored (Fig. 7)."""
+        s = self.sources
+        if "held_out" not in s.setup.problems.evaluation:
+            return None
+        held_out = s.setup.problems.evaluation["held_out"]
+        problems = [problem for problem in held_out if problem.reference_solution]
+        drawn = self.evaluate(s.setup.base, "held_out")
+        asked = asked_about(s, drawn, view(problems), 1, "held_out")
+        proposals = proposals_for(s, asked, view(problems, *WHOLE), "held_out")
+        return Continuations(
+            condition=INTERVENTION,
+            candidates=Candidates(proposals=proposals),
+            cases=asked,
+            questions=s.questions("held_out"),
+            problems=s.problems("checker", of="held_out"),
+            limit=s.recipe.likelihood.max_items,
+        )
+
+    def likelihood(self, model: Model) -> Stage[Likelihood, Any]:
+        """Return the scores of the texts of Figs 7-9 under one model."""
+        s, texts = self.sources, dict(self.sources.questions().items)
+        has_held_out = "held_out" in s.setup.problems.evaluation
+        if has_held_out:
+            texts |= s.questions("held_out").items
+        settings = LikelihoodSettings(
+            model=model,
+            policy=s.setup.base,
+            rows=self.models.rows,
+            problems=s.problems("reference_solution"),
+            questions=Texts(texts),
+            own=self.evaluate(model, "held_out") if has_held_out else None,
+            unseen=self.unseen,
+            max_items=s.recipe.likelihood.max_items,
+        )
+        return likelihood(settings)
+
+    @cached_property
+    def likelihoods(self) -> list[Stage[Likelihood, Any]]:
+        """The scores under the compared models before RL, where the weights are at hand."""
+        if self.sources.setup.base.engine.scoring is None:
+            return []
+        roles = [role for role in self.sources.recipe.evaluate.roles if not role.rl]
+        return [self.likelihood(self.models.in_role(role)) for role in roles]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from midcourse.config import EngineConfig, Recipe
 from midcourse.errors import ConfigError
+from midcourse.recipes import find_accelerate
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,7 @@ class TrainingProcesses:
         """Read a config; its two lines that matter are flat. Raises ConfigError if it is gone."""
         if not accelerate:
             return cls()
-        file = Path(accelerate)
-        if not file.is_file():
-            raise ConfigError(f"plan: no accelerate config at {file}")
-        found = dict(re.findall(r"^(\w+): *\"?(\w+)", file.read_text("utf-8"), re.MULTILINE))
+        text = find_accelerate(accelerate).read_text("utf-8")
+        found = dict(re.findall(r"^(\w+): *\"?(\w+)", text, re.MULTILINE))
         sharded = found.get("distributed_type") in {"FSDP", "DEEPSPEED"}
         return cls(int(found.get("num_processes", 1)), sharded)

@@ -28,12 +28,15 @@ FIELDS = frozenset({"problem", "reference", "attempt", "answer", "hint"})
 _FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")
 
 
+_SETS = resources.files("midcourse.prompts") / "sets"
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """One prompt file, e.g. ``Prompt("lab/solve", "{problem}")``."""
 
     name: str
-    """Set and purpose, ``default/review``."""
+    """Set and purpose, ``default/review``; of a set that is not packaged, ``custom/review``."""
     template: str
     """The file's text without its final newline."""
 
@@ -41,6 +44,10 @@ class Prompt:
     def sha(self) -> str:
         """First 12 hex digits of the template's SHA-256."""
         return hashlib.sha256(self.template.encode()).hexdigest()[:12]
+
+    def identity(self) -> str:
+        """Return what tells this wording from another one."""
+        return self.sha
 
     @property
     def fields(self) -> frozenset[str]:
@@ -57,7 +64,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """A folder of prompts; ``prompt_set["review"]`` reads ``review.md``."""
+    """A folder of prompts; ``prompt_set["review"]`` reads ``review.md``.
+
+    A prompt's name follows from its text, because ids hold it: a copy of a packaged set asks with
+    the packaged prompts, wherever it lies.
+    """
 
     name: str
     root: Traversable
@@ -69,12 +80,21 @@ class PromptSet:
         file = self.root / f"{purpose}.md"
         if not file.is_file():
             raise ConfigError(f"prompt set {self.name!r} has no {purpose}.md")
-        return Prompt(f"{self.name}/{purpose}", file.read_text("utf-8").removesuffix("\n"))
+        text = file.read_text("utf-8").removesuffix("\n")
+        return Prompt(f"{self._origin(purpose, text)}/{purpose}", text)
+
+    def _origin(self, purpose: str, text: str) -> str:
+        """Return the packaged set that has this text for this purpose, ours first."""
+        for packaged in sorted(_SETS.iterdir(), key=lambda folder: folder.name != self.name):
+            file = packaged / f"{purpose}.md"
+            if file.is_file() and file.read_text("utf-8").removesuffix("\n") == text:
+                return packaged.name
+        return "custom"
 
 
 def load_prompt_set(name: str) -> PromptSet:
     """Return the packaged set `name`, or the folder of that path. Raises ConfigError."""
-    packaged = resources.files("midcourse.prompts") / "sets" / name
+    packaged = _SETS / name
     if "/" not in name and packaged.is_dir():
         return PromptSet(name, packaged)
     folder = Path(name)

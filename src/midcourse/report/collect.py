@@ -1,28 +1,29 @@
-"""Reads a finished pipeline's artifacts into what the report shows."""
+"""Reads a finished run's artifacts into what the report shows. Nothing is run or written."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
-from midcourse.metrics import Count, StoppedCount, group_shares
-from midcourse.pipeline import Drawn, Graded, Pipeline, Searched
+from midcourse.metrics import Count, StoppedCount, count_of, group_shares
+from midcourse.pipeline import Drawn, Graded, Method, Searched
+from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.records import (
     Condition,
-    Grade,
     GroupCount,
     Likelihood,
     Problem,
-    ProblemStatus,
     Proposal,
-    Reference,
     Rollout,
     SftRow,
     Verdict,
 )
-from midcourse.run import Artifact
+from midcourse.rendering import Renderer
+from midcourse.run import Reader, Run, Stage
+from midcourse.stages.build_sft import IGNORED
 from midcourse.training.rewards import read_group_counts
 
 #: Continuations shown per trace; the rest is counted.
@@ -64,159 +65,145 @@ class ReportData:
     traces: list[Trace]
 
 
-def collect(pipeline: Pipeline) -> ReportData:
-    """Read every artifact of a pipeline, running what is missing."""
+def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
+    """Read every artifact of a finished run. Raises ArtifactError if one is missing."""
     evaluations: dict[str, dict[str, list[Count]]] = {}
-    for (label, eval_set), graded in pipeline.evaluations.items():
-        problems = pipeline.problems.evaluation[eval_set]
-        evaluations.setdefault(eval_set, {})[label] = count_by_problem(graded, problems)
-    arms = {
-        label: read_group_counts(model.made_by[0].path / "groups.jsonl")
-        for label, model in pipeline.models.items()
-        if "RL" in label
-    }
-    hard = pipeline.hard_problems
-    verified = pipeline.verified.items()
+    for (role, eval_set), graded in method.evaluation.all.items():
+        problems = method.setup.problems.evaluation[eval_set]
+        label = method.models.in_role(role).label
+        counts = count_by_problem(run, graded, problems)
+        evaluations.setdefault(eval_set, {})[label] = counts
+    hard = method.hard.read(run)
+    verified = method.interventions.verified.items()
+    candidates = method.interventions.candidates().read(run)
+    arms = group_counts(run, method)
     return ReportData(
-        name=pipeline.recipe.name,
-        seed=pipeline.recipe.seed,
-        funnel={**funnel_counts(pipeline), **_rl_counts(arms)},
-        conditions={c: count_by_problem(g, hard) for c, g in verified if isinstance(g, Graded)},
-        searches={c: stopped_by_problem(g, hard) for c, g in verified if isinstance(g, Searched)},
+        name=run.recipe.name,
+        seed=run.recipe.seed,
+        funnel={**funnel_counts(run, method), **_rl_counts(arms)},
+        conditions={
+            c: count_by_problem(run, d, hard) for c, d in verified if isinstance(d, Graded)
+        },
+        searches={
+            c: stopped_by_problem(run, d, hard) for c, d in verified if isinstance(d, Searched)
+        },
         evaluations=evaluations,
         arms=arms,
-        likelihoods=[item for art in pipeline.likelihoods for item in art.read(Likelihood)],
-        model_labels={model.name: label for label, model in pipeline.models.items()},
-        error_steps=[p.error_step for p in pipeline.candidates if p.error_step is not None],
-        ks=pipeline.recipe.evaluate.ks,
-        traces=list(_traces(pipeline)),
+        likelihoods=[item for stage in method.evaluation.likelihoods for item in run.read(stage)],
+        model_labels={model.name: model.label for model in method.models.compared},
+        error_steps=[p.error_step for p in candidates if p.error_step is not None],
+        ks=run.recipe.evaluate.ks,
+        traces=list(_traces(run, method, renderer)),
     )
 
 
-def count_by_problem(graded: Graded, problems: Sequence[Problem]) -> list[Count]:
+def group_counts(run: Run, method: Method) -> dict[str, list[GroupCount]]:
+    """Return what the reward saw of every group, by the RL model that is compared."""
+    return {
+        model.label: read_group_counts(run.path(model.trained) / "groups.jsonl")
+        for model in method.models.compared
+        if model.trained and model.role and model.role.rl
+    }
+
+
+def count_by_problem(reader: Reader, graded: Graded, problems: Sequence[Problem]) -> list[Count]:
     """Return one count per problem, with zero samples where there is no graded rollout.
 
     Ungraded rollouts are in no count.
     """
     if not isinstance(graded, Graded):
         raise TypeError("a search stops at what it looks for: it has no unbiased counts")
-    samples, correct = _tally(graded)
+    samples, correct = _tally(reader, graded)
     return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
 
 
-def stopped_by_problem(found: Searched, problems: Sequence[Problem]) -> list[StoppedCount]:
+def stopped_by_problem(
+    run: Run, found: Searched, problems: Sequence[Problem]
+) -> list[StoppedCount]:
     """Return for each problem how many rollouts a search drew and whether one was correct."""
-    samples, correct = _tally(found)
+    samples, correct = _tally(run, found)
     return [StoppedCount(samples[p.problem_id], correct[p.problem_id] > 0) for p in problems]
 
 
-def _tally(drawn: Drawn) -> tuple[Counter[str], Counter[str]]:
+def _tally(reader: Reader, drawn: Drawn) -> tuple[Counter[str], Counter[str]]:
     """Count graded and correct rollouts by problem."""
     samples: Counter[str] = Counter()
     correct: Counter[str] = Counter()
-    for grade in drawn.grades.read(Grade):
+    for grade in reader.read(drawn.grades):
         if grade.verdict is not Verdict.UNGRADED:
             samples[grade.problem_id] += 1
             correct[grade.problem_id] += grade.verdict is Verdict.CORRECT
     return samples, correct
 
 
-def funnel_counts(pipeline: Pipeline) -> dict[str, dict[str, int]]:
-    """Count every stage up to the rows by outcome; totals come from the manifests."""
-    graded = pipeline.train_rollouts
-    verified = pipeline.verified[Condition.PREFIX_INTERVENTION]
-    finishes: Counter[str] = Counter(
-        str(r.finish_reason) for r in graded.rollouts.read(Rollout, without=("token_ids",))
-    )
-    proposals = Counter(
-        (str(p.outcome), bool(p.leaks_substring))
-        for p in pipeline.proposals.read(Proposal, without=("turns",))
-    )
-    outcomes, leaks = Counter[str](), Counter[bool]()
-    for (outcome, leak), count in proposals.items():
-        outcomes[outcome] += count
-        leaks[leak] += count
-    stages = {
-        "rollouts": dict(finishes),
-        "grades": _count(str(g.verdict) for g in graded.grades.read(Grade)),
-        "problems": _count(str(s.status) for s in pipeline.statuses.read(ProblemStatus)),
-        "proposals": dict(outcomes.most_common()),
-        "of them, substring rule": {"leak": leaks[True], "do not": leaks[False]},
-        "continuations": _count(str(g.verdict) for g in verified.grades.read(Grade)),
-        "candidates for a row": _row_outcomes(pipeline.step_rows),
-    }
-    artifacts = {
-        "rollouts": graded.rollouts,
-        "grades": graded.grades,
-        "problems": pipeline.statuses,
-        "proposals": pipeline.proposals,
+def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
+    """Count every stage up to the rows by outcome, from the manifests."""
+    verified, rows = method.interventions.verified[INTERVENTION], method.models.step_rows
+    stages: dict[str, Stage[Any, Any]] = {
+        "rollouts": method.train.rollouts,
+        "grades": method.train.grades,
+        "problems": method.statuses,
+        "proposals": method.proposals,
         "continuations": verified.grades,
-        "candidates for a row": pipeline.step_rows,
+        "candidates for a row": rows,
+        **_of_options(method),
     }
-    stages |= _of_options(pipeline, artifacts)
-    for stage, artifact in artifacts.items():
-        stages[stage]["total"] = int(artifact.manifest["num_records"])
-    return stages
+    counts = {name: _outcomes(run, stage) for name, stage in stages.items()}
+    leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
+    substring = {"leak": leaks[True], "do not": leaks[False]}
+    before = ("rollouts", "grades", "problems", "proposals")
+    return {
+        **{name: counts[name] for name in before},
+        "of them, substring rule": substring,
+        **{name: count for name, count in counts.items() if name not in before},
+    }
 
 
-def _of_options(pipeline: Pipeline, artifacts: dict[str, Artifact]) -> dict[str, dict[str, int]]:
-    """Count the stages that only some recipes have, and add them to `artifacts`."""
-    recipe, stages = pipeline.recipe, dict[str, dict[str, int]]()
+def _of_options(method: Method) -> dict[str, Stage[Any, Any]]:
+    """Return the stages that only some recipes have."""
+    recipe, stages = method.setup.recipe, dict[str, Stage[Any, Any]]()
     if recipe.reference.write != "none":
-        artifacts["references"] = pipeline.references
-        found = pipeline.references.read(Reference)
-        stages["references"] = _count(str(reference.outcome) for reference in found)
-    if recipe.select.condition == "hint":
-        artifacts["problems with a hint"] = pipeline.hinted_statuses
-        statuses = pipeline.hinted_statuses.read(ProblemStatus)
-        stages["problems with a hint"] = _count(str(s.status) for s in statuses)
+        stages["references"] = method.references
+    if method.hinted_statuses is not None:
+        stages["problems with a hint"] = method.hinted_statuses
     if recipe.verify.shift:
-        artifacts["shifted"] = pipeline.proposals_at(recipe.verify.shift)
-        moved = artifacts["shifted"].read(Proposal, without=("turns",))
-        stages["shifted"] = _count(str(proposal.outcome) for proposal in moved)
+        stages["shifted"] = method.interventions.candidates().proposals
     if recipe.build_sft.is_baseline:
-        name = f"rows of source {recipe.build_sft.source}"
-        artifacts[name], stages[name] = pipeline.rows, _row_outcomes(pipeline.rows)
+        stages[f"rows of source {recipe.build_sft.source}"] = method.models.rows
     return stages
 
 
-def _row_outcomes(rows: Artifact) -> dict[str, int]:
-    return _count(str(r.outcome) for r in rows.read(SftRow, without=("input_ids", "labels")))
+def _outcomes(run: Run, stage: Stage[Any, Any]) -> dict[str, int]:
+    """Return the counts of a stage, the most common outcome first, and its total."""
+    manifest = run.artifact(stage).manifest
+    counts = Counter({str(name): int(count) for name, count in manifest["counts"].items()})
+    return {**dict(counts.most_common()), "total": int(manifest["num_records"])}
 
 
-def _count(outcomes: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(outcomes).most_common())
-
-
-def _rl_counts(arms: dict[str, list[GroupCount]]) -> dict[str, dict[str, int]]:
+def _rl_counts(arms: Mapping[str, Sequence[GroupCount]]) -> dict[str, dict[str, int]]:
     counts = {}
     for arm, groups in arms.items():
-        graded = [Count(g.num_correct + g.num_incorrect, g.num_correct) for g in groups]
-        shares, total = group_shares(graded), len(groups)
+        shares = group_shares([count_of(group) for group in groups])
         of = shares.num_groups
         counts[f"groups of {arm}"] = {
             "none correct": round(shares.none_correct * of) if of else 0,
             "mixed": round(shares.mixed * of) if of else 0,
             "all correct": round(shares.all_correct * of) if of else 0,
-            "ungraded": total - of,
-            "total": total,
+            "ungraded": len(groups) - of,
+            "total": len(groups),
         }
     return counts
 
 
-def _traces(pipeline: Pipeline) -> Iterable[Trace]:
+def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[Trace]:
     """Yield a trace per proposal, accepted or not; of very many, the first ones on disk."""
-    problems = pipeline.problems_by_id
-    proposals = list(islice(pipeline.proposals.read(Proposal), _SHOWN_TRACES))
+    problems = {problem.problem_id: problem for problem in method.setup.problems.train}
+    proposals = list(islice(run.read(method.proposals), _SHOWN_TRACES))
     shown = {proposal.proposal_id for proposal in proposals}
-    wanted = {proposal.rollout_id for proposal in proposals}
-    rollouts = {
-        r.rollout_id: r
-        for r in pipeline.train_rollouts.rollouts.read(Rollout)
-        if r.rollout_id in wanted
-    }
-    continuations = _continuations(pipeline.verified[Condition.PREFIX_INTERVENTION], shown)
-    rows = {r.proposal_id: r for r in pipeline.step_rows.read(SftRow) if r.proposal_id in shown}
+    rollouts = {rollout.rollout_id: rollout for rollout in run.read(method.cases)}
+    verified = method.interventions.verified[INTERVENTION]
+    continuations = _continuations(run, verified, shown)
+    rows = {r.proposal_id: r for r in run.read(method.models.step_rows) if r.proposal_id in shown}
     for proposal in proposals:
         texts, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
         row = rows.get(proposal.proposal_id)
@@ -226,18 +213,18 @@ def _traces(pipeline: Pipeline) -> Iterable[Trace]:
             proposal=proposal,
             continuations=texts,
             verdicts=dict(verdicts),
-            row_tokens=_row_tokens(pipeline, row) if row else [],
+            row_tokens=_row_tokens(renderer, row) if row else [],
         )
 
 
 def _continuations(
-    graded: Drawn, proposal_ids: Collection[str]
+    run: Run, drawn: Drawn, proposal_ids: Collection[str]
 ) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
     """Return the first few continuations of each proposal, and all its verdicts counted."""
-    wanted = (g for g in graded.grades.read(Grade) if g.parent_id in proposal_ids)
+    wanted = (g for g in run.read(drawn.grades) if g.parent_id in proposal_ids)
     verdicts = {g.rollout_id: str(g.verdict) for g in wanted}
     found: dict[str, tuple[list[tuple[str, str]], Counter[str]]] = {}
-    for rollout in graded.rollouts.read(Rollout, without=("token_ids",)):
+    for rollout in run.read(drawn.rollouts, ("token_ids",)):
         if rollout.rollout_id not in verdicts:
             continue
         shown, counts = found.setdefault(str(rollout.parent_id), ([], Counter()))
@@ -248,7 +235,7 @@ def _continuations(
     return found
 
 
-def _row_tokens(pipeline: Pipeline, row: SftRow) -> list[tuple[str, bool]]:
+def _row_tokens(renderer: Renderer, row: SftRow) -> list[tuple[str, bool]]:
     """Return the last 200 tokens of a row with whether each is trained."""
     pairs = list(zip(row.input_ids, row.labels, strict=True))[-200:]
-    return [(pipeline.renderer.tokenizer.decode([token]), label >= 0) for token, label in pairs]
+    return [(renderer.tokenizer.decode([token]), label != IGNORED) for token, label in pairs]

@@ -11,25 +11,38 @@ from rich.text import Text
 
 from midcourse.errors import ArtifactError
 from midcourse.records import Proposal, Rollout
-from midcourse.steps import location_from_error_step, split_steps
+from midcourse.steps import split_steps
 from midcourse.store import read_manifest, read_stage
 from midcourse.table import Table
 
 
 def status_table(run_dir: Path) -> Table:
-    """List every stage directory: complete with its counts, or under way."""
+    """List every stage in the order of the flow: complete with its counts, under way, not begun."""
     if not ((run_dir / "config.resolved.json").is_file() or (run_dir / "recipes").is_dir()):
         raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
+    index = run_dir / "stages.json"
+    known = json.loads(index.read_text("utf-8")) if index.is_file() else {}
+    found = sorted(path for path in run_dir.glob("*/*") if path.is_dir() and _is_stage(path))
+    folders = dict.fromkeys([*known, *(str(path.relative_to(run_dir)) for path in found)])
     rows = []
-    for folder in sorted(path for path in run_dir.glob("*/*") if path.is_dir()):
-        if (folder / "manifest.json").is_file():
-            manifest = read_manifest(folder)
-            counts = ", ".join(f"{name} {count}" for name, count in manifest["counts"].items())
-            rows.append((manifest["stage"], manifest["label"], folder.name, "complete", counts))
-        elif (folder / "journal.jsonl").is_file() or (folder / "job.json").is_file():
-            rows.append((folder.parent.name, "", folder.name, "under way", ""))
+    for folder in folders:
+        named = known.get(folder, {"stage": folder.split("/")[0], "label": ""})
+        state, counts = _state(run_dir / folder)
+        rows.append((named["stage"], named["label"], folder.rpartition("/")[2], state, counts))
     columns = ("stage", "label", "key", "state", "counts")
     return Table(str(run_dir), columns, tuple(rows))
+
+
+def _is_stage(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("manifest.json", "journal.jsonl", "job.json"))
+
+
+def _state(folder: Path) -> tuple[str, str]:
+    """Return how far a stage is, and its counts if it is complete."""
+    if (folder / "manifest.json").is_file():
+        counts = read_manifest(folder)["counts"]
+        return "complete", ", ".join(f"{name} {count}" for name, count in counts.items())
+    return ("under way" if _is_stage(folder) else "not begun"), ""
 
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:
@@ -59,12 +72,12 @@ def _stages(run_dir: Path, stage: str) -> list[Path]:
 
 def _panel(proposal: Proposal, rollout: Rollout) -> Panel:
     """Return the attempt with its first error marked, and the intervention."""
-    text, located = Text(), proposal.location
+    text = Text()
     for index, step in enumerate(split_steps(rollout.text)):
-        number, style = location_from_error_step(index), "default"
-        if located is not None and number >= located:
-            style = "red" if number == located else "dim"
-        text.append(f"{number:3d} {printable(step.strip())}\n", style)
+        style = "default"
+        if proposal.location is not None and index >= proposal.location - 1:
+            style = "red" if index == proposal.location - 1 else "dim"
+        text.append(f"{index + 1:3d} {printable(step.strip())}\n", style)
     if proposal.intervention:
         text.append(f"\n → {printable(proposal.intervention.strip())}\n", "green")
     detail = f"{proposal.outcome} {json.dumps(proposal.detail) if proposal.detail else ''}"

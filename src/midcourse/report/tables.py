@@ -13,6 +13,7 @@ from midcourse.metrics import (
     StoppedCount,
     accuracy,
     bootstrap,
+    count_of,
     coverage,
     group_shares,
     mean_pass_at_k,
@@ -124,8 +125,7 @@ def windows(groups: Sequence[GroupCount]) -> list[tuple[int, list[Count]]]:
     found: dict[int, list[Count]] = {}
     for group in groups:
         first = group.iteration - group.iteration % WINDOW
-        graded = Count(group.num_correct + group.num_incorrect, group.num_correct)
-        found.setdefault(first, []).append(graded)
+        found.setdefault(first, []).append(count_of(group))
     return sorted(found.items())
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from midcourse.pipeline import Pipeline
+from midcourse.pipeline import Method, Session
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.figures import draw_figures
@@ -32,12 +32,13 @@ def is_reported(run_dir: Path) -> bool:
     return (run_dir / "report" / "tables.json").is_file()
 
 
-def write_report(pipeline: Pipeline) -> None:
-    """Collect, write and print the report of a pipeline, running what is missing."""
-    data = collect(pipeline)
+def write_report(session: Session, made: Method) -> None:
+    """Collect, write and print the report of a finished run. Nothing is sampled or trained."""
+    run = session.run
+    data = collect(run, made, session.tools.renderer(made.setup.base))
     tables = make_tables(data)
     shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
-    folder = pipeline.run.directory / "report"
+    folder = run.directory / "report"
     folder.mkdir(exist_ok=True)
     facts = {
         "recipe": data.name,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from midcourse.config import BuildSftConfig
 from midcourse.errors import ArtifactError
@@ -24,8 +25,41 @@ from midcourse.records import (
 )
 from midcourse.stages.contexts import Context
 
+StepSource = Literal["intervention", "original_step"]
+
 #: The label of a token that is not learned from.
 IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowDesign:
+    """How rows of single steps are made (Table 2), e.g. prefix trained, no suffix, filtered."""
+
+    source: StepSource = "intervention"
+    filter: bool = True
+    rows_per_problem: Literal["one", "all"] = "one"
+    prefix: Literal["trained", "masked", "dropped"] = "trained"
+    suffix: bool = False
+    after_error: bool = False
+    max_tokens: int
+
+    @classmethod
+    def of(cls, config: BuildSftConfig, source: StepSource | None = None) -> RowDesign:
+        """Return the design of a recipe, at another source if one is given.
+
+        Where a baseline is trained, the rows that it stands in for are InT's own.
+        """
+        is_plain = config.is_baseline
+        own: StepSource = "original_step" if config.source == "original_step" else "intervention"
+        return cls(
+            source=source or own,
+            filter=is_plain or config.filter,
+            rows_per_problem=config.rows_per_problem,
+            prefix="trained" if is_plain else config.prefix,
+            suffix=config.suffix and not is_plain,
+            after_error=config.after_error,
+            max_tokens=config.max_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +86,7 @@ def build_sft(
     proposals: Sequence[Proposal],
     contexts: Iterable[Context],
     verifications: Mapping[str, Verification],
-    config: BuildSftConfig,
+    design: RowDesign,
     seed: int,
 ) -> Iterator[SftRow]:
     """Yield one row per proposal: ready to train on, or with the reason why not.
@@ -60,8 +94,8 @@ def build_sft(
     `contexts` name their proposal and are streamed; `verifications` are by proposal id. With one
     row per problem the choice among the verified proposals is seeded.
     """
-    outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], config) for p in proposals}
-    if config.rows_per_problem == "one":
+    outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], design) for p in proposals}
+    if design.rows_per_problem == "one":
         ready = [p for p in proposals if outcomes[p.proposal_id] is RowOutcome.READY]
         chosen = _choose_one_per_problem(ready, seed)
         outcomes |= {
@@ -71,13 +105,13 @@ def build_sft(
     for context in contexts:
         proposal = by_id[str(context.parent_id)]
         verification = verifications[proposal.proposal_id]
-        yield _row(proposal, context, verification, outcomes[proposal.proposal_id], config)
+        yield _row(proposal, context, verification, outcomes[proposal.proposal_id], design)
 
 
-def _outcome(proposal: Proposal, verification: Verification, config: BuildSftConfig) -> RowOutcome:
-    if proposal.after_error and not config.after_error:
+def _outcome(proposal: Proposal, verification: Verification, design: RowDesign) -> RowOutcome:
+    if proposal.after_error and not design.after_error:
         return RowOutcome.AFTER_ERROR
-    return verification.outcome if config.filter else RowOutcome.READY
+    return verification.outcome if design.filter else RowOutcome.READY
 
 
 def _choose_one_per_problem(proposals: Iterable[Proposal], seed: int) -> set[str]:
@@ -95,21 +129,21 @@ def _row(
     context: Context,
     verification: Verification,
     outcome: RowOutcome,
-    config: BuildSftConfig,
+    design: RowDesign,
 ) -> SftRow:
-    verified = config.source == "intervention"
+    verified = design.source == "intervention"
     if verified and token_ids_sha(context.token_ids) != verification.prompt_sha:
         raise ArtifactError(
             f"proposal {proposal.proposal_id}: the ids to train on are not those that were "
             "verified; the tokenizer or the prompt set changed: use another run directory"
         )
-    ids, labels, closes_turn = _ids_and_labels(context, verification, config)
-    if outcome is RowOutcome.READY and len(ids) > config.max_tokens:
+    ids, labels, closes_turn = _ids_and_labels(context, verification, design)
+    if outcome is RowOutcome.READY and len(ids) > design.max_tokens:
         outcome = RowOutcome.TOO_LONG
     ready = outcome is RowOutcome.READY
     return SftRow(
-        row_id=content_id(config.source, proposal.proposal_id, config.prefix, config.suffix),
-        source=RowSource(config.source),
+        row_id=content_id(design.source, proposal.proposal_id, design.prefix, design.suffix),
+        source=RowSource(design.source),
         outcome=outcome,
         problem_id=proposal.problem_id,
         proposal_id=proposal.proposal_id,
@@ -117,7 +151,7 @@ def _row(
         labels=tuple(labels) if ready else (),
         closes_turn=closes_turn,
         prompt_tokens=len(context.prompt_ids),
-        prefix_tokens=0 if config.prefix == "dropped" else len(context.response.prefix),
+        prefix_tokens=0 if design.prefix == "dropped" else len(context.response.prefix),
         intervention_tokens=len(context.response.addition),
         num_correct=verification.num_correct,
         num_continuations=verification.num_graded,
@@ -125,19 +159,19 @@ def _row(
 
 
 def _ids_and_labels(
-    context: Context, verification: Verification, config: BuildSftConfig
+    context: Context, verification: Verification, design: RowDesign
 ) -> tuple[list[int], list[int], bool]:
     """Return input ids, labels, and whether a sampled end-of-turn is among the labels."""
     prompt, prefix = list(context.prompt_ids), context.response.prefix
     addition = list(context.response.addition)
     closes_turn = False
-    if config.suffix and verification.correct_rollout is not None:
+    if design.suffix and verification.correct_rollout is not None:
         rollout = verification.correct_rollout
         # The suffix keeps its sampled ids, end-of-turn included if the model wrote it.
         addition += rollout.token_ids
         closes_turn = rollout.finish_reason == "stop"
-    if config.prefix == "dropped":
+    if design.prefix == "dropped":
         prefix = []
-    learned = prefix if config.prefix == "trained" else [IGNORED] * len(prefix)
+    learned = prefix if design.prefix == "trained" else [IGNORED] * len(prefix)
     labels = [IGNORED] * len(prompt) + learned + addition
     return prompt + prefix + addition, labels, closes_turn

@@ -6,10 +6,10 @@ ids trained on. Cutting follows `midcourse.steps`; encoding follows `midcourse.r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from midcourse.checkers import checker_named
+from midcourse.checkers import Checker, checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
@@ -21,8 +21,6 @@ class Context:
     """A context to sample from, e.g. 41 prompt ids, 20 prefix ids, 12 intervention ids."""
 
     problem_id: str
-    checker: str
-    """The problem's checker: it knows an answer that is left open."""
     condition: Condition
     parent_id: str | None
     """The proposal it was built from; null for plain problems."""
@@ -59,7 +57,7 @@ def problem_context(
     """Return the context of one problem, with or without a hint, and an empty response."""
     condition = Condition.PROBLEM if hint is None else Condition.HINT
     text = user_text(problem, prompts, hint)
-    return opening_context(problem, condition, text, renderer)
+    return opening_context(problem.problem_id, condition, text, renderer)
 
 
 def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> str:
@@ -70,25 +68,23 @@ def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> 
 
 
 def opening_context(
-    problem: Problem,
+    problem_id: str,
     condition: Condition,
     text: str,
-    renderer: Renderer,
+    renderer: Renderer | None,
     *,
     parent_id: str | None = None,
-    takes_ids: bool = True,
 ) -> Context:
-    """Return the context of one user message `text`; as a message if the engine takes no ids."""
+    """Return the context of one user message; without a renderer, for engines of messages."""
     message: Message = {"role": "user", "content": text}
     return Context(
-        problem_id=problem.problem_id,
-        checker=problem.checker,
+        problem_id=problem_id,
         condition=condition,
         parent_id=parent_id,
-        prompt_ids=tuple(renderer.prompt_ids([message])) if takes_ids else (),
+        prompt_ids=tuple(renderer.prompt_ids([message])) if renderer else (),
         response=SplitIds([], []),
         open_box="",
-        messages=() if takes_ids else (message,),
+        messages=() if renderer else (message,),
     )
 
 
@@ -98,12 +94,14 @@ def continuation_context(
     rollout: Rollout,
     opening: Context,
     renderer: Renderer,
+    checker: Checker,
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
     `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
     `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
-    `opening`, is another one; the prefix is that of the same unhinted rollout.
+    `opening`, is another one; the prefix is that of the same unhinted rollout. `checker` is the
+    problem's: it knows an answer that the prefix leaves open.
     """
     step = insert_step(proposal)
     prefix = prefix_before(rollout.text, step)
@@ -118,12 +116,11 @@ def continuation_context(
         raise ValueError(f"no continuation under condition {condition}")
     return Context(
         problem_id=proposal.problem_id,
-        checker=opening.checker,
         condition=condition,
         parent_id=proposal.proposal_id,
         prompt_ids=opening.prompt_ids,
         response=renderer.cut(rollout.token_ids, prefix, addition),
-        open_box=checker_named(opening.checker).open_tail(prefix + addition),
+        open_box=checker.open_tail(prefix + addition),
     )
 
 
@@ -133,13 +130,18 @@ def continuation_contexts(
     rollouts: Iterable[Rollout],
     opening: Callable[[Proposal], Context],
     renderer: Renderer,
+    problems: Mapping[str, Problem],
 ) -> Iterator[Context]:
     """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
 
-    `proposals` name different rollouts; `opening` returns the user's turn for a proposal.
+    `proposals` name different rollouts; `opening` returns the user's turn for a proposal;
+    `problems` are by id and name their checkers.
     """
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
     for rollout in rollouts:
         proposal = by_rollout.get(rollout.rollout_id)
         if proposal is not None:
-            yield continuation_context(condition, proposal, rollout, opening(proposal), renderer)
+            checker = checker_named(problems[rollout.problem_id].checker)
+            yield continuation_context(
+                condition, proposal, rollout, opening(proposal), renderer, checker
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import tee
 
-from midcourse.checkers import Grader, GradeResult, checker_named
+from midcourse.checkers import Checker, Grader, GradeResult, checker_named
 from midcourse.records import FinishReason, Grade, Problem, Rollout, UngradedCause, Verdict
 
 
@@ -24,11 +24,11 @@ def grade(
     ours, theirs = tee(missing)
     responses = ((r.open_box + r.text, problems[r.problem_id].gold) for r in theirs)
     for rollout, result in zip(ours, grader.grade(responses), strict=True):
-        version = checker_named(problems[rollout.problem_id].checker).version
-        yield _grade(rollout, result, version)
+        yield grade_of(rollout, result, checker_named(problems[rollout.problem_id].checker))
 
 
-def _grade(rollout: Rollout, result: GradeResult, version: str) -> Grade:
+def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
+    """Return the record of what `checker` said of a rollout."""
     if rollout.finish_reason is FinishReason.PROMPT_TOO_LONG:
         result = GradeResult(Verdict.UNGRADED, None, UngradedCause.NOT_SAMPLED)
     return Grade(
@@ -40,5 +40,5 @@ def _grade(rollout: Rollout, result: GradeResult, version: str) -> Grade:
         extracted_answer=result.extracted_answer,
         cause=result.cause,
         truncated=rollout.finish_reason is FinishReason.LENGTH,
-        grader=version,
+        grader=checker.version,
     )

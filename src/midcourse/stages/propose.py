@@ -57,7 +57,10 @@ class Proposer:
     """Of the proposer's own tokenizer; unused by engines that take messages."""
     policy: Renderer
     """Of the policy: interventions are measured, and later trained, in its tokens."""
-    prompts: PromptSet
+    review: Prompt
+    """Shows the numbered attempt."""
+    guided: Prompt | None
+    """Asks for a solution first, guided by the reference; none where all is asked at once."""
     grader: Grader
     config: ProposeConfig
     name: str
@@ -86,16 +89,16 @@ def propose(
     cases: Iterable[Case], proposer: Proposer, done: Container[str], failures: Failures
 ) -> Iterator[tuple[str, list[Proposal]]]:
     """Yield ``(rollout id, its proposals)`` for each rollout not in `done`, as they finish."""
-    config, review = proposer.config, review_prompt(proposer.prompts, proposer.config)
+    config = proposer.config
     cases = (case for case in cases if case.rollout.rollout_id not in done)
     at_once = 1 if config.stop_at_first_accepted else config.num_proposals
-    questions = (_open(case, index, proposer, review) for case in cases for index in range(at_once))
+    questions = (_open(case, index, proposer) for case in cases for index in range(at_once))
     requests = ((_request(question, proposer), question) for question in questions)
 
     def follow_up(question: _Question, completion: Completion) -> tuple[Request, _Question] | None:
-        following = _next_turn(question, completion, proposer, review)
+        following = _next_turn(question, completion, proposer)
         if following is None and config.stop_at_first_accepted:
-            following = _next_question(question, completion, proposer, review)
+            following = _next_question(question, completion, proposer)
         return (_request(following, proposer), following) if following else None
 
     answers: dict[str, list[_Answer]] = {}
@@ -104,7 +107,7 @@ def propose(
         answered = answers.setdefault(rollout_id, [])
         answered += [*question.earlier, (question, completion)]
         if config.stop_at_first_accepted or len(answered) == config.num_proposals:
-            yield rollout_id, _settle(answers.pop(rollout_id), proposer, review)
+            yield rollout_id, _settle(answers.pop(rollout_id), proposer)
 
 
 def review_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt:
@@ -118,6 +121,12 @@ def review_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt:
     return prompts["review_list" if config.variant == "list" else "review"]
 
 
+def guided_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt | None:
+    """Return the prompt of the first of two turns; none where all is asked at once."""
+    two_turns = config.turns == "two" and config.reference != "none"
+    return prompts["guided_solve"] if two_turns else None
+
+
 def shuffled_references(problems: Sequence[Problem]) -> dict[str, str]:
     """Return another problem's reference for each problem id: a control that must gain nothing."""
     references = [problem.reference_solution or "" for problem in problems]
@@ -126,7 +135,7 @@ def shuffled_references(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> list[Proposal]:
-    """Return the first accepted proposal of each rollout (spec: proposal count).
+    """Return the first accepted proposal of each rollout, so that each has the same weight.
 
     Box 2's recovery steps, located after the error, are passed over unless asked for.
     """
@@ -138,11 +147,10 @@ def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> 
     return list(chosen.values())
 
 
-def _open(case: Case, index: int, proposer: Proposer, review: Prompt) -> _Question:
+def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     """Start a question: with the guided solution (two turns), or with the review itself."""
-    two_turns = proposer.config.turns == "two" and proposer.config.reference != "none"
-    prompt = proposer.prompts["guided_solve"] if two_turns else review
-    text = _fill(prompt, case)
+    review = proposer.review
+    text = _fill(proposer.guided or review, case)
     message: Message = {"role": "user", "content": text}
     takes_ids = proposer.engine.capabilities.token_ids
     question_id = content_id(
@@ -155,7 +163,7 @@ def _open(case: Case, index: int, proposer: Proposer, review: Prompt) -> _Questi
         context_ids=tuple(proposer.renderer.prompt_ids([message])) if takes_ids else (),
         messages=(message,),
         turns=(),
-        num_turns=2 if two_turns else 1,
+        num_turns=2 if proposer.guided else 1,
     )
 
 
@@ -183,14 +191,12 @@ def _request(question: _Question, proposer: Proposer) -> Request:
     )
 
 
-def _next_turn(
-    question: _Question, completion: Completion, proposer: Proposer, review: Prompt
-) -> _Question | None:
+def _next_turn(question: _Question, completion: Completion, proposer: Proposer) -> _Question | None:
     """Return the question's next turn, or None if this completion answers it."""
     last = len(question.turns) + 1 == question.num_turns
     if last or completion.finish_reason is not FinishReason.STOP:
         return None
-    text = _fill(review, question.case)
+    text = _fill(proposer.review, question.case)
     context: tuple[int, ...] = ()
     if question.context_ids:
         following = proposer.renderer.next_turn_ids(text)
@@ -205,7 +211,7 @@ def _next_turn(
 
 
 def _next_question(
-    question: _Question, completion: Completion, proposer: Proposer, review: Prompt
+    question: _Question, completion: Completion, proposer: Proposer
 ) -> _Question | None:
     """Return the next question about the same rollout, or None if this answer is accepted."""
     index = question.index + 1
@@ -216,7 +222,7 @@ def _next_question(
     accepted = any(answer.outcome is ProposalOutcome.ACCEPTED for answer in judged)
     if accepted or index == proposer.config.num_proposals:
         return None
-    following = _open(question.case, index, proposer, review)
+    following = _open(question.case, index, proposer)
     return replace(following, earlier=(*question.earlier, (question, completion)))
 
 
@@ -228,7 +234,7 @@ def _turn(question: _Question, completion: Completion) -> Turn:
     )
 
 
-def _settle(answers: list[_Answer], proposer: Proposer, review: Prompt) -> list[Proposal]:
+def _settle(answers: list[_Answer], proposer: Proposer) -> list[Proposal]:
     """Judge the answers about one rollout in the order they were asked."""
     proposals: list[Proposal] = []
     accepted: set[tuple[int | None, str | None]] = set()
@@ -241,7 +247,7 @@ def _settle(answers: list[_Answer], proposer: Proposer, review: Prompt) -> list[
                 judged = replace(judged, outcome=ProposalOutcome.DUPLICATE, detail="said before")
             elif judged.outcome is ProposalOutcome.ACCEPTED:
                 accepted.add(key)
-            proposals.append(_record(judged, question, item, turns, proposer, review))
+            proposals.append(_record(judged, question, item, turns, proposer))
     return proposals
 
 
@@ -286,7 +292,6 @@ def _record(
     item: int,
     turns: tuple[Turn, ...],
     proposer: Proposer,
-    review: Prompt,
 ) -> Proposal:
     problem, text = question.case.problem, parsed.intervention
     return Proposal(
@@ -304,6 +309,6 @@ def _record(
         after_error=parsed.after_error,
         leaks_substring=problem.answer in text if text else None,
         turns=turns,
-        prompt_name=review.name,
-        prompt_sha=review.sha,
+        prompt_name=proposer.review.name,
+        prompt_sha=proposer.review.sha,
     )

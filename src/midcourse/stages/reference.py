@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from midcourse.prompts import PromptSet
 from midcourse.records import (
-    Condition,
     FinishReason,
     Grade,
     Problem,
@@ -20,19 +18,8 @@ from midcourse.records import (
     Rollout,
     Verdict,
 )
-from midcourse.rendering import Renderer
-from midcourse.stages.contexts import Context, opening_context
 
 THINKING_END = "</think>"
-
-
-def reference_contexts(
-    problems: Iterable[Problem], prompts: PromptSet, renderer: Renderer, takes_ids: bool
-) -> Iterator[Context]:
-    """Yield the question for each problem's reference solution."""
-    for problem in problems:
-        text = prompts["reference"].render(problem=problem.text, answer=problem.answer)
-        yield opening_context(problem, Condition.REFERENCE, text, renderer, takes_ids=takes_ids)
 
 
 def references(

@@ -7,17 +7,13 @@ Rewrites and a teacher's traces are rollouts, sampled and graded like any other;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from midcourse.checkers import checker_named
-from midcourse.prompts import PromptSet
-from midcourse.records import Condition, FinishReason, Grade, Problem, Proposal, Rollout, Verdict
-from midcourse.rendering import Renderer
-from midcourse.stages.contexts import Context, opening_context, user_text
+from midcourse.records import FinishReason, Grade, Problem, Rollout, Verdict
 from midcourse.stages.reference import THINKING_END, without_thinking
-from midcourse.steps import number_steps, split_steps
 
 Trace = Literal["whole", "thinking", "summary"]
 _THINKING_START = "<think>"
@@ -48,43 +44,6 @@ def reference_solution(problem: Problem) -> Solution | None:
     if checker.extract(text) is None:
         text += f"\n\n{checker.state(problem.answer)}"
     return Solution(text=text, verdict=Verdict.CORRECT)
-
-
-def reflection_contexts(
-    proposals: Mapping[str, Proposal],
-    rollouts: Iterable[Rollout],
-    problems: Mapping[str, Problem],
-    prompts: PromptSet,
-    renderer: Renderer,
-) -> Iterator[Context]:
-    """Yield the question to rewrite each rollout that `proposals` (by rollout id) are about.
-
-    The model sees what the proposer saw: problem, reference and numbered attempt. `problems` hold
-    the references.
-    """
-    for rollout in rollouts:
-        proposal = proposals.get(rollout.rollout_id)
-        if proposal is None:
-            continue
-        problem = problems[rollout.problem_id]
-        text = prompts["reflect"].render(
-            problem=problem.text,
-            reference=problem.reference_solution or "",
-            attempt=number_steps(split_steps(rollout.text)),
-            answer=problem.answer,
-        )
-        yield opening_context(
-            problem, Condition.REFLECTION, text, renderer, parent_id=proposal.proposal_id
-        )
-
-
-def teacher_contexts(
-    problems: Iterable[Problem], prompts: PromptSet, renderer: Renderer, takes_ids: bool
-) -> Iterator[Context]:
-    """Yield each problem as the policy is asked, for a teacher with a renderer of its own."""
-    for problem in problems:
-        text = user_text(problem, prompts)
-        yield opening_context(problem, Condition.PROBLEM, text, renderer, takes_ids=takes_ids)
 
 
 def solutions_by(

@@ -1,6 +1,7 @@
 """Checkpoints that a killed training goes on from: only those that were written to their end.
 
-transformers would resume from the newest folder, torn or not; so each gets a marker, written last.
+transformers would resume from the newest folder, finished or not; so each gets a marker, written
+last.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ COMPLETE = "COMPLETE"
 
 
 def newest_complete(out: Path) -> Path | None:
-    """Return the newest checkpoint with a marker; torn ones are removed."""
+    """Return the newest checkpoint with a marker; unfinished ones are removed."""
     for folder in checkpoints(out):
         if not (folder / COMPLETE).is_file():
             shutil.rmtree(folder)
@@ -26,7 +27,7 @@ def newest_complete(out: Path) -> Path | None:
 
 
 def checkpoints(out: Path) -> list[Path]:
-    """Return the checkpoints of a training, whole or torn, in no order."""
+    """Return the checkpoints of a training, finished or not, in no order."""
     return list(out.glob("checkpoint-*"))
 
 

@@ -1,10 +1,9 @@
-"""What both trainers share: the machine's arguments, quiet libraries, a log callback."""
+"""What all trainers share: the machine's arguments, quiet libraries, a log callback."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,15 @@ from accelerate import PartialState
 from peft import LoraConfig
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
+
+from midcourse.config import ModelConfig
+from midcourse.engines import model_folder
+from midcourse.training.base import Log
+
+
+def model_path_of(model: ModelConfig) -> str:
+    """Return the folder that a job's model is loaded from."""
+    return str(model_folder(model.path, model.revision))
 
 
 def hardware_arguments() -> dict[str, bool]:
@@ -37,7 +45,7 @@ def lora_config(rank: int) -> LoraConfig | None:
 
 
 def save(trainer: Trainer, out: Path) -> None:
-    """Write an ordinary model folder to ``out/final``; adapters are merged, and kept beside it."""
+    """Write an ordinary model folder to ``out/final``; adapters are merged, and kept next to it."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not hasattr(model, "merge_and_unload"):
         trainer.save_model(str(out / "final"))
@@ -61,7 +69,7 @@ def quiet_libraries() -> None:
 class OnLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Hands each log entry of numbers to a function."""
 
-    def __init__(self, on_log: Callable[[Mapping[str, float]], None]) -> None:
+    def __init__(self, on_log: Log) -> None:
         self._on_log = on_log
 
     def on_log(

@@ -1,6 +1,6 @@
 """Step-DPO: TRL's DPOTrainer on (intervention, original step) pairs of token ids, a baseline.
 
-TRL 1.16 prepares every text data set itself: it tokenises anew and closes the turn after both
+TRL 1.16 prepares every text data set itself: it tokenises again and closes the turn after both
 sides, and no setting leaves that out. So it is constructed on a stand-in text and then handed the
 ids, in the columns that its own preparation would have written; that its collator gives back these
 ids and nothing more is checked before the first step, on every pair.
@@ -18,9 +18,25 @@ from trl import DPOConfig, DPOTrainer
 
 from midcourse.config import TrainSftConfig
 from midcourse.errors import DataError, MidcourseError
-from midcourse.stages.pairs import StepPair
-from midcourse.training.common import OnLog, lora_config, quiet_libraries
-from midcourse.training.sft import common_arguments, run_to_the_end
+from midcourse.records import SftRow
+from midcourse.stages.pairs import StepPair, step_pairs
+from midcourse.store import read_stage
+from midcourse.training.base import Log
+from midcourse.training.common import OnLog, lora_config, model_path_of, quiet_libraries
+from midcourse.training.jobs import DpoJob
+from midcourse.training.sft import common_arguments, read_rows, run_to_the_end
+
+
+def run(job: DpoJob, out: Path, on_log: Log) -> dict[str, float]:
+    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
+    return train_dpo(
+        job.config,
+        step_pairs(read_rows(job.rows), read_stage(job.rejected_rows, SftRow)),
+        model_path=model_path_of(job.model),
+        out=out,
+        seed=job.seed,
+        on_log=on_log,
+    )
 
 
 def train_dpo(
@@ -30,7 +46,7 @@ def train_dpo(
     model_path: str,
     out: Path,
     seed: int,
-    on_log: Callable[[Mapping[str, float]], None],
+    on_log: Log,
 ) -> dict[str, float]:
     """Fine-tune on `pairs`, write the model to ``out/final``, return the loss before and after.
 

@@ -10,41 +10,124 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from midcourse.config import ModelConfig, TrainSftConfig
-from midcourse.engines import resolve_model
-from midcourse.errors import ConfigError, MidcourseError
+from pydantic import Field, TypeAdapter
+
+from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.errors import MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
-from midcourse.records import SftRow
+from midcourse.recipes import find_accelerate
+from midcourse.records import Gold, SftRow
 from midcourse.store import write_json_atomic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenRows:
+    """The rows of a stage's folder that are trained on."""
+
+    path: Path
+    row_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftJob:
+    """Fine-tune on rows."""
+
+    kind: Literal["sft"] = "sft"
+    config: TrainSftConfig
+    model: ModelConfig
+    seed: int
+    rows: ChosenRows
+
+    @property
+    def num_steps(self) -> int:
+        """Log entries to expect."""
+        return _num_steps(self.config, self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoJob:
+    """Step-DPO on rows, each against the row of the same proposal among the rejected."""
+
+    kind: Literal["dpo"] = "dpo"
+    config: TrainSftConfig
+    model: ModelConfig
+    seed: int
+    rows: ChosenRows
+    rejected_rows: Path
+    """The folder of a stage."""
+
+    @property
+    def num_steps(self) -> int:
+        """Log entries to expect."""
+        return _num_steps(self.config, self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RlProblem:
+    """What RL needs of a problem: the rendered user message and the gold answer."""
+
+    problem_id: str
+    prompt: str
+    gold: Gold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlJob:
+    """Outcome-reward RL on problems."""
+
+    kind: Literal["rl"] = "rl"
+    config: TrainRlConfig
+    model: ModelConfig
+    seed: int
+    policy: str
+    """What the run is called in the rollouts that are kept, e.g. ``rl:<key>``."""
+    grade: GradeConfig
+    problems: tuple[RlProblem, ...]
+
+    @property
+    def num_steps(self) -> int:
+        """Log entries to expect."""
+        return self.config.num_iterations
+
+
+TrainingJob = SftJob | DpoJob | RlJob
+"""What ``job.json`` holds for `midcourse.training.worker`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One training: what to call it, where it goes, what it does, how many steps it logs."""
+    """One training: what to call it, where it goes, what it does."""
 
     label: str
     out: Path
-    content: Mapping[str, Any]
-    """``job.json`` for `midcourse.training.worker`."""
-    total: int
-    accelerate: str = ""
-    """A config of ``accelerate launch``; empty for one process."""
+    content: TrainingJob
 
 
-def sft_content(
-    config: TrainSftConfig, model: ModelConfig, seed: int, rows: Path, ready: Sequence[SftRow]
-) -> tuple[dict[str, Any], int]:
-    """Return ``job.json`` of a fine-tuning on the `ready` rows of a folder, and its steps."""
-    content = {
-        "kind": config.method, "config": config.model_dump(), "seed": seed,
-        "model": resolve_model(model.path), "revision": model.revision,
-        "rows": str(rows), "row_ids": [row.row_id for row in ready],
-    }  # fmt: skip
-    steps_per_epoch = -(-len(ready) // config.batch_size)
-    return content, config.max_steps or round(steps_per_epoch * config.num_epochs)
+def choose_rows(path: Path, ready: Sequence[SftRow]) -> ChosenRows:
+    """Name the `ready` rows of a folder."""
+    return ChosenRows(path=path, row_ids=tuple(row.row_id for row in ready))
+
+
+def _num_steps(config: TrainSftConfig, rows: ChosenRows) -> int:
+    steps_per_epoch = -(-len(rows.row_ids) // config.batch_size)
+    return config.max_steps or round(steps_per_epoch * config.num_epochs)
+
+
+def read_job(out: Path) -> TrainingJob:
+    """Return the job that is to be done in a folder."""
+    return _job_file().validate_json((out / "job.json").read_bytes())
+
+
+def write_job(out: Path, job: TrainingJob) -> None:
+    """Write the job that is to be done in a folder."""
+    write_json_atomic(out / "job.json", _job_file().dump_python(job, mode="json"))
+
+
+def _job_file() -> TypeAdapter[TrainingJob]:
+    return TypeAdapter(Annotated[TrainingJob, Field(discriminator="kind")])
 
 
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
@@ -57,7 +140,7 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
     processes = [_start(job, num_threads) for job in jobs]
     try:
         with reporter.task(
-            " and ".join(job.label for job in jobs), sum(j.total for j in jobs)
+            " and ".join(job.label for job in jobs), sum(j.content.num_steps for j in jobs)
         ) as task:
             shown = 0
             while any(process.poll() is None for process in processes):
@@ -79,12 +162,12 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
 
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(job.out / "job.json", {**job.content, "num_threads": num_threads})
+    write_job(job.out, job.content)
     (job.out / "metrics.jsonl").unlink(missing_ok=True)
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
-            [*_launcher(job), "midcourse.training.worker", str(job.out)],
+            [*_launcher(job), "midcourse.training.worker", str(job.out), str(num_threads)],
             preexec_fn=end_with_parent(),
             stdout=log,
             stderr=log,
@@ -94,15 +177,11 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
 
 def _launcher(job: Job) -> list[str]:
     """Return what starts a module: the interpreter, or accelerate with its config."""
-    if not job.accelerate:
+    accelerate = job.content.config.accelerate
+    if not accelerate:
         return [sys.executable, "-m"]
-    file = Path(job.accelerate)
-    if not file.is_file():
-        raise ConfigError(
-            f"{job.label}: no accelerate config at {file}: see recipes/accelerate/ for some"
-        )
     launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    return [*launch, "--config_file", str(file), "--module"]
+    return [*launch, "--config_file", str(find_accelerate(accelerate)), "--module"]
 
 
 def _raise_if_failed(jobs: Sequence[Job], processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 from midcourse.checkers import GradeResult
 from midcourse.records import Gold, GroupCount, Verdict
+from midcourse.training.rollouts import Rewarded
 
 
 class Grades(Protocol):
     """The part of a grader that the reward uses."""
 
-    def grade(self, responses: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
+    def grade(self, pairs: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
         """Yield one result per (response, gold), in order."""
 
 
@@ -33,9 +34,10 @@ def reward_of(verdict: Verdict) -> float | None:
 class GroupReward:
     """TRL's reward function: grades a batch of completions and journals its groups.
 
-    The data set's columns ``gold`` and ``problem_id`` come with every call; completions are
-    conversations of one assistant message. Of several processes that train together, each calls
-    it with its share: `gather` joins the shares, and the writer journals them.
+    The data set's columns ``gold`` and ``problem_id`` come with every call, and from TRL the
+    prompts and the sampled ids; prompts and completions are conversations of one message. Of
+    several processes that train together, each calls it with its share: `gather` joins the shares,
+    and the writer journals them and hands them to `keep` with the number of the iteration.
     """
 
     __name__ = "correct"
@@ -48,7 +50,9 @@ class GroupReward:
         first_iteration: int = 0,
         gather: Callable[[list[Any]], list[Any]] = list,
         is_writer: bool = True,
+        keep: Callable[[int, Sequence[Rewarded]], None] = lambda iteration, rewarded: None,
     ) -> None:
+        self._keep = keep
         self._grader, self._counts_path, self._group_size = grader, counts_path, group_size
         self._iteration, self._gather, self._is_writer = first_iteration, gather, is_writer
 
@@ -57,24 +61,32 @@ class GroupReward:
         completions: Sequence[Sequence[dict[str, str]]],
         gold: Sequence[Mapping[str, str]],
         problem_id: Sequence[str],
+        prompts: Sequence[Sequence[dict[str, str]]],
+        completion_ids: Sequence[Sequence[int]],
         **_: Any,
     ) -> list[float | None]:
         """Return one reward per completion; called once per iteration."""
-        texts = (completion[0]["content"] for completion in completions)
-        golds = (Gold(**fields) for fields in gold)
-        verdicts = [g.verdict for g in self._grader.grade(zip(texts, golds, strict=True))]
+        texts = [completion[0]["content"] for completion in completions]
+        golds = [Gold(**fields) for fields in gold]
+        results = list(self._grader.grade(zip(texts, golds, strict=True)))
+        messages = [prompt[0]["content"] for prompt in prompts]
+        ids = [tuple(sampled) for sampled in completion_ids]
+        checkers = [one.checker for one in golds]
+        columns = zip(problem_id, messages, texts, ids, checkers, results, strict=True)
         # Every process grades its own groups; one of them writes down all.
-        seen = self._gather(list(zip(problem_id, verdicts, strict=True)))
+        rewarded = self._gather([Rewarded(*row) for row in columns])
         if self._is_writer:
-            self._journal([who for who, _ in seen], [verdict for _, verdict in seen])
+            self._journal(rewarded)
+            self._keep(self._iteration, rewarded)
         self._iteration += 1
-        return [reward_of(verdict) for verdict in verdicts]
+        return [reward_of(result.verdict) for result in results]
 
-    def _journal(self, problem_ids: Sequence[str], verdicts: Sequence[Verdict]) -> None:
+    def _journal(self, rewarded: Sequence[Rewarded]) -> None:
         # TRL lays the rollouts of a group side by side; a problem may come twice in an iteration.
         with self._counts_path.open("a", encoding="utf-8") as file:
-            for start in range(0, len(verdicts), self._group_size):
-                problem_id, seen = problem_ids[start], verdicts[start : start + self._group_size]
+            for start in range(0, len(rewarded), self._group_size):
+                group = rewarded[start : start + self._group_size]
+                problem_id, seen = group[0].problem_id, [r.result.verdict for r in group]
                 correct, ungraded = seen.count(Verdict.CORRECT), seen.count(Verdict.UNGRADED)
                 count = {
                     "iteration": self._iteration,

@@ -2,8 +2,8 @@
 
 An iteration samples ``prompts_per_iteration × num_generations`` rollouts and makes `num_updates`
 optimiser steps on them. Advantage is reward minus group mean; there is no KL, no entropy bonus,
-no reference model. Checkpoints count only with a marker that is written last, because
-transformers would resume from a torn one.
+no reference model. What is sampled and graded is kept. Checkpoints count only with a marker that
+is written last, because transformers would resume from an unfinished one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from accelerate.utils import gather_object
@@ -25,9 +25,11 @@ from transformers import (
 )
 from trl import GRPOConfig, GRPOTrainer
 
+from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.records import Gold
+from midcourse.rendering import Renderer
+from midcourse.training.base import Log
 from midcourse.training.checkpoints import (
     MarkComplete,
     checkpoints,
@@ -38,22 +40,35 @@ from midcourse.training.common import (
     OnLog,
     hardware_arguments,
     lora_config,
+    model_path_of,
     processes,
     quiet_libraries,
     save,
 )
+from midcourse.training.jobs import RlJob, RlProblem
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
+from midcourse.training.rollouts import Rewarded, RolloutWriter, drop_rollouts
 
 GROUPS_FILE = "groups.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class RlProblem:
-    """What RL needs of a problem: the rendered user message and the gold."""
-
-    problem_id: str
-    prompt: str
-    gold: Gold
+def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
+    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
+    with Grader(
+        num_workers=job.grade.num_workers,
+        timeout_seconds=job.grade.timeout_seconds,
+        memory_mib=job.grade.memory_mib,
+    ) as grader:
+        return train_rl(
+            job.config,
+            job.problems,
+            model_path=model_path_of(job.model),
+            out=out,
+            seed=job.seed,
+            policy=job.policy,
+            grader=grader,
+            on_log=on_log,
+        )
 
 
 def train_rl(
@@ -63,13 +78,15 @@ def train_rl(
     model_path: str,
     out: Path,
     seed: int,
+    policy: str,
     grader: Grades,
-    on_log: Callable[[Mapping[str, float]], None],
+    on_log: Log,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    Groups as the reward saw them go to ``out/groups.jsonl``. Raises ConfigError before the first
-    step if the numbers do not fit together.
+    Groups as the reward saw them go to ``out/groups.jsonl``, the rollouts and their grades to the
+    folders of `midcourse.training.rollouts`; `policy` names the run in them. Raises ConfigError
+    before the first step if the numbers do not fit together.
     """
     quiet_libraries()
     with processes().main_process_first():  # the others see what it has cleared away
@@ -77,10 +94,22 @@ def train_rl(
         iteration = optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
         if processes().is_main_process:
             _rewind(out / GROUPS_FILE, iteration)
+            drop_rollouts(out, iteration)
+    renderer = Renderer(AutoTokenizer.from_pretrained(model_path))
+    writer = RolloutWriter(out, policy, config, seed, renderer)
+
+    def keep(number: int, rewarded: Sequence[Rewarded]) -> None:
+        writer.write(number, rewarded, trainer.eos_token_ids)
+
     reward = GroupReward(
-        grader, out / GROUPS_FILE, config.num_generations, iteration, gather_object,
+        grader,
+        out / GROUPS_FILE,
+        config.num_generations,
+        iteration,
+        gather_object,
         processes().is_main_process,
-    )  # fmt: skip
+        keep,
+    )
     trainer = make_rl_trainer(config, problems, model_path, out, seed, reward, [OnLog(on_log)])
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,39 @@ from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
+from midcourse.store import read_stage
+from midcourse.training.base import Log
 from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_complete
 from midcourse.training.common import (
     OnLog,
     hardware_arguments,
     lora_config,
+    model_path_of,
     processes,
     quiet_libraries,
     save,
 )
+from midcourse.training.jobs import ChosenRows, SftJob
 
 _IGNORED = -100
+
+
+def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
+    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
+    return train_sft(
+        job.config,
+        read_rows(job.rows),
+        model_path=model_path_of(job.model),
+        out=out,
+        seed=job.seed,
+        on_log=on_log,
+    )
+
+
+def read_rows(chosen: ChosenRows) -> list[SftRow]:
+    """Return the rows that a job trains on."""
+    wanted = set(chosen.row_ids)
+    return [row for row in read_stage(chosen.path, SftRow) if row.row_id in wanted]
 
 
 def train_sft(
@@ -42,7 +64,7 @@ def train_sft(
     model_path: str,
     out: Path,
     seed: int,
-    on_log: Callable[[Mapping[str, float]], None],
+    on_log: Log,
 ) -> dict[str, float]:
     """Fine-tune on `rows`, write the model to ``out/final``, return the loss before and after.
 
@@ -144,7 +166,7 @@ def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
     accumulation, rest = divmod(config.batch_size, config.micro_batch_size * num_processes)
     if rest or not accumulation:
         raise ConfigError(
-            f"train_sft: batch_size={config.batch_size} is no multiple of micro_batch_size="
+            f"train_sft: batch_size={config.batch_size} is not a multiple of micro_batch_size="
             f"{config.micro_batch_size} times {num_processes} processes"
         )
     return accumulation

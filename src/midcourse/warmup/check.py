@@ -9,17 +9,14 @@ nothing. Next to the shares stands what a reader of positions alone would reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from midcourse.checkers import Grader
-from midcourse.config import ProposeConfig
-from midcourse.engines import open_engine
+from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.metrics import wilson
-from midcourse.progress import Failures
+from midcourse.pipeline.stages import ProposeSettings, graders_of, keyed, propose
+from midcourse.pipeline.values import Model, Problems
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -29,18 +26,29 @@ from midcourse.records import (
     Rollout,
     token_ids_sha,
 )
-from midcourse.run import Artifact
-from midcourse.stages.propose import Case, Proposer, propose
+from midcourse.run import Keyed, Stage, Work
+from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
-from midcourse.store import StageStore, write_json_atomic
+from midcourse.store import write_json_atomic
 from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
-from midcourse.warmup.documents import intervention_text
+from midcourse.warmup.documents import draw_verification, intervention_text, readable
 from midcourse.warmup.run import Warmup
 from midcourse.warmup.solutions import answer_of, numbers_in, response_steps
 
-_COLUMNS = ("model", "reference", "error named", "and mended", "none there, none named", "no block")
+_COLUMNS = ("model", "reference", "error named", "and fixed", "none there, none named", "no block")
 _REFERENCES: dict[Literal["given", "none"], str] = {"given": "shown", "none": "not shown"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoiledSettings:
+    """What decides the attempts that the verifier is measured on."""
+
+    base: Model
+    """Attempts are in its tokens."""
+    problems: Problems
+    sampling: SamplingConfig
+    seed: int
 
 
 def check_table(warmup: Warmup) -> Table:
@@ -48,27 +56,62 @@ def check_table(warmup: Warmup) -> Table:
 
     The table is also written to ``check/table.json``.
     """
-    cases, attempts = [], {}
-    for problem, solution in warmup.part(warmup.recipe.problems.part, warmup.config.num_checks):
-        drawn = warmup.row_maker.verification(problem, solution, 0, with_reference=False)
-        if drawn is not None:
-            rollout = _rollout(warmup, problem, drawn.attempt)
-            cases.append(Case(problem, rollout, problem.reference_solution or ""))
-            attempts[rollout.rollout_id] = drawn.attempt
+    config, session = warmup.config, warmup.session
+    problems = Problems(tuple(warmup.part(warmup.recipe.problems.part, config.num_checks)))
+    attempts = _attempts(problems, warmup.recipe.seed)
+    settings = SpoiledSettings(
+        base=warmup.setup.base,
+        problems=problems,
+        sampling=config.check_sampling,
+        seed=warmup.recipe.seed,
+    )
+    spoiled = _spoiled(settings)
     rows = []
-    for name, path in warmup.models.items():
+    for name, model in warmup.models.items():
         for reference, how in _REFERENCES.items():
-            answers = _asked(warmup, cases, name, path, reference).read(Proposal)
-            rows.append((name, how, *_shares([(p, attempts[p.rollout_id]) for p in answers])))
+            answers = session.read(_asked(warmup, spoiled, model, reference))
+            rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
     title = "Verification of attempts with a known first error"
     table = Table(title, _COLUMNS, tuple(rows), _note(attempts.values()))
-    write_json_atomic(warmup.run.directory / "check" / "table.json", asdict(table))
+    write_json_atomic(session.run.directory / "check" / "table.json", asdict(table))
     return table
 
 
-def _rollout(warmup: Warmup, problem: Problem, attempt: Attempt) -> Rollout:
+def _attempts(problems: Problems, seed: int) -> Mapping[str, Attempt]:
+    """Return one attempt at each problem that allows one, by problem id."""
+    drawn = (
+        (problem.problem_id, draw_verification(seed, problem, solution, 0))
+        for problem, solution in readable(problems.items, None)
+    )
+    return {problem_id: found[1] for problem_id, found in drawn if found is not None}
+
+
+def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
+    """*cases*: the attempts as rollouts."""
+    return Stage(
+        name="cases",
+        label="spoiled",
+        record=Rollout,
+        settings=settings,
+        make=_rollouts,
+        outcome=lambda rollout: rollout.finish_reason,
+    )
+
+
+def _rollouts(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+    renderer = work.tools.renderer(settings.base)
+    attempts = _attempts(settings.problems, settings.seed)
+    rollouts = (
+        _rollout(settings, problem, attempts[problem.problem_id], renderer.encode)
+        for problem in settings.problems.items
+        if problem.problem_id in attempts
+    )
+    return keyed(rollouts, lambda rollout: rollout.rollout_id, work.done)
+
+
+def _rollout(settings: SpoiledSettings, problem: Problem, attempt: Attempt, encode: Any) -> Rollout:
     text = STEP_SEPARATOR.join(response_steps(attempt.lines))
-    ids = tuple(warmup.row_maker.renderer.encode(text))
+    ids = tuple(encode(text))
     return Rollout(
         rollout_id=f"spoiled-{problem.problem_id}",
         problem_id=problem.problem_id,
@@ -82,48 +125,38 @@ def _rollout(warmup: Warmup, problem: Problem, attempt: Attempt) -> Rollout:
         num_tokens=len(ids),
         finish_reason=FinishReason.STOP,
         model="spoiled",
-        sampling=warmup.config.check_sampling.record(),
-        seed=warmup.recipe.seed,
+        sampling=settings.sampling.record(),
+        seed=settings.seed,
     )
 
 
 def _asked(
     warmup: Warmup,
-    cases: Sequence[Case],
-    name: str,
-    path: Path,
+    spoiled: Stage[Rollout, SpoiledSettings],
+    model: Model,
     reference: Literal["given", "none"],
-) -> Artifact:
-    """Complete the proposals of one model under one condition."""
-    sampling = warmup.config.check_sampling
+) -> Stage[Proposal, ProposeSettings]:
+    """Return the answers of one model under one condition, as a stage."""
+    problems = spoiled.settings.problems
     config = ProposeConfig(
-        turns="single", reference=reference, num_rollouts=1, num_proposals=1, sampling=sampling
+        turns="single",
+        reference=reference,
+        num_rollouts=1,
+        num_proposals=1,
+        sampling=warmup.config.check_sampling,
     )
-    asked = cases if reference == "given" else [replace(case, reference="") for case in cases]
-
-    def produce(
-        store: StageStore[Proposal], failures: Failures
-    ) -> Iterator[tuple[str, list[Proposal]]]:
-        maker, recipe = warmup.row_maker, warmup.recipe
-        opened = open_engine(recipe.engine, recipe.model, str(path))
-        with closing(opened) as engine, Grader() as grader:
-            proposer = Proposer(
-                engine=engine,
-                renderer=maker.renderer,
-                policy=maker.renderer,
-                prompts=maker.prompts,
-                grader=grader,
-                config=config,
-                name=name,
-                run_seed=maker.seed,
-            )
-            yield from propose(asked, proposer, store.done, failures)
-
-    label = f"{name.removeprefix('+ ').replace(' ', '-')}-{reference}"
-    artifact, settings = warmup.artifact(label, "check"), config.model_dump(mode="json")
-    return warmup.run.records(
-        artifact, Proposal, settings, [], len(cases), produce, lambda proposal: proposal.outcome
+    settings = ProposeSettings(
+        cases=spoiled,
+        problems=problems,
+        config=config,
+        review=review_prompt(warmup.setup.prompts, config),
+        guided=None,
+        proposer=model,
+        policy=warmup.setup.base,
+        graders=graders_of(problems),
+        seed=warmup.recipe.seed,
     )
+    return propose(settings, label=f"{model.label}, reference {_REFERENCES[reference]}")
 
 
 def _shares(answers: Sequence[tuple[Proposal, Attempt]]) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from midcourse.prompts import PromptSet
+from midcourse.prompts import Prompt
 from midcourse.records import Problem, RowOutcome, RowSource, SftRow, content_id
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
@@ -64,7 +64,7 @@ class RowMaker:
     """Everything a row depends on besides its problem."""
 
     renderer: Renderer
-    prompts: PromptSet
+    prompts: Mapping[str, Prompt]
     seed: int
     max_tokens: int
     """A longer row is refused, never cut."""
@@ -88,15 +88,12 @@ class RowMaker:
         self, problem: Problem, solution: Lines, index: int, with_reference: bool
     ) -> Verification | None:
         """Return the seeded attempt number `index`, or None if the problem allows none."""
-        rng = random.Random(f"{self.seed}/verification/{problem.problem_id}/{index}")
-        for _ in range(_TRIES):
-            is_wrong = rng.random() >= CORRECT
-            attempt = draw_attempt(rng, solution, numbers_in(problem.text), is_wrong)
-            reply = _reply(attempt) if attempt else None
-            if attempt is not None and reply is not None:
-                user = self._question(rng, problem, solution, attempt, with_reference)
-                return Verification(attempt, user, reply)
-        return None
+        drawn = draw_verification(self.seed, problem, solution, index)
+        if drawn is None:
+            return None
+        rng, attempt, reply = drawn
+        user = self._question(rng, problem, solution, attempt, with_reference)
+        return Verification(attempt, user, reply)
 
     def _question(
         self,
@@ -136,6 +133,23 @@ class RowMaker:
             num_correct=0,
             num_continuations=0,
         )
+
+
+def draw_verification(
+    seed: int, problem: Problem, solution: Lines, index: int
+) -> tuple[random.Random, Attempt, str] | None:
+    """Return the seeded attempt number `index` and the reply to learn, or None if there is none.
+
+    The generator that drew them comes first, for what is still to be drawn.
+    """
+    rng = random.Random(f"{seed}/verification/{problem.problem_id}/{index}")
+    for _ in range(_TRIES):
+        is_wrong = rng.random() >= CORRECT
+        attempt = draw_attempt(rng, solution, numbers_in(problem.text), is_wrong)
+        reply = _reply(attempt) if attempt else None
+        if attempt is not None and reply is not None:
+            return rng, attempt, reply
+    return None
 
 
 def _reply(attempt: Attempt) -> str | None:

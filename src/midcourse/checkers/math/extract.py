@@ -59,9 +59,9 @@ def boxed_answers(text: str) -> list[str]:
 def open_box_tail(context: str) -> str:
     r"""Return the end of `context` from a ``\boxed{`` left open there, else "".
 
-    A continuation is graded as this tail followed by itself (spec: what is graded), so a box
-    that straddles the cut scores and a box closed before it never does: only the last box of
-    the context can be the open one.
+    A continuation is graded as this tail followed by itself, so a box that straddles the cut
+    scores and a box closed before it never does: what the context already said is not the
+    continuation's. Only the last box of the context can be the open one.
     """
     context = _end_of(context)
     _, last = _scan(context)

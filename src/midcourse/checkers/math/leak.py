@@ -1,4 +1,4 @@
-r"""Whether an intervention gives the answer away (spec: answer leak).
+r"""Whether an intervention gives the answer away.
 
 A plain substring test throws innocents away (a "2" stands in one text of ten) and misses
 ``\frac{1}{2}`` for ``0.5``. By default a text leaks if it *asserts* an expression equal to the

@@ -1,0 +1,62 @@
+"""A run directory opened to read: its recipe's method, and the records of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from midcourse.engines import open_renderer
+from midcourse.errors import ArtifactError
+from midcourse.pipeline.method import Method, method
+from midcourse.pipeline.session import Setup
+from midcourse.progress import SilentProgress
+from midcourse.rendering import Renderer
+from midcourse.run import Run, Stage, read_recipe
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run directory and the stages of its recipe. Nothing is sampled, trained or written."""
+
+    run: Run
+    method: Method
+
+    @property
+    def renderer(self) -> Renderer:
+        """The policy's renderer."""
+        base = self.method.setup.base
+        return open_renderer(base.engine, base.source, base.source.path)
+
+    def stage(self, name: str, label: str) -> Stage[Any, Any]:
+        """Return the stage of a name and a label, as ``midcourse status`` lists them.
+
+        Raises ArtifactError if the recipe has none.
+        """
+        steps = [step for steps in self.method.steps() for step in steps]
+        stages = [step for step in steps if isinstance(step, Stage)]
+        for stage in stages:
+            if (stage.name, stage.label) == (name, label):
+                return stage
+        known = ", ".join(dict.fromkeys(f"{stage.name} {stage.label}" for stage in stages))
+        raise ArtifactError(f"there is no stage {name} {label!r}: the recipe has {known}")
+
+    def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
+        """Stream the records of a stage. Raises ArtifactError if it is not complete."""
+        return self.run.read(stage, without)
+
+
+def open_run(directory: str | Path) -> FinishedRun:
+    """Open a run directory to read it.
+
+    Raises ArtifactError if it is not one, DataError if its problems are gone.
+    """
+    directory = Path(directory)
+    resolved = directory / "config.resolved.json"
+    if not resolved.is_file():
+        raise ArtifactError(f"{directory} is not a run directory: it has no config.resolved.json")
+    recipe = read_recipe(resolved)
+    return FinishedRun(Run(directory, recipe, SilentProgress()), method(Setup.of(recipe)))

@@ -1,0 +1,350 @@
+"""From verified interventions, or a baseline's solutions, to rows; from rows to models.
+
+A recipe makes one fine-tuned model, `patched`, and RL from it and from the base. What it is
+fine-tuned on is ``build_sft.source``; its label says so, because a baseline is not InT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.errors import DataError
+from midcourse.pipeline.contexts import (
+    Hints,
+    Population,
+    Questions,
+    Reflections,
+    RowProblems,
+    ready_rows,
+)
+from midcourse.pipeline.interventions import INTERVENTION, Interventions
+from midcourse.pipeline.sources import GOLD, Sources
+from midcourse.pipeline.stages import (
+    SampleSettings,
+    SolutionRowSettings,
+    StepRowSettings,
+    draw,
+    graders_of,
+    solution_rows,
+    step_rows,
+)
+from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
+from midcourse.records import Condition, Problem, Role, SftRow, Start
+from midcourse.run import Reader, Stage, Training
+from midcourse.stages.build_sft import RowDesign
+from midcourse.training.jobs import DpoJob, RlJob, RlProblem, SftJob, choose_rows
+
+# --- fine-tuning -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneSettings:
+    """What decides a fine-tuned model."""
+
+    config: TrainSftConfig
+    start: Model
+    rows: Stage[SftRow, Any]
+    rejected: Stage[SftRow, Any] | None
+    """Step-DPO: the rows of the original steps."""
+    seed: int
+
+
+def tune(settings: TuneSettings, *, label: str, folder: str = "") -> Training[TuneSettings]:
+    """*train sft*: a model fine-tuned on rows, by SFT or by Step-DPO."""
+    alone = bool(settings.config.accelerate)
+    return Training(label=label, settings=settings, job=_tune_job, alone=alone, folder=folder)
+
+
+def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob | DpoJob:
+    config, source = settings.config, _source(settings.start, reader)
+    rows = ready_rows(reader, settings.rows)
+    if not rows:
+        raise DataError(
+            f"train {config.method}: no row of {settings.rows.label} is ready, so there is nothing "
+            "to train on; look at 'midcourse status' and ask for more rollouts or proposals"
+        )
+    chosen = choose_rows(reader.path(settings.rows), rows)
+    if settings.rejected is None:
+        return SftJob(config=config, model=source, seed=settings.seed, rows=chosen)
+    return DpoJob(
+        config=config, model=source, seed=settings.seed, rows=chosen,
+        rejected_rows=reader.path(settings.rejected),
+    )  # fmt: skip
+
+
+def _source(model: Model, reader: Reader) -> ModelConfig:
+    """Return where the weights of a model lie by now."""
+    if model.trained is None:
+        return model.source
+    folder = reader.path(model.trained) / model.folder
+    return model.source.model_copy(update={"path": str(folder), "revision": None})
+
+
+# --- RL ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlProblems:
+    """The problems that RL trains on."""
+
+    problems: Problems
+    """All training problems, with texts and golds, and references where hints are made of them."""
+    among: Selection | None
+    """The hard ones alone; none for all."""
+    kept_in: Stage[SftRow, Any] | None = None
+    """Only those with a verified intervention among these rows: the paper's D_train."""
+    written: Selection | None = None
+    """Where references were written: those problems with them."""
+
+    def read(self, reader: Reader) -> list[Problem]:
+        """Return the problems, in the order of the recipe's."""
+        if self.among is None:
+            written = self.written.read(reader) if self.written else []
+            by_id = {problem.problem_id: problem for problem in written}
+            return [by_id.get(p.problem_id, p) for p in self.problems.items]
+        chosen = self.among.read(reader)
+        if self.kept_in is not None:
+            kept = {row.problem_id for row in reader.read(self.kept_in) if row.num_correct}
+            chosen = [problem for problem in chosen if problem.problem_id in kept]
+        return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlSettings:
+    """What decides a model after RL."""
+
+    config: TrainRlConfig
+    start: Model
+    problems: RlProblems
+    questions: Texts
+    hints: Hints | None
+    graders: Mapping[str, str]
+    seed: int
+    limits: GradeConfig
+    """How long and with how much memory an answer may be graded: not part of the identity."""
+
+
+def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
+    """*train rl*: GRPO from a model."""
+    return Training(
+        label=label, settings=settings, job=_rl_job, alone=settings.config.takes_all_devices
+    )
+
+
+def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
+    problems = settings.problems.read(reader)
+    return RlJob(
+        config=settings.config,
+        model=_source(settings.start, reader),
+        seed=settings.seed,
+        policy=f"rl:{key}",
+        grade=settings.limits,
+        problems=tuple(
+            RlProblem(problem.problem_id, _rl_prompt(settings, problem), problem.gold)
+            for problem in problems
+        ),
+    )
+
+
+def _rl_prompt(settings: RlSettings, problem: Problem) -> str:
+    if settings.hints is None:
+        return settings.questions.items[problem.problem_id]
+    if not problem.reference_solution:
+        raise DataError(
+            f"train_rl.hints: problem {problem.problem_id} has no reference_solution to hint "
+            "from: add it, or set train_rl.problems = 'hard' and reference.write = 'missing'"
+        )
+    return settings.hints.text(problem)
+
+
+# --- composition -------------------------------------------------------------------------------
+
+#: What a fine-tuned model is called, by what it was fine-tuned on.
+_LABELS = {
+    "intervention": "patched",
+    "original_step": "SFT on original steps",
+    "reference": "SFT on references",
+    "self_reflection": "SFT on self-reflections",
+    "distillation": "SFT on a teacher's traces",
+}
+
+
+@dataclass(frozen=True)
+class Models:
+    """The rows and the models of a recipe."""
+
+    sources: Sources
+    referenced: Selection
+    """The hard problems, before hints are looked at."""
+    interventions: Interventions
+
+    @cached_property
+    def step_rows(self) -> Stage[SftRow, Any]:
+        """Rows of single steps: what InT trains on, also where a baseline is trained instead."""
+        return self._step_rows(RowDesign.of(self.sources.recipe.build_sft))
+
+    def _step_rows(self, design: RowDesign) -> Stage[SftRow, Any]:
+        is_control = design.source == "original_step"
+        condition = Condition.PREFIX_ERROR if is_control else INTERVENTION
+        settings = StepRowSettings(
+            design=design,
+            continuations=self.interventions.continuations(condition),
+            verified=self.interventions.verified[INTERVENTION],
+            policy=self.sources.setup.base,
+            seed=self.sources.recipe.seed,
+        )
+        return step_rows(settings)
+
+    @cached_property
+    def solutions(self) -> Drawn | None:
+        """What a baseline's rows are made of: rewrites of the base's attempts, a teacher's traces.
+
+        References need no rollouts.
+        """
+        s, config = self.sources, self.sources.recipe.build_sft
+        model, contexts = s.setup.base, self._asked_for_solutions()
+        if contexts is None:
+            return None
+        if config.source == "distillation":
+            model = s.setup.helper(config.teacher, None, s.recipe.teacher_engine)
+        settings = SampleSettings(
+            model=model,
+            contexts=contexts,
+            num_rollouts=config.num_solutions,
+            sampling=config.sampling,
+            stream="teacher" if config.source == "distillation" else "reflection",
+            seed=s.recipe.seed,
+        )
+        return draw(settings, s.problems(*GOLD))
+
+    def _asked_for_solutions(self) -> Reflections | Questions | None:
+        source, interventions = self.sources.recipe.build_sft.source, self.interventions
+        if source == "self_reflection":
+            return Reflections(
+                rows=self.step_rows,
+                candidates=interventions.candidates(),
+                cases=interventions.cases,
+                prompt=self.sources.setup.prompts["reflect"],
+            )
+        if source == "distillation":
+            return Questions(
+                texts=self.sources.questions(),
+                population=Population.ROWS,
+                among=RowProblems(self.step_rows),
+            )
+        return None
+
+    @cached_property
+    def rows(self) -> Stage[SftRow, Any]:
+        """The rows to fine-tune on."""
+        config = self.sources.recipe.build_sft
+        if not config.is_baseline:
+            return self.step_rows
+        settings = SolutionRowSettings(
+            config=config,
+            step_rows=self.step_rows,
+            hard=self.interventions.hard,
+            solutions=self.solutions,
+            policy=self.sources.setup.base,
+            seed=self.sources.recipe.seed,
+        )
+        return solution_rows(settings)
+
+    @cached_property
+    def patched(self) -> Model:
+        """The base fine-tuned on the rows, by SFT or by Step-DPO."""
+        recipe, base = self.sources.recipe, self.sources.setup.base
+        is_dpo = recipe.train_sft.method == "dpo"
+        rejected = RowDesign.of(recipe.build_sft, "original_step")
+        settings = TuneSettings(
+            config=recipe.train_sft,
+            start=base,
+            rows=self.rows,
+            rejected=self._step_rows(rejected) if is_dpo else None,
+            seed=recipe.seed,
+        )
+        training = tune(settings, label="Step-DPO" if is_dpo else _LABELS[recipe.build_sft.source])
+        return Model(
+            name=f"{recipe.train_sft.method}:{training.key}",
+            label=training.label,
+            source=base.source,
+            engine=base.engine,
+            role=Role(Start.PATCHED),
+            trained=training,
+            folder="final",
+        )
+
+    def in_role(self, role: Role) -> Model:
+        """Return the model that plays a role; along RL, the one of an iteration."""
+        start = self.sources.setup.base if role.start is Start.BASE else self.patched
+        if not role.rl or role.iteration == 0:
+            return start
+        training, last = self._reinforced[role.start], self.sources.recipe.train_rl.num_iterations
+        step = last if role.iteration is None else role.iteration
+        return Model(
+            name=f"rl:{training.key}@{step}",
+            label=training.label if step == last else f"{training.label} @ {step}",
+            source=start.source,
+            engine=start.engine,
+            role=role,
+            trained=training,
+            folder="final" if step == last else f"step-{step:06d}",
+        )
+
+    def course(self, start: Start) -> dict[int, Model]:
+        """Return the models of one RL run by iteration: its start, what was kept, its end."""
+        config = self.sources.recipe.train_rl
+        every = config.save_every if config.keep_checkpoints else config.num_iterations
+        steps = [*range(0, config.num_iterations, every), config.num_iterations]
+        return {step: self.in_role(Role(start, rl=True, iteration=step)) for step in steps}
+
+    @property
+    def compared(self) -> list[Model]:
+        """The models that the recipe compares, in order."""
+        return [self.in_role(role) for role in self.sources.recipe.evaluate.roles]
+
+    @cached_property
+    def rl_problems(self) -> RlProblems:
+        """The problems that RL trains on, as the recipe chooses (§4.2)."""
+        config, s = self.sources.recipe.train_rl, self.sources
+        names = ("text", *GOLD, *(("reference_solution",) if config.hints else ()))
+        problems = s.problems(*names)
+        if config.problems == "all":
+            is_written = s.recipe.reference.write != "none" and config.hints
+            written = replace(self.referenced, problems=problems) if is_written else None
+            return RlProblems(problems=problems, among=None, written=written)
+        return RlProblems(
+            problems=problems,
+            among=replace(self.interventions.hard, problems=problems),
+            kept_in=self.step_rows if config.problems == "verified" else None,
+        )
+
+    @cached_property
+    def _reinforced(self) -> dict[Start, Training[RlSettings]]:
+        """GRPO from the base and from the patched model, on the same problems."""
+        return {start: self._reinforce(self.in_role(Role(start))) for start in Start}
+
+    def _reinforce(self, start: Model) -> Training[RlSettings]:
+        s, config = self.sources, self.sources.recipe.train_rl
+        settings = RlSettings(
+            config=config,
+            start=start,
+            problems=self.rl_problems,
+            questions=s.questions(),
+            hints=s.hints() if config.hints else None,
+            graders=graders_of(s.problems("checker")),
+            seed=s.recipe.seed,
+            limits=s.recipe.grade,
+        )
+        how = "hint-guided RL" if config.hints else "RL"
+        return reinforce(settings, label=f"{start.label} + {how}")
+
+    def rl_trainings(self) -> list[Training[RlSettings]]:
+        """Return the RL trainings that are compared; both where the recipe compares none."""
+        roles = self.sources.recipe.evaluate.roles
+        starts = {role.start for role in roles if role.rl} or set(Start)
+        return [self._reinforced[start] for start in Start if start in starts]

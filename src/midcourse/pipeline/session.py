@@ -1,0 +1,273 @@
+"""What the method works with: a recipe's problems, models and prompts, engines and checkers.
+
+A `Setup` is what the method is composed from; it loads problems and names models, and opens no
+engine. `Tools` open engines and graders on demand and know nothing of the recipe. A `Session` has
+both, and a run directory in which it completes stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from midcourse.checkers import Grader
+from midcourse.config import EngineConfig, GradeConfig, ModelConfig, OpenAIConfig, Recipe
+from midcourse.data.parts import load_part
+from midcourse.data.problems import load_problems, require_references
+from midcourse.engines import (
+    check_model,
+    engine_identity,
+    model_fingerprint,
+    open_engine,
+    open_renderer,
+)
+from midcourse.engines.base import Engine, Scorer
+from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline.values import Model, ProblemSets
+from midcourse.progress import Reporter
+from midcourse.prompts import PromptSet, load_prompt_set
+from midcourse.records import Problem, Role, content_id
+from midcourse.rendering import Renderer
+from midcourse.run import Run, Stage, Step, Training, WorkTimer
+from midcourse.training.jobs import Job, run_jobs
+
+R = TypeVar("R")
+
+Identify = Callable[[ModelConfig], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the method is composed from."""
+
+    recipe: Recipe
+    problems: ProblemSets
+    prompts: PromptSet
+    base: Model
+    identify: Identify
+    """Returns ten hex digits that name a model's content."""
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Setup:
+        """Load the problems and name the base. Raises MidcourseError before any work starts."""
+        check_model(recipe.engine, recipe.model.path)
+        problems = load_problem_sets(recipe)
+        if recipe.propose.reference != "none" and recipe.reference.write == "none":
+            require_references(problems.train)
+        return cls.with_problems(recipe, problems, identify_model)
+
+    @classmethod
+    def with_problems(cls, recipe: Recipe, problems: ProblemSets, identify: Identify) -> Setup:
+        """Compose a setup from problems that are there already."""
+        base = Model(
+            name=f"base:{identify(recipe.model)}", label="base", source=recipe.model,
+            engine=recipe.engine, role=Role(),
+        )  # fmt: skip
+        prompts = load_prompt_set(recipe.prompts)
+        return cls(recipe=recipe, problems=problems, prompts=prompts, base=base, identify=identify)
+
+    def helper(self, path: str, source: ModelConfig | None, engine: EngineConfig | None) -> Model:
+        """Return who helps: the base itself unless the recipe names another model or engine."""
+        if not path and source is None and engine is None:
+            return self.base
+        source = ModelConfig(path=path) if path else source or self.recipe.model
+        engine = engine or self.recipe.engine
+        if isinstance(engine, OpenAIConfig) and engine.served_model:
+            name = engine.served_model
+        else:
+            known = content_id(self.identify(source), source.dtype, engine_identity(engine))
+            name = f"{Path(source.path).name}:{known[:10]}"
+        return Model(name=name, label=name, source=source, engine=engine)
+
+
+def identify_model(source: ModelConfig) -> str:
+    """Return ten hex digits that name the content of a model folder, or a hub model's commit."""
+    return content_id(model_fingerprint(source.path, source.revision), None)[:10]
+
+
+def load_problem_sets(recipe: Recipe) -> ProblemSets:
+    """Return the recipe's problems. Raises DataError if a set is empty or broken."""
+    config = recipe.problems
+    if config.kind == "lab":
+        from midcourse.lab.problems import lab_problems
+
+        lab = lab_problems(config, recipe.seed)
+        sets = {"held_out": lab.held_out, "known": lab.known, "control": lab.control}
+        return ProblemSets(lab.train, sets)
+    if not config.path:
+        raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
+    evaluation: dict[str, list[Problem]] = {}
+    if config.held_out_path:
+        evaluation["held_out"] = load_problems(
+            config.held_out_path, limit=config.held_out_limit, split="held_out",
+            columns=config.columns,
+        )  # fmt: skip
+    train = load_part(config.path, config.part, config.limit, config.columns)
+    return ProblemSets(train, evaluation)
+
+
+class Tools:
+    """Engines and a grader, opened on first use; one model is loaded at a time."""
+
+    def __init__(self, run: Run, base: Model, limits: GradeConfig) -> None:
+        self._run, self._base, self._limits = run, base, limits
+        self._engines: dict[str, Engine] = {}
+        self._renderers: dict[str, Renderer] = {}
+        self._grader: Grader | None = None
+
+    def engine(self, model: Model) -> Engine:
+        """Return the engine that samples `model`; only the last one stays loaded."""
+        return self._hold(model.name, model, model.engine)
+
+    def scorer(self, model: Model) -> Scorer:
+        """Return what scores tokens under `model`: transformers, where servers sample.
+
+        Raises ConfigError if the recipe's engine does not have the weights at hand.
+        """
+        config = model.engine.scoring
+        if config is None:
+            raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+        engine = self._hold(f"scorer of {model.name}", model, config)
+        assert isinstance(engine, Scorer)
+        return engine
+
+    def renderer(self, model: Model) -> Renderer:
+        """Return the renderer of a model; everything trained from the base has the base's."""
+        source = self._base if model.trained else model
+        if source.name not in self._renderers:
+            opened = open_renderer(source.engine, source.source, source.source.path)
+            self._renderers[source.name] = opened
+        return self._renderers[source.name]
+
+    def renderer_for(self, model: Model) -> Renderer | None:
+        """Return the renderer of a model's engine; None if it takes messages only."""
+        takes_ids = self.engine(model).capabilities.token_ids
+        return self.renderer(model) if takes_ids else None
+
+    @property
+    def grader(self) -> Grader:
+        """The grader's worker pool, started on first use."""
+        if self._grader is None:
+            self._grader = open_grader(self._limits)
+        return self._grader
+
+    def path(self, model: Model) -> str:
+        """Return the folder or the name that a model is loaded from."""
+        if model.trained is None:
+            return model.source.path
+        return str(self._run.path(model.trained) / model.folder)
+
+    def _hold(self, name: str, model: Model, config: EngineConfig) -> Engine:
+        """Return the engine held under `name`, opening it in place of any other."""
+        if name not in self._engines:
+            self.let_go()
+            with self._run.loading():
+                self._engines[name] = open_engine(config, model.source, self.path(model))
+                _ = self._engines[name].capabilities  # loads the model, or starts the servers
+        return self._engines[name]
+
+    def let_go(self) -> None:
+        """Close the engine that is loaded."""
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
+
+    def close(self) -> None:
+        """Let go of engine and grader."""
+        self.let_go()
+        if self._grader is not None:
+            self._grader.close()
+
+
+def open_grader(config: GradeConfig) -> Grader:
+    """Return a grader with the limits of a recipe."""
+    return Grader(
+        num_workers=config.num_workers,
+        timeout_seconds=config.timeout_seconds,
+        memory_mib=config.memory_mib,
+    )
+
+
+class Session:
+    """Completes steps in one run directory. Close it, or use `open_session`."""
+
+    def __init__(self, run: Run, setup: Setup | None = None) -> None:
+        self.run, self.recipe = run, run.recipe
+        self.setup = setup or Setup.of(run.recipe)
+        self.tools = Tools(run, self.setup.base, run.recipe.grade)
+
+    def close(self) -> None:
+        """Let go of engines and grader."""
+        self.tools.close()
+
+    def complete(self, *steps: Step) -> None:
+        """Complete steps, their inputs first; trainings that were asked for together run together.
+
+        What is complete is not opened.
+        """
+        for step in steps:
+            if not self.run.is_complete(step):
+                self.complete(*step.inputs)
+                self.run.announce([step])
+        for step in steps:
+            if isinstance(step, Stage):
+                self.run.complete(step, self.tools)
+        self._train([step for step in steps if isinstance(step, Training)])
+
+    # A session reads as a run does, and first completes what is missing.
+
+    def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
+        """Stream the records of a stage, completed."""
+        self.complete(stage)
+        return self.run.read(stage, without)
+
+    def path(self, step: Step) -> Path:
+        """Return the folder of a stage or a training, completed."""
+        self.complete(step)
+        return self.run.path(step)
+
+    def num_records(self, stage: Stage[Any, Any]) -> int:
+        """Return how many records a stage holds, completed."""
+        self.complete(stage)
+        return self.run.num_records(stage)
+
+    def _train(self, trainings: Sequence[Training[Any]]) -> None:
+        """Train what is missing, in turn where one training takes every device."""
+        missing = [training for training in trainings if not self.run.is_complete(training)]
+        if len(missing) > 1 and any(training.alone for training in missing):
+            for training in missing:
+                self._train([training])
+            return
+        if not missing:
+            return
+        self.tools.let_go()  # The memory of a loaded model is better spent on training.
+        run = self.run
+        run.claim()
+        timer = WorkTimer.begin()
+        jobs = [
+            Job(f"train {t.label}", run.path(t), t.job(t.settings, run, t.key)) for t in missing
+        ]
+        summaries = run_jobs(jobs, run.reporter)
+        for training, summary in zip(missing, summaries, strict=True):
+            run.finish(training, timer, summary)
+
+
+@contextmanager
+def open_session(
+    recipe: Recipe,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    shared: bool = False,
+    setup: Setup | None = None,
+) -> Iterator[Session]:
+    """Open the run directory of a recipe for work. Raises MidcourseError in one line."""
+    with Run(directory, recipe, reporter, shared=shared) as run:
+        session = Session(run, setup)
+        try:
+            yield session
+        finally:
+            session.close()

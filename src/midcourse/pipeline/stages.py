@@ -1,0 +1,557 @@
+"""The stages of records, as values: what each is called, may see, and makes.
+
+Each builder returns a `Stage`. Its settings hold what decides the result and nothing else; the
+function next to them turns settings and inputs into keyed records, with the pure functions of
+`midcourse.stages`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from midcourse.checkers import checker_named
+from midcourse.config import BuildSftConfig, ProblemsConfig, ProposeConfig, SamplingConfig
+from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
+from midcourse.pipeline.values import (
+    Candidates,
+    Drawn,
+    Graded,
+    Model,
+    Problems,
+    Searched,
+    Selection,
+)
+from midcourse.prompts import Prompt
+from midcourse.records import (
+    Grade,
+    Problem,
+    ProblemStatus,
+    Proposal,
+    Reference,
+    Rollout,
+    SftRow,
+    Verdict,
+)
+from midcourse.run import Keyed, Reader, Stage, Work
+from midcourse.stages.build_sft import RowDesign, Verification, build_sft
+from midcourse.stages.grade import grade as grade_rollouts
+from midcourse.stages.propose import Case, Proposer, shuffled_references
+from midcourse.stages.propose import propose as ask_proposer
+from midcourse.stages.reference import references as settle_references
+from midcourse.stages.sample import SampleSpec, duplicate_share
+from midcourse.stages.sample import sample as sample_contexts
+from midcourse.stages.search import context_key
+from midcourse.stages.search import search as search_contexts
+from midcourse.stages.select import is_incorrect
+from midcourse.stages.select import select as settle_statuses
+from midcourse.stages.shift import shifted
+from midcourse.stages.solution_rows import solution_rows as make_solution_rows
+from midcourse.stages.solutions import Solution, reference_solution, solutions_by
+from midcourse.steps import split_steps
+from midcourse.store import Keys
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+TOKENS = ("token_ids",)
+"""What most readers of rollouts do not need: most of the bytes."""
+
+
+def keyed(
+    records: Iterable[R], key: Callable[[R], str], done: Container[str]
+) -> Iterator[Keyed[R]]:
+    """Yield each record that is not done, under its key."""
+    for record in records:
+        if key(record) not in done:
+            yield key(record), [record]
+
+
+# --- sample and grade --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """A search: the sizes of its rounds, and what tells it that a rollout is correct."""
+
+    sizes: tuple[int, ...]
+    problems: Problems
+    graders: Mapping[str, str]
+
+
+def rounds_of(sizes: tuple[int, ...], problems: Problems) -> Rounds | None:
+    """Return the search in rounds of these sizes; none where all is drawn."""
+    return Rounds(sizes=sizes, problems=problems, graders=graders_of(problems)) if sizes else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSettings:
+    """What decides rollouts."""
+
+    model: Model
+    contexts: Contexts
+    num_rollouts: int
+    sampling: SamplingConfig
+    stream: str
+    """Names the stream of seeds: no two samplings of a run share one."""
+    seed: int
+    budget: Literal["total", "new"] = "total"
+    first_index: int = 0
+    """Index of the first rollout: a later draw from the same contexts goes on counting."""
+    rounds: Rounds | None = None
+
+
+def sample(
+    settings: SampleSettings, *, label: str = "", max_duplicate_share: float = 1.0
+) -> Stage[Rollout, SampleSettings]:
+    """*sample*: rollouts of every context; with rounds, until the first correct one."""
+    return Stage(
+        name="sample",
+        label=label or settings.stream,
+        record=Rollout,
+        settings=settings,
+        make=_sample,
+        outcome=lambda rollout: rollout.finish_reason,
+        total=_num_rollouts,
+        summary=_duplicates,
+        alarm=partial(_duplicate_alarm, max_duplicate_share),
+    )
+
+
+def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
+    return None if settings.rounds else settings.contexts.count(reader) * settings.num_rollouts
+
+
+def _sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+    model, rounds = settings.model, settings.rounds
+    spec = SampleSpec(
+        num_rollouts=settings.num_rollouts, sampling=settings.sampling.record(), model=model.name,
+        budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
+        first_index=settings.first_index,
+    )  # fmt: skip
+    engine = work.tools.engine(model)
+    contexts = settings.contexts.make(model, work.reader, work.tools)
+    if rounds is None:
+        rollouts = sample_contexts(contexts, spec, engine, work.done, work.failures)
+    else:
+        is_correct = partial(_is_correct, rounds, work)
+        solved = {context_key(rollout) for rollout in work.kept() if is_correct(rollout)}
+        rollouts = search_contexts(
+            contexts, spec, rounds.sizes, engine, is_correct, solved, work.done, work.failures
+        )
+    for rollout in rollouts:
+        yield rollout.rollout_id, [rollout]
+
+
+def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
+    (graded,) = grade_rollouts([rollout], rounds.problems.by_id, work.tools.grader, ())
+    return graded.verdict is Verdict.CORRECT
+
+
+def _duplicates(rollouts: Iterator[Rollout]) -> Mapping[str, object]:
+    found = duplicate_share(rollouts)
+    return {
+        "duplicates": {"num_contexts": found.num_contexts, "num_identical": found.num_identical}
+    }
+
+
+def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
+    """Say that an engine ignores seeds, where too many contexts got one and the same text."""
+    total, identical = (manifest["duplicates"][n] for n in ("num_contexts", "num_identical"))
+    if not total or identical <= limit * total:
+        return ""
+    return (
+        f"{identical} of {total} problems got one and the same text for every sample (limit "
+        f"{limit:.0%}): the engine ignores seeds, and pass@k = 0 would be an illusion; raise "
+        "sample.max_duplicate_share if this is meant"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradeSettings:
+    """What decides verdicts."""
+
+    rollouts: Stage[Rollout, Any]
+    problems: Problems
+    """With their golds."""
+    graders: Mapping[str, str]
+    """Version of each checker that they name."""
+
+
+def graders_of(problems: Problems) -> dict[str, str]:
+    """Return the version of every checker that problems name."""
+    return {name: checker_named(name).version for name in {p.checker for p in problems.items}}
+
+
+def grade(rollouts: Stage[Rollout, Any], problems: Problems) -> Stage[Grade, GradeSettings]:
+    """*grade*: one verdict per rollout."""
+    settings = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
+    return Stage(
+        name="grade",
+        label=rollouts.label,
+        record=Grade,
+        settings=settings,
+        make=_grade,
+        outcome=lambda graded: graded.verdict,
+        total=lambda settings, reader: reader.num_records(settings.rollouts),
+    )
+
+
+def _grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
+    rollouts = work.reader.read(settings.rollouts, TOKENS)
+    grades = grade_rollouts(rollouts, settings.problems.by_id, work.tools.grader, work.done)
+    for graded in grades:
+        yield graded.rollout_id, [graded]
+
+
+def draw(settings: SampleSettings, problems: Problems, **options: Any) -> Drawn:
+    """Sample and grade; `problems` hold the golds."""
+    rollouts = sample(settings, **options)
+    grades = grade(rollouts, problems)
+    return Searched(rollouts, grades) if settings.rounds else Graded(rollouts, grades)
+
+
+# --- who is hard, with which reference ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectSettings:
+    """What decides which problems are hard."""
+
+    grades: Stage[Grade, Any]
+    problems: Problems
+    num_rollouts: int
+    truncated_is_incorrect: bool
+    among: Selection | None = None
+    """Where only hard problems were drawn once more."""
+
+
+def select(settings: SelectSettings, *, label: str) -> Stage[ProblemStatus, SelectSettings]:
+    """*select*: which problems have pass@k = 0."""
+    return Stage(
+        name="select",
+        label=label,
+        record=ProblemStatus,
+        settings=settings,
+        make=_select,
+        outcome=lambda status: status.status,
+        total=lambda settings, reader: len(_selected(settings, reader)),
+    )
+
+
+def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
+    return settings.among.read(reader) if settings.among else settings.problems.items
+
+
+def _select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keyed[ProblemStatus]]:
+    statuses = settle_statuses(
+        _selected(settings, work.reader),
+        work.reader.read(settings.grades),
+        num_rollouts=settings.num_rollouts,
+        truncated_is_incorrect=settings.truncated_is_incorrect,
+    )
+    return keyed(statuses, lambda status: status.problem_id, work.done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceSettings:
+    """What decides where references come from."""
+
+    hard: Selection
+    """With references."""
+    write: Literal["none", "missing", "all"]
+    attempts: Drawn | None = None
+
+
+def reference(settings: ReferenceSettings) -> Stage[Reference, ReferenceSettings]:
+    """*reference*: where each hard problem's reference comes from; missing ones are written."""
+    return Stage(
+        name="reference",
+        label="train",
+        record=Reference,
+        settings=settings,
+        make=_reference,
+        outcome=lambda reference: reference.outcome,
+        total=lambda settings, reader: len(settings.hard.read(reader)),
+    )
+
+
+def _reference(settings: ReferenceSettings, work: Work[Reference]) -> Iterator[Keyed[Reference]]:
+    problems, attempts = settings.hard.read(work.reader), settings.attempts
+    missing = [problem for problem in problems if not problem.reference_solution]
+    asked = {"none": [], "missing": missing, "all": problems}[settings.write]
+    rollouts = work.reader.read(attempts.rollouts, TOKENS) if attempts else ()
+    grades = work.reader.read(attempts.grades) if attempts else ()
+    found = settle_references(problems, asked, rollouts, grades)
+    return keyed(found, lambda reference: reference.problem_id, work.done)
+
+
+# --- interventions -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesSettings:
+    """What decides which rollouts are asked about."""
+
+    drawn: Drawn
+    among: Selection | Problems
+    """The problems whose rollouts may be asked about."""
+    num_rollouts: int
+    """At most so many of each problem, the first ones by index."""
+    truncated_is_incorrect: bool
+
+
+def cases(settings: CasesSettings, *, label: str) -> Stage[Rollout, CasesSettings]:
+    """*cases*: the incorrect rollouts that the proposer is asked about."""
+    return Stage(
+        name="cases",
+        label=label,
+        record=Rollout,
+        settings=settings,
+        make=_cases,
+        outcome=lambda rollout: rollout.finish_reason,
+    )
+
+
+def _cases(settings: CasesSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+    reader, among = work.reader, settings.among
+    problems = among.items if isinstance(among, Problems) else among.read(reader)
+    wanted = {problem.problem_id for problem in problems}
+    incorrect = Keys(
+        graded.rollout_id
+        for graded in reader.read(settings.drawn.grades)
+        if graded.problem_id in wanted and is_incorrect(graded, settings.truncated_is_incorrect)
+    )
+    found: dict[str, list[tuple[int, str]]] = {}
+    for rollout in reader.read(settings.drawn.rollouts, TOKENS):
+        if rollout.problem_id in wanted and rollout.rollout_id in incorrect:
+            found.setdefault(rollout.problem_id, []).append((rollout.index, rollout.rollout_id))
+    chosen = {
+        rollout_id
+        for rollouts in found.values()
+        for _, rollout_id in sorted(rollouts)[: settings.num_rollouts]
+    }
+    asked = (r for r in reader.read(settings.drawn.rollouts) if r.rollout_id in chosen)
+    return keyed(asked, lambda rollout: rollout.rollout_id, work.done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposeSettings:
+    """What decides proposals."""
+
+    cases: Stage[Rollout, Any]
+    problems: Selection | Problems
+    """With texts, golds and references."""
+    config: ProposeConfig
+    review: Prompt
+    guided: Prompt | None
+    proposer: Model
+    policy: Model
+    """Interventions are measured in its tokens."""
+    graders: Mapping[str, str]
+    seed: int
+    world: ProblemsConfig | None = None
+    """The lab's world, where it says the first error itself."""
+
+
+def propose(settings: ProposeSettings, *, label: str) -> Stage[Proposal, ProposeSettings]:
+    """*propose*: the first error and a one-step intervention for every case."""
+    return Stage(
+        name="propose",
+        label=label,
+        record=Proposal,
+        settings=settings,
+        make=_propose,
+        outcome=lambda proposal: proposal.outcome,
+        total=lambda settings, reader: reader.num_records(settings.cases),
+    )
+
+
+def _propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
+    made = _shown_cases(settings, work.reader)
+    if settings.world is not None:
+        from midcourse.lab.problems import lab_problems
+        from midcourse.lab.truth import true_proposals
+
+        stories = lab_problems(settings.world, settings.seed).stories
+        return true_proposals(made, stories, settings.config.terminator, work.done)
+    tools = work.tools
+    proposer = Proposer(
+        engine=tools.engine(settings.proposer),
+        renderer=tools.renderer_for(settings.proposer) or tools.renderer(settings.policy),
+        policy=tools.renderer(settings.policy),
+        review=settings.review,
+        guided=settings.guided,
+        grader=tools.grader,
+        config=settings.config,
+        name=settings.proposer.name,
+        run_seed=settings.seed,
+    )
+    return ask_proposer(made, proposer, work.done, work.failures)
+
+
+def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
+    """Yield the cases with their problems and the references that are shown."""
+    among = settings.problems
+    problems = among.items if isinstance(among, Problems) else among.read(reader)
+    by_id = {problem.problem_id: problem for problem in problems}
+    shown = dict.fromkeys(by_id, "")
+    if settings.config.reference == "shuffled":
+        shown = shuffled_references(list(problems))
+    elif settings.config.reference == "given":
+        shown = {name: problem.reference_solution or "" for name, problem in by_id.items()}
+    for rollout in reader.read(settings.cases):
+        yield Case(by_id[rollout.problem_id], rollout, shown[rollout.problem_id])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShiftSettings:
+    """What decides shifted proposals."""
+
+    candidates: Candidates
+    cases: Stage[Rollout, Any]
+    shift: int
+
+
+def shift(settings: ShiftSettings) -> Stage[Proposal, ShiftSettings]:
+    """*shift*: the candidates at another place; their content stays."""
+    return Stage(
+        name="shift",
+        label=f"train {settings.shift:+d}",
+        record=Proposal,
+        settings=settings,
+        make=_shift,
+        outcome=lambda proposal: proposal.outcome,
+        total=lambda settings, reader: len(settings.candidates.read(reader)),
+    )
+
+
+def _shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
+    cases = work.reader.read(settings.cases, TOKENS)
+    num_steps = {rollout.rollout_id: len(split_steps(rollout.text)) for rollout in cases}
+    moved = shifted(settings.candidates.read(work.reader), num_steps, settings.shift)
+    return keyed(moved, lambda proposal: proposal.proposal_id, work.done)
+
+
+# --- rows --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRowSettings:
+    """What decides rows of single steps."""
+
+    design: RowDesign
+    continuations: Continuations
+    """The contexts that the rows are made of."""
+    verified: Drawn
+    """The continuations of the interventions."""
+    policy: Model
+    seed: int
+
+
+def step_rows(settings: StepRowSettings) -> Stage[SftRow, StepRowSettings]:
+    """*build-sft*: prefix + intervention as ids and labels."""
+    return Stage(
+        name="build-sft",
+        label=settings.design.source,
+        record=SftRow,
+        settings=settings,
+        make=_step_rows,
+        outcome=lambda row: row.outcome,
+        total=lambda settings, reader: settings.continuations.count(reader),
+    )
+
+
+def _step_rows(settings: StepRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
+    reader, continuations = work.reader, settings.continuations
+    renderer = work.tools.renderer(settings.policy)
+    rows = build_sft(
+        continuations.proposals(reader),
+        continuations.contexts(reader, renderer),
+        verifications(reader, settings.verified, with_suffix=settings.design.suffix),
+        settings.design,
+        settings.seed,
+    )
+    return keyed(rows, lambda row: row.row_id, work.done)
+
+
+def verifications(reader: Reader, verified: Drawn, *, with_suffix: bool) -> dict[str, Verification]:
+    """Sum up the continuations of each proposal, by proposal id."""
+    tallies: dict[str, Counter[Verdict]] = {}
+    correct: dict[str, str] = {}
+    for graded in reader.read(verified.grades):
+        tallies.setdefault(str(graded.parent_id), Counter())[graded.verdict] += 1
+        if graded.verdict is Verdict.CORRECT:
+            correct.setdefault(str(graded.parent_id), graded.rollout_id)
+    shas: dict[str, str] = {}
+    suffixes: dict[str, Rollout] = {}
+    for rollout in reader.read(verified.rollouts, () if with_suffix else TOKENS):
+        parent_id = str(rollout.parent_id)
+        shas[parent_id] = rollout.prompt_sha
+        if with_suffix and correct.get(parent_id) == rollout.rollout_id:
+            suffixes[parent_id] = rollout
+    return {
+        proposal_id: Verification(
+            prompt_sha=shas[proposal_id],
+            num_correct=tally[Verdict.CORRECT],
+            num_graded=tally.total() - tally[Verdict.UNGRADED],
+            num_ungraded=tally[Verdict.UNGRADED],
+            correct_rollout=suffixes.get(proposal_id),
+        )
+        for proposal_id, tally in tallies.items()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolutionRowSettings:
+    """What decides rows of whole solutions: a baseline's."""
+
+    config: BuildSftConfig
+    step_rows: Stage[SftRow, Any]
+    """InT's rows, which these stand in for."""
+    hard: Selection
+    """With golds and references."""
+    solutions: Drawn | None
+    """Rewrites or a teacher's rollouts; references need none."""
+    policy: Model
+    seed: int
+
+
+def solution_rows(settings: SolutionRowSettings) -> Stage[SftRow, SolutionRowSettings]:
+    """*build-sft* of a baseline: one whole solution for each of InT's rows."""
+    return Stage(
+        name="build-sft",
+        label=settings.config.source,
+        record=SftRow,
+        settings=settings,
+        make=_solution_rows,
+        outcome=lambda row: row.outcome,
+        total=lambda settings, reader: len(ready_rows(reader, settings.step_rows)),
+    )
+
+
+def _solution_rows(settings: SolutionRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
+    wanted = ready_rows(work.reader, settings.step_rows)
+    renderer = work.tools.renderer(settings.policy)
+    rows = make_solution_rows(
+        wanted, _solutions(settings, work.reader), settings.config, renderer, settings.seed
+    )
+    return keyed(rows, lambda row: row.row_id, work.done)
+
+
+def _solutions(settings: SolutionRowSettings, reader: Reader) -> dict[str, list[Solution]]:
+    """Return what there is to train on, by proposal id for rewrites, else by problem id."""
+    drawn = settings.solutions
+    if drawn is None:
+        found = {p.problem_id: reference_solution(p) for p in settings.hard.read(reader)}
+        return {name: [solution] for name, solution in found.items() if solution}
+    is_rewrite = settings.config.source == "self_reflection"
+    return solutions_by(
+        lambda rollout: str(rollout.parent_id) if is_rewrite else rollout.problem_id,
+        reader.read(drawn.rollouts, TOKENS),
+        reader.read(drawn.grades),
+        settings.config.trace,
+    )

@@ -1,0 +1,134 @@
+"""What RL sampled, kept: a file of rollouts and one of grades for each iteration.
+
+They are the ordinary records, so that what reads and regrades sampled rollouts reads RL's too, and
+whoever looks for a reward hack has the texts that were rewarded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from midcourse.checkers import GradeResult, checker_named
+from midcourse.config import TrainRlConfig
+from midcourse.records import (
+    Condition,
+    FinishReason,
+    Grade,
+    Rollout,
+    content_id,
+    token_ids_sha,
+)
+from midcourse.rendering import Renderer
+from midcourse.stages.grade import grade_of
+from midcourse.store import read_records, write_records
+
+_FOLDERS = ("rollouts", "grades")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """One completion as the reward saw it."""
+
+    problem_id: str
+    prompt: str
+    """The user's message."""
+    text: str
+    token_ids: tuple[int, ...]
+    checker: str
+    """Of the problem."""
+    result: GradeResult
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutWriter:
+    """Writes the rollouts of one RL run next to its checkpoints."""
+
+    out: Path
+    policy: str
+    """The run's name, e.g. ``rl:<key>``: its policy after n iterations is ``rl:<key>@<n>``."""
+    config: TrainRlConfig
+    seed: int
+    """The run's. TRL draws all samples from one generator: none of them has a seed of its own."""
+    renderer: Renderer
+
+    def write(
+        self, iteration: int, rewarded: Sequence[Rewarded], stop_ids: Collection[int]
+    ) -> None:
+        """Write what one iteration sampled, in the trainer's order: group after group."""
+        rollouts = list(self._rollouts(iteration, rewarded, stop_ids))
+        grades = [
+            grade_of(rollout, seen.result, checker_named(seen.checker))
+            for rollout, seen in zip(rollouts, rewarded, strict=True)
+        ]
+        for folder in _FOLDERS:
+            (self.out / folder).mkdir(exist_ok=True)
+        write_records(_file(self.out, "rollouts", iteration), rollouts, Rollout)
+        write_records(_file(self.out, "grades", iteration), grades, Grade)
+
+    def _rollouts(
+        self, iteration: int, rewarded: Sequence[Rewarded], stop_ids: Collection[int]
+    ) -> Iterator[Rollout]:
+        model, sampling = f"{self.policy}@{iteration}", self.config.sampling.record()
+        # TRL does not pass on the ids of its prompts. They are the renderer's: tests compare them.
+        prompts = {seen.prompt: self._prompt_ids(seen.prompt) for seen in rewarded}
+        num_seen: Counter[str] = Counter()
+        for seen in rewarded:
+            index, prompt = num_seen[seen.problem_id], prompts[seen.prompt]
+            num_seen[seen.problem_id] += 1
+            yield Rollout(
+                rollout_id=content_id(model, seen.problem_id, iteration, index),
+                problem_id=seen.problem_id,
+                index=index,
+                condition=Condition.HINT if self.config.hints else Condition.PROBLEM,
+                parent_id=None,
+                prompt_sha=token_ids_sha(prompt),
+                prompt_tokens=len(prompt),
+                text=seen.text,
+                token_ids=seen.token_ids,
+                num_tokens=len(seen.token_ids),
+                finish_reason=_finish_reason(seen.token_ids, stop_ids),
+                model=model,
+                sampling=sampling,
+                seed=self.seed,
+            )
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        return self.renderer.prompt_ids([{"role": "user", "content": prompt}])
+
+
+def read_rl_rollouts(folder: Path) -> Iterator[Rollout]:
+    """Stream what an RL run sampled, iteration by iteration; `folder` is its checkpoint's.
+
+    Within an iteration the rollouts of a problem are numbered by `index`: groups of
+    ``train_rl.num_generations`` follow each other.
+    """
+    return read_records(_files(folder, "rollouts"), Rollout)
+
+
+def read_rl_grades(folder: Path) -> Iterator[Grade]:
+    """Stream the grades of `read_rl_rollouts`, in the same order."""
+    return read_records(_files(folder, "grades"), Grade)
+
+
+def drop_rollouts(folder: Path, iteration: int) -> None:
+    """Delete the files of `iteration` and later ones: they will be done again."""
+    first = _file(folder, "", iteration).name
+    for name in _FOLDERS:
+        for path in (folder / name).glob("iteration-*"):
+            if path.name >= first or path.suffix == ".tmp":
+                path.unlink()
+
+
+def _files(folder: Path, name: str) -> list[Path]:
+    return sorted((folder / name).glob("iteration-*.parquet"))
+
+
+def _file(folder: Path, name: str, iteration: int) -> Path:
+    return folder / name / f"iteration-{iteration:06d}.parquet"
+
+
+def _finish_reason(token_ids: Sequence[int], stop_ids: Collection[int]) -> FinishReason:
+    return FinishReason.STOP if token_ids[-1] in stop_ids else FinishReason.LENGTH
