@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from midcourse.checkers import checker_named
 from midcourse.records import Problem
 
 _NUMBER = r"\$?\d[\d,]*(?:\.\d+)?"
@@ -96,7 +97,7 @@ def answer_of(lines: Lines) -> Fraction:
 
 def response_steps(lines: Lines) -> list[str]:
     """Return a solution in our answer form, the closing sentence included."""
-    closing = f"The answer is \\boxed{{{number_text(answer_of(lines))}}}."
+    closing = checker_named("math").state(number_text(answer_of(lines)))
     return [*(line.text for line in lines), closing]
 
 
