@@ -13,7 +13,9 @@ from midcourse.progress import SilentProgress
 T = TypeVar("T")
 
 
-def run_to(directory: Path, recipe: Recipe, use: Callable[[Session, Method], T]) -> T:
+def run_to(
+    directory: Path, recipe: Recipe, use: Callable[[Session, Method], T], *, shared: bool = False
+) -> T:
     """Return what `use` makes of a session in `directory` and the recipe's method."""
-    with open_session(recipe, directory, SilentProgress()) as session:
+    with open_session(recipe, directory, SilentProgress(), shared=shared) as session:
         return use(session, method(session.setup))

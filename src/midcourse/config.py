@@ -37,7 +37,7 @@ from pydantic.fields import FieldInfo
 
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_recipe
-from midcourse.records import Condition, Role, Sampling
+from midcourse.records import TABLE_1, Condition, Role, Sampling
 
 T = TypeVar("T")
 
@@ -457,9 +457,9 @@ class VerifyConfig(Section):
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
         _check_rounds(self.rounds, "num_continuations", self.num_continuations)
-        whole = {Condition.REFLECTION, Condition.REFERENCE} & set(self.conditions)
-        if whole:
-            raise ValueError(f"condition {min(whole).value!r} is not a row of Table 1")
+        others = set(self.conditions) - set(TABLE_1)
+        if others:
+            raise ValueError(f"condition {min(others).value!r} is not a row of Table 1")
         return self
 
 
@@ -565,7 +565,7 @@ class TrainRlConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Of rollouts in RL."""
     save_every: int = tunable(100, ge=1)
-    """Iterations between checkpoints."""
+    """Iterations between checkpoints; with `keep_checkpoints` it may not change at a resume."""
     keep_checkpoints: bool = False
     """Keep the model of each checkpoint, to be evaluated along RL (Fig. 12)."""
     gradient_checkpointing: bool = tunable(False)
@@ -579,6 +579,11 @@ class TrainRlConfig(Section):
     GPUs; needs ``vllm`` installed here."""
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
+
+    def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
+        """Return what decides results; of kept checkpoints also which iterations they are of."""
+        found = super().identity(with_defaults=with_defaults)
+        return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
 
     @property
     def takes_all_devices(self) -> bool:
@@ -929,7 +934,7 @@ def _allowed(annotation: Any) -> list[str]:
     """Return the values of an enumeration, or of a list of them."""
     values = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Condition):
-        return [str(condition) for condition in Condition]
+        return [str(condition) for condition in TABLE_1]
     if values and all(isinstance(value, str) for value in values):
         return list(values)
     return [found for value in values for found in _allowed(value)]
