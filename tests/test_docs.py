@@ -60,7 +60,7 @@ NOT_RUN = {
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
     "midcourse run paper/int": "minutes of training",
-    "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes them in miniature",
+    "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
