@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -44,7 +45,15 @@ T = TypeVar("T")
 #: Part of every artifact's key. Raise it when a default of a key that decides results changes.
 KEYS_VERSION = 1
 
-Part = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+
+def _in_order(part: tuple[float, float]) -> tuple[float, float]:
+    if part[0] >= part[1]:
+        raise ValueError(f"{list(part)} is empty: write the smaller number first")
+    return part
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -838,8 +847,8 @@ def _add_override(layer: dict[str, Any], override: str) -> None:
 def explain(error: ValidationError, model: type[Section]) -> str:
     """Say the first complaint of pydantic in one line, with the nearest known key."""
     first = error.errors()[0]
-    location = [part for part in first["loc"] if part not in _ENGINES]
-    where = ".".join(str(part) for part in location)
+    path, _ = _located(model, first["loc"])
+    where = ".".join(path)
     if first["type"] == "missing":
         hint = " a folder, a hub name, or 'lab'" if where.startswith("model") else ""
         return f"{where}: is missing: give it a value{':' if hint else ''}{hint}"
@@ -851,20 +860,28 @@ def explain(error: ValidationError, model: type[Section]) -> str:
         return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']} (given: {first['input']!r})"
-    known = _known_keys(model, first["loc"][:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key {where!r}; {hint}"
+    *sections, key = path
+    _, section = _located(model, first["loc"][:-1])
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {'.'.join([*sections, near[0]])!r}?" if near else ""
+    return f"unknown key {where!r}; {hint or 'known keys: ' + ', '.join(known)}"
 
 
-def _known_keys(section: type[Section], location: Sequence[int | str]) -> list[str]:
-    """Return the keys of the section at `location`; a union's member is named by its kind."""
-    for part in location:
-        if part in _ENGINES:
-            section = _ENGINES[str(part)]
-        else:
-            section = _sections_in(section.model_fields[str(part)].annotation)[0]
-    return list(section.model_fields)
+def _located(
+    model: type[Section], location: Sequence[int | str]
+) -> tuple[list[str], type[Section]]:
+    """Return the dotted path of an error, without the kinds of engines, and the section there."""
+    path: list[str] = []
+    sections = [model]
+    for part in map(str, location):
+        if len(sections) > 1 and part in _ENGINES:  # an engine's kind, not a key
+            sections = [_ENGINES[part]]
+            continue
+        path.append(part)
+        field = sections[0].model_fields.get(part) if sections else None
+        sections = _sections_in(field.annotation) if field else []
+    return path, sections[0] if sections else model
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
