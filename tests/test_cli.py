@@ -13,8 +13,8 @@ import pytest
 
 from midcourse.config import ModelConfig, Recipe, describe_keys, key_table, load_recipe
 from midcourse.errors import ConfigError
-from midcourse.records import TABLE_1
 from midcourse.recipes import list_recipes, recipe_text
+from midcourse.records import TABLE_1
 
 ROOT = Path(__file__).parent.parent
 
