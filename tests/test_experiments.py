@@ -35,6 +35,7 @@ from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes
 from midcourse.records import Condition, GroupCount, Proposal, Verdict
 from midcourse.report.plots import Figure, Panel, Point, Series, csv_text, draw, figure_csv
+from midcourse.steps import insert_step
 from test_cli import toml
 
 ROOT = Path(__file__).parent.parent
@@ -187,7 +188,7 @@ def test_figure_2_and_shift_count_the_candidates(lab: ExperimentRunner) -> None:
 
     (proposed,), true = lab.read("int", candidates), lab.read("true-interventions", candidates)
     assert proposed
-    late = sum(p.insert_step >= 1 for p in proposed) / len(proposed)
+    late = sum(insert_step(p) >= 1 for p in proposed) / len(proposed)
     row = result_of("fig2", lab)["tables"][0]["rows"][0]
     assert row[1] == str(len(proposed))
     assert row[2].startswith(f"{100 * late:.1f} [")

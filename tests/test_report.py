@@ -11,10 +11,9 @@ from rich.console import Console
 
 from midcourse.config import Recipe
 from midcourse.metrics import Count
-from midcourse.pipeline import Pipeline
-from midcourse.progress import SilentProgress
+from midcourse.pipeline import Method, Session, open_run
 from midcourse.records import Condition, GroupCount, Likelihood
-from midcourse.report.collect import ReportData, _traces, funnel_counts
+from midcourse.report.collect import ReportData, _traces
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
@@ -26,7 +25,7 @@ from midcourse.report.tables import (
     pass_at_k_table,
     rl_table,
 )
-from midcourse.run import Run
+from runs import funnel, run_to
 
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
 
@@ -108,21 +107,20 @@ def test_nothing_breaks_out_of_the_json_island() -> None:
     assert json.loads(island) == [EVIL]
 
 
-def report_data(pipeline: Pipeline) -> ReportData:
+def report_data(session: Session, made: Method) -> ReportData:
+    renderer = session.tools.renderer(session.setup.base)
     return ReportData(
-        name="evil <name>", seed=0, funnel=funnel_counts(pipeline), conditions={}, searches={},
+        name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, searches={},
         evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks=(1,),
-        traces=list(_traces(pipeline)),
+        traces=list(_traces(session.run, made, renderer)),
     )  # fmt: skip
 
 
 def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_file: Path) -> None:
     problem = {"id": "p0", "problem": EVIL, "answer": "4", "reference_solution": EVIL}
     problem_file.write_text(json.dumps(problem) + "\n")
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        data = report_data(pipeline)
-        tables, figures = [funnel_table(data.funnel)], draw_figures(data)
-        page = render_html(data, tables, [], figures, {"code": EVIL})
+    data = run_to(tmp_path / "run", recipe, report_data)
+    page = render_html(data, [funnel_table(data.funnel)], [], draw_figures(data), {"code": EVIL})
     assert "<img" not in page
     assert not re.search(r"""(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?//""", page)
     script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
@@ -136,17 +134,16 @@ def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_fil
     assert "innerHTML" not in page
 
 
-def test_status_and_show_read_files_alone(tmp_path: Path, recipe: Recipe) -> None:
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        _ = pipeline.rows
-        proposal_id = pipeline.candidates[0].proposal_id
-    table = status_table(tmp_path / "run")
+def test_status_and_show_read_files_alone(tmp_path: Path, finished_run: Path) -> None:
+    finished = open_run(finished_run)
+    proposal = finished.method.interventions.candidates().read(finished.run)[0]
+    table = status_table(finished_run)
     stages = {row[0] for row in table.rows}
     assert {"sample", "grade", "select", "propose", "build-sft"} <= stages
     assert {row[3] for row in table.rows} == {"complete"}
     console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
-    console.print(show_proposals(tmp_path / "run", ""))
-    console.print(show_proposals(tmp_path / "run", proposal_id))
+    console.print(show_proposals(finished_run, ""))
+    console.print(show_proposals(finished_run, proposal.proposal_id))
     shown = console.export_text()
     console.file.close()
     assert "→ So 2 + 2 makes four." in shown
