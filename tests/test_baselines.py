@@ -630,7 +630,7 @@ def test_verdicts_reach_the_rows(tmp_path: Path, data: Any) -> None:
 # Whole, with real training, on the lab's base model.
 
 SMALL: dict[str, Any] = {
-    "name": "small", "prompts": "lab",
+    "name": "small", "prompts": "lab", "model": {"path": "lab"},
     "problems": {"kind": "lab", "num_composed": 0, "num_single": 6, "num_known": 0,
                  "num_held_out": 2, "num_probe": 1},
     "sample": {"num_rollouts": 4, "sampling": {"max_tokens": 140}},

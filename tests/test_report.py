@@ -5,11 +5,13 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from midcourse.config import Recipe
+from midcourse.errors import ArtifactError
 from midcourse.metrics import Count
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.records import Condition, GroupCount, Likelihood
@@ -25,6 +27,7 @@ from midcourse.report.tables import (
     pass_at_k_table,
     rl_table,
 )
+from midcourse.report.write import write_report
 from runs import funnel, run_to
 
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
@@ -148,6 +151,43 @@ def test_status_and_show_read_files_alone(tmp_path: Path, finished_run: Path) ->
     console.file.close()
     assert "→ So 2 + 2 makes four." in shown
     assert "So 2 + 2 = 5." in shown
+
+
+def test_a_report_only_reads_and_counts_what_the_grades_say(
+    tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    problem = {"id": "h", "problem": "What is 2 + 2, 7?", "answer": "4", "reference_solution": "4."}
+    held_out.write_text(json.dumps(problem) + "\n")
+    recipe_data["problems"]["held_out_path"] = str(held_out)
+    recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 4, "ks": [1, 2]}
+
+    def report(session: Session, made: Method) -> None:
+        with pytest.raises(ArtifactError, match="grade held_out base is not complete: run it"):
+            write_report(session, made)
+        for steps in made.steps():
+            session.complete(*steps)
+        before = written(session.run.directory)
+        write_report(session, made)
+        after = written(session.run.directory)
+        assert before
+        assert {path: time for path, time in after.items() if "report" not in path.parts} == before
+
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), report)
+    folder = tmp_path / "run" / "report"
+    content = json.loads((folder / "tables.json").read_text())
+    assert len(content["tables"]) == 4
+    counts = content["counts"]
+    assert counts["evaluations"] == {"held_out": {"base": [{"num_samples": 4, "num_correct": 0}]}}
+    right = counts["conditions"]["prefix_intervention"]
+    assert right == [{"num_samples": 8, "num_correct": 8}] * 3
+    assert "own_rollout" in (folder / "report.html").read_text()
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """Return when each file of a folder was last written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
 
 
 def test_control_characters_are_shown_not_obeyed() -> None:
