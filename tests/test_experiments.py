@@ -135,7 +135,7 @@ def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRun
     assert "| 1 | – | problem | 40/334, 0.0984 % |" in text
 
 
-#: One model of each kind, or none, is trained for these; for the others many are.
+#: For these at most the models of one recipe are trained; for the others those of many.
 SMALL = {"table1", "table3", "table7", "fig2", "fig4", "fig7", "fig10", "appendix-f", "shift",
          "localisation", "equal-hints", "zero-advantage"}  # fmt: skip
 EVERY = [
