@@ -15,6 +15,7 @@ from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
 from midcourse.rendering import Renderer
+from runs import ready, run_to
 
 REPLY = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."
 FIXED = "The answer is \\boxed{4}."
@@ -75,8 +76,8 @@ def start_vllm(vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> StartVllm:
     return start
 
 
-@pytest.fixture
-def problem_file(tmp_path: Path) -> Path:
+def write_problems(folder: Path) -> Path:
+    """Write three problems that differ in their number alone."""
     rows = [
         {
             "id": f"p{i}",
@@ -86,26 +87,24 @@ def problem_file(tmp_path: Path) -> Path:
         }
         for i in range(3)
     ]
-    path = tmp_path / "problems.jsonl"
+    path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-@pytest.fixture
-def script_file(tmp_path: Path) -> Path:
+def write_script(folder: Path) -> Path:
     """Wrong at first, right after the intervention; proposes when asked to review."""
     rules = [
         [r"Compare and intervene", PROPOSAL],
         [r"makes four\.\n\n$", FIXED],
         [r".", REPLY, REPLY + " "],
     ]
-    path = tmp_path / "script.json"
+    path = folder / "script.json"
     path.write_text(json.dumps(rules))
     return path
 
 
-@pytest.fixture
-def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
+def scripted_recipe(problem_file: Path, script_file: Path) -> dict[str, Any]:
     """A recipe that runs on the scripted engine, without torch."""
     return {
         "name": "scripted",
@@ -120,6 +119,30 @@ def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
             "conditions": ["problem", "prefix", "prefix_error", "prefix_intervention"],
         },
     }
+
+
+@pytest.fixture
+def problem_file(tmp_path: Path) -> Path:
+    return write_problems(tmp_path)
+
+
+@pytest.fixture
+def script_file(tmp_path: Path) -> Path:
+    return write_script(tmp_path)
+
+
+@pytest.fixture
+def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
+    return scripted_recipe(problem_file, script_file)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of the scripted recipe, its rows built: only to be read."""
+    folder = tmp_path_factory.mktemp("scripted")
+    data = scripted_recipe(write_problems(folder), write_script(folder))
+    run_to(folder / "run", Recipe.model_validate(data), ready)
+    return folder / "run"
 
 
 @pytest.fixture
