@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from midcourse.checkers import Grader, leaks_answer
-from midcourse.config import Recipe, load_recipe, make_recipe
+from midcourse.checkers import Grader, checker_named
+from midcourse.cli import app
+from midcourse.config import ModelConfig, Recipe, TrainSftConfig, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
@@ -34,7 +36,7 @@ from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
 from midcourse.table import Table
-from midcourse.training.jobs import Job, SftJob
+from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
 from midcourse.warmup.check import check_table
 from midcourse.warmup.documents import (
@@ -251,7 +253,9 @@ def test_replies_are_what_the_loop_reads(
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
         assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
-        assert not leaks_answer(str(parsed.intervention), item.answer, grader)
+        assert not checker_named("math").leaks(
+            str(parsed.intervention), item.answer, grader.equal
+        )
         log = document.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
     assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0
@@ -286,8 +290,8 @@ def test_parts_share_no_problem() -> None:
 
 @pytest.mark.parametrize("name", ["gsm8k", "gsm8k-cpu"])
 def test_the_recipes_keep_their_parts_apart(name: str) -> None:
-    warmup = load_recipe(ROOT / "recipes" / f"{name}-warmup.toml")
-    loop = load_recipe(ROOT / "recipes" / f"{name}-smollm2.toml")
+    warmup = load_recipe(f"{name}-warmup")
+    loop = load_recipe(f"{name}-smollm2")
     warmup.warmup.check_parts(loop.problems.part)
     assert warmup.problems.part == loop.problems.part
     assert loop.model.path == f"runs/{warmup.name}/verification/model/final"
@@ -352,13 +356,13 @@ def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]
     ]
 
 
-def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
-    """Run a whole warm-up, with a verifier that goes by a script."""
+def warm_up_recipe(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Write problems and a script by which the verifier goes; return a recipe of them."""
     _write_gsm8k(folder / "problems.jsonl", problems)
     block = '<intervention>{"content": "He has 7 + 3 = 10 nuts.", "location": 1}</intervention>'
     script = [["Tom has 1", "<intervention></intervention>"], ["Tom has 2", "hm"], [".", block]]
     (folder / "script.json").write_text(json.dumps(script))
-    values = {
+    return {
         "name": "w",
         "prompts": "short",
         "model": {"path": str(base_folder())},
@@ -370,12 +374,18 @@ def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[st
             "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
         },
     }
-    recipe = make_recipe(values, [], "test")
+
+
+def warmed_up(
+    folder: Path, problems: Sequence[Problem], *overrides: str
+) -> tuple[Table, dict[str, Any]]:
+    """Run a whole warm-up; return its table and the identity of the last model."""
+    recipe = make_recipe(warm_up_recipe(folder, problems), overrides, "test")
     setup = warmup_setup(recipe)
     with open_session(recipe, folder / "run", SilentProgress(), setup=setup) as session:
         warmup = Warmup(session)
-        folder = warmup.complete()
-        return check_table(warmup), json.loads((folder / "identity.json").read_text())
+        final = warmup.complete()
+        return check_table(warmup), json.loads((final / "identity.json").read_text())
 
 
 def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,8 +403,26 @@ def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", spared), "it finds nothing in some right ones"
     assert re.fullmatch(r"[1-9]\d*/30", blockless)
     assert counts["rows"] == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
+    assert json.loads((tmp_path / "run" / "check" / "table.json").read_text())["rows"]
     monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
-    assert warmed_up(tmp_path, problems)[0] == table, "nothing is trained or asked again"
+    made = {path.parent for path in (tmp_path / "run").rglob("manifest.json")}
+    (tmp_path / "script.json").rename(tmp_path / "renamed.json")
+    again = warmed_up(
+        tmp_path,
+        problems,
+        "warmup.worked.train.micro_batch_size=2",
+        f"engine.script={tmp_path / 'renamed.json'}",
+    )
+    assert again == (table, counts), "nothing is trained or asked again"
+    assert {path.parent for path in (tmp_path / "run").rglob("manifest.json")} == made
+
+
+def reworded(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the same problems, by their ids and texts, with other words in the solutions."""
+    return [
+        replace(p, reference_solution=str(p.reference_solution).replace("nuts", "hazelnuts"))
+        for p in problems
+    ]
 
 
 def test_other_problems_under_the_same_ids_are_refused(
@@ -403,13 +431,54 @@ def test_other_problems_under_the_same_ids_are_refused(
     monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
     problems = [problem(number) for number in range(60)]
     warmed_up(tmp_path, problems)
-    first, *others = problems
-    other = replace(first, reference_solution="He has 7 + 3 = 10 nuts.\nHe keeps 10 + 28 = 38.")
     with pytest.raises(
         ArtifactError, match=r"worked/model was made from other data.*--run-dir"
     ) as caught:
-        warmed_up(tmp_path, [other, *others])
+        warmed_up(tmp_path, reworded(problems))
     assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_of_other_data_are_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", killed)
+    problems = [problem(number) for number in range(60)]
+    with pytest.raises(KeyboardInterrupt):
+        warmed_up(tmp_path, problems)
+    with pytest.raises(ArtifactError, match=r"worked/model was begun with other data.*--run-dir"):
+        warmed_up(tmp_path, reworded(problems))
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    assert warmed_up(tmp_path, problems)[0].rows
+
+
+def test_other_problems_to_measure_on_are_only_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    warmed_up(tmp_path, problems)
+    monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
+    taught = [p for p in problems if place(p.text) < 0.5]
+    measured = [p for p in problems if place(p.text) >= 0.5]
+    table, _ = warmed_up(tmp_path, [*taught, *measured[:9]])
+    assert {row[-1].partition("/")[2] for row in table.rows} == {"9"}
+
+
+def test_the_command_warms_up_and_shows_its_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    recipe = tmp_path / "w.toml"
+    recipe.write_text(_toml(warm_up_recipe(tmp_path, [problem(number) for number in range(60)])))
+    done = CliRunner().invoke(app, ["warmup", str(recipe), "--run-dir", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "warmup: complete in" in done.output
+    assert "+ verification" in done.output
+    status = CliRunner().invoke(app, ["status", str(tmp_path / "run")])
+    assert "worked" in status.output
 
 
 @pytest.fixture
@@ -460,7 +529,7 @@ def _write_gsm8k(file: Path, problems: Sequence[Problem]) -> None:
 
 def _write_recipe(folder: Path, name: str, **sections: Any) -> None:
     """Lay tiny sections over the GPU's recipe of that name."""
-    recipe = load_recipe(ROOT / "recipes" / f"{name}.toml").model_dump(mode="json")
+    recipe = load_recipe(name).model_dump(mode="json")
     recipe["problems"] |= {"part": [0.6, 1.0], "limit": 4, "held_out_limit": 4}
     recipe |= sections
     Recipe.model_validate(recipe)
@@ -484,8 +553,8 @@ def _toml(recipe: dict[str, Any]) -> str:
 
 @pytest.fixture
 def packing() -> Any:
-    """The module recipes/smollm2.py, which is no part of the package."""
-    spec = spec_from_file_location("smollm2", ROOT / "recipes" / "smollm2.py")
+    """The module scripts/smollm2.py, which is no part of the package."""
+    spec = spec_from_file_location("smollm2", ROOT / "scripts" / "smollm2.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -544,7 +613,9 @@ def _train_at_random(start: Path, out: Path) -> None:
             torch.nn.init.normal_(weights, std=0.05)
     model.save_pretrained(out / "adapter")
     model.merge_and_unload().save_pretrained(out / "final")
-    (out / "job.json").write_text(json.dumps({"model": str(start)}))
+    rows = ChosenRows(path=out, row_ids=())
+    model_config = ModelConfig(path=str(start))
+    write_job(out, SftJob(config=TrainSftConfig(), model=model_config, seed=0, rows=rows))
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool:
@@ -605,7 +676,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def run_slice(workplace: Path, name: str) -> str:
-    return _run([str(ROOT / "recipes" / "gsm8k_gpu.sh"), name, "1200", "state"], workplace)
+    return _run([str(ROOT / "scripts" / "gsm8k_gpu.sh"), name, "1200", "state"], workplace)
 
 
 def _run(command: list[str], workplace: Path) -> str:

@@ -111,6 +111,7 @@ def _judge(
 ) -> tuple[int, int]:
     """Return how many proposals name the true first error, and how many are exactly right."""
     cases = wrong if reference == "given" else [replace(case, reference="") for case in wrong]
+    config = _PROPOSE.model_copy(update={"reference": reference})
     with Grader() as grader:
         proposer = Proposer(
             engine=engine,
@@ -119,7 +120,7 @@ def _judge(
             review=review_prompt(load_prompt_set("lab"), config),
             guided=None,
             grader=grader,
-            config=_PROPOSE.model_copy(update={"reference": reference}),
+            config=config,
             name="base",
             run_seed=seed,
         )

@@ -73,7 +73,9 @@ def check_table(warmup: Warmup) -> Table:
             rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
     title = "Verification of attempts with a known first error"
     table = Table(title, _COLUMNS, tuple(rows), _note(attempts.values()))
-    write_json_atomic(session.run.directory / "check" / "table.json", asdict(table))
+    folder = session.run.directory / "check"
+    folder.mkdir(exist_ok=True)
+    write_json_atomic(folder / "table.json", asdict(table))
     return table
 
 

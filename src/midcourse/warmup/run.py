@@ -20,13 +20,13 @@ from midcourse.config import Recipe, TrainSftConfig
 from midcourse.data import load_problems
 from midcourse.data.parts import problems_in
 from midcourse.engines import IDENTITY, check_model
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ArtifactError, ConfigError, DataError
 from midcourse.pipeline.models import TuneSettings, tune
 from midcourse.pipeline.session import Session, Setup, identify_model
 from midcourse.pipeline.values import Model, Problems, ProblemSets
 from midcourse.prompts import Prompt
 from midcourse.records import Problem, SftRow
-from midcourse.run import Keyed, Stage, Work
+from midcourse.run import Keyed, Stage, Training, Work
 from midcourse.store import write_json_atomic
 from midcourse.warmup.documents import RowMaker, readable
 
@@ -142,11 +142,25 @@ class Warmup:
         """Train what is missing; return the folder of the last model."""
         for model in (self.worked, self.verification):
             assert model.trained is not None
+            self._claim(model.trained)
             folder = self.session.path(model.trained) / model.folder
             manifest = self.session.run.artifact(model.trained).manifest
             known = {"key": manifest["key"], "finished": manifest["finished"]}
             write_json_atomic(folder / IDENTITY, {**known, **manifest["counts"]})
         return folder
+
+    def _claim(self, training: Training[Any]) -> None:
+        """Refuse what a killed training left of other data: the folder's name holds no key."""
+        self.session.run.is_complete(training)
+        folder = self.session.run.path(training)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = folder / "key.txt"
+        if marker.is_file() and marker.read_text("utf-8") != training.key:
+            raise ArtifactError(
+                f"{folder} was begun with other data or another model: use another --run-dir, or "
+                f"delete {self.session.run.directory} to begin again"
+            )
+        marker.write_text(training.key, "utf-8")
 
     def _lesson(self, label: str, part: tuple[float, float], limit: int | None) -> Problems:
         problems = self.part(part, limit)
