@@ -8,7 +8,9 @@ from itertools import islice, product
 import pytest
 import torch
 from transformers import AutoConfig, Qwen3ForCausalLM
+from typer.testing import CliRunner
 
+from midcourse.cli import app
 from midcourse.config import ProblemsConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.lab.check import check_base
@@ -177,3 +179,10 @@ def test_the_check_counts_what_the_bundled_model_does() -> None:
     assert int(bare[0]) <= int(usable[0]) <= int(named[0])
     assert int(named[0]) > 0
     assert [row[4] for row in table.rows if row[0].startswith("pass@1")] == ["met"]
+
+
+def test_the_check_command_says_what_is_not_met() -> None:
+    done = CliRunner().invoke(app, ["lab", "check", "--num-problems", "1", "--seed", "0"])
+    assert done.exit_code == 1, "a single problem has one place of the first error"
+    assert "NOT MET" in done.output
+    assert "pass@1 without unknown notions" in done.output

@@ -253,9 +253,7 @@ def test_replies_are_what_the_loop_reads(
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
         assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
-        assert not checker_named("math").leaks(
-            str(parsed.intervention), item.answer, grader.equal
-        )
+        assert not checker_named("math").leaks(str(parsed.intervention), item.answer, grader.equal)
         log = document.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
     assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0

@@ -19,7 +19,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
+from midcourse.localize.ask import Localization, LocalizationOutcome
+from midcourse.localize.cases import ErrorCase
 from midcourse.metrics import Interval, bootstrap, wilson
 from midcourse.table import Table, share
 
