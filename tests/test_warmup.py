@@ -41,12 +41,16 @@ from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
 from midcourse.warmup.check import check_table
 from midcourse.warmup.documents import (
     BLANK,
-    RowMaker,
+    Document,
     Verification,
+    draw_verification,
     intervention_text,
+    question,
     readable,
+    verifications,
+    worked,
 )
-from midcourse.warmup.run import Warmup, warmup_setup
+from midcourse.warmup.run import Warmup, row_of, warmup_setup
 from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
@@ -217,44 +221,37 @@ def test_a_right_attempt_is_the_solution() -> None:
     assert answer_of(attempt.lines) == answer_of(solution)
 
 
-@pytest.fixture(scope="module")
-def maker() -> RowMaker:
-    from transformers import AutoTokenizer
-
-    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-    return RowMaker(renderer=renderer, prompts=LESSON_PROMPTS, seed=0, max_tokens=1024)
-
-
-def verification(maker: RowMaker, item: Problem, index: int, shown: bool) -> Verification:
-    drawn = maker.verification(item, solution_of(item), index, shown)
+def verification(item: Problem, index: int) -> Verification:
+    drawn = draw_verification(0, item, solution_of(item), index)
     assert drawn is not None
     return drawn
 
 
+def asked(item: Problem, drawn: Verification, shown: bool) -> str:
+    return question(LESSON_PROMPTS, item, solution_of(item), drawn, shows_reference=shown)
+
+
 @pytest.mark.parametrize("with_reference", [True, False])
-def test_replies_are_what_the_loop_reads(
-    with_reference: bool, grader: Grader, maker: RowMaker
-) -> None:
-    outcomes, blanks = Counter[str](), 0
+def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -> None:
+    outcomes, blanks, leaks = Counter[str](), 0, checker_named("math").leaks
     for number in range(120):
         item = problem(number % 40)
-        document = verification(maker, item, number, with_reference)
-        attempt = document.attempt
-        parsed = parse_proposal(document.reply, len(attempt.lines) + 1)
+        drawn = verification(item, number)
+        attempt, user = drawn.attempt, asked(item, drawn, with_reference)
+        parsed = parse_proposal(drawn.reply, len(attempt.lines) + 1)
         outcomes[parsed.outcome] += 1
-        shown = str(item.reference_solution) in document.user
-        assert shown is with_reference
-        blanks += BLANK in document.user
+        assert (str(item.reference_solution) in user) is with_reference
+        blanks += BLANK in user
         if attempt.error_step is None:
             assert parsed.outcome is ProposalOutcome.NO_ERROR_FOUND
-            assert "error" not in document.reply
+            assert "error" not in drawn.reply
             continue
         assert parsed.outcome is ProposalOutcome.ACCEPTED
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
         assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
-        assert not checker_named("math").leaks(str(parsed.intervention), item.answer, grader.equal)
-        log = document.reply.split("<intervention>")[0].splitlines()
+        assert not leaks(str(parsed.intervention), item.answer, grader.equal)
+        log = drawn.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
     assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0
     assert (blanks > 0) is with_reference, "without the reference every quantity is given"
@@ -267,10 +264,12 @@ def test_the_last_result_is_left_to_the_student() -> None:
     assert intervention_text(last, Fraction(40)) is None, "40 stands elsewhere in the line"
 
 
-def test_with_and_without_reference_are_asked_about_one_attempt(maker: RowMaker) -> None:
-    shown, hidden = (verification(maker, problem(5), 3, shown) for shown in (True, False))
-    assert shown.attempt == hidden.attempt
-    assert shown.user != hidden.user
+def test_attempts_are_asked_about_with_and_without_the_reference_in_turn() -> None:
+    pairs = readable([problem(5)])
+    documents = list(verifications(pairs, 4, LESSON_PROMPTS, 0))
+    reference = str(problem(5).reference_solution)
+    assert [reference in document.user for document in documents] == [True, False, True, False]
+    assert len({document.reply for document in documents}) > 1
 
 
 def test_parts_share_no_problem() -> None:
@@ -304,7 +303,7 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
     train = load_problems(DATA / "train.jsonl")
     test = load_problems(DATA / "test.jsonl")
     assert not {place(p.text) for p in train} & {place(p.text) for p in test}
-    pairs = readable(train, None)
+    pairs = readable(train)
     assert len(pairs) > 0.5 * len(train)
     made = Counter[bool]()
     for number, (item, solution) in enumerate(pairs[:500]):
@@ -317,30 +316,40 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
     assert made[True] > 0.98 * made.total()
 
 
-def test_rows_learn_the_reply_and_its_end_and_nothing_else(maker: RowMaker) -> None:
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    from transformers import AutoTokenizer
+
+    return Renderer(AutoTokenizer.from_pretrained(base_folder()))
+
+
+def test_rows_learn_the_reply_and_its_end_and_nothing_else(renderer: Renderer) -> None:
     from midcourse.training.sft import check_rows
 
-    pairs = readable([problem(number) for number in range(5)], None)
-    worked, checked = list(maker.worked(pairs)), list(maker.verifications(pairs, 2))
-    assert [row.source for row in worked] == [RowSource.WORKED_SOLUTION] * 5
-    assert [row.source for row in checked] == [RowSource.VERIFICATION] * 10
-    end = tuple(maker.renderer.end_of_turn_ids)
-    check_rows([*worked, *checked], end)
-    assert len({row.row_id for row in (*worked, *checked)}) == 15
-    for row in (*worked, *checked):
+    pairs = readable([problem(number) for number in range(5)])
+    documents: list[Document] = [
+        *worked(pairs, LESSON_PROMPTS), *verifications(pairs, 2, LESSON_PROMPTS, 0)
+    ]  # fmt: skip
+    rows = [row_of(document, renderer, 1024) for document in documents]
+    sources = [RowSource.WORKED_SOLUTION] * 5 + [RowSource.VERIFICATION] * 10
+    assert [row.source for row in rows] == sources
+    end = tuple(renderer.end_of_turn_ids)
+    check_rows(rows, end)
+    assert len({row.row_id for row in rows}) == 15
+    for row in rows:
         reply = row.labels[row.prompt_tokens :]
         assert set(row.labels[: row.prompt_tokens]) == {-100}
         assert reply == row.input_ids[row.prompt_tokens :]
         assert row.closes_turn
         assert reply[-len(end) :] == end
-    text = maker.renderer.decode(worked[0].input_ids[worked[0].prompt_tokens :])
+    text = renderer.decode(rows[0].input_ids[rows[0].prompt_tokens :])
     assert text.count("\n\n") == 3
     assert text.endswith("The answer is \\boxed{38}.")
 
 
-def test_a_row_that_is_too_long_is_refused_not_cut(maker: RowMaker) -> None:
-    short = RowMaker(maker.renderer, maker.prompts, 0, max_tokens=50)
-    (row,) = short.worked(readable([problem()], None))
+def test_a_row_that_is_too_long_is_refused_not_cut(renderer: Renderer) -> None:
+    (document,) = worked(readable([problem()]), LESSON_PROMPTS)
+    row = row_of(document, renderer, 50)
     assert row.outcome is RowOutcome.TOO_LONG
     assert row.input_ids == row.labels == ()
 
@@ -645,9 +654,13 @@ def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
     shutil.rmtree(runs)
 
     assert "verify: complete in runs/gsm8k-row7-after" in run_slice(workplace, "row7")
-    made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text()).values()
-    assert "propose" in {entry["stage"] for entry in made}
-    assert "train" not in {entry["label"] for entry in made if entry["stage"] == "sample"}
+    made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text())
+    (sampled,) = (f for f, about in made.items() if about == {"stage": "sample", "label": "train"})
+    ours, loops = (
+        (runs / name / sampled / "manifest.json").read_text()
+        for name in ("gsm8k-row7-after", "gsm8k-smollm2")
+    )
+    assert ours == loops, "the loop's rollouts are taken over"
 
     script = ROOT / "benchmarks" / "gsm8k_results.py"
     _run([sys.executable, str(script), "runs/gsm8k"], workplace)
