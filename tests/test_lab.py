@@ -191,6 +191,7 @@ def test_the_check_command_says_what_is_not_met() -> None:
     assert "pass@1 without unknown notions" in done.output
 
 
+@pytest.mark.slow
 def test_pretraining_goes_on_from_a_model_and_keeps_its_record(tmp_path: Path) -> None:
     arguments = ["--steps", "2", "--start", "lab", "--num-layers", "5", "--out", str(tmp_path)]
     done = CliRunner().invoke(app, ["lab", "pretrain", *arguments])
