@@ -60,7 +60,7 @@ NOT_RUN = {
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
     "midcourse run paper/int": "minutes of training",
-    "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes them in miniature",
+    "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
@@ -94,7 +94,7 @@ def test_a_command_named_in_a_sentence_exists(text: str) -> None:
         ("midcourse run", "Missing parameter: recipe"),
         ("midcourse run labb", "did you mean lab"),
         ("midcourse run lab --sets seed=1", "No such option: --sets"),
-        ("midcourse run lab --set sample.num_rollout=1", "did you mean 'num_rollouts'"),
+        ("midcourse run lab --set sample.num_rollout=1", "did you mean 'sample.num_rollouts'"),
         ("midcourse run paper/int --with scale/labb", "did you mean scale/lab"),
         ("midcourse reproduce table1 --scale labb", "did you mean lab"),
         ("midcourse recipes show labb", "did you mean lab"),
@@ -192,14 +192,15 @@ def test_a_documented_command_does_what_its_page_says(
 
 @pytest.mark.parametrize("block", PYTHON)
 def test_documented_python_runs(
-    block: str, problem_file: Path, monkeypatch: pytest.MonkeyPatch
+    block: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(problem_file.parent)
-    exec(compile(block, "a page", "exec"), {})
+    shutil.copytree(finished, tmp_path / "reader")
+    monkeypatch.chdir(tmp_path / "reader")
+    exec(compile(block, "a page", "exec", dont_inherit=True), {"__name__": "page"})
 
 
 def test_python_is_documented() -> None:
-    assert len(PYTHON) >= 5
+    assert len(PYTHON) >= 9
 
 
 _PROPOSAL = '<intervention>{"content": "So 2 + 2 makes four.", "location": 2}</intervention>'

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,12 @@ import pytest
 from midcourse.config import Recipe
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ArtifactError, ConfigError, DataError, MidcourseError
-from midcourse.pipeline import Pipeline
-from midcourse.pipeline.evaluation import _row_texts
-from midcourse.pipeline.training import ready_rows
+from midcourse.pipeline import Method, Session, open_session
+from midcourse.pipeline.contexts import ready_rows
+from midcourse.pipeline.evaluation import row_texts
 from midcourse.progress import SilentProgress
 from midcourse.records import (
     Condition,
-    ProblemStatus,
     Proposal,
     ProposalOutcome,
     Rollout,
@@ -30,27 +31,45 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
-from midcourse.run import Run
+from midcourse.run import Keyed, Stage, Step, Training, Work
+from runs import run_to
 
 
-def run_to(directory: Path, recipe: Recipe, use: Callable[[Pipeline], Any]) -> Any:
-    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        return use(pipeline)
+def rows(session: Session, m: Method) -> list[SftRow]:
+    return list(session.read(m.models.rows))
+
+
+def rollouts(session: Session, m: Method) -> list[Rollout]:
+    return list(session.read(m.train.rollouts))
+
+
+def complete_statuses(session: Session, m: Method) -> None:
+    session.complete(m.statuses)
+
+
+def complete_all(session: Session, m: Method) -> list[Step]:
+    steps = [step for steps in m.steps() for step in steps]
+    session.complete(*steps)
+    return steps
+
+
+def proposals(session: Session, m: Method) -> list[Proposal]:
+    return list(session.read(m.proposals))
 
 
 def test_the_loop_builds_rows_of_verified_ids(tmp_path: Path, recipe: Recipe) -> None:
-    def check(pipeline: Pipeline) -> None:
-        statuses = list(pipeline.statuses.read(ProblemStatus))
+    def check(session: Session, m: Method) -> None:
+        statuses = list(session.read(m.statuses))
         assert [s.status for s in statuses] == [Solvability.HARD] * 3
-        proposals = list(pipeline.proposals.read(Proposal))
-        assert len(proposals) == 3 * 2 * 2
-        outcomes = sorted(str(p.outcome) for p in proposals)
+        made = proposals(session, m)
+        assert len(made) == 3 * 2 * 2
+        outcomes = sorted(str(p.outcome) for p in made)
         assert outcomes == ["accepted"] * 6 + ["duplicate"] * 6
-        rows = list(pipeline.rows.read(SftRow))
-        assert sorted(str(r.outcome) for r in rows) == ["not_chosen"] * 3 + ["ready"] * 3
-        verified = pipeline.verified[Condition.PREFIX_INTERVENTION]
-        shas = {r.parent_id: r.prompt_sha for r in verified.rollouts.read(Rollout)}
-        for row in rows:
+        built = rows(session, m)
+        assert sorted(str(r.outcome) for r in built) == ["not_chosen"] * 3 + ["ready"] * 3
+        verified = m.interventions.verified[Condition.PREFIX_INTERVENTION]
+        shas = {r.parent_id: r.prompt_sha for r in session.read(verified.rollouts)}
+        for row in built:
             if row.outcome is RowOutcome.READY:
                 assert token_ids_sha(row.input_ids) == shas[row.proposal_id]
 
@@ -60,21 +79,25 @@ def test_the_loop_builds_rows_of_verified_ids(tmp_path: Path, recipe: Recipe) ->
 def test_a_row_ends_with_the_intervention_and_never_holds_the_wrong_step(
     tmp_path: Path, recipe: Recipe
 ) -> None:
-    rows = run_to(tmp_path / "run", recipe, lambda p: list(p.rows.read(SftRow)))
+    ready = run_to(tmp_path / "run", recipe, lambda s, m: ready_rows(s, m.models.rows))
     renderer = Renderer(ByteTokenizer())
-    for row in rows:
-        if row.outcome is RowOutcome.READY:
-            text = renderer.decode(row.input_ids)
-            assert text.endswith("So 2 + 2 makes four.\n\n")
-            assert "2 + 2 = 5" not in text
-            assert not row.closes_turn
-            assert not set(renderer.end_of_turn_ids) & {x for x in row.labels if x >= 0}
-            assert set(row.labels[: row.prompt_tokens]) == {-100}
-            assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
+    assert len(ready) == 3
+    for row in ready:
+        text = renderer.decode(row.input_ids)
+        assert text.endswith("So 2 + 2 makes four.\n\n")
+        assert "2 + 2 = 5" not in text
+        assert not row.closes_turn
+        assert not set(renderer.end_of_turn_ids) & {x for x in row.labels if x >= 0}
+        assert set(row.labels[: row.prompt_tokens]) == {-100}
+        assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
 
 
 def test_the_funnel_adds_up(tmp_path: Path, recipe: Recipe) -> None:
-    counts = run_to(tmp_path / "run", recipe, funnel_counts)
+    def count(session: Session, m: Method) -> dict[str, dict[str, int]]:
+        session.complete(m.models.rows)
+        return funnel_counts(session.run, m)
+
+    counts = run_to(tmp_path / "run", recipe, count)
     assert counts["rollouts"]["total"] == 12
     assert counts["proposals"]["total"] == 12
     funnel_table(counts)
@@ -84,32 +107,30 @@ def test_the_funnel_adds_up(tmp_path: Path, recipe: Recipe) -> None:
 
 
 def test_running_again_changes_nothing(tmp_path: Path, recipe: Recipe) -> None:
-    run_to(tmp_path / "run", recipe, lambda p: p.rows)
+    run_to(tmp_path / "run", recipe, rows)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*.parquet")}
-    run_to(tmp_path / "run", recipe, lambda p: p.rows)
+    run_to(tmp_path / "run", recipe, rows)
     assert before == {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*.parquet")}
     assert before
 
 
 def test_a_stage_cut_short_ends_as_if_it_had_not_been(tmp_path: Path, recipe: Recipe) -> None:
-    whole = run_to(tmp_path / "a", recipe, lambda p: list(p.train_rollouts.rollouts.read(Rollout)))
+    whole = run_to(tmp_path / "a", recipe, rollouts)
 
-    def cut(pipeline: Pipeline) -> None:
-        original = pipeline.run._fill
+    def cut(session: Session, m: Method) -> None:
+        stage = m.train.rollouts
 
-        def stop_early(store: Any, results: Any, task: Any, outcome: Any) -> None:
-            original(store, (next(results) for _ in range(5)), task, outcome)
+        def stop_early(settings: Any, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+            yield from islice(stage.make(settings, work), 5)
             raise KeyboardInterrupt
 
-        pipeline.run._fill = stop_early  # type: ignore[method-assign,assignment]
         with pytest.raises(KeyboardInterrupt):
-            _ = pipeline.train_rollouts
+            session.complete(replace(stage, make=stop_early))
 
     run_to(tmp_path / "b", recipe, cut)
-    resumed = run_to(
-        tmp_path / "b", recipe, lambda p: list(p.train_rollouts.rollouts.read(Rollout))
-    )
-    assert resumed == whole
+    assert run_to(tmp_path / "b", recipe, rollouts) == whole
+    resumed = run_to(tmp_path / "b", recipe, lambda s, m: s.run.artifact(m.train.rollouts).manifest)
+    assert resumed["num_resumed"] == 5
 
 
 def test_a_recipe_that_is_refused_does_not_claim_the_directory(
@@ -117,18 +138,18 @@ def test_a_recipe_that_is_refused_does_not_claim_the_directory(
 ) -> None:
     recipe_data["problems"] = {"path": str(tmp_path / "misspelt.jsonl")}
     with pytest.raises(DataError, match="misspelt"):
-        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
+        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), complete_statuses)
     recipe_data["problems"] = {"path": str(problem_file)}
-    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), complete_statuses)
 
 
 def test_another_recipe_is_refused_with_the_difference(
     tmp_path: Path, recipe_data: dict[str, Any]
 ) -> None:
-    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.statuses)
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), complete_statuses)
     recipe_data["sample"] = {"num_rollouts": 5}
     with pytest.raises(ArtifactError, match=r"sample\.num_rollouts: 4 → 5"):
-        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.problems)
+        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), complete_statuses)
 
 
 def change(data: dict[str, Any], **sections: Any) -> Recipe:
@@ -148,12 +169,11 @@ def test_bad_input_is_one_line_before_any_work(
         (DataError, "nowhere", change(recipe_data, problems={"path": "nowhere.jsonl"})),
         (ConfigError, "no model", change(recipe_data, engine={}, model={"path": "./nowhere"})),
         (ConfigError, "no prompt set", change(recipe_data, prompts="nowhere")),
-        (ConfigError, "may propose", change(recipe_data, engine={"kind": "openai", "chat": True})),
     ]  # fmt: skip
     for number, (kind, said, recipe) in enumerate(cases):
         directory = tmp_path / f"run{number}"
         with pytest.raises(kind) as caught:
-            run_to(directory, recipe, lambda p: p.rows)
+            run_to(directory, recipe, rows)
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not list(directory.glob("*/*"))
@@ -165,8 +185,8 @@ def test_transformers_scores_where_servers_sample(
     from midcourse.engines.transformers_engine import TransformersEngine
 
     recipe = Recipe.model_validate({**recipe_data, "engine": {"kind": "vllm"}})
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        assert isinstance(pipeline.scorer(pipeline.base), TransformersEngine)
+    with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
+        assert isinstance(session.tools.scorer(session.setup.base), TransformersEngine)
 
 
 def test_an_unfinished_or_too_long_proposal_is_counted(
@@ -174,27 +194,29 @@ def test_an_unfinished_or_too_long_proposal_is_counted(
 ) -> None:
     recipe_data["propose"]["max_intervention_tokens"] = 3
     recipe = Recipe.model_validate(recipe_data)
-    proposals = run_to(tmp_path / "a", recipe, lambda p: list(p.proposals.read(Proposal)))
-    assert {p.outcome for p in proposals} == {ProposalOutcome.TOO_LONG}
+    made = run_to(tmp_path / "a", recipe, proposals)
+    assert {p.outcome for p in made} == {ProposalOutcome.TOO_LONG}
     recipe_data["propose"]["max_intervention_tokens"] = 100
     recipe_data["propose"]["sampling"] = {"max_tokens": 10}
     recipe = Recipe.model_validate(recipe_data)
-    proposals = run_to(tmp_path / "b", recipe, lambda p: list(p.proposals.read(Proposal)))
-    assert {p.outcome for p in proposals} == {ProposalOutcome.TRUNCATED}
+    made = run_to(tmp_path / "b", recipe, proposals)
+    assert {p.outcome for p in made} == {ProposalOutcome.TRUNCATED}
 
 
 def test_a_shared_seed_is_noticed(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
     script = Path(recipe_data["engine"]["script"])
     script.write_text(json.dumps([[".", "always \\boxed{5}"]]))
     with pytest.raises(MidcourseError, match="ignores seeds"):
-        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), lambda p: p.train_rollouts)
+        run_to(tmp_path / "run", Recipe.model_validate(recipe_data), rollouts)
 
 
 def test_only_the_models_that_are_compared_are_made(
     tmp_path: Path, recipe_data: dict[str, Any]
 ) -> None:
     recipe = change(recipe_data, evaluate={"models": ["base"]})
-    assert run_to(tmp_path / "run", recipe, lambda p: list(p.models)) == ["base"]
+    steps = run_to(tmp_path / "run", recipe, complete_all)
+    assert [type(step) for step in steps if step.name == "build-sft"] == [Stage, Stage]
+    assert not [step for step in steps if isinstance(step, Training)]
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
@@ -202,11 +224,10 @@ def test_every_kind_of_row_has_tokens_to_score(tmp_path: Path, recipe_data: dict
     for changes in ({}, {"source": "original_step"}, {"prefix": "dropped"}, {"prefix": "masked"}):
         recipe_data["build_sft"] = {"filter": False, **changes}
         name = "-".join(changes.values()) or "plain"
-        rows = run_to(
-            tmp_path / name, Recipe.model_validate(recipe_data), lambda p: ready_rows(p.rows)
-        )
-        assert rows
-        for scored in (text for row in rows for text in _row_texts(row)):
+        recipe = Recipe.model_validate(recipe_data)
+        ready = run_to(tmp_path / name, recipe, lambda s, m: ready_rows(s, m.models.rows))
+        assert ready
+        for scored in (text for row in ready for text in row_texts(row)):
             assert 0 < scored.num_context < len(scored.token_ids), name
 
 
@@ -217,8 +238,8 @@ def test_the_authors_rule_takes_any_substring_for_a_leak(
     problem_file.write_text(problem_file.read_text().replace('"4"', '"2"'))
     recipe_data["propose"]["leak_rule"] = rule
     recipe = Recipe.model_validate(recipe_data)
-    proposals = run_to(tmp_path / "run", recipe, lambda p: list(p.proposals.read(Proposal)))
-    written = [proposal for proposal in proposals if proposal.intervention]
+    made = run_to(tmp_path / "run", recipe, proposals)
+    written = [proposal for proposal in made if proposal.intervention]
     assert {proposal.leaks_substring for proposal in written} == {True}
     outcome = ProposalOutcome.LEAKS_ANSWER
     assert {proposal.outcome is outcome for proposal in written if proposal.index == 0} == {leaks}

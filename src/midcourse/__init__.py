@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from midcourse.records import (
     Condition,
     FinishReason,
+    Gold,
     Grade,
     GroupCount,
     Likelihood,
@@ -27,12 +28,14 @@ from midcourse.records import (
     ProposalOutcome,
     Reference,
     ReferenceOutcome,
+    Role,
     Rollout,
     RowOutcome,
     RowSource,
     Sampling,
     SftRow,
     Solvability,
+    Start,
     Turn,
     UngradedCause,
     Verdict,
@@ -43,7 +46,10 @@ if TYPE_CHECKING:
     from midcourse.config import load_recipe
     from midcourse.data import load_problems
     from midcourse.metrics import pass_at_k
+    from midcourse.pipeline import FinishedRun, open_run, open_session
+    from midcourse.pipeline.method import method
     from midcourse.prompts.parse import parse_proposal
+    from midcourse.run import Stage
     from midcourse.steps import join_steps, split_steps
 
 __version__ = "0.1.0"
@@ -51,6 +57,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Condition",
     "FinishReason",
+    "FinishedRun",
+    "Gold",
     "Grade",
     "GroupCount",
     "Likelihood",
@@ -60,12 +68,15 @@ __all__ = [
     "ProposalOutcome",
     "Reference",
     "ReferenceOutcome",
+    "Role",
     "Rollout",
     "RowOutcome",
     "RowSource",
     "Sampling",
     "SftRow",
     "Solvability",
+    "Stage",
+    "Start",
     "Turn",
     "UngradedCause",
     "Verdict",
@@ -74,6 +85,9 @@ __all__ = [
     "join_steps",
     "load_problems",
     "load_recipe",
+    "method",
+    "open_run",
+    "open_session",
     "parse_proposal",
     "pass_at_k",
     "split_steps",
@@ -81,10 +95,15 @@ __all__ = [
 
 #: Where the functions live.
 _LAZY = {
+    "FinishedRun": "midcourse.pipeline",
+    "Stage": "midcourse.run",
     "grade_responses": "midcourse.checkers",
     "join_steps": "midcourse.steps",
     "load_problems": "midcourse.data",
     "load_recipe": "midcourse.config",
+    "method": "midcourse.pipeline.method",
+    "open_run": "midcourse.pipeline",
+    "open_session": "midcourse.pipeline",
     "parse_proposal": "midcourse.prompts.parse",
     "pass_at_k": "midcourse.metrics",
     "split_steps": "midcourse.steps",

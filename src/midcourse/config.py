@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -37,14 +38,22 @@ from pydantic.fields import FieldInfo
 
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_recipe
-from midcourse.records import Condition, Role, Sampling
+from midcourse.records import TABLE_1, Condition, Role, Sampling
 
 T = TypeVar("T")
 
 #: Part of every artifact's key. Raise it when a default of a key that decides results changes.
 KEYS_VERSION = 1
 
-Part = tuple[Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(ge=0, le=1)]]
+
+def _in_order(part: tuple[float, float]) -> tuple[float, float]:
+    if part[0] >= part[1]:
+        raise ValueError(f"{list(part)} is empty: write the smaller number first")
+    return part
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -457,9 +466,9 @@ class VerifyConfig(Section):
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
         _check_rounds(self.rounds, "num_continuations", self.num_continuations)
-        whole = {Condition.REFLECTION, Condition.REFERENCE} & set(self.conditions)
-        if whole:
-            raise ValueError(f"condition {min(whole).value!r} is not a row of Table 1")
+        others = set(self.conditions) - set(TABLE_1)
+        if others:
+            raise ValueError(f"condition {min(others).value!r} is not a row of Table 1")
         return self
 
 
@@ -565,7 +574,7 @@ class TrainRlConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Of rollouts in RL."""
     save_every: int = tunable(100, ge=1)
-    """Iterations between checkpoints."""
+    """Iterations between checkpoints; with `keep_checkpoints` it may not change at a resume."""
     keep_checkpoints: bool = False
     """Keep the model of each checkpoint, to be evaluated along RL (Fig. 12)."""
     gradient_checkpointing: bool = tunable(False)
@@ -579,6 +588,11 @@ class TrainRlConfig(Section):
     GPUs; needs ``vllm`` installed here."""
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
+
+    def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
+        """Return what decides results; of kept checkpoints also which iterations they are of."""
+        found = super().identity(with_defaults=with_defaults)
+        return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
 
     @property
     def takes_all_devices(self) -> bool:
@@ -833,8 +847,8 @@ def _add_override(layer: dict[str, Any], override: str) -> None:
 def explain(error: ValidationError, model: type[Section]) -> str:
     """Say the first complaint of pydantic in one line, with the nearest known key."""
     first = error.errors()[0]
-    location = [part for part in first["loc"] if part not in _ENGINES]
-    where = ".".join(str(part) for part in location)
+    path, _ = _located(model, first["loc"])
+    where = ".".join(path)
     if first["type"] == "missing":
         hint = " a folder, a hub name, or 'lab'" if where.startswith("model") else ""
         return f"{where}: is missing: give it a value{':' if hint else ''}{hint}"
@@ -846,20 +860,28 @@ def explain(error: ValidationError, model: type[Section]) -> str:
         return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']} (given: {first['input']!r})"
-    known = _known_keys(model, first["loc"][:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key {where!r}; {hint}"
+    *sections, key = path
+    _, section = _located(model, first["loc"][:-1])
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {'.'.join([*sections, near[0]])!r}?" if near else ""
+    return f"unknown key {where!r}; {hint or 'known keys: ' + ', '.join(known)}"
 
 
-def _known_keys(section: type[Section], location: Sequence[int | str]) -> list[str]:
-    """Return the keys of the section at `location`; a union's member is named by its kind."""
-    for part in location:
-        if part in _ENGINES:
-            section = _ENGINES[str(part)]
-        else:
-            section = _sections_in(section.model_fields[str(part)].annotation)[0]
-    return list(section.model_fields)
+def _located(
+    model: type[Section], location: Sequence[int | str]
+) -> tuple[list[str], type[Section]]:
+    """Return the dotted path of an error, without the kinds of engines, and the section there."""
+    path: list[str] = []
+    sections = [model]
+    for part in map(str, location):
+        if len(sections) > 1 and part in _ENGINES:  # an engine's kind, not a key
+            sections = [_ENGINES[part]]
+            continue
+        path.append(part)
+        field = sections[0].model_fields.get(part) if sections else None
+        sections = _sections_in(field.annotation) if field else []
+    return path, sections[0] if sections else model
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
@@ -929,7 +951,7 @@ def _allowed(annotation: Any) -> list[str]:
     """Return the values of an enumeration, or of a list of them."""
     values = get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Condition):
-        return [str(condition) for condition in Condition]
+        return [str(condition) for condition in TABLE_1]
     if values and all(isinstance(value, str) for value in values):
         return list(values)
     return [found for value in values for found in _allowed(value)]

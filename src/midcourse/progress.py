@@ -54,7 +54,7 @@ class SilentProgress:
 
 
 class Failures:
-    """Requests that failed for good: counted and shown, their items stay owed."""
+    """Requests that failed for good: counted and shown, their items are not done."""
 
     def __init__(self) -> None:
         self.num_failed = 0

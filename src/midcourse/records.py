@@ -48,7 +48,7 @@ class Condition(StrEnum):
     HINT_PREFIX = "hint_prefix"
     HINT_PREFIX_INTERVENTION = "hint_prefix_intervention"
     REFLECTION = "reflection"
-    """Reference and wrong attempt are shown; the attempt is written anew (App. E)."""
+    """Reference and wrong attempt are shown; the attempt is rewritten (App. E)."""
     REFERENCE = "reference"
     """A reference solution is asked for (§5.1)."""
 
@@ -63,6 +63,10 @@ class Condition(StrEnum):
         if self is Condition.HINT:
             return Condition.PROBLEM
         return Condition(self.removeprefix("hint_"))
+
+
+#: The conditions that are verified: the rows of Table 1.
+TABLE_1 = tuple(c for c in Condition if c not in (Condition.REFLECTION, Condition.REFERENCE))
 
 
 class Start(StrEnum):

@@ -366,8 +366,11 @@ class Run:
         with self.reporter.task(name, total, len(store.done)) as task:
             counts += _journal(stage, store, stage.make(stage.settings, work), task)
         if failures.num_failed:
+            requests = (
+                "1 request" if failures.num_failed == 1 else f"{failures.num_failed} requests"
+            )
             raise EngineError(
-                f"{name}: {failures.num_failed} requests failed ({failures.first_error}); "
+                f"{name}: {requests} failed ({failures.first_error}); "
                 "everything else is kept: run the same command again"
             )
         summary = stage.summary(store.read()) if stage.summary else {}

@@ -69,7 +69,10 @@ class Method:
         if any(role.rl for role in roles):
             order.append(tuple(self.models.rl_trainings()))
         order += [_both(drawn) for drawn in self.evaluation.all.values()]
-        return [*order, *((stage,) for stage in self.evaluation.likelihoods)]
+        unseen, likelihoods = self.evaluation.unseen, self.evaluation.likelihoods
+        if likelihoods and unseen is not None:
+            order += [(unseen.cases,), (unseen.candidates.proposals,)]
+        return [*order, *((stage,) for stage in likelihoods)]
 
 
 def _both(drawn: Drawn) -> tuple[Step, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from midcourse.pipeline.contexts import HardOnes, HintedQuestions, Population, Questions
-from midcourse.pipeline.sources import GOLD, Sources
+from midcourse.pipeline.sources import GOLD, WHOLE, Sources
 from midcourse.pipeline.stages import (
     ReferenceSettings,
     SampleSettings,
@@ -54,7 +54,8 @@ def references(s: Sources, unsolved: Selection) -> Stage[Reference, Any]:
     """Return where the reference of each hard problem comes from; missing ones are written."""
     write = s.recipe.reference.write
     attempts = None if write == "none" else _attempts_at_references(s, unsolved)
-    return reference(ReferenceSettings(hard=unsolved, write=write, attempts=attempts))
+    hard = replace(unsolved, problems=s.problems(*WHOLE, "source"))
+    return reference(ReferenceSettings(hard=hard, write=write, attempts=attempts))
 
 
 def _attempts_at_references(s: Sources, unsolved: Selection) -> Drawn:

@@ -27,7 +27,7 @@ from midcourse.engines import (
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
 from midcourse.pipeline.values import Model, ProblemSets
-from midcourse.progress import Reporter
+from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Problem, Role, content_id
 from midcourse.rendering import Renderer
@@ -258,14 +258,17 @@ class Session:
 @contextmanager
 def open_session(
     recipe: Recipe,
-    directory: Path,
-    reporter: Reporter,
+    directory: str | Path,
+    reporter: Reporter | None = None,
     *,
     shared: bool = False,
     setup: Setup | None = None,
 ) -> Iterator[Session]:
-    """Open the run directory of a recipe for work. Raises MidcourseError in one line."""
-    with Run(directory, recipe, reporter, shared=shared) as run:
+    """Open the run directory of a recipe for work, silently unless a reporter is given.
+
+    Raises MidcourseError in one line.
+    """
+    with Run(Path(directory), recipe, reporter or SilentProgress(), shared=shared) as run:
         session = Session(run, setup)
         try:
             yield session

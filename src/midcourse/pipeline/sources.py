@@ -13,7 +13,7 @@ from midcourse.records import Problem
 
 GOLD = ("answer", "checker", "entry")
 """The fields of a problem that a grader reads."""
-WHOLE = ("text", *GOLD, "reference_solution", "source")
+WHOLE = ("text", *GOLD, "reference_solution")
 
 
 @dataclass(frozen=True)

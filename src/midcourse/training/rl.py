@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -146,7 +147,6 @@ def make_rl_trainer(
 def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out."""
     accumulation = _check_sizes(config, num_problems, processes().num_processes)
-    sampling = config.sampling
     return GRPOConfig(
         output_dir=str(out),
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
@@ -171,15 +171,6 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         scale_rewards="group" if config.scale_rewards else "none",
         mask_truncated_completions=False,  # a truncated rollout counts as incorrect
         disable_dropout=True,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p or None,
-        repetition_penalty=sampling.repetition_penalty,
-        max_completion_length=sampling.max_tokens,
-        use_vllm=config.vllm == "colocate",
-        vllm_mode="colocate",
-        vllm_gpu_memory_utilization=config.vllm_gpu_share,
         shuffle_dataset=False,  # the order is `_schedule`'s: TRL's own is not restored on resume
         gradient_checkpointing=config.gradient_checkpointing,
         save_strategy="steps",
@@ -192,8 +183,25 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         seed=seed,
         data_seed=seed,
         dataloader_num_workers=0,
+        **_generation(config),
         **hardware_arguments(),
     )
+
+
+def _generation(config: TrainRlConfig) -> dict[str, Any]:
+    """Return the arguments that decide how TRL samples."""
+    sampling = config.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p or None,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_completion_length": sampling.max_tokens,
+        "use_vllm": config.vllm == "colocate",
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": config.vllm_gpu_share,
+    }
 
 
 def _check_sizes(config: TrainRlConfig, num_problems: int, num_processes: int) -> int:

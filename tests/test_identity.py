@@ -1,0 +1,189 @@
+"""Which stages each recipe key renames, against a committed table.
+
+``data/identity.json`` says for every key of a recipe which stages are made again when it changes:
+the first ones, because a stage's key holds those of its inputs; none where the key is tunable.
+After a deliberate change, ``python tests/test_identity.py`` writes the table again; read its
+difference before you commit it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import midcourse.prompts
+from midcourse.config import Key, describe_keys, make_recipe
+from midcourse.pipeline import Method, Setup, method
+from midcourse.pipeline.session import load_problem_sets
+from midcourse.records import content_id
+from midcourse.run import Step
+
+TABLE = Path(__file__).parent / "data" / "identity.json"
+SCRIPT = TABLE.with_name("script.json")
+PROBLEMS = TABLE.with_name("problems.jsonl")
+HELD_OUT = TABLE.with_name("held_out.jsonl")
+PLAIN: dict[str, Any] = {
+    "name": "plain",
+    "model": {"path": "m"},
+    "problems": {"path": str(PROBLEMS), "held_out_path": str(HELD_OUT)},
+}
+
+#: What must be set for a key to have a meaning, by how the key begins.
+GIVEN: dict[str, dict[str, Any]] = {
+    "hints.": {"verify": {"conditions": ["prefix_intervention", "hint_prefix_intervention"]}},
+    "select.num_rollouts": {"select": {"condition": "hint"}},
+    "reference.": {"reference": {"write": "missing", "model": "writer"}},
+    "reference_engine": {"reference": {"write": "missing"}},
+    "build_sft.teacher": {"build_sft": {"source": "distillation", "teacher": "t"}},
+    "teacher_engine": {"build_sft": {"source": "distillation", "teacher": "t"}},
+    "build_sft.num_solutions": {"build_sft": {"source": "self_reflection"}},
+    "build_sft.sampling": {"build_sft": {"source": "self_reflection"}},
+    "build_sft.trace": {"build_sft": {"source": "self_reflection"}},
+    "build_sft.max_tokens": {"build_sft": {"source": "reference"}},
+    "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
+    "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
+    **{name: {"problems": {"kind": "lab"}}
+       for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},
+}  # fmt: skip
+
+#: Another value, where it cannot be made from the default.
+VALUES: dict[str, Any] = {
+    "name": "other",
+    "prompts": str(Path(midcourse.prompts.__file__).parent / "sets" / "default"),
+    "problems.path": str(HELD_OUT),
+    "problems.held_out_path": str(PROBLEMS),
+    "problems.columns": {"problem": "question"},
+    "problems.part": [0.0, 0.5],
+    "problems.limit": 2,
+    "problems.held_out_limit": 1,
+    "model.path": "other",
+    "model.revision": "v2",
+    "engine.script": str(TABLE.parent / ".." / "data" / "script.json"),
+    "engine.api_key_env": "KEY",
+    "engine.inner": {"kind": "transformers", "max_context_tokens": 100},
+    "proposer_model": {"path": "other"},
+    "proposer_engine": {"kind": "transformers", "max_context_tokens": 100},
+    "teacher_engine": {"kind": "transformers", "max_context_tokens": 100},
+    "reference_engine": {"kind": "transformers", "max_context_tokens": 100},
+    "sample.rounds": [32, 32],
+    "sample.sampling.min_p": 0.5,
+    "verify.rounds": [16, 16],
+    "verify.conditions": ["prefix_intervention", "prefix"],
+    "evaluate.models": ["base"],
+    "evaluate.ks": [1],
+    "build_sft.prefix": "masked",
+    "reference.write": "all",
+    "hints.length": "intervention",
+}
+
+
+def identify(source: Any) -> str:
+    return content_id(source.path, source.revision)[:10]
+
+
+def steps_of(data: Mapping[str, Any]) -> dict[str, Step]:
+    """Return every step of a recipe by key."""
+    recipe = make_recipe(json.loads(json.dumps(data)), [], "test")
+    made = method(Setup.with_problems(recipe, load_problem_sets(recipe), identify))
+    return {step.key: step for step in walk(made)}
+
+
+def walk(made: Method) -> Iterator[Step]:
+    """Yield every step of a method, and what they read."""
+    waiting: list[Step] = [step for steps in made.steps() for step in steps]
+    waiting += [made.references, made.interventions.reestimated.grades]
+    waiting += [drawn.grades for drawn in made.evaluation.along_rl().values()]
+    while waiting:
+        step = waiting.pop()
+        yield step
+        waiting += step.inputs
+
+
+def merged(base: Mapping[str, Any], name: str, value: object) -> dict[str, Any]:
+    """Return a recipe with one dotted key set."""
+    data: dict[str, Any] = json.loads(json.dumps(base))
+    *sections, last = name.split(".")
+    place = data
+    for section in sections:
+        place = place.setdefault(section, {})
+    place[last] = value
+    return data
+
+
+def place(key: Key) -> str:
+    """Return the section in which an engine's key is tried: a server may propose only."""
+    return "proposer_engine" if "``openai``" in key.meaning else "engine"
+
+
+def given(key: Key) -> dict[str, Any]:
+    """Return a recipe in which a key has a meaning."""
+    kind = key.meaning.partition("``: ")[0].strip("`")
+    if key.name.startswith("engine.") and key.name != "engine.kind":
+        script = {"script": str(SCRIPT)} if kind == "scripted" else {}
+        return {**PLAIN, place(key): {"kind": kind, **script}}
+    found = next((GIVEN[start] for start in GIVEN if key.name.startswith(start)), {})
+    return {**PLAIN, **found}
+
+
+def another(key: Key) -> object:
+    """Return another value of a key than its default."""
+    if key.name in VALUES:
+        return VALUES[key.name]
+    if key.allowed:
+        values = key.allowed.replace("`", "").split(", ")
+        return next(value for value in values if json.dumps(value) != key.default)
+    default = json.loads(key.default)
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if isinstance(default, float):
+        return default / 2 or 0.5
+    return {"null": 7, "[]": ["x"]}.get(key.default, "x")
+
+
+def renamed(key: Key) -> list[str]:
+    """Return the first stages that a recipe key renames; what reads them is renamed with them."""
+    base = given(key)
+    name = key.name.replace("engine.", f"{place(key)}.") if full_name(key) != key.name else key.name
+    before, after = steps_of(base), steps_of(merged(base, name, another(key)))
+    changed = before.keys() - after.keys()
+    first = [before[k] for k in changed if not changed & {step.key for step in before[k].inputs}]
+    return sorted({f"{step.name} {step.label}" for step in first})
+
+
+def full_name(key: Key) -> str:
+    """Return a key's name, with the engine's kind that has it."""
+    kind, marked, _ = key.meaning.partition("``: ")
+    is_of_kind = marked and key.name.startswith("engine.")
+    return f"{key.name} of {kind.strip('`')}" if is_of_kind else key.name
+
+
+def method_keys() -> dict[str, Key]:
+    """Return the keys of a recipe by name; a warm-up and localize are other commands."""
+    return {
+        full_name(key): key
+        for key in describe_keys()
+        if not key.name.startswith(("warmup.", "localize."))
+    }
+
+
+@pytest.mark.parametrize("name", method_keys())
+def test_a_key_renames_the_stages_that_the_table_says(name: str) -> None:
+    key = method_keys()[name]
+    assert renamed(key) == json.loads(TABLE.read_text("utf-8"))[name]
+    if key.tunable:
+        assert renamed(key) == []
+
+
+def test_the_table_holds_every_key_and_no_other() -> None:
+    assert list(json.loads(TABLE.read_text("utf-8"))) == list(method_keys())
+
+
+if __name__ == "__main__":
+    table = {name: renamed(key) for name, key in method_keys().items()}
+    TABLE.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
