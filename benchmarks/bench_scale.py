@@ -16,14 +16,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from midcourse.config import Recipe
-from midcourse.pipeline import Pipeline
+from midcourse.pipeline import method, open_session
 from midcourse.progress import SilentProgress
 from midcourse.records import Rollout
-from midcourse.run import Run, code_revision
+from midcourse.run import Step, code_revision
 from midcourse.store import StageStore
 
 NUM_ROLLOUTS, NUM_CHARS = 8, 2000
@@ -59,25 +58,26 @@ def _measure(size: int, folder: Path) -> dict[str, object]:
     recipe = _recipe(size, folder)
     seconds: dict[str, float] = {}
     peaks: dict[str, int] = {"start": _peak_mib()}
-    with Run(folder / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        stages: dict[str, Callable[[], object]] = {
-            "sample+grade": lambda: pipeline.train_rollouts,
-            "select": lambda: pipeline.statuses,
-            "propose": lambda: pipeline.proposals,
-            "verify": lambda: pipeline.verified,
-            "build-sft": lambda: pipeline.rows,
+    with open_session(recipe, folder / "run", SilentProgress()) as session:
+        made = method(session.setup)
+        stages: dict[str, list[Step]] = {
+            "sample+grade": [made.train.rollouts, made.train.grades],
+            "select": [made.statuses],
+            "propose": [made.proposals],
+            "verify": [drawn.grades for drawn in made.interventions.verified.values()],
+            "build-sft": [made.models.rows],
         }
-        for name, make in stages.items():
+        for name, steps in stages.items():
             started = time.process_time()
-            make()
+            session.complete(*steps)
             seconds[name] = round(time.process_time() - started, 2)
             peaks[name] = _peak_mib()
         counts = {
-            "rollouts": int(pipeline.train_rollouts.rollouts.manifest["num_records"]),
-            "proposals": int(pipeline.proposals.manifest["num_records"]),
-            "rows": int(pipeline.rows.manifest["num_records"]),
+            "rollouts": session.num_records(made.train.rollouts),
+            "proposals": session.num_records(made.proposals),
+            "rows": session.num_records(made.models.rows),
         }
-        sampled = pipeline.train_rollouts.rollouts.path
+        sampled = session.path(made.train.rollouts)
     (sampled / "manifest.json").unlink()  # as a kill before the last step leaves it
     started = time.perf_counter()
     with StageStore(sampled, Rollout) as store:
@@ -120,6 +120,7 @@ def _recipe(size: int, folder: Path) -> Recipe:
         {
             "name": "scale",
             "prompts": "lab",
+            "model": {"path": "lab"},
             "problems": {"path": str(folder / "problems.jsonl")},
             "engine": {"kind": "scripted", "script": str(folder / "script.json")},
             "sample": {"num_rollouts": NUM_ROLLOUTS},

@@ -16,11 +16,10 @@ from typing import Any
 
 from midcourse.config import Recipe
 from midcourse.metrics import accuracy, bootstrap, coverage, wilson
-from midcourse.pipeline import Graded, Pipeline
-from midcourse.progress import SilentProgress
-from midcourse.records import Condition, Proposal
+from midcourse.pipeline import Graded, open_run
+from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.report.collect import count_by_problem
-from midcourse.run import Run
+from midcourse.run import read_recipe
 from midcourse.store import read_manifest
 from midcourse.table import Table, share
 
@@ -35,7 +34,7 @@ def main() -> None:
     """Read the runs of one set of recipes, e.g. ``runs/gsm8k-cpu``; write the page."""
     runs = sys.argv[1]
     warmup, loop = Path(f"{runs}-warmup"), Path(f"{runs}-smollm2")
-    recipe = _recipe(loop)
+    recipe = read_recipe(loop / "config.resolved.json")
     lines = [*_head(runs, warmup, loop, recipe), *_section(_warmup_rows(warmup))]
     lines += _section(_table(_read(warmup / "check" / "table.json")))
     report = _read(loop / "report" / "tables.json")
@@ -59,10 +58,6 @@ def _figures(loop: Path) -> list[str]:
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return content
-
-
-def _recipe(run: Path) -> Recipe:
-    return Recipe.model_validate(_read(run / "config.resolved.json"))
 
 
 def _table(data: dict[str, Any]) -> Table:
@@ -99,7 +94,8 @@ def _warmup_rows(warmup: Path) -> Table:
     """Build what each training of the warm-up saw, from its manifests."""
     rows = []
     for label in ("worked", "verification"):
-        made, trained = (read_manifest(warmup / label / part) for part in ("rows", "model"))
+        trained = read_manifest(warmup / label / "model")
+        made = read_manifest(warmup / "rows" / trained["inputs"][f"rows {label}"])
         counts, losses = made["counts"], trained["counts"]
         rows.append(
             (
@@ -130,13 +126,14 @@ def _row_7(runs: str, loop: Path) -> Table:
 
 
 def _counts(name: str, directory: Path) -> tuple[str, ...]:
-    """Return one line of Table 1; runs nothing where the run is complete."""
-    with Run(directory, _recipe(directory), SilentProgress()) as run, Pipeline(run) as pipeline:
-        outcomes = Counter(str(p.outcome) for p in pipeline.proposals.read(Proposal))
-        graded = pipeline.verified[Condition.PREFIX_INTERVENTION]
-        if not isinstance(graded, Graded):
-            raise TypeError("a search has no accuracy")
-        counts = count_by_problem(graded, pipeline.hard_problems)
+    """Return one line of Table 1."""
+    finished = open_run(directory)
+    made = finished.method
+    outcomes = Counter(str(p.outcome) for p in finished.read(made.proposals, ("turns",)))
+    graded = made.interventions.verified[INTERVENTION]
+    if not isinstance(graded, Graded):
+        raise TypeError("a search has no accuracy")
+    counts = count_by_problem(finished.run, graded, made.hard.read(finished.run))
     said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     samples, correct = (
         sum(getattr(c, field) for c in counts) for field in ("num_samples", "num_correct")

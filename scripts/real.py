@@ -16,11 +16,10 @@ from smollm2 import convert
 
 from midcourse.config import load_recipe
 from midcourse.errors import MidcourseError
-from midcourse.pipeline import Pipeline
+from midcourse.pipeline import method, open_session
 from midcourse.progress import ConsoleProgress, open_console
 from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
-from midcourse.run import Run
 
 RECIPE = "real"
 SCRIPT = [
@@ -36,15 +35,15 @@ def run_pass(name: str, overrides: list[str], train: bool) -> None:
     """Run the stages of one pass and print its funnel."""
     recipe = load_recipe(RECIPE, overrides)
     console = open_console()
-    with (
-        Run(Path("runs") / name, recipe, ConsoleProgress(console)) as run,
-        Pipeline(run) as pipeline,
-    ):
-        console.print(funnel_table(funnel_counts(pipeline)).rich())
-        if train:
-            console.print(f"patched: {pipeline.patched.path}")
-            for model in pipeline.rl_models.values():
-                console.print(f"{model.label}: {model.path}")
+    with open_session(recipe, Path("runs") / name, ConsoleProgress(console)) as session:
+        made = method(session.setup)
+        session.complete(made.models.rows)
+        console.print(funnel_table(funnel_counts(session.run, made)).rich())
+        if not train:
+            return
+        session.complete(*made.models.rl_trainings())
+        for model in made.models.compared:
+            console.print(f"{model.label}: {session.tools.path(model)}")
 
 
 def main() -> None:

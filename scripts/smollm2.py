@@ -109,11 +109,13 @@ def unpack(state: Path, runs: Path = RUNS) -> None:
         content = BytesIO(b"".join(piece.read_bytes() for piece in pieces))
         with tarfile.open(fileobj=content, mode="r:gz") as tar:
             tar.extractall(runs, filter="data")
-    owed = [path.parent for path in runs.glob("gsm8k-*/**/adapter") if path.is_dir()]
-    while owed := [folder for folder in owed if not (folder / "final" / WEIGHTS).is_file()]:
-        ready = [folder for folder in owed if (_start(folder) / WEIGHTS).is_file()]
+    lacking = [path.parent for path in runs.glob("gsm8k-*/**/adapter") if path.is_dir()]
+    while lacking := [folder for folder in lacking if not (folder / "final" / WEIGHTS).is_file()]:
+        ready = [folder for folder in lacking if (_start(folder) / WEIGHTS).is_file()]
         if not ready:
-            raise MidcourseError(f"no model at {_start(owed[0])}, from which {owed[0]} was trained")
+            raise MidcourseError(
+                f"no model at {_start(lacking[0])}, from which {lacking[0]} was trained"
+            )
         for folder in ready:
             _merge(folder)
 

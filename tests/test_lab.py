@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections import Counter
 from itertools import islice, product
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, Qwen3ForCausalLM
+from typer.testing import CliRunner
 
+from midcourse.cli import app
 from midcourse.config import ProblemsConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.lab.check import check_base
@@ -177,3 +182,23 @@ def test_the_check_counts_what_the_bundled_model_does() -> None:
     assert int(bare[0]) <= int(usable[0]) <= int(named[0])
     assert int(named[0]) > 0
     assert [row[4] for row in table.rows if row[0].startswith("pass@1")] == ["met"]
+
+
+def test_the_check_command_says_what_is_not_met() -> None:
+    done = CliRunner().invoke(app, ["lab", "check", "--num-problems", "1", "--seed", "0"])
+    assert done.exit_code == 1, "a single problem has one place of the first error"
+    assert "NOT MET" in done.output
+    assert "pass@1 without unknown notions" in done.output
+
+
+@pytest.mark.slow
+def test_pretraining_goes_on_from_a_model_and_keeps_its_record(tmp_path: Path) -> None:
+    arguments = ["--steps", "2", "--start", "lab", "--num-layers", "5", "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, ["lab", "pretrain", *arguments])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "pretrain.json").read_text())
+    assert record["config"]["steps"] == 2
+    assert record["start"] == json.loads((base_folder() / "pretrain.json").read_text())
+    ours, base = (load_file(folder / "model.safetensors") for folder in (tmp_path, base_folder()))
+    assert ours.keys() == base.keys()
+    assert any(not torch.equal(ours[name], base[name]) for name in ours)

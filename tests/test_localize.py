@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
-from midcourse.config import make_recipe
+from midcourse.cli import app
+from midcourse.config import ModelConfig, SamplingConfig, ScriptedConfig, make_recipe
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
-from midcourse.localize.ask import Locator, localize, parse_first_error
-from midcourse.localize.cases import load_error_cases
-from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
+from midcourse.localize.ask import (
+    Cases,
+    Localization,
+    LocalizationOutcome,
+    LocalizeSettings,
+    localization,
+    parse_first_error,
+)
+from midcourse.localize.cases import ErrorCase, load_error_cases
 from midcourse.localize.run import load_cases, run_localization
 from midcourse.localize.scores import baselines, first_error_tables, score
+from midcourse.pipeline import Model
 from midcourse.progress import Failures, SilentProgress
 from midcourse.prompts import load_prompt_set
-from midcourse.records import Sampling
 from midcourse.rendering import Renderer
-from midcourse.run import Run
+from midcourse.run import Reader, Run, Work
 
 OURS = {
     "id": "a", "problem": "2 + 2?", "reference_solution": "4.", "source": "mine",
@@ -184,19 +193,34 @@ def test_only_an_empty_tag_means_no_error(
     assert parse_first_error(raw, 4) == (outcome, step)
 
 
+@dataclass
+class ScriptedTools:
+    """Tools that hand out one engine."""
+
+    script: Callable[[str, int], str]
+
+    def engine(self, model: Model) -> ScriptedEngine:
+        return ScriptedEngine(self.script)
+
+    def renderer_for(self, model: Model) -> Renderer:
+        return Renderer(ByteTokenizer())
+
+
 def ask(cases: Sequence[ErrorCase], script: Callable[[str, int], str]) -> list[Localization]:
-    sampling = Sampling(
-        temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=60
-    )
-    locator = Locator(
-        engine=ScriptedEngine(script),
-        renderer=Renderer(ByteTokenizer()),
+    source = ModelConfig(path="lab")
+    settings = LocalizeSettings(
+        cases=Cases(tuple(cases)),
         prompt=load_prompt_set("default")["localize"],
-        sampling=sampling,
-        name="script",
-        run_seed=0,
+        sampling=SamplingConfig(temperature=0.0, max_tokens=60),
+        model=Model(name="x", label="script", source=source, engine=ScriptedConfig()),
+        seed=0,
     )
-    return list(localize(cases, locator, (), Failures()))
+    work: Work[Localization] = Work(
+        reader=cast("Reader", None), tools=ScriptedTools(script), done=(), kept=lambda: iter(()),
+        failures=Failures(),
+    )  # fmt: skip
+    made = localization(settings, label="").make(settings, work)
+    return [record for _, records in made for record in records]
 
 
 def test_every_question_gets_an_outcome() -> None:
@@ -335,13 +359,43 @@ def test_a_run_is_kept_and_resumed(tmp_path: Path) -> None:
     assert tables[0].rows[1][-1] == "4"
     assert json.loads((tmp_path / "run" / "localize.json").read_text())[0]["rows"]
     parts = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
-        assert run_localization(run, cases) == tables
+    moved = script.rename(tmp_path / "moved.json")
+    again = make_recipe(recipe.model_dump(), [f"engine.script={moved}"], "test")
+    with Run(tmp_path / "run", again, SilentProgress()) as run:
+        (table,) = run_localization(run, cases)
+    assert [row[1:] for row in table.rows] == [row[1:] for row in tables[0].rows]
     assert parts == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*.parquet")}
-    script.write_text(json.dumps([[".", "<first_error>2</first_error>"]]))
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
+    moved.write_text(json.dumps([[".", "<first_error>2</first_error>"]]))
+    with Run(tmp_path / "run", again, SilentProgress()) as run:
         (table,) = run_localization(run, cases)
     assert table.rows[1][2].startswith("100.0"), "what a script says is who is asked"
+
+
+def localize_command(folder: Path, *arguments: str) -> str:
+    """Run the command on one case with a reference and one without; return what it says."""
+    rows = [OURS, {**OURS, "id": "b", "reference_solution": None}]
+    file = str(write(folder, "x.jsonl", rows))
+    done = CliRunner().invoke(app, ["localize", file, *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_asks_a_script_and_shows_what_guessing_gets(tmp_path: Path) -> None:
+    script = write(tmp_path, "s.json", [[".", "<first_error>2</first_error>"]])
+    run_dir = tmp_path / "run"
+    options = ["--engine", "scripted", "--set", f"engine.script={script}"]
+    said = localize_command(tmp_path, *options, "--run-dir", str(run_dir))
+    assert said.count("s.json") == 2
+    (table,) = json.loads((run_dir / "localize.json").read_text())
+    assert [row[0] for row in table["rows"]][:3] == [
+        "s.json, with reference", "s.json, without reference", "best fixed position, in hindsight",
+    ]  # fmt: skip
+    labels = json.loads((run_dir / "stages.json").read_text()).values()
+    assert [entry["label"] for entry in labels] == ["with reference", "without reference"]
+
+
+def test_the_command_scores_the_guesses_alone(tmp_path: Path) -> None:
+    assert "uniform over" in localize_command(tmp_path, "--baselines-only")
 
 
 def test_the_packed_files_give_the_documented_baselines() -> None:

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from midcourse.checkers import Grader, leaks_answer
-from midcourse.config import Recipe, load_recipe, make_recipe
+from midcourse.checkers import Grader, checker_named
+from midcourse.cli import app
+from midcourse.config import ModelConfig, Recipe, TrainSftConfig, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
@@ -34,17 +36,21 @@ from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
 from midcourse.table import Table
-from midcourse.training.jobs import Job, SftJob
+from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
 from midcourse.warmup.check import check_table
 from midcourse.warmup.documents import (
     BLANK,
-    RowMaker,
+    Document,
     Verification,
+    draw_verification,
     intervention_text,
+    question,
     readable,
+    verifications,
+    worked,
 )
-from midcourse.warmup.run import Warmup, warmup_setup
+from midcourse.warmup.run import Warmup, row_of, warmup_setup
 from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
@@ -215,44 +221,37 @@ def test_a_right_attempt_is_the_solution() -> None:
     assert answer_of(attempt.lines) == answer_of(solution)
 
 
-@pytest.fixture(scope="module")
-def maker() -> RowMaker:
-    from transformers import AutoTokenizer
-
-    renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-    return RowMaker(renderer=renderer, prompts=LESSON_PROMPTS, seed=0, max_tokens=1024)
-
-
-def verification(maker: RowMaker, item: Problem, index: int, shown: bool) -> Verification:
-    drawn = maker.verification(item, solution_of(item), index, shown)
+def verification(item: Problem, index: int) -> Verification:
+    drawn = draw_verification(0, item, solution_of(item), index)
     assert drawn is not None
     return drawn
 
 
+def asked(item: Problem, drawn: Verification, shown: bool) -> str:
+    return question(LESSON_PROMPTS, item, solution_of(item), drawn, shows_reference=shown)
+
+
 @pytest.mark.parametrize("with_reference", [True, False])
-def test_replies_are_what_the_loop_reads(
-    with_reference: bool, grader: Grader, maker: RowMaker
-) -> None:
-    outcomes, blanks = Counter[str](), 0
+def test_replies_are_what_the_loop_reads(with_reference: bool, grader: Grader) -> None:
+    outcomes, blanks, leaks = Counter[str](), 0, checker_named("math").leaks
     for number in range(120):
         item = problem(number % 40)
-        document = verification(maker, item, number, with_reference)
-        attempt = document.attempt
-        parsed = parse_proposal(document.reply, len(attempt.lines) + 1)
+        drawn = verification(item, number)
+        attempt, user = drawn.attempt, asked(item, drawn, with_reference)
+        parsed = parse_proposal(drawn.reply, len(attempt.lines) + 1)
         outcomes[parsed.outcome] += 1
-        shown = str(item.reference_solution) in document.user
-        assert shown is with_reference
-        blanks += BLANK in document.user
+        assert (str(item.reference_solution) in user) is with_reference
+        blanks += BLANK in user
         if attempt.error_step is None:
             assert parsed.outcome is ProposalOutcome.NO_ERROR_FOUND
-            assert "error" not in document.reply
+            assert "error" not in drawn.reply
             continue
         assert parsed.outcome is ProposalOutcome.ACCEPTED
         assert parsed.error_step == attempt.error_step
         right = attempt.true_lines[attempt.error_step]
         assert parsed.intervention == intervention_text(right, answer_of(attempt.true_lines))
-        assert not leaks_answer(str(parsed.intervention), item.answer, grader)
-        log = document.reply.split("<intervention>")[0].splitlines()
+        assert not leaks(str(parsed.intervention), item.answer, grader.equal)
+        log = drawn.reply.split("<intervention>")[0].splitlines()
         assert [line.endswith(": error.") for line in log] == [False] * attempt.error_step + [True]
     assert outcomes[ProposalOutcome.NO_ERROR_FOUND] > 0
     assert (blanks > 0) is with_reference, "without the reference every quantity is given"
@@ -265,10 +264,12 @@ def test_the_last_result_is_left_to_the_student() -> None:
     assert intervention_text(last, Fraction(40)) is None, "40 stands elsewhere in the line"
 
 
-def test_with_and_without_reference_are_asked_about_one_attempt(maker: RowMaker) -> None:
-    shown, hidden = (verification(maker, problem(5), 3, shown) for shown in (True, False))
-    assert shown.attempt == hidden.attempt
-    assert shown.user != hidden.user
+def test_attempts_are_asked_about_with_and_without_the_reference_in_turn() -> None:
+    pairs = readable([problem(5)])
+    documents = list(verifications(pairs, 4, LESSON_PROMPTS, 0))
+    reference = str(problem(5).reference_solution)
+    assert [reference in document.user for document in documents] == [True, False, True, False]
+    assert len({document.reply for document in documents}) > 1
 
 
 def test_parts_share_no_problem() -> None:
@@ -286,8 +287,8 @@ def test_parts_share_no_problem() -> None:
 
 @pytest.mark.parametrize("name", ["gsm8k", "gsm8k-cpu"])
 def test_the_recipes_keep_their_parts_apart(name: str) -> None:
-    warmup = load_recipe(ROOT / "recipes" / f"{name}-warmup.toml")
-    loop = load_recipe(ROOT / "recipes" / f"{name}-smollm2.toml")
+    warmup = load_recipe(f"{name}-warmup")
+    loop = load_recipe(f"{name}-smollm2")
     warmup.warmup.check_parts(loop.problems.part)
     assert warmup.problems.part == loop.problems.part
     assert loop.model.path == f"runs/{warmup.name}/verification/model/final"
@@ -302,7 +303,7 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
     train = load_problems(DATA / "train.jsonl")
     test = load_problems(DATA / "test.jsonl")
     assert not {place(p.text) for p in train} & {place(p.text) for p in test}
-    pairs = readable(train, None)
+    pairs = readable(train)
     assert len(pairs) > 0.5 * len(train)
     made = Counter[bool]()
     for number, (item, solution) in enumerate(pairs[:500]):
@@ -315,30 +316,40 @@ def test_gsm8k_train_and_test_share_no_problem_and_most_solutions_are_read() -> 
     assert made[True] > 0.98 * made.total()
 
 
-def test_rows_learn_the_reply_and_its_end_and_nothing_else(maker: RowMaker) -> None:
+@pytest.fixture(scope="module")
+def renderer() -> Renderer:
+    from transformers import AutoTokenizer
+
+    return Renderer(AutoTokenizer.from_pretrained(base_folder()))
+
+
+def test_rows_learn_the_reply_and_its_end_and_nothing_else(renderer: Renderer) -> None:
     from midcourse.training.sft import check_rows
 
-    pairs = readable([problem(number) for number in range(5)], None)
-    worked, checked = list(maker.worked(pairs)), list(maker.verifications(pairs, 2))
-    assert [row.source for row in worked] == [RowSource.WORKED_SOLUTION] * 5
-    assert [row.source for row in checked] == [RowSource.VERIFICATION] * 10
-    end = tuple(maker.renderer.end_of_turn_ids)
-    check_rows([*worked, *checked], end)
-    assert len({row.row_id for row in (*worked, *checked)}) == 15
-    for row in (*worked, *checked):
+    pairs = readable([problem(number) for number in range(5)])
+    documents: list[Document] = [
+        *worked(pairs, LESSON_PROMPTS), *verifications(pairs, 2, LESSON_PROMPTS, 0)
+    ]  # fmt: skip
+    rows = [row_of(document, renderer, 1024) for document in documents]
+    sources = [RowSource.WORKED_SOLUTION] * 5 + [RowSource.VERIFICATION] * 10
+    assert [row.source for row in rows] == sources
+    end = tuple(renderer.end_of_turn_ids)
+    check_rows(rows, end)
+    assert len({row.row_id for row in rows}) == 15
+    for row in rows:
         reply = row.labels[row.prompt_tokens :]
         assert set(row.labels[: row.prompt_tokens]) == {-100}
         assert reply == row.input_ids[row.prompt_tokens :]
         assert row.closes_turn
         assert reply[-len(end) :] == end
-    text = maker.renderer.decode(worked[0].input_ids[worked[0].prompt_tokens :])
+    text = renderer.decode(rows[0].input_ids[rows[0].prompt_tokens :])
     assert text.count("\n\n") == 3
     assert text.endswith("The answer is \\boxed{38}.")
 
 
-def test_a_row_that_is_too_long_is_refused_not_cut(maker: RowMaker) -> None:
-    short = RowMaker(maker.renderer, maker.prompts, 0, max_tokens=50)
-    (row,) = short.worked(readable([problem()], None))
+def test_a_row_that_is_too_long_is_refused_not_cut(renderer: Renderer) -> None:
+    (document,) = worked(readable([problem()]), LESSON_PROMPTS)
+    row = row_of(document, renderer, 50)
     assert row.outcome is RowOutcome.TOO_LONG
     assert row.input_ids == row.labels == ()
 
@@ -352,13 +363,13 @@ def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]
     ]
 
 
-def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[str, Any]]:
-    """Run a whole warm-up, with a verifier that goes by a script."""
+def warm_up_recipe(folder: Path, problems: Sequence[Problem]) -> dict[str, Any]:
+    """Write problems and a script by which the verifier goes; return a recipe of them."""
     _write_gsm8k(folder / "problems.jsonl", problems)
     block = '<intervention>{"content": "He has 7 + 3 = 10 nuts.", "location": 1}</intervention>'
     script = [["Tom has 1", "<intervention></intervention>"], ["Tom has 2", "hm"], [".", block]]
     (folder / "script.json").write_text(json.dumps(script))
-    values = {
+    return {
         "name": "w",
         "prompts": "short",
         "model": {"path": str(base_folder())},
@@ -370,12 +381,18 @@ def warmed_up(folder: Path, problems: Sequence[Problem]) -> tuple[Table, dict[st
             "verification": {"part": [0.3, 0.5], "limit": 4, "num_worked": 2},
         },
     }
-    recipe = make_recipe(values, [], "test")
+
+
+def warmed_up(
+    folder: Path, problems: Sequence[Problem], *overrides: str
+) -> tuple[Table, dict[str, Any]]:
+    """Run a whole warm-up; return its table and the identity of the last model."""
+    recipe = make_recipe(warm_up_recipe(folder, problems), overrides, "test")
     setup = warmup_setup(recipe)
     with open_session(recipe, folder / "run", SilentProgress(), setup=setup) as session:
         warmup = Warmup(session)
-        folder = warmup.complete()
-        return check_table(warmup), json.loads((folder / "identity.json").read_text())
+        final = warmup.complete()
+        return check_table(warmup), json.loads((final / "identity.json").read_text())
 
 
 def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -393,8 +410,26 @@ def test_a_warm_up_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.Monk
     assert re.fullmatch(r"[1-9]\d*/\d+ = .* %", spared), "it finds nothing in some right ones"
     assert re.fullmatch(r"[1-9]\d*/30", blockless)
     assert counts["rows"] == 4 * 2 + 2, "two attempts a problem, and two worked solutions"
+    assert json.loads((tmp_path / "run" / "check" / "table.json").read_text())["rows"]
     monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
-    assert warmed_up(tmp_path, problems)[0] == table, "nothing is trained or asked again"
+    made = {path.parent for path in (tmp_path / "run").rglob("manifest.json")}
+    (tmp_path / "script.json").rename(tmp_path / "renamed.json")
+    again = warmed_up(
+        tmp_path,
+        problems,
+        "warmup.worked.train.micro_batch_size=2",
+        f"engine.script={tmp_path / 'renamed.json'}",
+    )
+    assert again == (table, counts), "nothing is trained or asked again"
+    assert {path.parent for path in (tmp_path / "run").rglob("manifest.json")} == made
+
+
+def reworded(problems: Sequence[Problem]) -> list[Problem]:
+    """Return the same problems, by their ids and texts, with other words in the solutions."""
+    return [
+        replace(p, reference_solution=str(p.reference_solution).replace("nuts", "hazelnuts"))
+        for p in problems
+    ]
 
 
 def test_other_problems_under_the_same_ids_are_refused(
@@ -403,13 +438,54 @@ def test_other_problems_under_the_same_ids_are_refused(
     monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
     problems = [problem(number) for number in range(60)]
     warmed_up(tmp_path, problems)
-    first, *others = problems
-    other = replace(first, reference_solution="He has 7 + 3 = 10 nuts.\nHe keeps 10 + 28 = 38.")
     with pytest.raises(
         ArtifactError, match=r"worked/model was made from other data.*--run-dir"
     ) as caught:
-        warmed_up(tmp_path, [other, *others])
+        warmed_up(tmp_path, reworded(problems))
     assert "\n" not in str(caught.value)
+
+
+def test_checkpoints_of_other_data_are_not_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", killed)
+    problems = [problem(number) for number in range(60)]
+    with pytest.raises(KeyboardInterrupt):
+        warmed_up(tmp_path, problems)
+    with pytest.raises(ArtifactError, match=r"worked/model was begun with other data.*--run-dir"):
+        warmed_up(tmp_path, reworded(problems))
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    assert warmed_up(tmp_path, problems)[0].rows
+
+
+def test_other_problems_to_measure_on_are_only_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    problems = [problem(number) for number in range(60)]
+    warmed_up(tmp_path, problems)
+    monkeypatch.delattr("midcourse.pipeline.session.run_jobs")
+    taught = [p for p in problems if place(p.text) < 0.5]
+    measured = [p for p in problems if place(p.text) >= 0.5]
+    table, _ = warmed_up(tmp_path, [*taught, *measured[:9]])
+    assert {row[-1].partition("/")[2] for row in table.rows} == {"9"}
+
+
+def test_the_command_warms_up_and_shows_its_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.pipeline.session.run_jobs", copied_base)
+    recipe = tmp_path / "w.toml"
+    recipe.write_text(_toml(warm_up_recipe(tmp_path, [problem(number) for number in range(60)])))
+    done = CliRunner().invoke(app, ["warmup", str(recipe), "--run-dir", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "warmup: complete in" in done.output
+    assert "+ verification" in done.output
+    status = CliRunner().invoke(app, ["status", str(tmp_path / "run")])
+    assert "worked" in status.output
 
 
 @pytest.fixture
@@ -460,7 +536,7 @@ def _write_gsm8k(file: Path, problems: Sequence[Problem]) -> None:
 
 def _write_recipe(folder: Path, name: str, **sections: Any) -> None:
     """Lay tiny sections over the GPU's recipe of that name."""
-    recipe = load_recipe(ROOT / "recipes" / f"{name}.toml").model_dump(mode="json")
+    recipe = load_recipe(name).model_dump(mode="json")
     recipe["problems"] |= {"part": [0.6, 1.0], "limit": 4, "held_out_limit": 4}
     recipe |= sections
     Recipe.model_validate(recipe)
@@ -484,8 +560,8 @@ def _toml(recipe: dict[str, Any]) -> str:
 
 @pytest.fixture
 def packing() -> Any:
-    """The module recipes/smollm2.py, which is no part of the package."""
-    spec = spec_from_file_location("smollm2", ROOT / "recipes" / "smollm2.py")
+    """The module scripts/smollm2.py, which is no part of the package."""
+    spec = spec_from_file_location("smollm2", ROOT / "scripts" / "smollm2.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -544,7 +620,9 @@ def _train_at_random(start: Path, out: Path) -> None:
             torch.nn.init.normal_(weights, std=0.05)
     model.save_pretrained(out / "adapter")
     model.merge_and_unload().save_pretrained(out / "final")
-    (out / "job.json").write_text(json.dumps({"model": str(start)}))
+    rows = ChosenRows(path=out, row_ids=())
+    model_config = ModelConfig(path=str(start))
+    write_job(out, SftJob(config=TrainSftConfig(), model=model_config, seed=0, rows=rows))
 
 
 def _equal(one: dict[str, Any], other: dict[str, Any], tolerance: float) -> bool:
@@ -576,9 +654,13 @@ def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
     shutil.rmtree(runs)
 
     assert "verify: complete in runs/gsm8k-row7-after" in run_slice(workplace, "row7")
-    made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text()).values()
-    assert "propose" in {entry["stage"] for entry in made}
-    assert "train" not in {entry["label"] for entry in made if entry["stage"] == "sample"}
+    made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text())
+    (sampled,) = (f for f, about in made.items() if about == {"stage": "sample", "label": "train"})
+    ours, loops = (
+        (runs / name / sampled / "manifest.json").read_text()
+        for name in ("gsm8k-row7-after", "gsm8k-smollm2")
+    )
+    assert ours == loops, "the loop's rollouts are taken over"
 
     script = ROOT / "benchmarks" / "gsm8k_results.py"
     _run([sys.executable, str(script), "runs/gsm8k"], workplace)
@@ -605,7 +687,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def run_slice(workplace: Path, name: str) -> str:
-    return _run([str(ROOT / "recipes" / "gsm8k_gpu.sh"), name, "1200", "state"], workplace)
+    return _run([str(ROOT / "scripts" / "gsm8k_gpu.sh"), name, "1200", "state"], workplace)
 
 
 def _run(command: list[str], workplace: Path) -> str:

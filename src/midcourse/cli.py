@@ -380,7 +380,9 @@ def localize_command(
     from midcourse.run import Run
 
     console = open_console()
-    model = model or ("lab" if baselines_only else "")  # a recipe names one; none is asked
+    # A recipe names a model; guesses, scripts and servers of chat messages load none.
+    loads_none = baselines_only or engine == "scripted" or "engine.chat=true" in (set_ or [])
+    model = model or ("lab" if loads_none else "")
     short = {"engine.kind": engine, "model.path": model}
     overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
     bare = {"name": "localize"}

@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|
 Batches = dict[str, tuple[float, dict[str, float]]]
 """Share of the *tokens* that each kind of batch gets, and the tasks drawn within it."""
 
+#: Tokens of one batch, padding included, about.
+_BATCH_TOKENS = 1500
+_MAX_POSITIONS = 1024
+_LOG_EVERY = 200
+
 #: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
 #: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
 #: has practised reviewing more.
@@ -58,25 +64,14 @@ MIXES: dict[str, Batches] = {
 
 @dataclass(frozen=True, slots=True)
 class PretrainConfig:
-    """Everything that decides the weights."""
+    """What decides the weights, next to the constants of this module."""
 
     steps: int
     """Optimiser steps."""
     seed: int = 0
-    batch_tokens: int = 1500
-    """Tokens of one batch, padding included, about."""
     learning_rate: float = 3e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.01
-    vocab_size: int = 1200
-    hidden_size: int = 128
     num_layers: int = 4
     """More than `start` has: the new ones begin as identities."""
-    num_heads: int = 4
-    num_kv_heads: int = 2
-    intermediate_size: int = 384
-    max_positions: int = 1024
-    log_every: int = 200
     mix: str = "base"
     """What is taught: a key of `MIXES`."""
     start: str = ""
@@ -112,9 +107,9 @@ def _begin(
     if config.start:
         tokenizer = AutoTokenizer.from_pretrained(config.start)
         started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
-        return tokenizer, _deepen(started, model_config(config, tokenizer))
-    tokenizer = train_tokenizer(prompts, config.vocab_size, config.seed)
-    return tokenizer, Qwen3ForCausalLM(model_config(config, tokenizer))
+        return tokenizer, _deepen(started, _architecture(tokenizer, config.num_layers))
+    tokenizer = _train_tokenizer(prompts, config.seed)
+    return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config.num_layers))
 
 
 def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
@@ -130,7 +125,7 @@ def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
     return deeper
 
 
-def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTrainedTokenizerFast:
+def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on documents and dress it as a chat tokenizer."""
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
@@ -138,7 +133,7 @@ def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTraine
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, whole])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=1200,
         special_tokens=[PAD, START_OF_TURN, END_OF_TURN],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -150,31 +145,31 @@ def train_tokenizer(prompts: PromptSet, vocab_size: int, seed: int) -> PreTraine
         eos_token=END_OF_TURN,
         additional_special_tokens=[START_OF_TURN],
         chat_template=CHAT_TEMPLATE,
-        model_max_length=1024,
+        model_max_length=_MAX_POSITIONS,
         clean_up_tokenization_spaces=False,
     )
 
 
-def _texts(prompts: PromptSet, seed: int, num_documents: int = 8000) -> Iterator[str]:
+def _texts(prompts: PromptSet, seed: int) -> Iterator[str]:
     rng = random.Random(f"{seed}/tokenizer")
     for task in [task for _, tasks in MIXES["base"].values() for task in tasks]:
-        for _ in range(num_documents // 8):
+        for _ in range(1000):
             document = draw_document(rng, prompts, task)
             yield f"user\n{document.user}"
             yield f"assistant\n{document.reply}"
 
 
-def model_config(config: PretrainConfig, tokenizer: PreTrainedTokenizerFast) -> Qwen3Config:
+def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3Config:
     """Return the architecture: a small Qwen3 with tied embeddings."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        num_key_value_heads=config.num_kv_heads,
-        head_dim=config.hidden_size // config.num_heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_positions,
+        hidden_size=128,
+        num_hidden_layers=num_layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        intermediate_size=384,
+        max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -191,7 +186,7 @@ def _batches(
     while True:
         (tasks,) = rng.choices(kinds, shares)
         rows: list[tuple[list[int], list[int]]] = []
-        while sum(len(ids) for ids, _ in rows) < config.batch_tokens:
+        while sum(len(ids) for ids, _ in rows) < _BATCH_TOKENS:
             (task,) = rng.choices(list(tasks), list(tasks.values()))
             rows.append(_encode(renderer, draw_document(rng, prompts, task)))
         yield _pad(rows, int(tokenizer.pad_token_id or 0))
@@ -218,21 +213,18 @@ def _train(
     config: PretrainConfig,
     log: Callable[[str], None],
 ) -> list[dict[str, float]]:
-    """Run the optimiser; return the mean loss of every `log_every` steps."""
-    rate, decay = config.learning_rate, config.weight_decay
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay
-    )
-    pct_start = config.warmup_steps / config.steps
+    """Run the optimiser; return the mean loss of every 200 steps."""
+    rate, steps = config.learning_rate, config.steps
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+    rising = min(200 / steps, 0.9)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=rate, total_steps=config.steps, pct_start=pct_start, final_div_factor=1e3
+        optimizer, max_lr=rate, total_steps=steps, pct_start=rising, final_div_factor=1e3
     )
     history: list[dict[str, float]] = []
     losses: list[float] = []
     num_tokens, started = 0, time.monotonic()
     model.train()
-    for step in range(1, config.steps + 1):
-        batch = next(batches)
+    for step, batch in enumerate(islice(batches, steps), start=1):
         loss: Any = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -241,7 +233,7 @@ def _train(
         optimizer.zero_grad()
         losses.append(loss.item())
         num_tokens += batch["input_ids"].numel()
-        if step % config.log_every == 0:
+        if step % _LOG_EVERY == 0:
             history.append({"step": step, "loss": sum(losses) / len(losses)})
             speed = num_tokens / (time.monotonic() - started)
             log(f"step {step:6d}  loss {history[-1]['loss']:.4f}  {speed:,.0f} tokens/s")

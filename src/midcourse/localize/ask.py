@@ -8,16 +8,19 @@ the form asked for is a wrong answer, never a missing one.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 
-from midcourse.engines.base import Completion, Engine, Request
-from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
-from midcourse.progress import Failures
+from midcourse.config import SamplingConfig
+from midcourse.engines.base import Completion, Request
+from midcourse.localize.cases import ErrorCase
+from midcourse.pipeline.values import Model
 from midcourse.prompts import Prompt
 from midcourse.prompts.parse import last_block, parse_proposal
-from midcourse.records import Sampling, content_id, derive_seed
+from midcourse.records import content_id, derive_seed
 from midcourse.rendering import Message, Renderer
+from midcourse.run import Keyed, Stage, Work
 from midcourse.stages.flow import run_requests
 from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
 from midcourse.steps import error_step_from_location, number_steps
@@ -26,18 +29,63 @@ from midcourse.steps import error_step_from_location, number_steps
 _NUMBER = re.compile(r"-?\d{1,6}")
 
 
-@dataclass(frozen=True, slots=True)
-class Locator:
-    """Who is asked, and how."""
+class LocalizationOutcome(StrEnum):
+    """What became of one question for the first error. Only the first two are answers."""
 
-    engine: Engine
-    renderer: Renderer | None
-    """Null for engines that take messages only."""
+    NAMED = "named"
+    """A step of the attempt was named."""
+    NO_ERROR = "no_error"
+    """The tag is there and empty: the attempt is right."""
+    NO_TAG = "no_tag"
+    MALFORMED = "malformed"
+    OUT_OF_RANGE = "out_of_range"
+    """The number is not that of a step."""
+    TRUNCATED = "truncated"
+    PROMPT_TOO_LONG = "prompt_too_long"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Localization:
+    """One answer to where an attempt first goes wrong, next to what people marked."""
+
+    localization_id: str
+    case_id: str
+    source: str
+    locator: str
+    """Who was asked: a model folder's or a served model's name."""
+    shows_reference: bool
+    num_steps: int
+    error_step: int | None
+    """As marked: 0-based, null if there is no error."""
+    outcome: LocalizationOutcome
+    named_step: int | None
+    """As answered: 0-based; set where, and only where, the outcome is `named`."""
+    reply: str
+    prompt_name: str
+    prompt_sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """Solutions with a known first error, known by what they hold."""
+
+    items: tuple[ErrorCase, ...]
+
+    def identity(self) -> object:
+        """Return a hash of them."""
+        return content_id([asdict(case) for case in self.items])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalizeSettings:
+    """What decides the answers to one question."""
+
+    cases: Cases
     prompt: Prompt
-    """The reference is shown if, and only if, this names it."""
-    sampling: Sampling
-    name: str
-    run_seed: int
+    """The reference is shown if, and only if, this names it; then every case has one."""
+    sampling: SamplingConfig
+    model: Model
+    seed: int
 
     @property
     def shows_reference(self) -> bool:
@@ -45,43 +93,58 @@ class Locator:
         return "reference" in self.prompt.fields
 
 
-def localize(
-    cases: Iterable[ErrorCase], locator: Locator, done: Container[str], failures: Failures
-) -> Iterator[Localization]:
-    """Yield one record per case whose id is not in `done`, as answers arrive.
-
-    With a prompt that shows the reference, every case must have one.
-    """
-    prompt = locator.prompt
-    named = (
-        (content_id(case.source, case.case_id, locator.name, prompt.name, prompt.sha), case)
-        for case in cases
+def localization(
+    settings: LocalizeSettings, *, label: str
+) -> Stage[Localization, LocalizeSettings]:
+    """*localize*: where each case first goes wrong, as a model answers one prompt."""
+    return Stage(
+        name="localize",
+        label=label,
+        record=Localization,
+        settings=settings,
+        make=_localize,
+        outcome=lambda answer: answer.outcome,
+        total=lambda settings, reader: len(settings.cases.items),
     )
-    requests = ((_request(*pair, locator), pair) for pair in named if pair[0] not in done)
-    for (localization_id, case), completion in run_requests(locator.engine, requests, failures):
-        yield _record(localization_id, case, completion, locator)
 
 
-def _request(localization_id: str, case: ErrorCase, locator: Locator) -> Request:
-    values = {"problem": case.problem, "attempt": number_steps(case.steps)}
-    if locator.shows_reference:
-        if case.reference is None:
-            raise ValueError(f"{case.source} {case.case_id} has no reference to show")
-        values["reference"] = case.reference
-    message: Message = {"role": "user", "content": locator.prompt.render(**values)}
-    ids = () if locator.renderer is None else tuple(locator.renderer.prompt_ids([message]))
+def _localize(
+    settings: LocalizeSettings, work: Work[Localization]
+) -> Iterator[Keyed[Localization]]:
+    """Yield one record per case, as answers arrive."""
+    engine = work.tools.engine(settings.model)
+    renderer = work.tools.renderer_for(settings.model)
+    prompt, model = settings.prompt, settings.model
+    named = (
+        (content_id(case.source, case.case_id, model.name, prompt.name, prompt.sha), case)
+        for case in settings.cases.items
+    )
+    requests = (
+        (_request(*pair, settings, renderer), pair) for pair in named if pair[0] not in work.done
+    )
+    for (localization_id, case), completion in run_requests(engine, requests, work.failures):
+        yield localization_id, [_record(localization_id, case, completion, settings)]
+
+
+def _request(
+    localization_id: str, case: ErrorCase, settings: LocalizeSettings, renderer: Renderer | None
+) -> Request:
+    shown = {"reference": str(case.reference)} if settings.shows_reference else {}
+    attempt = number_steps(case.steps)
+    text = settings.prompt.render(problem=case.problem, attempt=attempt, **shown)
+    message: Message = {"role": "user", "content": text}
     return Request(
         request_id=localization_id,
-        prompt_token_ids=ids,
-        sampling=locator.sampling,
-        seed=derive_seed(locator.run_seed, "localize", localization_id),
+        prompt_token_ids=tuple(renderer.prompt_ids([message])) if renderer else (),
+        sampling=settings.sampling.record(),
+        seed=derive_seed(settings.seed, "localize", localization_id),
         group=localization_id,
         messages=(message,),
     )
 
 
 def _record(
-    localization_id: str, case: ErrorCase, completion: Completion, locator: Locator
+    localization_id: str, case: ErrorCase, completion: Completion, settings: LocalizeSettings
 ) -> Localization:
     """Read the reply; one that did not finish is never read."""
     num_steps, named = len(case.steps), None
@@ -94,15 +157,15 @@ def _record(
         localization_id=localization_id,
         case_id=case.case_id,
         source=case.source,
-        locator=locator.name,
-        shows_reference=locator.shows_reference,
+        locator=settings.model.label,
+        shows_reference=settings.shows_reference,
         num_steps=num_steps,
         error_step=case.error_step,
         outcome=outcome,
         named_step=named,
         reply=completion.text,
-        prompt_name=locator.prompt.name,
-        prompt_sha=locator.prompt.sha,
+        prompt_name=settings.prompt.name,
+        prompt_sha=settings.prompt.sha,
     )
 
 

@@ -19,8 +19,23 @@ from typing import Any
 
 from midcourse.data import find_data
 from midcourse.errors import DataError
-from midcourse.localize.records import ErrorCase
 from midcourse.steps import error_step_from_location, split_steps, step_at
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCase:
+    """A solution in which people marked the first wrong step, e.g. error_step 2 of 5 steps."""
+
+    case_id: str
+    """Unique within its source."""
+    source: str
+    """Data set and part, e.g. ``ProcessBench/gsm8k``."""
+    problem: str
+    reference: str | None
+    """A right solution, where the data set has one."""
+    steps: tuple[str, ...]
+    error_step: int | None
+    """0-based first wrong step; null if people found none."""
 
 
 def load_error_cases(path: str | Path) -> list[ErrorCase]:
@@ -100,14 +115,7 @@ class _Row:
             raise self.complaint("the solution has no steps")
         if error_step is not None and not 0 <= error_step < len(steps):
             raise self.complaint(f"the marked step is not one of the {len(steps)} steps")
-        return ErrorCase(
-            case_id=case_id,
-            source=source,
-            problem=problem,
-            reference=reference,
-            steps=tuple(steps),
-            error_step=error_step,
-        )
+        return ErrorCase(case_id, source, problem, reference, tuple(steps), error_step)
 
 
 def _rows(file: Path) -> Iterator[_Row]:

@@ -19,7 +19,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.localize.records import ErrorCase, Localization, LocalizationOutcome
+from midcourse.localize.ask import Localization, LocalizationOutcome
+from midcourse.localize.cases import ErrorCase
 from midcourse.metrics import Interval, bootstrap, wilson
 from midcourse.table import Table, share
 
@@ -32,7 +33,7 @@ Guess = Mapping[int, float]
 """Probabilities of naming a 0-based step; what is missing to 1 names none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Scores:
     """How often one answerer is right on one source, each with its 95 % interval."""
 
@@ -46,15 +47,14 @@ class Scores:
     says_no_error: Interval
     f1: Interval | None
     """Null unless the source has both kinds."""
-    num_unread: int = 0
+    num_unread: int
     """Questions without an answer that could be read: counted as wrong."""
 
 
+_HITS = ("exact", "within_one", "not_later", "says_no_error")
 _Hits = defaultdict[str, float]
 """Sums over the solutions of one problem, which are resampled together: solutions are ``wrong`` or
-``right``, answers ``exact`` … or ``unread``; a guess is right with a probability."""
-
-_Guessed = Iterable[tuple[ErrorCase, _Hits]]
+``right``, answers one of `_HITS` or ``unread``; a guess is right with a probability."""
 
 
 def score(cases: Sequence[ErrorCase], answers: Iterable[Localization]) -> list[Scores]:
@@ -165,10 +165,8 @@ def _hits(case: ErrorCase, guess: Guess) -> _Hits:
 
 
 def _f1(problems: Sequence[_Hits]) -> float:
-    """Return the harmonic mean of *exact* and *says no error*."""
-    return _harmonic_mean(
-        _ratio(problems, "exact", "wrong"), _ratio(problems, "says_no_error", "right")
-    )
+    exact, no_error = _ratio(problems, "exact"), _ratio(problems, "says_no_error")
+    return _harmonic_mean(exact, no_error)
 
 
 def _harmonic_mean(a: float, b: float) -> float:
@@ -181,17 +179,26 @@ def _best_f1(problems: Sequence[_Hits]) -> float:
     With probability p the shares are (1 − p)·exact and p; their harmonic mean is largest at
     p = √exact / (1 + √exact).
     """
-    exact = _ratio(problems, "exact", "wrong")
+    exact = _ratio(problems, "exact")
     return 2 * exact / (1 + math.sqrt(exact)) ** 2
 
 
-def _ratio(problems: Sequence[_Hits], hits: str, of: str) -> float:
+def _kind(hits: str) -> str:
+    """Return the kind of solutions that can score these hits."""
+    return "right" if hits == "says_no_error" else "wrong"
+
+
+def _ratio(problems: Sequence[_Hits], hits: str) -> float:
     # A resample may hold no solution of this kind: it shows no skill at it either.
-    total = sum(problem[of] for problem in problems)
+    total = sum(problem[_kind(hits)] for problem in problems)
     return sum(problem[hits] for problem in problems) / total if total else 0.0
 
 
-def _scores(source: str, found: _Guessed, f1: Callable[[Sequence[_Hits]], float]) -> Scores:
+def _scores(
+    source: str,
+    found: Iterable[tuple[ErrorCase, _Hits]],
+    f1: Callable[[Sequence[_Hits]], float],
+) -> Scores:
     by_problem: dict[str, _Hits] = defaultdict(lambda: _Hits(float))
     for case, hits in found:
         for name, value in hits.items():
@@ -200,34 +207,24 @@ def _scores(source: str, found: _Guessed, f1: Callable[[Sequence[_Hits]], float]
     num_wrong, num_right, num_unread = (
         round(sum(problem[kind] for problem in problems)) for kind in ("wrong", "right", "unread")
     )
-    exact = _interval(problems, "exact", "wrong")
-    no_error = _interval(problems, "says_no_error", "right")
+    shares = {name: _interval(problems, name) for name in _HITS}
     both = bootstrap(problems, f1) if num_wrong and num_right else None
     if both is not None and not both.estimate:  # nothing right of one kind: no width
-        both = Interval(both.estimate, 0.0, _harmonic_mean(exact.high, no_error.high))
-    return Scores(
-        source=source,
-        num_wrong=num_wrong,
-        num_right=num_right,
-        exact=exact,
-        within_one=_interval(problems, "within_one", "wrong"),
-        not_later=_interval(problems, "not_later", "wrong"),
-        says_no_error=no_error,
-        f1=both,
-        num_unread=num_unread,
-    )
+        highest = _harmonic_mean(shares["exact"].high, shares["says_no_error"].high)
+        both = Interval(both.estimate, 0.0, highest)
+    return Scores(source, num_wrong, num_right, **shares, f1=both, num_unread=num_unread)
 
 
-def _interval(problems: Sequence[_Hits], hits: str, of: str) -> Interval:
+def _interval(problems: Sequence[_Hits], hits: str) -> Interval:
     """Return a share with its bootstrap interval over problems; Wilson's at 0 and 1.
 
     A set may hold several solutions of one problem: they are not independent.
     """
-    asked = [problem for problem in problems if problem[of]]
-    interval = bootstrap(asked, lambda drawn: _ratio(drawn, hits, of))
+    asked = [problem for problem in problems if problem[_kind(hits)]]
+    interval = bootstrap(asked, lambda drawn: _ratio(drawn, hits))
     if interval.estimate not in (0.0, 1.0):
         return interval
-    return wilson(*(round(sum(p[name] for p in asked)) for name in (hits, of)))
+    return wilson(*(round(sum(p[name] for p in asked)) for name in (hits, _kind(hits))))
 
 
 _SHARES = ("exact %", "within one %", "not later %", "says no error %", "F1 %")
@@ -245,16 +242,17 @@ def first_error_tables(
     answers: Mapping[str, Sequence[Scores]], guesses: Mapping[str, Sequence[Scores]]
 ) -> list[Table]:
     """Build one table per source: the scores of each answerer, then of each guesser, by name."""
-    lines: dict[str, list[tuple[str, ...]]] = {}
-    for scores in guesses.values():
-        lines |= {s.source: [] for s in scores}
-    for named in (answers, guesses):
-        for name, scores in named.items():
-            for s in scores:
-                lines[s.source].append(_line(name, s, is_guess=named is guesses))
-    tables = [
-        Table(f"First errors: {source}", _COLUMNS, tuple(rows)) for source, rows in lines.items()
-    ]
+    sources = dict.fromkeys(s.source for scores in guesses.values() for s in scores)
+    tables = []
+    for source in sources:
+        rows = [
+            _line(name, s, is_guess=named is guesses)
+            for named in (answers, guesses)
+            for name, scores in named.items()
+            for s in scores
+            if s.source == source
+        ]
+        tables.append(Table(f"First errors: {source}", _COLUMNS, tuple(rows)))
     return [*tables[:-1], replace(tables[-1], note=_NOTE)]
 
 

@@ -9,9 +9,9 @@ nothing. Next to the shares stands what a reader of positions alone would reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.metrics import wilson
@@ -20,7 +20,6 @@ from midcourse.pipeline.values import Model, Problems
 from midcourse.records import (
     Condition,
     FinishReason,
-    Problem,
     Proposal,
     ProposalOutcome,
     Rollout,
@@ -50,40 +49,37 @@ class SpoiledSettings:
     sampling: SamplingConfig
     seed: int
 
+    def attempts(self) -> dict[str, Attempt]:
+        """Draw one attempt at each problem that allows one, by problem id."""
+        drawn = (
+            (problem.problem_id, draw_verification(self.seed, problem, solution, 0))
+            for problem, solution in readable(self.problems.items)
+        )
+        return {problem_id: found.attempt for problem_id, found in drawn if found is not None}
+
 
 def check_table(warmup: Warmup) -> Table:
     """Ask each model about each attempt, with and without the reference; count what is right.
 
     The table is also written to ``check/table.json``.
     """
-    config, session = warmup.config, warmup.session
-    problems = Problems(tuple(warmup.part(warmup.recipe.problems.part, config.num_checks)))
-    attempts = _attempts(problems, warmup.recipe.seed)
     settings = SpoiledSettings(
         base=warmup.setup.base,
-        problems=problems,
-        sampling=config.check_sampling,
+        problems=warmup.checked,
+        sampling=warmup.config.check_sampling,
         seed=warmup.recipe.seed,
     )
-    spoiled = _spoiled(settings)
-    rows = []
-    for name, model in warmup.models.items():
+    attempts, rows = settings.attempts(), []
+    for name, model in warmup.models().items():
         for reference, how in _REFERENCES.items():
-            answers = session.read(_asked(warmup, spoiled, model, reference))
+            answers = warmup.session.read(_asked(warmup, settings, model, reference))
             rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
     title = "Verification of attempts with a known first error"
     table = Table(title, _COLUMNS, tuple(rows), _note(attempts.values()))
-    write_json_atomic(session.run.directory / "check" / "table.json", asdict(table))
+    folder = warmup.session.run.directory / "check"
+    folder.mkdir(exist_ok=True)
+    write_json_atomic(folder / "table.json", asdict(table))
     return table
-
-
-def _attempts(problems: Problems, seed: int) -> Mapping[str, Attempt]:
-    """Return one attempt at each problem that allows one, by problem id."""
-    drawn = (
-        (problem.problem_id, draw_verification(seed, problem, solution, 0))
-        for problem, solution in readable(problems.items, None)
-    )
-    return {problem_id: found[1] for problem_id, found in drawn if found is not None}
 
 
 def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
@@ -99,22 +95,21 @@ def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
 
 
 def _rollouts(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
-    renderer = work.tools.renderer(settings.base)
-    attempts = _attempts(settings.problems, settings.seed)
+    encode = work.tools.renderer(settings.base).encode
     rollouts = (
-        _rollout(settings, problem, attempts[problem.problem_id], renderer.encode)
-        for problem in settings.problems.items
-        if problem.problem_id in attempts
+        _rollout(settings, problem_id, STEP_SEPARATOR.join(response_steps(attempt.lines)), encode)
+        for problem_id, attempt in settings.attempts().items()
     )
     return keyed(rollouts, lambda rollout: rollout.rollout_id, work.done)
 
 
-def _rollout(settings: SpoiledSettings, problem: Problem, attempt: Attempt, encode: Any) -> Rollout:
-    text = STEP_SEPARATOR.join(response_steps(attempt.lines))
+def _rollout(
+    settings: SpoiledSettings, problem_id: str, text: str, encode: Callable[[str], list[int]]
+) -> Rollout:
     ids = tuple(encode(text))
     return Rollout(
-        rollout_id=f"spoiled-{problem.problem_id}",
-        problem_id=problem.problem_id,
+        rollout_id=f"spoiled-{problem_id}",
+        problem_id=problem_id,
         index=0,
         condition=Condition.PROBLEM,
         parent_id=None,
@@ -131,30 +126,26 @@ def _rollout(settings: SpoiledSettings, problem: Problem, attempt: Attempt, enco
 
 
 def _asked(
-    warmup: Warmup,
-    spoiled: Stage[Rollout, SpoiledSettings],
-    model: Model,
-    reference: Literal["given", "none"],
+    warmup: Warmup, spoiled: SpoiledSettings, model: Model, reference: Literal["given", "none"]
 ) -> Stage[Proposal, ProposeSettings]:
     """Return the answers of one model under one condition, as a stage."""
-    problems = spoiled.settings.problems
     config = ProposeConfig(
         turns="single",
         reference=reference,
         num_rollouts=1,
         num_proposals=1,
-        sampling=warmup.config.check_sampling,
+        sampling=spoiled.sampling,
     )
     settings = ProposeSettings(
-        cases=spoiled,
-        problems=problems,
+        cases=_spoiled(spoiled),
+        problems=spoiled.problems,
         config=config,
         review=review_prompt(warmup.setup.prompts, config),
         guided=None,
         proposer=model,
-        policy=warmup.setup.base,
-        graders=graders_of(problems),
-        seed=warmup.recipe.seed,
+        policy=spoiled.base,
+        graders=graders_of(spoiled.problems),
+        seed=spoiled.seed,
     )
     return propose(settings, label=f"{model.label}, reference {_REFERENCES[reference]}")
 

@@ -1,12 +1,10 @@
-"""What a model learns to write, as rows: worked solutions and verification logs.
+"""What a model learns to write: worked solutions and verification logs.
 
 The reply to a verification is the paper's own structure, made short: a log that quotes each
 substep's calculations and what they should be, up to the first error, then the ``<intervention>``
 block. Log first: a small model that must name the error in one leap does not learn it (the lab's
 lesson). With the reference shown, one document in four has a quantity of the problem blanked out,
 so that only the reference can tell what is right; else a model learns to solve again, not to read.
-
-Unlike an intervention, a whole reply ends: its end-of-turn is trained. The prompt never is.
 """
 
 from __future__ import annotations
@@ -18,9 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from midcourse.prompts import Prompt
-from midcourse.records import Problem, RowOutcome, RowSource, SftRow, content_id
-from midcourse.rendering import Renderer
-from midcourse.stages.build_sft import IGNORED
+from midcourse.records import Problem, RowSource
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 from midcourse.warmup.attempts import Attempt, draw_attempt
 from midcourse.warmup.solutions import (
@@ -44,112 +40,84 @@ _TRIES = 10
 Readable = tuple[Problem, Lines]
 
 
-def readable(problems: Sequence[Problem], limit: int | None) -> list[Readable]:
-    """Return the first `limit` problems whose reference solution is exact and whole."""
-    pairs = ((problem, read_solution(problem)) for problem in problems)
-    return [(problem, solution) for problem, solution in pairs if solution is not None][:limit]
-
-
 @dataclass(frozen=True, slots=True)
-class Verification:
-    """An attempt, the user message that asks about it, and the reply to learn."""
+class Document:
+    """What the user says and the reply to learn."""
 
-    attempt: Attempt
+    source: RowSource
+    problem_id: str
     user: str
     reply: str
 
 
 @dataclass(frozen=True, slots=True)
-class RowMaker:
-    """Everything a row depends on besides its problem."""
+class Verification:
+    """An attempt and what a right verification of it says."""
 
-    renderer: Renderer
-    prompts: Mapping[str, Prompt]
-    seed: int
-    max_tokens: int
-    """A longer row is refused, never cut."""
+    attempt: Attempt
+    reply: str
+    rng: random.Random
+    """Drew the attempt, and draws what the question still leaves open."""
 
-    def worked(self, problems: Sequence[Readable]) -> Iterator[SftRow]:
-        """Yield one row per worked solution: a step per line, the answer boxed at the end."""
-        for problem, solution in problems:
-            user = self.prompts["solve"].render(problem=problem.text)
-            reply = STEP_SEPARATOR.join(response_steps(solution))
-            yield self._row(RowSource.WORKED_SOLUTION, problem, user, reply)
 
-    def verifications(self, problems: Sequence[Readable], num_attempts: int) -> Iterator[SftRow]:
-        """Yield up to `num_attempts` rows per problem, with and without the reference in turn."""
-        for problem, solution in problems:
-            for index in range(num_attempts):
-                drawn = self.verification(problem, solution, index, index % 2 == 0)
-                if drawn is not None:
-                    yield self._row(RowSource.VERIFICATION, problem, drawn.user, drawn.reply)
+def readable(problems: Sequence[Problem], limit: int | None = None) -> list[Readable]:
+    """Return the first `limit` problems whose reference solution is exact and whole."""
+    pairs = ((problem, read_solution(problem)) for problem in problems)
+    return [(problem, solution) for problem, solution in pairs if solution is not None][:limit]
 
-    def verification(
-        self, problem: Problem, solution: Lines, index: int, with_reference: bool
-    ) -> Verification | None:
-        """Return the seeded attempt number `index`, or None if the problem allows none."""
-        drawn = draw_verification(self.seed, problem, solution, index)
-        if drawn is None:
-            return None
-        rng, attempt, reply = drawn
-        user = self._question(rng, problem, solution, attempt, with_reference)
-        return Verification(attempt, user, reply)
 
-    def _question(
-        self,
-        rng: random.Random,
-        problem: Problem,
-        solution: Lines,
-        attempt: Attempt,
-        with_reference: bool,
-    ) -> str:
-        numbered = number_steps(response_steps(attempt.lines))
-        if not with_reference:
-            return self.prompts["no_reference"].render(problem=problem.text, attempt=numbered)
-        used = {n for line in solution for c in line.calculations for n in c.numbers}
-        text, found = problem.text, sorted(used & set(numbers_in(problem.text)))
-        if rng.random() < BLANKED and found:
-            text = replace_numbers(text, {rng.choice(found): BLANK})
-        reference = problem.reference_solution or ""
-        prompt = self.prompts["single_turn"]
-        return prompt.render(problem=text, reference=reference, attempt=numbered)
+def worked(problems: Sequence[Readable], prompts: Mapping[str, Prompt]) -> Iterator[Document]:
+    """Yield each worked solution: a step per line, the answer boxed at the end."""
+    for problem, solution in problems:
+        user = prompts["solve"].render(problem=problem.text)
+        reply = STEP_SEPARATOR.join(response_steps(solution))
+        yield Document(RowSource.WORKED_SOLUTION, problem.problem_id, user, reply)
 
-    def _row(self, source: RowSource, problem: Problem, user: str, reply: str) -> SftRow:
-        prompt_ids = self.renderer.prompt_ids([{"role": "user", "content": user}])
-        reply_ids = [*self.renderer.encode(reply), *self.renderer.end_of_turn_ids]
-        fits = len(prompt_ids) + len(reply_ids) <= self.max_tokens
-        return SftRow(
-            row_id=content_id(source, problem.problem_id, user, reply),
-            source=source,
-            outcome=RowOutcome.READY if fits else RowOutcome.TOO_LONG,
-            problem_id=problem.problem_id,
-            proposal_id=None,
-            input_ids=(*prompt_ids, *reply_ids) if fits else (),
-            labels=(*(IGNORED for _ in prompt_ids), *reply_ids) if fits else (),
-            closes_turn=True,
-            prompt_tokens=len(prompt_ids),
-            prefix_tokens=0,
-            intervention_tokens=0,
-            num_correct=0,
-            num_continuations=0,
-        )
+
+def verifications(
+    problems: Sequence[Readable], num_attempts: int, prompts: Mapping[str, Prompt], seed: int
+) -> Iterator[Document]:
+    """Yield up to `num_attempts` per problem, with and without the reference in turn."""
+    for problem, solution in problems:
+        for index in range(num_attempts):
+            drawn = draw_verification(seed, problem, solution, index)
+            if drawn is not None:
+                user = question(prompts, problem, solution, drawn, shows_reference=index % 2 == 0)
+                yield Document(RowSource.VERIFICATION, problem.problem_id, user, drawn.reply)
 
 
 def draw_verification(
     seed: int, problem: Problem, solution: Lines, index: int
-) -> tuple[random.Random, Attempt, str] | None:
-    """Return the seeded attempt number `index` and the reply to learn, or None if there is none.
-
-    The generator that drew them comes first, for what is still to be drawn.
-    """
+) -> Verification | None:
+    """Return the seeded attempt number `index` with its reply, or None if there is none."""
     rng = random.Random(f"{seed}/verification/{problem.problem_id}/{index}")
     for _ in range(_TRIES):
         is_wrong = rng.random() >= CORRECT
         attempt = draw_attempt(rng, solution, numbers_in(problem.text), is_wrong)
         reply = _reply(attempt) if attempt else None
         if attempt is not None and reply is not None:
-            return rng, attempt, reply
+            return Verification(attempt, reply, rng)
     return None
+
+
+def question(
+    prompts: Mapping[str, Prompt],
+    problem: Problem,
+    solution: Lines,
+    drawn: Verification,
+    *,
+    shows_reference: bool,
+) -> str:
+    """Return the user message that asks about an attempt."""
+    attempt = number_steps(response_steps(drawn.attempt.lines))
+    if not shows_reference:
+        return prompts["no_reference"].render(problem=problem.text, attempt=attempt)
+    used = {n for line in solution for c in line.calculations for n in c.numbers}
+    text, found = problem.text, sorted(used & set(numbers_in(problem.text)))
+    if drawn.rng.random() < BLANKED and found:
+        text = replace_numbers(text, {drawn.rng.choice(found): BLANK})
+    reference = problem.reference_solution or ""
+    return prompts["single_turn"].render(problem=text, reference=reference, attempt=attempt)
 
 
 def _reply(attempt: Attempt) -> str | None:

@@ -1,4 +1,4 @@
-"""The warm-up on disk: rows, a model, more rows, another model, and a measure of both.
+"""The warm-up on disk: rows, a model, more rows, another model.
 
     runs/<name>/worked/model/final         solves in our answer form
     runs/<name>/verification/model/final   and verifies: the base of the loop
@@ -20,19 +20,21 @@ from midcourse.config import Recipe, TrainSftConfig
 from midcourse.data import load_problems
 from midcourse.data.parts import problems_in
 from midcourse.engines import IDENTITY, check_model
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ArtifactError, ConfigError, DataError
 from midcourse.pipeline.models import TuneSettings, tune
 from midcourse.pipeline.session import Session, Setup, identify_model
 from midcourse.pipeline.values import Model, Problems, ProblemSets
 from midcourse.prompts import Prompt
-from midcourse.records import Problem, SftRow
-from midcourse.run import Keyed, Stage, Work
+from midcourse.records import RowOutcome, SftRow, content_id
+from midcourse.rendering import Renderer
+from midcourse.run import Keyed, Stage, Training, Work
+from midcourse.stages.build_sft import IGNORED
 from midcourse.store import write_json_atomic
-from midcourse.warmup.documents import RowMaker, readable
+from midcourse.warmup.documents import Document, readable, verifications, worked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowSettings:
+class LessonSettings:
     """What decides the rows of one lesson."""
 
     base: Model
@@ -40,15 +42,16 @@ class RowSettings:
     prompts: Mapping[str, Prompt]
     seed: int
     max_tokens: int
+    """A longer row is refused, never cut."""
     worked: Problems
     """Whose solutions are to be learned."""
-    attempted: Problems = Problems(())
+    attempted: Problems
     """At which attempts are to be verified."""
-    num_attempts: int = 0
+    num_attempts: int
 
 
-def lesson_rows(settings: RowSettings, *, label: str) -> Stage[SftRow, RowSettings]:
-    """Verification of attempts, then worked solutions, as rows."""
+def lesson_rows(settings: LessonSettings, *, label: str) -> Stage[SftRow, LessonSettings]:
+    """*rows*: verification of attempts, then worked solutions."""
     return Stage(
         name="rows",
         label=label,
@@ -59,18 +62,37 @@ def lesson_rows(settings: RowSettings, *, label: str) -> Stage[SftRow, RowSettin
     )
 
 
-def _lesson_rows(settings: RowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
-    maker = RowMaker(
-        renderer=work.tools.renderer(settings.base),
-        prompts=settings.prompts,
-        seed=settings.seed,
-        max_tokens=settings.max_tokens,
+def _lesson_rows(settings: LessonSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
+    renderer, prompts = work.tools.renderer(settings.base), settings.prompts
+    attempted = readable(settings.attempted.items)
+    documents = chain(
+        verifications(attempted, settings.num_attempts, prompts, settings.seed),
+        worked(readable(settings.worked.items), prompts),
     )
-    rows = chain(
-        maker.verifications(readable(settings.attempted.items, None), settings.num_attempts),
-        maker.worked(readable(settings.worked.items, None)),
-    )
+    rows = (row_of(document, renderer, settings.max_tokens) for document in documents)
     return ((row.row_id, [row]) for row in rows if row.row_id not in work.done)
+
+
+def row_of(document: Document, renderer: Renderer, max_tokens: int) -> SftRow:
+    """Return a document as a row; unlike an intervention, a whole reply ends: that is trained."""
+    prompt_ids = renderer.prompt_ids([{"role": "user", "content": document.user}])
+    reply_ids = [*renderer.encode(document.reply), *renderer.end_of_turn_ids]
+    fits = len(prompt_ids) + len(reply_ids) <= max_tokens
+    return SftRow(
+        row_id=content_id(document.source, document.problem_id, document.user, document.reply),
+        source=document.source,
+        outcome=RowOutcome.READY if fits else RowOutcome.TOO_LONG,
+        problem_id=document.problem_id,
+        proposal_id=None,
+        input_ids=(*prompt_ids, *reply_ids) if fits else (),
+        labels=(*(IGNORED for _ in prompt_ids), *reply_ids) if fits else (),
+        closes_turn=True,
+        prompt_tokens=len(prompt_ids),
+        prefix_tokens=0,
+        intervention_tokens=0,
+        num_correct=0,
+        num_continuations=0,
+    )
 
 
 def warmup_setup(recipe: Recipe) -> Setup:
@@ -89,49 +111,39 @@ class Warmup:
     def __init__(self, session: Session) -> None:
         self.session, self.setup = session, session.setup
         self.recipe, self.config = session.recipe, session.recipe.warmup
+        self.checked = self.part(self.recipe.problems.part, self.config.num_checks)
 
-    def part(self, part: tuple[float, float], limit: int | None) -> list[Problem]:
+    def part(self, part: tuple[float, float], limit: int | None) -> Problems:
         """Return the first `limit` problems of a part whose solution can be read."""
-        problems = problems_in(self.setup.problems.train, part)
-        return [problem for problem, _ in readable(problems, limit)]
-
-    @cached_property
-    def row_settings(self) -> RowSettings:
-        """What every lesson's rows have in common."""
-        names = ("solve", "single_turn", "no_reference")
-        return RowSettings(
-            base=self.setup.base,
-            prompts={name: self.setup.prompts[name] for name in names},
-            seed=self.recipe.seed,
-            max_tokens=self.config.max_tokens,
-            worked=Problems(()),
-        )
+        pairs = readable(problems_in(self.setup.problems.train, part), limit)
+        if not pairs:
+            raise DataError(
+                f"warmup: no reference solution in part {list(part)} of the problems can be read: "
+                "are there worked solutions with equations such as 48 / 2 = 24?"
+            )
+        return Problems(tuple(problem for problem, _ in pairs))
 
     @cached_property
     def worked(self) -> Model:
         """The model that was taught the answer form."""
-        config = self.config.worked
-        problems = self._lesson("worked", config.part, config.limit)
-        rows = lesson_rows(replace(self.row_settings, worked=problems), label="worked")
-        return self._taught("worked", rows, config.train, self.setup.base)
+        return self._taught(
+            "worked", self.config.worked.train, self._worked_settings, self.setup.base
+        )
 
     @cached_property
     def verification(self) -> Model:
         """The model that was then taught to verify: the base of the loop."""
-        config, solved = self.config.verification, self.config.worked
-        again = self.part(solved.part, solved.limit)[: config.num_worked]
+        config, solved = self.config.verification, self._worked_settings
         settings = replace(
-            self.row_settings,
-            worked=Problems(tuple(again)),
-            attempted=self._lesson("verification", config.part, config.limit),
+            solved,
+            worked=Problems(solved.worked.items[: config.num_worked]),
+            attempted=self.part(config.part, config.limit),
             num_attempts=config.num_attempts,
         )
-        rows = lesson_rows(settings, label="verification")
-        return self._taught("verification", rows, config.train, self.worked)
+        return self._taught("verification", config.train, settings, self.worked)
 
-    @property
     def models(self) -> dict[str, Model]:
-        """The three models by name."""
+        """Return the three models by name."""
         return {
             "as given": self.setup.base,
             "+ worked solutions": self.worked,
@@ -142,28 +154,48 @@ class Warmup:
         """Train what is missing; return the folder of the last model."""
         for model in (self.worked, self.verification):
             assert model.trained is not None
+            self._claim(model.trained)
             folder = self.session.path(model.trained) / model.folder
             manifest = self.session.run.artifact(model.trained).manifest
             known = {"key": manifest["key"], "finished": manifest["finished"]}
             write_json_atomic(folder / IDENTITY, {**known, **manifest["counts"]})
         return folder
 
-    def _lesson(self, label: str, part: tuple[float, float], limit: int | None) -> Problems:
-        problems = self.part(part, limit)
-        if not problems:
-            raise DataError(
-                f"warmup: no {label} row can be made: are there worked solutions with equations "
-                "such as 48 / 2 = 24 in this part of the problems?"
+    def _claim(self, training: Training[Any]) -> None:
+        """Refuse what a killed training left of other data: the folder's name holds no key."""
+        if self.session.run.is_complete(training):
+            return
+        folder = self.session.run.path(training)
+        folder.mkdir(parents=True, exist_ok=True)
+        marker = folder / "key.txt"
+        if marker.is_file() and marker.read_text("utf-8") != training.key:
+            raise ArtifactError(
+                f"{folder} was begun with other data or another model: use another --run-dir, or "
+                f"delete {self.session.run.directory} to begin again"
             )
-        return Problems(tuple(problems))
+        marker.write_text(training.key, "utf-8")
+
+    @cached_property
+    def _worked_settings(self) -> LessonSettings:
+        names = ("solve", "single_turn", "no_reference")
+        return LessonSettings(
+            base=self.setup.base,
+            prompts={name: self.setup.prompts[name] for name in names},
+            seed=self.recipe.seed,
+            max_tokens=self.config.max_tokens,
+            worked=self.part(self.config.worked.part, self.config.worked.limit),
+            attempted=Problems(()),
+            num_attempts=0,
+        )
 
     def _taught(
-        self, label: str, rows: Stage[SftRow, Any], config: TrainSftConfig, start: Model
+        self, label: str, config: TrainSftConfig, settings: LessonSettings, start: Model
     ) -> Model:
-        settings = TuneSettings(
+        rows = lesson_rows(settings, label=label)
+        tuning = TuneSettings(
             config=config, start=start, rows=rows, rejected=None, seed=self.recipe.seed
         )
-        training = tune(settings, label=label, folder=f"{label}/model")
+        training = tune(tuning, label=label, folder=f"{label}/model")
         return replace(
             start, name=f"sft:{training.key}", label=label, role=None, trained=training,
             folder="final",
