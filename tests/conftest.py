@@ -63,6 +63,16 @@ def shared_vllm(vllm_python: Path) -> Iterator[VllmEngine]:
     engine.close()
 
 
+@pytest.fixture(scope="session")
+def random_gemma2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder that `FastBatch` cannot run: soft caps, and windows shorter than a row."""
+    from tiny import make_random
+
+    folder = tmp_path_factory.mktemp("gemma2")
+    make_random(folder, "gemma2", attn_logit_softcapping=5.0, sliding_window=24)
+    return folder
+
+
 @pytest.fixture
 def start_vllm(vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> StartVllm:
     """Make an engine over a stand-in for vLLM that misbehaves as told."""

@@ -13,8 +13,12 @@ FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets", "ray", "vllm", "matplotlib"}
 MAY_BE_HEAVY = (
     "engines/transformers_engine.py",
+    "engines/_decoder.py",
     "engines/_kv_buffer.py",
     "engines/_sampling.py",
+    "engines/_session.py",
+    "engines/fast_batch.py",
+    "engines/plain_batch.py",
     "training/",
     "lab/pretrain.py",
 )
@@ -83,5 +87,5 @@ def test_habits(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
-            limit = 60
+            limit = 50
             assert length <= limit, f"{node.name} has {length} lines"

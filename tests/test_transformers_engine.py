@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from midcourse.engines import transformers_engine
-from midcourse.engines._kv_buffer import KvBuffer
+from midcourse.engines import fast_batch
+from midcourse.engines._decoder import Decoder
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.bundled import base_folder
+from midcourse.engines.fast_batch import FastBatch
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import EngineError
 from midcourse.records import Sampling
+from tiny import make_random
 
 
 def sampling(**changes: float) -> Sampling:
@@ -47,7 +47,7 @@ def test_greedy_is_generate_whatever_shares_the_batch(
     max_batch_rows: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lone contexts, contexts that rows share, rows that end early and others that join."""
-    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", least)
+    monkeypatch.setitem(fast_batch._WORTH_SHARING, "cpu", least)
     engine = TransformersEngine(base_folder(), max_batch_rows=max_batch_rows)
     generator = torch.Generator().manual_seed(0)
     counts = {5: 1, 17: 6, 40: 1, 3: 5, 18: 1, 60: 9, 9: 4, 1: 1, 33: 2}
@@ -81,14 +81,14 @@ def test_greedy_is_generate_whatever_shares_the_batch(
 def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TransformersEngine(base_folder(), max_batch_rows=64)
     held: list[int] = []
-    step = TransformersEngine.step
+    step = FastBatch.step
 
-    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
-        logits = step(self, tokens, buffer)
+    def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
+        logits, buffer = step(self, tokens), self.buffer
         held.append(buffer.num_rows * buffer.keys[0].shape[2] + buffer.shared_columns)
         return logits
 
-    monkeypatch.setattr(TransformersEngine, "step", watch)
+    monkeypatch.setattr(FastBatch, "step", watch)
     prompt = tuple(range(5, 405))
     with engine.session() as session:
         session.submit(
@@ -104,93 +104,126 @@ def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(held) <= 400 + 32 * 64
 
 
-def tiny(folder: Path, architecture: str, **changes: Any) -> TransformersEngine:
-    """Save a random model of an architecture with the lab's tokenizer; return its engine."""
-    fields = {
-        "vocab_size": 920, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": 2,
-        "pad_token_id": 0, "bos_token_id": 1,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(architecture, **(fields | changes))
-    )
-    for parameter in model.parameters():  # fresh weights say the same token for ever
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
-    return TransformersEngine(folder, max_batch_rows=8)
+EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1}
+LINEAR = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+LATENT = {
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
+FAST: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}),
+    ("qwen2", {}),
+    ("qwen3", {}),
+    ("mistral", {"sliding_window": 1024}),
+    ("gemma", {}),
+    ("olmo2", {}),
+]
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    ("gemma2", {"attn_logit_softcapping": 5.0, "sliding_window": 16}),
+    ("gemma2", {"attn_logit_softcapping": 5.0, "sliding_window": 1024}),
+    ("gemma3_text", {"sliding_window": 16}),
+    (
+        "gpt_oss",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, **EXPERTS},
+    ),
+    ("mistral", {"sliding_window": 16}),
+    ("lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}),
+    ("bamba", {"attn_layer_indices": [1], **MAMBA}),
+    ("falcon_h1", {"mamba_d_ssm": 64, **MAMBA}),
+    (
+        "jamba",
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_dt_rank": 4},
+    ),
+    ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"], **LINEAR}),
+    ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2, **LATENT}),
+    ("mamba", {"state_size": 8}),
+    ("mamba2", {"num_heads": 8, "state_size": 8, "n_groups": 1}),
+    ("llama4_text", {"attention_chunk_size": 16, "intermediate_size_mlp": 64, **EXPERTS}),
+    ("bloom", {"n_layer": 2, "n_head": 4}),
+]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral", "gemma", "olmo2"])
-def test_other_architectures_sample_as_generate_does(
-    tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("architecture", "changes"), [*FAST, *PLAIN])
+def test_other_architectures_sample_and_score_as_transformers_does(
+    tmp_path: Path, architecture: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", 50)
-    engine = tiny(tmp_path, architecture)
-    prompts = [tuple(range(5, 25)), tuple(range(90, 94))]
-    greedy = sampling(temperature=0.0, max_tokens=12)
+    """Also where prompts of several lengths share a batch, and rows leave it early."""
+    monkeypatch.setitem(fast_batch._WORTH_SHARING, "cpu", 50)
+    make_random(tmp_path, architecture, **changes)
+    engine = TransformersEngine(tmp_path, max_batch_rows=8, max_context_tokens=512)
+    assert engine.is_fast == ((architecture, changes) in FAST)
+    prompts = [tuple(range(first, first + n)) for first, n in ((5, 20), (90, 4), (200, 20), (9, 3))]
     requests = [
-        Request(request_id=f"{i}/{n}", prompt_token_ids=p, sampling=greedy, seed=n, group=str(i))
-        for i, p in enumerate(prompts)
-        for n in range(5)
+        Request(
+            request_id=f"{i}/{n}",
+            prompt_token_ids=prompt,
+            sampling=sampling(temperature=0.0, max_tokens=12 - n),
+            seed=n,
+            group=str(i),
+        )
+        for i, prompt in enumerate(prompts)
+        for n in range(4)
     ]
     with engine.session() as session:
         session.submit(requests)
         found = {c.request_id: list(c.token_ids) for c in session.completions()}
+    scored = [
+        ScoreRequest(request_id=str(i), token_ids=p, num_context=1) for i, p in enumerate(prompts)
+    ]
+    scores = {s.request_id: s.logprobs for s in engine.score(scored)}
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
     for i, prompt in enumerate(prompts):
         ids = torch.tensor([prompt])
-        sampled = engine.model.generate(
+        sampled = theirs.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
-        )
-        assert all(found[f"{i}/{n}"] == sampled[0, len(prompt) :].tolist() for n in range(5))
+        )[0, len(prompt) :].tolist()
+        assert [found[f"{i}/{n}"] for n in range(4)] == [sampled[: 12 - n] for n in range(4)]
+        with torch.inference_mode():
+            logprobs = theirs(ids).logits[0].log_softmax(-1)
+        expected = [logprobs[k - 1, prompt[k]].item() for k in range(1, len(prompt))]
+        assert scores[str(i)] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "changes", "said"),
-    [
-        ("gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "softcap"),
-        (
-            "gpt_oss",
-            {
-                "num_local_experts": 2,
-                "num_experts_per_tok": 1,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
-            },
-            "s_aux",
-        ),
-        ("mistral", {"sliding_window": 16}, "sliding window of 16"),
-    ],
-)
-def test_attention_that_would_come_out_wrong_is_refused(
-    tmp_path: Path, architecture: str, changes: dict[str, Any], said: str
-) -> None:
-    engine = tiny(tmp_path, architecture, **changes)
-    request = Request(
-        request_id="r", prompt_token_ids=tuple(range(5, 25)), sampling=sampling(), seed=0,
-        group="g",
-    )  # fmt: skip
-    with engine.session() as session, pytest.raises(EngineError, match=said):
-        session.submit([request])
-        list(session.completions())
+def test_a_state_outside_any_cache_is_refused(tmp_path: Path) -> None:
+    make_random(tmp_path, "rwkv", attention_hidden_size=32)
+    engine = TransformersEngine(tmp_path, max_context_tokens=64)
+    with pytest.raises(EngineError, match="in no cache of transformers"):
+        engine.session().__enter__()
 
 
 def test_the_key_value_cache_stays_within_its_memory(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    per_token = 4 * 2**30 // engine.kv_cache_tokens
+    _, per_token = Decoder(engine.model).sizes
+    config = engine.model.config
+    assert per_token == 2 * config.num_hidden_layers * config.num_key_value_heads * 4 * (
+        config.head_dim
+    )
     tight = TransformersEngine(
-        base_folder(), max_batch_rows=64, kv_cache_gib=700 * (per_token + 1) / 2**30
+        base_folder(), max_batch_rows=64, kv_cache_gib=700 * per_token / 2**30
     )
     held: list[int] = []
-    step = TransformersEngine.step
+    step = FastBatch.step
 
-    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
-        logits = step(self, tokens, buffer)
+    def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
+        logits, buffer = step(self, tokens), self.buffer
         held.append(buffer.num_rows * buffer.keys[0].shape[2])
         return logits
 
-    monkeypatch.setattr(TransformersEngine, "step", watch)
+    monkeypatch.setattr(FastBatch, "step", watch)
     requests = [
         Request(
             request_id=str(i), prompt_token_ids=tuple(range(5, 25 + i)), sampling=sampling(),
@@ -205,7 +238,7 @@ def test_the_key_value_cache_stays_within_its_memory(
             found.append({c.request_id: c.token_ids for c in session.completions()})
         if one is tight:
             assert max(held) // 200 > 1
-            assert max(held) <= tight.kv_cache_tokens
+            assert max(held) <= 700
     assert found[0] == found[1]
 
 

@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from conftest import StartVllm
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import ModelConfig, VllmConfig
 from midcourse.engines import open_engine
+from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
 from midcourse.errors import EngineError
@@ -118,6 +119,23 @@ def test_closing_ends_the_server_and_a_later_session_starts_it_again(
     engine.close()
 
 
+def test_no_proxy_stands_between_us_and_our_server(
+    start_vllm: StartVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    engine = start_vllm("")
+    with engine.session() as session:
+        session.submit([ask(engine, 1, WARM)])
+        assert [completion.error for completion in session.completions()] == [None]
+        others = OpenAIEngine([f"{engine._servers[0].url}/v1"], "policy")
+        with pytest.raises(EngineError, match="does not answer"):  # as told, by the dead proxy
+            others.session().__enter__()
+    engine.close()
+
+
 def test_a_killed_run_leaves_no_server_behind(vllm_python: Path) -> None:
     program = f"""
         import time
@@ -146,8 +164,8 @@ def test_a_killed_run_leaves_no_server_behind(vllm_python: Path) -> None:
 
 
 def test_a_recipe_opens_it_with_the_models_own_stops(vllm_python: Path) -> None:
-    config = EngineConfig(kind="vllm", server_python=str(vllm_python), devices=("0", "1"))
-    engine = open_engine(config, ModelConfig(dtype="float32"), "lab")
+    config = VllmConfig(server_python=str(vllm_python), devices=("0", "1"))
+    engine = open_engine(config, ModelConfig(path="lab", dtype="float32"), "lab")
     assert isinstance(engine, VllmEngine)
     assert engine.settings.arguments == ("--dtype", "float32")
     assert engine._stop_token_ids == (engine.renderer.tokenizer.eos_token_id,)

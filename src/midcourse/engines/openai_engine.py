@@ -9,7 +9,6 @@ plain iterator.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import queue
 import random
@@ -17,14 +16,13 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 
 from midcourse.config import ModelConfig, OpenAIConfig
-from midcourse.engines import open_renderer, resolve_model
-from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.engines.base import Capabilities, Completion, Request, too_long
+from midcourse.engines.models import open_renderer, stop_token_ids
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
@@ -34,6 +32,23 @@ _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
 #: Requests in a row that a server may fail, retries included, before the run stops.
 _BREAKER = 8
+
+
+def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
+    """Make a client; the model at `path` is what the servers serve. Raises ConfigError."""
+    if not config.urls:
+        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+    return OpenAIEngine(
+        config.urls,
+        config.served_model,
+        api_key_env=config.api_key_env,
+        chat=config.chat,
+        max_context_tokens=config.max_context_tokens or 32_768,
+        concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds,
+        stop_token_ids=() if config.chat else stop_token_ids(path),
+        renderer=None if config.chat else open_renderer(model, path),
+    )
 
 
 class OpenAIEngine:
@@ -61,8 +76,8 @@ class OpenAIEngine:
         self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
         self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
         self._renderer = renderer
+        #: Whether the environment's proxies are used.
         self.trust_env = trust_env
-        """Whether a proxy that the environment names may be used."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,7 +85,6 @@ class OpenAIEngine:
         return Capabilities(
             token_ids=not self.chat,
             seeds=not self.chat,
-            scoring=False,
             max_context_tokens=self._max_context_tokens,
             concurrency=self._concurrency,
         )
@@ -97,7 +111,7 @@ class OpenAIEngine:
             session.close()
 
     def close(self) -> None:
-        """Nothing is held: the servers are somebody else's."""
+        """Nothing to release: the servers are not ours."""
 
     def _preflight(self, url: str) -> None:
         """Ask for the models, and for one token by ids: a server must give ids back."""
@@ -172,39 +186,12 @@ class OpenAIEngine:
             ids = () if self.chat else tuple(choice["token_ids"])
             finish = _FINISH[choice["finish_reason"]]
         except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"a reply without what was asked for ({error!r})") from error
+            raise ValueError(f"the reply lacks something that was asked for ({error!r})") from error
         if not isinstance(text, str):
-            raise ValueError("a reply without text")
+            raise ValueError("the reply has no text")
         return Completion(
             request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
         )
-
-
-def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
-    """Make the client of the servers that a recipe names."""
-    if not config.urls:
-        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
-    return OpenAIEngine(
-        config.urls,
-        config.served_model,
-        api_key_env=config.api_key_env,
-        chat=config.chat,
-        max_context_tokens=config.max_context_tokens or 32_768,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-        stop_token_ids=() if config.chat else stop_token_ids(Path(resolve_model(path))),
-        renderer=None if config.chat else open_renderer(config, model, path),
-    )
-
-
-def stop_token_ids(folder: Path) -> list[int]:
-    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
-    found: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        file = folder / name
-        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
-        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
-    return sorted(found)
 
 
 @dataclass(slots=True)
@@ -223,7 +210,7 @@ class _Session:
     engine: OpenAIEngine
     _servers: list[_Server] = field(init=False)
     _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
-    _owed: set[str] = field(default_factory=set)
+    _pending: set[str] = field(default_factory=set)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _thread: threading.Thread = field(init=False)
@@ -247,34 +234,34 @@ class _Session:
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests; those that cannot fit are answered without asking."""
         for request in requests:
-            self._owed.add(request.request_id)
+            self._pending.add(request.request_id)
             length = len(request.prompt_token_ids)
             if not self.engine.chat and (
                 length >= self.engine.capabilities.max_context_tokens
                 or request.sampling.max_tokens < 1
             ):
-                self._results.put(_too_long(request))
+                self._results.put(too_long(request))
             else:
                 self._loop.call_soon_threadsafe(self._start, request)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these and hang up, which tells the server to stop."""
-        self._owed.difference_update(request_ids)
+        """Drop these requests and hang up, which tells the server to stop."""
+        self._pending.difference_update(request_ids)
         self._loop.call_soon_threadsafe(self._hang_up, list(request_ids))
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive. Raises EngineError when a server is given up."""
-        while self._owed:
+        while self._pending:
             result = self._results.get()
             if isinstance(result, EngineError):
                 raise result
-            if result.request_id in self._owed:
-                self._owed.discard(result.request_id)
+            if result.request_id in self._pending:
+                self._pending.discard(result.request_id)
                 yield result
 
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
-        self._owed.clear()
+        self._pending.clear()
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -293,7 +280,7 @@ class _Session:
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
-        # leave a coroutine behind that nobody awaits.
+        # leave a coroutine behind that is never awaited.
         tasks = list(self._tasks.values())
         self._hang_up(list(self._tasks))
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -302,7 +289,7 @@ class _Session:
     async def _ask(self, request: Request) -> None:
         """Put one completion into the results, whatever happens."""
         async with self._slots:
-            if request.request_id not in self._owed:
+            if request.request_id not in self._pending:
                 return
             try:
                 self._results.put(await self._retry(request))
@@ -347,23 +334,14 @@ class _Session:
             return _failed(request, f"{error}: {reply.text[:100]!r}")
 
     def _count_failure(self, server: _Server, reason: str) -> None:
-        """Open the breaker once every server has failed too often: save the night."""
+        """Stop the run once every server has failed too often in a row."""
         server.num_failed_in_a_row += 1
         limit = _BREAKER * max(1, self.engine.max_retries)
         if all(s.num_failed_in_a_row >= limit for s in self._servers):
             raise EngineError(
-                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost, "
+                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost; "
                 "fix the server and rerun the same command"
             )
-
-
-def _too_long(request: Request) -> Completion:
-    return Completion(
-        request_id=request.request_id,
-        token_ids=(),
-        text="",
-        finish_reason=FinishReason.PROMPT_TOO_LONG,
-    )
 
 
 def _failed(request: Request, error: str) -> Completion:

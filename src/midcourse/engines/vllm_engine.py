@@ -25,15 +25,15 @@ from typing import Any
 import httpx
 
 from midcourse.config import ModelConfig, VllmConfig
-from midcourse.engines import model_folder, open_renderer
 from midcourse.engines.base import Capabilities, Completion, Request, Session
-from midcourse.engines.openai_engine import PROBE, OpenAIEngine, stop_token_ids
+from midcourse.engines.models import model_folder, open_renderer, stop_token_ids
+from midcourse.engines.openai_engine import PROBE, OpenAIEngine
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-# vLLM 0.32 rewinds the request's RNG where a prompt is computed in parts, which generators on a
-# CPU cannot do: its engine dies.
+# vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on a CPU cannot
+# do that: its engine dies.
 _CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
@@ -56,6 +56,27 @@ class ServerSettings:
     """Key-value cache of a CPU server."""
     start_seconds: float = 600.0
     """How long a server may take to load its model."""
+
+
+def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
+    """Make servers of the model at `path`; they start on first use."""
+    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
+    settings = ServerSettings(
+        python=config.server_python,
+        devices=config.devices,
+        arguments=(*dtype, *config.server_arguments),
+        kv_cache_gib=config.kv_cache_gib or 4.0,
+    )
+    folder = str(model_folder(path, model.revision))
+    return VllmEngine(
+        folder,
+        open_renderer(model, path),
+        settings,
+        stop_token_ids=stop_token_ids(folder),
+        max_context_tokens=config.max_context_tokens,
+        concurrency=config.concurrency,
+        timeout_seconds=config.timeout_seconds,
+    )
 
 
 class VllmEngine:
@@ -122,10 +143,10 @@ class VllmEngine:
             concurrency=self._concurrency * len(self._servers),
             timeout_seconds=self._timeout_seconds,
             stop_token_ids=self._stop_token_ids,
-            # A dead server of ours is noticed at once: long waits are for other people's.
+            # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
             backoff_seconds=0.5,
-            trust_env=False,  # loopback, past any proxy
+            trust_env=False,  # loopback: a proxy could not reach it
         )
 
     def _start(self) -> None:
@@ -140,27 +161,6 @@ class VllmEngine:
                 server.wait_until_up()
                 _check(server, self.renderer)
             undo.pop_all()
-
-
-def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
-    """Make the engine for the model at `path`; servers start on first use."""
-    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
-    settings = ServerSettings(
-        python=config.server_python,
-        devices=config.devices,
-        arguments=(*dtype, *config.server_arguments),
-        kv_cache_gib=config.kv_cache_gib or 4.0,
-    )
-    folder = model_folder(path, model.revision)
-    return VllmEngine(
-        str(folder),
-        open_renderer(config, model, path),
-        settings,
-        stop_token_ids=stop_token_ids(folder),
-        max_context_tokens=config.max_context_tokens,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-    )
 
 
 @dataclass(slots=True)
@@ -277,11 +277,11 @@ class _Server:
 
 
 class _Session:
-    """A session that outlives one death of the server: what is owed is asked again."""
+    """A session that outlives one death of the server: open requests are sent again."""
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
-        self._owed: dict[str, Request] = {}
+        self._pending: dict[str, Request] = {}
         self._open()
 
     def _open(self) -> None:
@@ -290,23 +290,23 @@ class _Session:
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests."""
-        self._owed.update((request.request_id, request) for request in requests)
+        self._pending.update((request.request_id, request) for request in requests)
         self._inner.submit(requests)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these; the server drops them."""
+        """Drop these requests, here and at the server."""
         for request_id in request_ids:
-            self._owed.pop(request_id, None)
+            self._pending.pop(request_id, None)
         self._inner.cancel(request_ids)
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive; restarts a server that died, once."""
-        while self._owed:
+        while self._pending:
             try:
                 for completion in self._inner.completions():
                     if completion.error is not None and self._engine.is_down():
                         break
-                    self._owed.pop(completion.request_id, None)
+                    self._pending.pop(completion.request_id, None)
                     yield completion
                 else:
                     continue
@@ -319,7 +319,7 @@ class _Session:
         self.close()
         self._engine.restart()
         self._open()
-        self._inner.submit(list(self._owed.values()))
+        self._inner.submit(list(self._pending.values()))
 
     def close(self) -> None:
         """End the client; the servers stay up for the next session."""
@@ -331,14 +331,18 @@ def _check(server: _Server, renderer: Renderer) -> None:
     client, messages = server.client, [{"role": "user", "content": PROBE}]
     plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
     if plain["tokens"] != renderer.encode(PROBE):
-        raise EngineError("the vLLM server has another tokenizer than the policy")
+        raise EngineError(
+            "the vLLM server has another tokenizer than the policy: check engine.server_arguments"
+        )
     chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
     prompt = renderer.prompt_ids(messages)
     if chat["tokens"] != prompt:
-        raise EngineError("the vLLM server has another chat template than the policy")
+        raise EngineError(
+            "the vLLM server has another chat template: check engine.server_arguments"
+        )
     drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
     if drawn[0] != drawn[1] or drawn[1] == drawn[2] == drawn[3]:
-        raise EngineError("the vLLM server does not honour seeds: pass@k = 0 would be an illusion")
+        raise EngineError("the vLLM server does not honour seeds: use another version of vLLM")
 
 
 def _draw(client: httpx.Client, prompt: list[int], seed: int) -> list[int]:
