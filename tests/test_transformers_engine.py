@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.cache_utils import DynamicCache
+from transformers.masking_utils import create_causal_mask
 
 from midcourse.engines import fast_batch
 from midcourse.engines._decoder import Decoder
@@ -22,10 +25,11 @@ from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.fast_batch import FastBatch
+from midcourse.engines.plain_batch import PlainBatch
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import EngineError
 from midcourse.records import Sampling
-from tiny import make_random
+from tiny import make_random, random_model
 
 
 def sampling(**changes: float) -> Sampling:
@@ -197,11 +201,82 @@ def test_other_architectures_sample_and_score_as_transformers_does(
         assert scores[str(i)] == pytest.approx(expected, abs=1e-3)
 
 
-def test_a_state_outside_any_cache_is_refused(tmp_path: Path) -> None:
-    make_random(tmp_path, "rwkv", attention_hidden_size=32)
-    engine = TransformersEngine(tmp_path, max_context_tokens=64)
-    with pytest.raises(EngineError, match="in no cache of transformers"):
-        engine.session().__enter__()
+@pytest.mark.parametrize(
+    ("architecture", "changes"),
+    [
+        ("rwkv", {"attention_hidden_size": 32}),
+        ("xlstm", {"num_heads": 4, "chunk_size": 8}),
+        ("recurrent_gemma", {"lru_width": 32, "attention_window_size": 16}),
+    ],
+)
+def test_a_state_outside_any_cache_is_refused_in_one_line(
+    architecture: str, changes: dict[str, Any]
+) -> None:
+    model = random_model(architecture, **changes)
+    if any(hasattr(layer, "conv_states") for layer in DynamicCache(config=model.config).layers):
+        pytest.skip("this version of transformers holds its state")
+    words = f"^{architecture} keeps its state outside transformers' cache.*engine.kind = 'vllm'$"
+    with pytest.raises(EngineError, match=words):
+        Decoder(model)
+
+
+def adopted(model: Any) -> tuple[bool, str]:
+    """Whether a model goes the fast way for rows of 512 tokens, and its attention afterwards."""
+    is_fast = fast_batch.adopt(Decoder(model), 512)
+    return is_fast, model.config._attn_implementation
+
+
+def test_a_soft_cap_that_no_logit_shows_and_no_config_names_is_heeded() -> None:
+    model = random_model("gemma2", sliding_window=1024)
+    model.config.attn_logit_softcapping = None
+    for cap, outcome in ((None, (True, "midcourse")), (1e6, (False, "eager"))):
+        for layer in model.model.layers:
+            layer.self_attn.attn_logit_softcapping = cap
+        assert adopted(model) == outcome
+
+
+@pytest.mark.parametrize(("window", "is_fast"), [(511, False), (512, True)])
+def test_a_window_that_only_the_mask_knows_is_heeded(
+    window: int, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def near(batch: Any, head: Any, query: Any, key: Any) -> Any:
+        return key > query - window
+
+    slid = partial(create_causal_mask, and_mask_function=near)
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.create_causal_mask", slid)
+    assert adopted(random_model("llama")) == (is_fast, "midcourse" if is_fast else "sdpa")
+
+
+def test_a_model_that_counts_positions_by_its_cache_keeps_its_own_way() -> None:
+    """Its rows would all be as long as the longest."""
+    model = random_model("llama")
+    forward = model.model.forward
+
+    def count(*args: Any, **given: Any) -> Any:
+        return forward(*args, **(given | {"position_ids": None}))
+
+    model.model.forward = count
+    assert adopted(model) == (False, "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "per_row", "per_token"),
+    [
+        # float32: eight heads' states of 8 × 8, a kernel's width of the convolution's channels.
+        ("mamba2", {"num_heads": 8, "state_size": 8, "n_groups": 1}, 2 * 4 * (512 + 4 * 80), 0),
+        ("llama", {}, 0, 2 * 2 * 4 * 16),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, 4 * 32 * 3, 2 * 4 * 16),
+    ],
+)
+def test_the_memory_of_a_state_counts(
+    architecture: str, changes: dict[str, Any], per_row: int, per_token: int
+) -> None:
+    decoder = Decoder(random_model(architecture, **changes))
+    assert decoder.sizes == (per_row, per_token)
+    batch = PlainBatch(decoder, cache_bytes=3 * (per_row + 30 * per_token))
+    assert batch.begin([], [])
+    context = tuple(range(20))
+    assert [batch.fits(context, 10) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_key_value_cache_stays_within_its_memory(

@@ -56,6 +56,12 @@ def make_tiny_qwen3(folder: Path, seed: int = 0) -> None:
 
 def make_random(folder: Path, architecture: str, **changes: Any) -> None:
     """Write a random model of an architecture, with the lab's tokenizer."""
+    random_model(architecture, **changes).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
+
+
+def random_model(architecture: str, **changes: Any) -> Any:
+    """Return a random model of an architecture, for the lab's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(base_folder())
     fields: dict[str, Any] = {
         "vocab_size": 920,
@@ -79,8 +85,7 @@ def make_random(folder: Path, architecture: str, **changes: Any) -> None:
             torch.nn.init.normal_(parameter, std=0.3)
     with torch.no_grad():
         model.get_output_embeddings().weight[tokenizer.eos_token_id] *= 4  # it comes to an end
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    return model.eval()
 
 
 def _tokenizer() -> Qwen2Tokenizer:

@@ -1,7 +1,7 @@
 """What opens an engine of each kind, and what it is: one table.
 
-What a plan or a pipeline asks of a kind is said by its settings (`midcourse.config`). A new engine
-is a module with a ``from_config``, its settings in the union there, and a line of `_KINDS`.
+What a plan or a pipeline asks of a kind is said by its settings (`midcourse.config`). How to add an
+engine is said in docs/engines.md.
 """
 
 from __future__ import annotations
