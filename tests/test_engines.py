@@ -63,9 +63,12 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def openai(url: str, **changes: Any) -> OpenAIEngine:
-    settings = {"max_context_tokens": 400, "backoff_seconds": 0.01, "max_retries": 2}
-    return OpenAIEngine([url], "m", **(settings | changes))
+def openai(
+    url: str, renderer: Renderer | None = None, served_model: str = "m", **changes: Any
+) -> OpenAIEngine:
+    settings = {"max_context_tokens": 400, "served_model": served_model} | changes
+    config = OpenAIConfig(urls=(url,), **settings)
+    return OpenAIEngine(config, renderer, max_retries=2, backoff_seconds=0.01)
 
 
 @pytest.fixture(params=["scripted", "openai", "transformers", "plain", "vllm"])
@@ -234,15 +237,15 @@ def test_garbage_fails_one_request_alone(server: str, fault: tuple[int, bytes]) 
 
 
 def test_a_dead_or_wrong_server_stops_the_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with openai(server, renderer=Renderer(ByteTokenizer())).session():
+    with openai(server, Renderer(ByteTokenizer())).session():
         pass
     monkeypatch.setattr(FakeServer, "misbehaviour", "other-tokenizer")
     with pytest.raises(EngineError, match=r"another tokenizer than the policy: set model\.path"):
-        openai(server, renderer=Renderer(ByteTokenizer())).session().__enter__()
+        openai(server, Renderer(ByteTokenizer())).session().__enter__()
     with pytest.raises(EngineError, match="does not serve 'other'"):
-        OpenAIEngine([server], "other").session().__enter__()
+        openai(server, served_model="other").session().__enter__()
     with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
-        OpenAIEngine(["http://me:secret@127.0.0.1:9/v1"], "m").session().__enter__()
+        openai("http://me:secret@127.0.0.1:9/v1").session().__enter__()
 
 
 def test_closing_amid_connecting_leaves_nothing_behind(server: str) -> None:

@@ -38,17 +38,9 @@ def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEn
     """Make a client; the model at `path` is what the servers serve. Raises ConfigError."""
     if not config.urls:
         raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
-    return OpenAIEngine(
-        config.urls,
-        config.served_model,
-        api_key_env=config.api_key_env,
-        chat=config.chat,
-        max_context_tokens=config.max_context_tokens or 32_768,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-        stop_token_ids=() if config.chat else stop_token_ids(path),
-        renderer=None if config.chat else open_renderer(model, path),
-    )
+    if config.chat:
+        return OpenAIEngine(config)
+    return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
 
 
 class OpenAIEngine:
@@ -56,47 +48,43 @@ class OpenAIEngine:
 
     def __init__(
         self,
-        urls: Sequence[str],
-        model: str,
+        config: OpenAIConfig,
+        renderer: Renderer | None = None,
+        stop_token_ids: Sequence[int] = (),
         *,
-        api_key_env: str | None = None,
-        chat: bool = False,
-        max_context_tokens: int = 32_768,
-        concurrency: int = 32,
-        timeout_seconds: float = 600.0,
         max_retries: int = 5,
         backoff_seconds: float = 1.0,
-        stop_token_ids: Sequence[int] = (),
-        renderer: Renderer | None = None,
         trust_env: bool = True,
     ) -> None:
-        self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
-        self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
-        self.backoff_seconds = backoff_seconds
-        self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
-        self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
-        self._renderer = renderer
-        #: Whether the environment's proxies are used.
+        self.config, self._renderer = config, renderer
+        self._stop_token_ids = list(stop_token_ids)
+        self.max_retries, self.backoff_seconds = max_retries, backoff_seconds
         self.trust_env = trust_env
+        """Whether a proxy that the environment names may be used."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the servers are."""
+        return [url.rstrip("/") for url in self.config.urls]
 
     @property
     def capabilities(self) -> Capabilities:
         """Token ids unless ``chat``; no scoring."""
         return Capabilities(
-            token_ids=not self.chat,
-            seeds=not self.chat,
-            max_context_tokens=self._max_context_tokens,
-            concurrency=self._concurrency,
+            token_ids=not self.config.chat,
+            seeds=not self.config.chat,
+            max_context_tokens=self.config.max_context_tokens or 32_768,
+            concurrency=self.config.concurrency,
         )
 
     @property
     def headers(self) -> dict[str, str]:
         """The authorisation header; the key itself is in no message of ours."""
-        if self._api_key_env is None:
+        if self.config.api_key_env is None:
             return {}
-        key = os.environ.get(self._api_key_env)
+        key = os.environ.get(self.config.api_key_env)
         if not key:
-            raise ConfigError(f"engine.api_key_env: {self._api_key_env} is not set")
+            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
         return {"Authorization": f"Bearer {key}"}
 
     @contextmanager
@@ -122,18 +110,24 @@ class OpenAIEngine:
                 reply = client.get(f"{url}/models")
                 reply.raise_for_status()
                 served = [entry["id"] for entry in reply.json()["data"]]
-                if self.model not in served:
+                wanted = self.config.served_model
+                if wanted not in served:
                     raise EngineError(
-                        f"{_redact(url)} does not serve {self.model!r}; it serves {served}"
+                        f"{_redact(url)} does not serve {wanted!r}; it serves {served}"
                     )
-                if not self.chat:
+                if not self.config.chat:
                     self._canary(client, url)
                     self._compare_tokenizers(client, url)
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{_redact(url)} does not answer as expected: {error!r}") from error
 
     def _canary(self, client: httpx.Client, url: str) -> None:
-        body = {"model": self.model, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
+        body = {
+            "model": self.config.served_model,
+            "prompt": [1, 2],
+            "max_tokens": 1,
+            "return_token_ids": True,
+        }
         reply = client.post(f"{url}/completions", json=body)
         reply.raise_for_status()
         if not reply.json()["choices"][0].get("token_ids"):
@@ -146,7 +140,7 @@ class OpenAIEngine:
         """Have a server that can (vLLM can) encode a probe: ids of another tokenizer are noise."""
         if self._renderer is None:
             return
-        asked = {"model": self.model, "prompt": PROBE, "add_special_tokens": False}
+        asked = {"model": self.config.served_model, "prompt": PROBE, "add_special_tokens": False}
         reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
         if reply.is_success and reply.json()["tokens"] != self._renderer.encode(PROBE):
             raise EngineError(
@@ -158,14 +152,14 @@ class OpenAIEngine:
         """Return the request as the server reads it; nothing is left to its defaults."""
         sampling = request.sampling
         parameters: dict[str, Any] = {
-            "model": self.model,
+            "model": self.config.served_model,
             "n": 1,
             "seed": request.seed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
         }
-        if self.chat:
+        if self.config.chat:
             return {**parameters, "messages": [dict(message) for message in request.messages]}
         return {
             **parameters,
@@ -182,8 +176,8 @@ class OpenAIEngine:
         """Read a reply. Raises ValueError if it is not what was asked for."""
         try:
             choice = reply["choices"][0]
-            text = choice["message"]["content"] if self.chat else choice["text"]
-            ids = () if self.chat else tuple(choice["token_ids"])
+            text = choice["message"]["content"] if self.config.chat else choice["text"]
+            ids = () if self.config.chat else tuple(choice["token_ids"])
             finish = _FINISH[choice["finish_reason"]]
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"the reply lacks something that was asked for ({error!r})") from error
@@ -224,7 +218,7 @@ class _Session:
         limits = httpx.Limits(max_connections=engine.capabilities.concurrency)
         self._client = httpx.AsyncClient(
             headers=engine.headers,
-            timeout=engine.timeout_seconds,
+            timeout=engine.config.timeout_seconds,
             limits=limits,
             trust_env=engine.trust_env,
         )
@@ -236,7 +230,7 @@ class _Session:
         for request in requests:
             self._pending.add(request.request_id)
             length = len(request.prompt_token_ids)
-            if not self.engine.chat and (
+            if not self.engine.config.chat and (
                 length >= self.engine.capabilities.max_context_tokens
                 or request.sampling.max_tokens < 1
             ):
@@ -300,7 +294,7 @@ class _Session:
 
     async def _retry(self, request: Request) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one."""
-        path = "chat/completions" if self.engine.chat else "completions"
+        path = "chat/completions" if self.engine.config.chat else "completions"
         reason = ""
         for attempt in range(self.engine.max_retries + 1):
             server = min(self._servers, key=lambda s: (s.num_failed_in_a_row, s.num_in_flight))

