@@ -16,7 +16,6 @@ from transformers import (
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
-from transformers.cache_utils import DynamicCache
 from transformers.masking_utils import create_causal_mask
 
 from midcourse.engines import fast_batch
@@ -25,7 +24,7 @@ from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.fast_batch import FastBatch
-from midcourse.engines.plain_batch import PlainBatch
+from midcourse.engines.plain_batch import PlainBatch, check_state
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import EngineError
 from midcourse.records import Sampling
@@ -210,14 +209,25 @@ def test_other_architectures_sample_and_score_as_transformers_does(
     ],
 )
 def test_a_state_outside_any_cache_is_refused_in_one_line(
-    architecture: str, changes: dict[str, Any]
+    tmp_path: Path, architecture: str, changes: dict[str, Any]
 ) -> None:
-    model = random_model(architecture, **changes)
-    if any(hasattr(layer, "conv_states") for layer in DynamicCache(config=model.config).layers):
-        pytest.skip("this version of transformers holds its state")
+    make_random(tmp_path, architecture, **changes)
     words = f"^{architecture} keeps its state outside transformers' cache.*engine.kind = 'vllm'$"
     with pytest.raises(EngineError, match=words):
-        Decoder(model)
+        TransformersEngine(tmp_path, max_context_tokens=64).session().__enter__()
+
+
+def test_a_state_that_the_cache_loses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(random_model("mamba2", num_heads=8, state_size=8, n_groups=1))
+    check_state(decoder)
+    run = decoder.run
+
+    def forget(ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
+        return run(ids, mask, positions, decoder.new_cache())
+
+    monkeypatch.setattr(decoder, "run", forget)
+    with pytest.raises(EngineError, match=r"^mamba2 keeps its state outside"):
+        check_state(decoder)
 
 
 def adopted(model: Any) -> tuple[bool, str]:

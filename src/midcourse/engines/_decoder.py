@@ -17,6 +17,9 @@ from midcourse.errors import EngineError
 
 Context = tuple[int, ...]
 
+#: What an architecture raises where a kind of batch does not suit it.
+FAILURES = (EngineError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 #: What models call their cache; transformers 5.24 renamed it. A wrong name would be taken, ignored.
 _CACHE_NAMES = ("cache", "past_key_values", "cache_params")
 #: Types of layers that padding leaves alone: it is masked.
@@ -33,15 +36,19 @@ class Decoder:
         self.model = model
         self.parameters: Collection[str] = inspect.signature(model.forward).parameters.keys()
         self._cache_name = next((name for name in _CACHE_NAMES if name in self.parameters), "")
-        layers = DynamicCache(config=model.config).layers
+        layers = self.new_cache().layers
         holds_state = any(hasattr(layer, "conv_states") for layer in layers)
         if not self._cache_name or (model._is_stateful and not holds_state):
-            raise EngineError(
-                f"{model.config.model_type} keeps its state outside transformers' cache, so it "
-                "cannot be sampled in process: use another model, or engine.kind = 'vllm'"
-            )
+            raise self.refusal()
         kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
         self.keeps_state = bool(holds_state or kinds - _ATTENTION)
+
+    def refusal(self) -> EngineError:
+        """Return the error of a model that no batch of ours can run."""
+        return EngineError(
+            f"{self.model.config.model_type} keeps its state outside transformers' cache, so it "
+            "cannot be sampled in process: use another model, or engine.kind = 'vllm'"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -51,31 +58,36 @@ class Decoder:
 
     @torch.inference_mode()
     def run(
-        self, ids: torch.Tensor, mask: torch.Tensor | None, positions: torch.Tensor, cache: Any,
+        self,
+        ids: torch.Tensor,
+        mask: torch.Tensor | None,
+        positions: torch.Tensor,
+        cache: Any,
         **more: Any,
-    ) -> tuple[torch.Tensor, Any]:  # fmt: skip
-        """Return the logits after the last column of `ids`, and the cache; without one it is new.
+    ) -> torch.Tensor:
+        """Run `ids` on from `cache`, which grows; return the logits after the last column.
 
         What a model does not know is not passed.
         """
-        known = {
-            "attention_mask": mask,
-            "position_ids": positions,
-            "logits_to_keep": 1,
-            self._cache_name: cache,
-        }
+        known = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
         output = self.model(
             input_ids=ids,
             use_cache=True,
-            **{k: v for k, v in known.items() if v is not None and k in self.parameters},
+            **{name: value for name, value in known.items() if name in self.parameters},
+            **{self._cache_name: cache},
             **more,
         )
-        return output.logits[:, -1], getattr(output, self._cache_name)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def new_cache(self) -> DynamicCache:
+        """Return a cache that holds all that the model keeps, of a window no more than it sees."""
+        return DynamicCache(config=self.model.config)
 
     def prefill(
-        self, contexts: Sequence[Context], cache: Any = None
-    ) -> tuple[torch.Tensor, Any, torch.Tensor]:
-        """Run contexts from their beginning; return the last logits, the cache and the mask.
+        self, contexts: Sequence[Context], cache: DynamicCache
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run contexts into an empty cache; return the last logits, and the mask of padding.
 
         They are padded on the left; where padding would enter a state, they have one length.
         """
@@ -87,8 +99,11 @@ class Decoder:
             mask[row, width - len(context) :] = 1
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         ids, mask, positions = (tensor.to(self.device) for tensor in (ids, mask, positions))
-        logits, cache = self.run(ids, None if self.keeps_state else mask, positions, cache)
-        return logits, cache, mask
+        return self.run(ids, None if self.keeps_state else mask, positions, cache), mask
+
+    def logits_of(self, contexts: Sequence[Context]) -> torch.Tensor:
+        """Return what follows each context, computed alone and at once."""
+        return torch.cat([self.prefill([context], self.new_cache())[0] for context in contexts])
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
@@ -96,10 +111,10 @@ class Decoder:
 
         Of a sliding window, as long as it is not full: an upper bound.
         """
-        one, two = (
-            sum(tensor.nbytes for tensor in _held(self.prefill([tokens])[1]))
-            for tokens in ((0,), (0, 0))
-        )
+        caches = self.new_cache(), self.new_cache()
+        for count, cache in enumerate(caches, start=1):
+            self.prefill([(0,) * count], cache)
+        one, two = (sum(tensor.nbytes for tensor in _held(cache)) for cache in caches)
         return max(0, 2 * one - two), two - one
 
 

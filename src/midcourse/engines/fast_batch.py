@@ -17,10 +17,9 @@ from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from midcourse.engines._decoder import Context, Decoder, repeated
+from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
 from midcourse.engines._kv_buffer import KvBuffer, register_attention
 from midcourse.engines._session import PASS_TOKENS, Row
-from midcourse.errors import EngineError
 
 #: Columns added to the key-value buffer at a time.
 _SPARE_COLUMNS = 64
@@ -29,9 +28,7 @@ _SPARE_COLUMNS = 64
 #: product no faster (not measured).
 _WORTH_SHARING = {"cpu": 1500, "cuda": 15_000}
 #: Arguments of attention that ask for nothing more: a window is seen in the mask, too.
-_HARMLESS = frozenset({"dropout", "is_causal", "position_ids", "sliding_window"})
-#: What an architecture raises where ours does not suit it.
-_FAILURES = (EngineError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+_HARMLESS = frozenset({"dropout", "is_causal", "position_ids", "sliding_window", "use_cache"})
 #: Relative difference that rounding makes at most; a wrong attention makes more.
 _ROUNDING = {torch.float32: 0.001, torch.bfloat16: 0.1, torch.float16: 0.02}
 
@@ -117,7 +114,8 @@ class FastBatch:
         for start in range(0, len(contexts), per_pass):
             chunk = contexts[start : start + per_pass]
             # Told of the model, the cache would forget what a sliding window has left.
-            last, cache, _ = self._decoder.prefill(chunk, DynamicCache())
+            cache = DynamicCache()
+            last, _ = self._decoder.prefill(chunk, cache)
             rows = [counts[context] for context in chunk]
             is_shared = [context in self._shared for context in chunk]
             self.buffer.join(cache, [len(c) for c in chunk], rows, is_shared, _SPARE_COLUMNS)
@@ -129,7 +127,7 @@ class FastBatch:
         """Feed one token per row; return the logits that follow."""
         buffer = self.buffer
         buffer.make_room(_SPARE_COLUMNS)
-        logits, _ = self._decoder.run(
+        logits = self._decoder.run(
             tokens[:, None], buffer.mask(), buffer.positions(), buffer, buffer=buffer
         )
         buffer.end_step()
@@ -186,14 +184,14 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
     model, own = decoder.model, decoder.model.config._attn_implementation
     if not model._can_set_attn_implementation():
         return False
-    wishes = _wishes(model, max_tokens)
+    wishes = _wishes(decoder, max_tokens)
     sees_all = bool(wishes.see_all) and all(wishes.see_all)
     model.set_attn_implementation("eager" if wishes.others else own)
     if wishes.others or not sees_all or decoder.keeps_state:
         return False
     try:
         agrees = "position_ids" in decoder.parameters and _agrees(decoder)
-    except _FAILURES:
+    except FAILURES:
         agrees = False
     if not agrees:
         model.set_attn_implementation(own)
@@ -201,15 +199,15 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
 
 
 @torch.inference_mode()
-def _wishes(model: Any, max_tokens: int) -> _Wishes:
+def _wishes(decoder: Decoder, max_tokens: int) -> _Wishes:
     """Run a model on three tokens and return what it wants; if it fails, that is unknown."""
     wishes = _Wishes(max_tokens)
     AttentionInterface.register("midcourse-wishes", wishes.attend)
     AttentionMaskInterface.register("midcourse-wishes", wishes.mask)
     try:
-        model.set_attn_implementation("midcourse-wishes")
-        model(input_ids=torch.tensor([[0, 1, 2]], device=model.device), use_cache=False)
-    except _FAILURES:
+        decoder.model.set_attn_implementation("midcourse-wishes")
+        decoder.prefill([(0, 1, 2)], decoder.new_cache())
+    except FAILURES:
         wishes.others.add("unknown")
     return wishes
 
@@ -221,7 +219,7 @@ def _agrees(decoder: Decoder) -> bool:
     Of two rows of different lengths, one with a shared context, the other with its own.
     """
     shared, own = tuple(range(16)), (16,)
-    expected = torch.cat([decoder.prefill([(*context, 17)])[0] for context in (shared, own)])
+    expected = decoder.logits_of([(*shared, 17), (*own, 17)])
     decoder.model.set_attn_implementation(register_attention())
     batch = FastBatch(decoder, cache_bytes=0)
     batch._shared = {shared}

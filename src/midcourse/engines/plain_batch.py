@@ -1,7 +1,7 @@
 """Rows over transformers' own cache and attention, for what `FastBatch` cannot run.
 
 Soft caps and sinks, sliding windows shorter than a row, convolutions and recurrent states: the
-model makes its cache itself, so whatever it keeps is right. A batch runs to its end before the
+cache is made for the model, so whatever it keeps is right. A batch runs to its end before the
 next begins. Where a layer is more than attention, padding would enter its state: rows with prompts
 of one length run together, and nothing is padded or masked.
 """
@@ -13,8 +13,11 @@ from typing import Any
 
 import torch
 
-from midcourse.engines._decoder import Context, Decoder, repeated
+from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
 from midcourse.engines._session import PASS_TOKENS, Row
+
+#: Relative difference of logits that only a lost state makes.
+_LOST = 0.2
 
 
 class PlainBatch:
@@ -55,7 +58,8 @@ class PlainBatch:
 
     def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
         """Prefill each context once, then repeat what the model kept of it."""
-        logits, self._cache, self._mask = self._decoder.prefill(list(counts))
+        self._cache = self._decoder.new_cache()
+        logits, self._mask = self._decoder.prefill(list(counts), self._cache)
         index = repeated(list(counts.values())).to(logits.device)
         self._select(index)
         return logits[index]
@@ -65,8 +69,7 @@ class PlainBatch:
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
         mask = None if self._decoder.keeps_state else self._mask
         positions = self._mask.sum(-1, keepdim=True) - 1
-        logits, self._cache = self._decoder.run(tokens[:, None], mask, positions, self._cache)
-        return logits
+        return self._decoder.run(tokens[:, None], mask, positions, self._cache)
 
     @torch.inference_mode()
     def _select(self, index: torch.Tensor) -> None:
@@ -80,3 +83,20 @@ class PlainBatch:
             self._select(torch.tensor(rows, device=self._mask.device))
         else:
             self._cache = None
+
+
+def check_state(decoder: Decoder) -> None:
+    """Raise EngineError unless a cache carries all of a model's state, also to a repeated row.
+
+    A lost state changes every row's logits, by far more than rounding does.
+    """
+    first, second = tuple(range(16)), tuple(range(16, 32))
+    batch = PlainBatch(decoder, cache_bytes=0)
+    try:
+        expected = decoder.logits_of([(*context, 32) for context in (first, second, second)])
+        batch.join({first: 1, second: 2})
+        difference = batch.step(torch.tensor([32, 32, 32], device=decoder.device)) - expected
+    except FAILURES as error:
+        raise decoder.refusal() from error
+    if bool((difference.norm(dim=-1) > _LOST * expected.norm(dim=-1)).all()):
+        raise decoder.refusal()

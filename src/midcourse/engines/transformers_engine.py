@@ -24,7 +24,7 @@ from midcourse.engines._session import PASS_TOKENS, Batch, BatchSession
 from midcourse.engines.base import Capabilities, ScoreRequest, TokenScores
 from midcourse.engines.fast_batch import FastBatch, adopt
 from midcourse.engines.models import model_folder
-from midcourse.engines.plain_batch import PlainBatch
+from midcourse.engines.plain_batch import PlainBatch, check_state
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
 
@@ -75,7 +75,10 @@ class TransformersEngine:
             reason = str(error).splitlines()[0]
             raise EngineError(f"cannot load the model at {self._name!r}: {reason}") from error
         decoder = Decoder(model.to(self._device).eval())
-        return decoder, adopt(decoder, self._context_tokens(model))
+        is_fast = adopt(decoder, self._context_tokens(model))
+        if not is_fast:
+            check_state(decoder)
+        return decoder, is_fast
 
     @property
     def model(self) -> Any:
