@@ -33,37 +33,8 @@ _HARMLESS = frozenset({"dropout", "is_causal", "position_ids", "sliding_window",
 _ROUNDING = {torch.float32: 0.001, torch.bfloat16: 0.1, torch.float16: 0.02}
 
 
-@dataclass(frozen=True, slots=True)
-class _Footprint:
-    """Columns that a batch takes at its end, to be held against the key-value cache."""
-
-    rows: int = 0
-    own: int = 0
-    """Columns of its own that every row has when all have joined."""
-    to_come: int = 0
-    shared: int = 0
-    """Columns of all shared contexts."""
-    last: Context | None = None
-    """The shared context counted last: its rows come one after the other."""
-
-    @property
-    def tokens(self) -> int:
-        """Rows times columns."""
-        return self.rows * (self.own + self.to_come + _SPARE_COLUMNS) + self.shared
-
-    def plus(self, context: Context, max_tokens: int, is_shared: bool) -> _Footprint:
-        """Return the footprint with one more row."""
-        return _Footprint(
-            rows=self.rows + 1,
-            own=self.own if is_shared else max(self.own, len(context)),
-            to_come=max(self.to_come, max_tokens),
-            shared=self.shared + (len(context) if is_shared and context != self.last else 0),
-            last=context if is_shared else self.last,
-        )
-
-
 class FastBatch:
-    """Rows of `model`, which must attend by `register_attention`."""
+    """Rows of a model that was adopted, within `cache_bytes`."""
 
     in_order = True
 
@@ -71,17 +42,16 @@ class FastBatch:
         self._decoder = decoder
         self._cache_tokens = cache_bytes // decoder.sizes[1]
         self.buffer = KvBuffer()
-        self._footprint, self._shared = _Footprint(), set[Context]()
+        self._shared, self._counted = set[Context](), set[Context]()
+        self._rows = self._own = self._to_come = self._shared_columns = 0
 
     def begin(self, rows: Sequence[Row], upcoming: Sequence[Context]) -> bool:
         """Count what the running rows will have taken by their end; anyone may join."""
-        self._shared = self._worth_sharing(upcoming)
-        self._footprint = _Footprint()
-        if rows:
-            to_come = max(row.max_tokens - len(row.token_ids) for row in rows)
-            own = self.buffer.column - self.buffer.first
-            shared = self.buffer.shared_columns
-            self._footprint = _Footprint(len(rows), own, to_come, shared)
+        self._shared, self._counted = self._worth_sharing(upcoming), set()
+        self._rows = len(rows)
+        self._own = self.buffer.column - self.buffer.first
+        self._to_come = max((row.max_tokens - len(row.token_ids) for row in rows), default=0)
+        self._shared_columns = self.buffer.shared_columns
         return True
 
     def _worth_sharing(self, upcoming: Sequence[Context]) -> set[Context]:
@@ -100,10 +70,17 @@ class FastBatch:
         """
         if self.buffer.num_rows and len(context) > self.buffer.longest:
             return False
-        larger = self._footprint.plus(context, max_tokens, context in self._shared)
-        if self._footprint.rows and larger.tokens > self._cache_tokens:
+        is_shared = context in self._shared
+        own = self._own if is_shared else max(self._own, len(context))
+        to_come = max(self._to_come, max_tokens)
+        is_new = is_shared and context not in self._counted
+        shared = self._shared_columns + (len(context) if is_new else 0)
+        tokens = (self._rows + 1) * (own + to_come + _SPARE_COLUMNS) + shared
+        if self._rows and tokens > self._cache_tokens:
             return False
-        self._footprint = larger
+        self._rows += 1
+        self._own, self._to_come, self._shared_columns = own, to_come, shared
+        self._counted.add(context)
         return True
 
     def join(self, counts: Mapping[Context, int]) -> torch.Tensor:

@@ -15,7 +15,7 @@ import random
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -197,22 +197,15 @@ class _Server:
     num_failed_in_a_row: int = 0
 
 
-@dataclass(slots=True)
 class _Session:
     """One stream of requests; the network lives in a thread of its own."""
 
-    engine: OpenAIEngine
-    _servers: list[_Server] = field(init=False)
-    _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
-    _pending: set[str] = field(default_factory=set)
-    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _thread: threading.Thread = field(init=False)
-    _client: httpx.AsyncClient = field(init=False)
-    _slots: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        engine = self.engine
+    def __init__(self, engine: OpenAIEngine) -> None:
+        self.engine = engine
+        self._results = queue.Queue[Completion | EngineError]()
+        self._pending = set[str]()
+        self._tasks = dict[str, asyncio.Task[None]]()
+        self._loop = asyncio.new_event_loop()
         self._servers = [_Server(url) for url in engine.urls]
         self._slots = asyncio.Semaphore(engine.capabilities.concurrency)
         limits = httpx.Limits(max_connections=engine.capabilities.concurrency)

@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from midcourse.config import InnerEngineConfig, ModelConfig, RayConfig
@@ -89,23 +89,19 @@ class _Task:
     chunk: list[Request] | None = None
 
 
-@dataclass(slots=True)
 class _Pool:
     """The actors and what each of them is doing, by Ray's reference."""
 
-    config: RayConfig
-    model: ModelConfig
-    path: str
-    ray: Any = field(init=False)
-    capabilities: Capabilities = field(init=False)
-    tasks: dict[Any, _Task] = field(default_factory=dict)
-    load: dict[Any, int] = field(default_factory=dict)
-    """Chunks in hand of each actor that is up."""
-    alive: set[Any] = field(default_factory=set)
-    """Actors that are up or starting."""
-    _num_started: int = 0
+    capabilities: Capabilities
 
-    def __post_init__(self) -> None:
+    def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
+        self.config, self.model, self.path = config, model, path
+        self.tasks = dict[Any, _Task]()
+        self.load = dict[Any, int]()
+        """Chunks in hand of each actor that is up."""
+        self.alive = set[Any]()
+        """Actors that are up or starting."""
+        self._num_started = 0
         self.ray = _import_ray()
         if not self.ray.is_initialized():
             _join_cluster(self.ray, self.config.address)

@@ -23,7 +23,7 @@ from midcourse.engines._decoder import Decoder
 from midcourse.engines._session import PASS_TOKENS, Batch, BatchSession
 from midcourse.engines.base import Capabilities, ScoreRequest, TokenScores
 from midcourse.engines.fast_batch import FastBatch, adopt
-from midcourse.engines.models import model_folder
+from midcourse.engines.models import model_folder, stop_token_ids
 from midcourse.engines.plain_batch import PlainBatch, check_state
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
@@ -97,13 +97,9 @@ class TransformersEngine:
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
-        """Ids that end a turn, from the generation config, the config and the tokenizer."""
-        sources = (self.model.generation_config, self.model.config, self.renderer.tokenizer)
-        found: set[int] = set()
-        for source in sources:
-            ids = getattr(source, "eos_token_id", None)
-            found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
-        return frozenset(found)
+        """Ids that end a turn, as the model folder and its tokenizer name them."""
+        own = self.renderer.tokenizer.eos_token_id
+        return frozenset(stop_token_ids(self._name)) | ({own} if own is not None else set())
 
     @property
     def kv_cache_bytes(self) -> int:

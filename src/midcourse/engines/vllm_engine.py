@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -133,23 +132,13 @@ class VllmEngine:
             undo.pop_all()
 
 
-@dataclass(slots=True)
 class _Server:
     """One server process."""
 
-    config: VllmConfig
-    model: str
-    device: str | None
-    url: str = field(init=False)
-    max_context_tokens: int = field(init=False, default=0)
-    client: httpx.Client = field(init=False)
-    """To the server itself: loopback, past any proxy."""
-    _folder: Path = field(init=False)
-    _process: subprocess.Popen[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: VllmConfig, model: str, device: str | None) -> None:
+        self.config, self.model, self.device = config, model, device
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self.max_context_tokens = f"http://127.0.0.1:{port}", 0
         command = self._command(port)
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
         self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))

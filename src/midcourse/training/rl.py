@@ -146,7 +146,6 @@ def make_rl_trainer(
 def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out."""
     accumulation = _check_sizes(config, num_problems, processes().num_processes)
-    sampling = config.sampling
     return GRPOConfig(
         output_dir=str(out),
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
@@ -171,12 +170,12 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         scale_rewards="group" if config.scale_rewards else "none",
         mask_truncated_completions=False,  # a truncated rollout counts as incorrect
         disable_dropout=True,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p or None,
-        repetition_penalty=sampling.repetition_penalty,
-        max_completion_length=sampling.max_tokens,
+        temperature=config.sampling.temperature,
+        top_p=config.sampling.top_p,
+        top_k=config.sampling.top_k,
+        min_p=config.sampling.min_p or None,
+        repetition_penalty=config.sampling.repetition_penalty,
+        max_completion_length=config.sampling.max_tokens,
         use_vllm=config.vllm == "colocate",
         vllm_mode="colocate",
         vllm_gpu_memory_utilization=config.vllm_gpu_share,
