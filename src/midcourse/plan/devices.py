@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from midcourse.config import EngineConfig, Recipe
+from midcourse.config import EngineConfig, Recipe, single_engine
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_accelerate
 
@@ -39,7 +39,7 @@ DEVICES = {device.name: device for device in _DEVICES}
 def choose_device(name: str | None, recipe: Recipe) -> Device:
     """Return the named device; by default a CPU where the recipe says so, else an H100."""
     if name is None:
-        on_cpu = recipe.engine.device == "cpu" or recipe.model.path == "lab"
+        on_cpu = single_engine(recipe.engine).on_cpu or recipe.model.path == "lab"
         name = "cpu" if on_cpu else "h100"
     if name not in DEVICES:
         raise ConfigError(f"--device {name!r}: known are {', '.join(DEVICES)}")
@@ -48,11 +48,7 @@ def choose_device(name: str | None, recipe: Recipe) -> Device:
 
 def sampling_devices(engine: EngineConfig) -> int:
     """Return on how many devices an engine samples."""
-    if engine.kind == "ray":
-        return engine.num_actors
-    if engine.kind == "openai":
-        return max(1, len(engine.urls))
-    return max(1, len(engine.devices)) if engine.kind == "vllm" else 1
+    return engine.num_devices
 
 
 @dataclass(frozen=True, slots=True)

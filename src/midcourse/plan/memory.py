@@ -7,10 +7,16 @@ processes. Activations are the least certain part; the logits of a long row ofte
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from midcourse.config import EngineConfig, ModelConfig, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    EngineConfig,
+    ModelConfig,
+    Recipe,
+    TrainRlConfig,
+    TrainSftConfig,
+    single_engine,
+)
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses
 from midcourse.plan.shapes import ModelShape
@@ -70,7 +76,7 @@ def _longest(recipe: Recipe, given: Assumptions) -> float:
     turns = 2 if recipe.propose.turns == "two" else 1
     review += turns * recipe.propose.sampling.max_tokens
     longest = max(review, given.prompt_tokens + max(asked))
-    return min(longest, recipe.engine.max_context_tokens or longest)
+    return min(longest, single_engine(recipe.engine).max_context_tokens or longest)
 
 
 def element_bytes(model: ModelConfig, device: Device) -> int:
@@ -85,29 +91,24 @@ def sampling_memory(
     """Return what an engine takes: weights, then as much cache as it may have."""
     size = element_bytes(model, device)
     weights = float(shape.parameters * size)
-    kind = engine.inner if engine.kind == "ray" else engine.kind
-    if engine.kv_cache_gib is not None:
-        cache = engine.kv_cache_gib * 2**30
+    single = single_engine(engine)
+    if single.kv_cache_gib is not None:
+        cache = single.kv_cache_gib * 2**30
     elif not device.is_gpu:
         cache = 4.0 * 2**30
-    elif kind == "transformers":
+    elif single.in_process:
         cache = max(0.0, device.memory_bytes - weights) / 2
     else:
-        cache = max(0.0, _gpu_share(engine) * device.memory_bytes - weights - _SERVER_BYTES)
+        cache = max(0.0, single.gpu_share * device.memory_bytes - weights - _SERVER_BYTES)
     # Logits of one step in float32, and their sorted copy with its indices.
-    rows = engine.max_batch_rows if kind == "transformers" else engine.concurrency
-    logits = 16.0 * rows * shape.vocabulary
-    activations = logits if kind == "transformers" else _SERVER_BYTES
+    logits = 16.0 * single.rows_at_once * shape.vocabulary
     return Memory(
-        name=f"sampling ({kind})", weights=weights, activations=activations, kv_cache=cache,
+        name=f"sampling ({single.kind})",
+        weights=weights,
+        activations=logits if single.in_process else _SERVER_BYTES,
+        kv_cache=cache,
         longest=longest * shape.kv_bytes(size),
-    )  # fmt: skip
-
-
-def _gpu_share(engine: EngineConfig) -> float:
-    """Return vLLM's share of a GPU, as the server is told; its own default is 0.9."""
-    found = re.search(r"--gpu-memory-utilization[= ]([\d.]+)", " ".join(engine.server_arguments))
-    return float(found[1]) if found else 0.9
+    )
 
 
 def training_memory(

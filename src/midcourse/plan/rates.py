@@ -95,11 +95,9 @@ def _arithmetic(tokens: float, context: float, shape: ModelShape, pace: Pace) ->
 
 def _rows(engine: EngineConfig, work: Work, shape: ModelShape, pace: Pace) -> float:
     """Return how many rows an engine decodes at once: by its settings, the cache, the work."""
-    kind = engine.inner if engine.kind == "ray" else engine.kind
-    limit = engine.max_batch_rows if kind == "transformers" else engine.concurrency
     cache = memory_of(pace.recipe, pace.given, pace.shape, pace.device)[0].kv_cache
     row = work.context * shape.kv_bytes(element_bytes(pace.recipe.model, pace.device))
-    return max(1.0, min(float(limit), cache / row, work.requests))
+    return max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
 
 
 def _step_seconds(rows: float, context: float, shape: ModelShape, pace: Pace) -> float:
