@@ -72,17 +72,17 @@ def in_order(asked: Sequence[tuple[Step, ...]]) -> Iterator[tuple[Step, ...]]:
         yield from visit(steps)
 
 
-def count_problems(recipe: Recipe, given: Assumptions) -> Counts:
+def count_problems(setup: Setup, given: Assumptions) -> Counts:
     """Count the problems of a recipe, as far as they are at hand; what is given wins."""
-    config, probe = recipe.problems, 0
+    config, sets = setup.recipe.problems, setup.problems
+    held_out = probe = 0
     if config.kind == "lab":
-        sets = load_problem_sets(recipe)
         train: int | None = len(sets.train)
         held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
     else:
         train = _count(config.path, config.part, config.limit)
-        held_out = (_count(config.held_out_path, (0.0, 1.0), config.held_out_limit) or _HELD_OUT
-                    if config.held_out_path else 0)  # fmt: skip
+        if config.held_out_path:
+            held_out = _count(config.held_out_path, (0, 1), config.held_out_limit) or _HELD_OUT
     train = given.num_problems or train
     if not train:
         raise ConfigError(

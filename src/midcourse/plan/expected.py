@@ -17,9 +17,14 @@ from midcourse.pipeline.contexts import (
 )
 from midcourse.pipeline.stages import (
     CasesSettings,
+    GradeSettings,
+    ProposeSettings,
+    ReferenceSettings,
     SampleSettings,
+    SelectSettings,
     ShiftSettings,
     SolutionRowSettings,
+    StepRowSettings,
 )
 from midcourse.pipeline.values import Candidates, Selection
 from midcourse.plan.assumptions import Assumptions
@@ -41,6 +46,27 @@ class Expected:
     hard_share: float
     shape: ModelShape
     """The policy's."""
+
+    def records(self, settings: object) -> float:
+        """Return the records of a stage that asks no model."""
+        match settings:
+            case GradeSettings(rollouts=rollouts):
+                return self.rollouts(rollouts.settings)
+            case SelectSettings(among=None):
+                return self.counts.problems
+            case SelectSettings(among=chosen) | ReferenceSettings(hard=chosen):
+                return self.hard(chosen)
+            case CasesSettings():
+                return self.cases(settings)
+            case ProposeSettings(cases=cases):
+                return self.cases(cases.settings)
+            case ShiftSettings(candidates=candidates):
+                return self.candidates(candidates)
+            case StepRowSettings(continuations=continuations):
+                return self.contexts(continuations)
+            case SolutionRowSettings(step_rows=rows):
+                return self.ready(rows)
+        raise TypeError(f"no plan for {type(settings).__name__}")
 
     def hard(self, selection: Selection | None = None) -> float:
         """Return how many problems are hard, or are chosen among those."""
@@ -67,9 +93,10 @@ class Expected:
         return by_population[contexts.population]
 
     def rollouts(self, settings: SampleSettings) -> float:
-        """Return the rollouts of each context; where continuations are searched, at most."""
+        """Return how many rollouts are drawn; where continuations are searched, at most."""
         is_search = settings.rounds and settings.contexts.population is Population.TRAIN
-        return self.draws if is_search else settings.num_rollouts
+        each = self.draws if is_search else settings.num_rollouts
+        return self.contexts(settings.contexts) * each
 
     def cases(self, settings: CasesSettings) -> float:
         """Return how many incorrect rollouts the proposer is asked about."""
@@ -97,3 +124,21 @@ class Expected:
         one = design.rows_per_problem == "one"
         number = self.hard(candidates.hard) if one else self.candidates(candidates)
         return number * (self.given.verified_share if design.filter else 1.0)
+
+    def row_tokens(self, rows: Stage[SftRow, Any]) -> float:
+        """Return the mean length of a row: of a step, or of a whole solution."""
+        given, settings = self.given, rows.settings
+        if isinstance(settings, SolutionRowSettings):
+            is_short = settings.solutions is None or settings.config.trace == "summary"
+            solution = min(given.rollout_tokens, settings.config.sampling.max_tokens)
+            return given.prompt_tokens + (given.reference_tokens if is_short else solution)
+        prefix = 0.0 if settings.design.prefix == "dropped" else given.prefix_tokens
+        suffix = given.continuation_tokens if settings.design.suffix else 0.0
+        return given.prompt_tokens + prefix + given.intervention_tokens + suffix
+
+
+def longest_row(rows: Stage[SftRow, Any]) -> int:
+    """Return the limit of a row."""
+    settings = rows.settings
+    whole = isinstance(settings, SolutionRowSettings)
+    return int((settings.config if whole else settings.design).max_tokens)

@@ -27,11 +27,10 @@ from midcourse.plan.devices import TrainingProcesses
 from midcourse.plan.search import PassRates
 from midcourse.plan.work import Kind, kind_of
 from midcourse.records import Condition, Proposal, ProposalOutcome, RowOutcome, Solvability
-from midcourse.run import Stage, Training, read_recipe
+from midcourse.run import Stage, read_recipe
 from midcourse.store import read_manifest, read_stage
 
 R = TypeVar("R")
-S = TypeVar("S")
 
 Clock = Literal["wall", "cpu"]
 """Which time to measure; ``cpu`` only means something where no GPU works."""
@@ -125,16 +124,8 @@ class _RunDir:
         # Problems are not read for a plan, so keys differ from the run's: names say which is which.
         self._named = {(made.manifest["stage"], made.manifest["label"]): made for made in self.all}
 
-    def stages(self, settings: type[S]) -> list[tuple[Stage[Any, S], _Made]]:
-        """Return the complete stages with such settings."""
-        return [(step, made) for step, made in self._complete(settings) if isinstance(step, Stage)]
-
-    def trainings(self, settings: type[S]) -> list[tuple[Training[S], _Made]]:
-        """Return the complete trainings with such settings."""
-        found = self._complete(settings)
-        return [(step, made) for step, made in found if isinstance(step, Training)]
-
-    def _complete(self, settings: type) -> Iterator[tuple[Any, _Made]]:
+    def steps(self, settings: type) -> Iterator[tuple[Any, _Made]]:
+        """Yield the complete steps with such settings."""
         for step in (step for steps in in_order(self.method.steps()) for step in steps):
             made = self._named.get((step.name, step.label))
             if made is not None and isinstance(step.settings, settings):
@@ -156,7 +147,7 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
     values |= _rollouts(run, rates)
     values |= _proposing(run, rates, values.pop("characters_per_token"))
     values |= _rows(run, values["rollout_tokens"]) | _scoring(run, rates) | _training(run)
-    for _, made in run.stages(GradeSettings):
+    for _, made in run.steps(GradeSettings):
         workers = run.recipe.grade.num_workers
         rates.add("grades_per_second", made.manifest["num_records"] / workers, made)
     loads = [made.loading for made in run.all if made.loading]
@@ -190,14 +181,15 @@ def _rollouts(run: _RunDir, rates: _Rates) -> dict[str, float]:
     """Measure lengths and rates of everything that was sampled from the policy."""
     lengths: dict[str, list[int]] = {}
     characters = tokens = disk = 0
-    for stage, made in run.stages(SampleSettings):
+    for stage, made in run.steps(SampleSettings):
         kind = kind_of(stage.settings)
         if kind is Kind.HELP:
             continue
         rollouts = run.read(stage, ("token_ids",))
         sampled = sum(rollout.num_tokens for rollout in rollouts)
-        rates.add(f"{kind}_tokens_per_second", sampled / stage.settings.model.engine.num_devices,
-                  made)  # fmt: skip
+        rates.add(
+            f"{kind}_tokens_per_second", sampled / stage.settings.model.engine.num_devices, made
+        )
         tokens, disk = tokens + sampled, disk + sum(p["bytes"] for p in made.manifest["parts"])
         characters += sum(len(rollout.text) for rollout in rollouts)
         for rollout in rollouts:
@@ -208,8 +200,10 @@ def _rollouts(run: _RunDir, rates: _Rates) -> dict[str, float]:
                 if kind is Kind.SAMPLE:
                     lengths.setdefault("rollout_tokens", []).append(rollout.num_tokens)
     found = {name: fmean(counts) for name, counts in lengths.items()}
-    return found | {"characters_per_token": characters / tokens,
-                    "disk_bytes_per_token": disk / tokens}  # fmt: skip
+    return found | {
+        "characters_per_token": characters / tokens,
+        "disk_bytes_per_token": disk / tokens,
+    }
 
 
 def _funnel(run: _RunDir) -> dict[str, float]:
@@ -235,7 +229,7 @@ def _pass_rates(run: _RunDir) -> PassRates | None:
 def _proposing(run: _RunDir, rates: _Rates, characters_per_token: float) -> dict[str, float]:
     """Measure the proposer. Its replies are kept as text: their tokens are estimated."""
     turns: dict[str, list[float]] = {"guided_tokens": [], "review_tokens": []}
-    for stage, made in run.stages(ProposeSettings):
+    for stage, made in run.steps(ProposeSettings):
         proposals: list[Proposal] = [p for p in run.read(stage) if not p.item]
         said = [[len(turn.reply) / characters_per_token for turn in p.turns] for p in proposals]
         devices = stage.settings.proposer.engine.num_devices
@@ -266,7 +260,7 @@ def _rows(run: _RunDir, rollout_tokens: float) -> dict[str, float]:
 
 def _scoring(run: _RunDir, rates: _Rates) -> dict[str, float]:
     references: list[int] = []
-    for stage, made in run.stages(LikelihoodSettings):
+    for stage, made in run.steps(LikelihoodSettings):
         items = run.read(stage)
         rates.add("likelihood_tokens_per_second", sum(i.num_tokens for i in items), made)
         references += [i.num_tokens for i in items if i.what == "reference"]
@@ -277,7 +271,7 @@ def _training(run: _RunDir) -> dict[str, float]:
     """Measure tokens per second of SFT and RL, and how long a training takes to start."""
     found: dict[str, float] = {}
     starts: list[float] = []
-    for tuned, made in run.trainings(TuneSettings):
+    for tuned, made in run.steps(TuneSettings):
         settings, seconds = tuned.settings, made.train_seconds
         rows = [r for r in run.read(settings.rows, _ROW_IDS) if r.outcome is RowOutcome.READY]
         tokens = sum(r.prompt_tokens + r.prefix_tokens + r.intervention_tokens for r in rows)
@@ -285,7 +279,7 @@ def _training(run: _RunDir) -> dict[str, float]:
         processes = TrainingProcesses.of(settings.config.accelerate).number
         found["sft_tokens_per_second"] = made.logged("epoch")[-1] * tokens / seconds / processes
         starts.append(made.whole - seconds)
-    if trained := run.trainings(RlSettings):
+    if trained := list(run.steps(RlSettings)):
         config, arms = run.recipe.train_rl, [made for _, made in trained]
         # One entry per iteration of the last sitting, the one whose time is known.
         lengths = [length for arm in arms for length in arm.logged("completions/mean_length")]

@@ -95,11 +95,12 @@ def sampling_memory(
     if isinstance(engine, TransformersConfig | VllmConfig | OpenAIConfig):
         longest = min(longest, engine.max_context_tokens or longest)
     return Memory(
-        name=f"sampling ({engine.kind})", weights=weights,
+        name=f"sampling ({engine.kind})",
+        weights=weights,
         activations=logits if in_process else _SERVER_BYTES,
         kv_cache=_cache(engine, weights, device),
         longest=longest * shape.kv_bytes(size),
-    )  # fmt: skip
+    )
 
 
 def _cache(engine: EngineConfig, weights: float, device: Device) -> float:
@@ -118,9 +119,13 @@ def _cache(engine: EngineConfig, weights: float, device: Device) -> float:
 
 
 def training_memory(
-    name: str, config: TrainSftConfig | TrainRlConfig, length: float, given: Assumptions,
-    shape: ModelShape, device: Device,
-) -> Memory:  # fmt: skip
+    name: str,
+    config: TrainSftConfig | TrainRlConfig,
+    length: float,
+    given: Assumptions,
+    shape: ModelShape,
+    device: Device,
+) -> Memory:
     """Return what training on rows of `length` tokens takes on each device."""
     processes = TrainingProcesses.of(config.accelerate)
     spread = processes.number if processes.sharded else 1
@@ -132,13 +137,16 @@ def training_memory(
         weights += 2.0 * (whole if processes.sharded else shape.parameters)
     tokens = config.micro_batch_size * length
     return Memory(
-        name=name, weights=weights, gradients=4.0 * trained / spread,
+        name=name,
+        weights=weights,
+        gradients=4.0 * trained / spread,
         optimiser=8.0 * trained / spread,
-        activations=tokens * (
+        activations=tokens
+        * (
             _activation_bytes(shape, config.gradient_checkpointing, 2 if device.is_gpu else 4)
             + shape.vocabulary * given.logit_bytes
         ),
-    )  # fmt: skip
+    )
 
 
 def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> float:
@@ -150,9 +158,13 @@ def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> f
 
 
 def _rl_memory(
-    config: TrainRlConfig, length: float, number: int, given: Assumptions, shape: ModelShape,
+    config: TrainRlConfig,
+    length: float,
+    number: int,
+    given: Assumptions,
+    shape: ModelShape,
     device: Device,
-) -> Memory:  # fmt: skip
+) -> Memory:
     """Return what `number` trainings hold on a device in RL, the cache of the rollouts included."""
     base = training_memory("train rl", config, length, given, shape, device)
     element = 2 if device.is_gpu else 4

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from midcourse.config import EngineConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.config import ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses
 from midcourse.plan.memory import element_bytes, sampling_memory
@@ -47,8 +47,8 @@ class Pace:
 
     def timed(self, step: Step, work: Work) -> Timed:
         """Return work with its time."""
-        devices, rate = devices_of(work), self._rate(work)
-        start = self.given.load_seconds if work.training is None else self.given.train_start_seconds
+        given, devices, rate = self.given, devices_of(work), self._rate(work)
+        start = given.load_seconds if work.training is None else given.train_start_seconds
         done = work.requests if work.kind is Kind.GRADE else work.tokens
         seconds = done / rate if done else 0.0
         return Timed(step, work, seconds + work.opens * start, devices, rate)
@@ -57,72 +57,68 @@ class Pace:
         """Return the tokens (answers, for grading) per second."""
         if work.kind is Kind.GRADE:
             return self.given.grades_per_second * self.num_graders
-        if known := self.given.rate(work.kind):
-            return devices_of(work) * known
-        return work.tokens / max(self._by_formula(work), 1e-9)
-
-    def _by_formula(self, work: Work) -> float:
-        """Return the seconds of work by the data sheet."""
         if work.model is None:
             return 0.0
-        source, shape = work.model.source, self.shapes[work.model.source.path]
-        if isinstance(work.training, TrainSftConfig):
-            return self._training(work, work.training, shape)
-        if isinstance(work.training, TrainRlConfig):
-            sampling = self._rl_sampling(work, work.training, source, shape)
-            return self._training(work, work.training, shape) + sampling
-        prefill = self._arithmetic(work.prefill_tokens, work.context / 2, shape)
-        if work.engine is None or work.kind is Kind.LIKELIHOOD:
-            return prefill + self._arithmetic(work.tokens, work.context, shape)
-        rows = self._rows(work, work.engine, source, shape)
-        steps = work.tokens / rows
-        seconds = prefill + steps * self._step_seconds(rows, work.context, source, shape)
-        return seconds / devices_of(work)
+        if known := self.given.rate(work.kind):
+            return devices_of(work) * known
+        source = work.model.source
+        speed = _Speed(self.given, self.device, source, self.shapes[source.path])
+        return work.tokens / max(speed.seconds(work), 1e-9)
 
-    def _arithmetic(self, tokens: float, context: float, shape: ModelShape) -> float:
-        """Return the device-seconds of running `tokens` forward."""
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """One model on one device, by the data sheet."""
+
+    given: Assumptions
+    device: Device
+    source: ModelConfig
+    shape: ModelShape
+
+    def seconds(self, work: Work) -> float:
+        """Return the seconds of work on all its devices."""
+        devices, config, engine = devices_of(work), work.training, work.engine
+        if config is not None:
+            seconds = self._training(work, config) / devices
+            return seconds + (self._rl(config) if isinstance(config, TrainRlConfig) else 0.0)
+        seconds = self._arithmetic(work.prefill_tokens, work.context / 2)
+        if engine is None or work.kind is Kind.LIKELIHOOD:
+            return seconds + self._arithmetic(work.tokens, work.context)
+        # Rows at once are bounded by the settings, the cache and the work.
+        cache = sampling_memory(engine, self.source, 0.0, self.shape, self.device).kv_cache
+        row = work.context * self.shape.kv_bytes(element_bytes(self.source, self.device))
+        rows = max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
+        return (seconds + work.tokens / rows * self._step(rows, work.context)) / devices
+
+    def _arithmetic(self, tokens: float, context: float) -> float:
+        """Return the seconds of running `tokens` forward."""
         speed = self.device.operations * self.given.compute_efficiency
-        return tokens * shape.forward_operations(context) / speed
+        return tokens * self.shape.forward_operations(context) / speed
 
-    def _rows(
-        self, work: Work, engine: EngineConfig, source: ModelConfig, shape: ModelShape
-    ) -> float:
-        """Return how many rows an engine decodes at once: by its settings, the cache, the work."""
-        cache = sampling_memory(engine, source, 0.0, shape, self.device).kv_cache
-        row = work.context * shape.kv_bytes(element_bytes(source, self.device))
-        return max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
-
-    def _step_seconds(
-        self, rows: float, context: float, source: ModelConfig, shape: ModelShape
-    ) -> float:
-        """Return the time of decoding one token in each row."""
-        size = element_bytes(source, self.device)
-        read = shape.parameters * size + rows * context * shape.kv_bytes(size)
+    def _step(self, rows: float, context: float) -> float:
+        """Return the seconds of decoding one token in each row."""
+        size = element_bytes(self.source, self.device)
+        read = self.shape.parameters * size + rows * context * self.shape.kv_bytes(size)
         by_memory = read / (self.device.bandwidth * self.given.decode_efficiency)
-        by_arithmetic = self._arithmetic(rows, context, shape)
+        by_arithmetic = self._arithmetic(rows, context)
         return max(by_memory, by_arithmetic) + self.given.step_overhead_seconds
 
-    def _training(
-        self, work: Work, config: TrainSftConfig | TrainRlConfig, shape: ModelShape
-    ) -> float:
-        """Return the seconds of training.
+    def _training(self, work: Work, config: TrainSftConfig | TrainRlConfig) -> float:
+        """Return the seconds of training on one device.
 
         Backward costs two forwards (one where only adapters are trained), checkpointing a further
         one. RL scores its rollouts once before it trains on them, DPO its rows under the base.
         """
         scores_first = isinstance(config, TrainRlConfig) or config.method == "dpo"
         passes = (2 if config.lora_rank else 3) + config.gradient_checkpointing + scores_first
-        tokens = work.tokens + work.prefill_tokens
-        return passes * self._arithmetic(tokens, work.context, shape) / devices_of(work)
+        return passes * self._arithmetic(work.tokens + work.prefill_tokens, work.context)
 
-    def _rl_sampling(
-        self, work: Work, config: TrainRlConfig, source: ModelConfig, shape: ModelShape
-    ) -> float:
+    def _rl(self, config: TrainRlConfig) -> float:
         """Return the seconds of sampling in RL: every iteration waits for its longest rollout."""
-        longest = config.sampling.max_tokens
+        longest, given = config.sampling.max_tokens, self.given
         rollouts = config.prompts_per_iteration * config.num_generations
-        rows = rollouts / devices_of(work) * self.given.rl_tokens / longest
-        step = self._step_seconds(max(1.0, rows), work.context, source, shape)
+        rows = rollouts / TrainingProcesses.of(config.accelerate).number * given.rl_tokens / longest
+        step = self._step(max(1.0, rows), given.prompt_tokens + given.rl_tokens / 2)
         return config.num_iterations * longest * step
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from midcourse.config import Recipe
 from midcourse.errors import ConfigError
+from midcourse.pipeline.session import Setup
 from midcourse.plan.assumptions import Assumptions, Settled, fill_in, settle
 from midcourse.plan.compose import compose, count_problems
 from midcourse.plan.devices import Device, choose_device
@@ -79,8 +80,8 @@ def make_plan(
     if pass_rates is None and measured and measured.pass_rates:
         rates = measured.pass_rates
     chosen, shape = choose_device(device, recipe), load_shape(recipe.model.path, model_config)
-    expected = _expect(recipe, fill_in(settled.values, recipe), rates, shape)
     made = compose(recipe)
+    expected = _expect(made.setup, fill_in(settled.values, recipe), rates, shape)
     works = schedule(made.steps(), expected)
     shapes, unknown = _shapes(works, recipe.model.path, shape)
     pace = Pace(
@@ -88,20 +89,23 @@ def make_plan(
     )
     candidates = expected.candidates(made.interventions.candidates())
     return Plan(
-        recipe=recipe, device=chosen, settled=settled, given=expected.given,
+        recipe=recipe,
+        device=chosen,
+        settled=settled,
+        given=expected.given,
         funnel=f"{expected.hard(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
-        unknown=unknown, steps=[pace.timed(step, work) for step, work in works],
+        unknown=unknown,
+        steps=[pace.timed(step, work) for step, work in works],
         memory=memory_of(recipe, [work for _, work in works], expected.given, shape, chosen),
-        pass_rates=rates, measured_seconds=measured.seconds if measured else None,
-    )  # fmt: skip
+        pass_rates=rates,
+        measured_seconds=measured.seconds if measured else None,
+    )
 
 
-def _expect(
-    recipe: Recipe, given: Assumptions, pass_rates: PassRates, shape: ModelShape
-) -> Expected:
+def _expect(setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape) -> Expected:
     """Follow the problems as far as their rollouts; what is not given follows from pass rates."""
-    counts, sample = count_problems(recipe, given), recipe.sample
+    counts, sample = count_problems(setup, given), setup.recipe.sample
     rounds = sample.rounds or (sample.num_rollouts,)
     draws = given.rollouts_per_problem or rollouts_of_search(pass_rates, rounds).rollouts
     hard = sum(share * (1 - rate) ** sample.num_rollouts for rate, share in pass_rates)
@@ -153,8 +157,17 @@ def _stage_table(plan: Plan) -> Table:
     _, prefill, tokens, _, _, _, _, disk = _cells(plan.steps, "")
     total = (duration(plan.seconds), hours(plan.device_hours))
     rows.append(("all", "", prefill, tokens, "", "", *total, disk))
-    columns = ("stage", "requests", "prefill", "tokens", "tokens/s", "devices", "time", "device h",
-               "disk")  # fmt: skip
+    columns = (
+        "stage",
+        "requests",
+        "prefill",
+        "tokens",
+        "tokens/s",
+        "devices",
+        "time",
+        "device h",
+        "disk",
+    )
     passing = sum(item.work.passing_bytes for item in plan.steps)
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
@@ -177,25 +190,34 @@ def _cells(items: Sequence[Timed], devices: str) -> tuple[str, ...]:
         amount(sum(work.requests for work in works)),
         amount(sum(work.prefill_tokens for work in works)),
         amount(sum(work.tokens for work in works)),
-        amount(items[0].rate), devices,
+        amount(items[0].rate),
+        devices,
         duration(sum(item.seconds for item in items)),
         hours(sum(item.seconds * item.devices for item in items) / 3600),
         size(sum(work.disk_bytes for work in works)),
-    )  # fmt: skip
+    )
 
 
 def _memory_table(plan: Plan) -> Table:
     rows = [
         (
             part.name + (f", {part.copies} at once" if part.copies > 1 else ""),
-            *(size(part.copies * x) for x in (part.weights, part.gradients, part.optimiser,
-                                              part.activations, part.kv_cache)),
-            size(part.total), part.verdict(plan.device),
+            *(
+                size(part.copies * x)
+                for x in (
+                    part.weights,
+                    part.gradients,
+                    part.optimiser,
+                    part.activations,
+                    part.kv_cache,
+                )
+            ),
+            size(part.total),
+            part.verdict(plan.device),
         )
         for part in plan.memory
-    ]  # fmt: skip
-    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total",
-               "fits")  # fmt: skip
+    ]
+    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
     note = (
         f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
         "does not fit: lora_rank, micro_batch_size, gradient_checkpointing, accelerate with FSDP2, "

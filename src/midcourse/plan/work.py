@@ -9,27 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import singledispatch
 
 from midcourse.config import EngineConfig, TrainRlConfig, TrainSftConfig
 from midcourse.pipeline.contexts import Continuations, HintedQuestions, Population, Reflections
 from midcourse.pipeline.evaluation import LikelihoodSettings
 from midcourse.pipeline.models import RlSettings, TuneSettings
 from midcourse.pipeline.stages import (
-    CasesSettings,
     GradeSettings,
     ProposeSettings,
-    ReferenceSettings,
     SampleSettings,
-    SelectSettings,
-    ShiftSettings,
-    SolutionRowSettings,
     StepRowSettings,
 )
 from midcourse.pipeline.values import Model
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.compose import in_order
-from midcourse.plan.expected import Expected
+from midcourse.plan.expected import Expected, longest_row
 from midcourse.records import Condition
 from midcourse.run import Step, Training
 
@@ -114,24 +108,39 @@ def schedule(asked: Sequence[tuple[Step, ...]], expected: Expected) -> list[tupl
     return planned
 
 
-@singledispatch
 def work_of(settings: object, expected: Expected) -> Work:
     """Return what a step with these settings asks for."""
-    raise TypeError(f"no plan for {type(settings).__name__}")
+    match settings:
+        case SampleSettings():
+            return _sample(settings, expected)
+        case ProposeSettings(world=None):
+            return _propose(settings, expected)
+        case TuneSettings():
+            return _tune(settings, expected)
+        case RlSettings():
+            return _rl(settings, expected)
+        case LikelihoodSettings():
+            return _likelihood(settings, expected)
+    kind = Kind.GRADE if isinstance(settings, GradeSettings) else Kind.RECORDS
+    number = expected.records(settings)
+    return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
 
 
-@work_of.register
 def _sample(settings: SampleSettings, expected: Expected) -> Work:
     given, contexts = expected.given, expected.contexts(settings.contexts)
-    requests = contexts * expected.rollouts(settings)
+    requests = expected.rollouts(settings)
     context, tokens = _opening(settings, given)
     return Work(
-        kind=kind_of(settings), requests=requests, prefill_tokens=contexts * context,
-        tokens=requests * tokens, context=context + tokens / 2,
+        kind=kind_of(settings),
+        requests=requests,
+        prefill_tokens=contexts * context,
+        tokens=requests * tokens,
+        context=context + tokens / 2,
         longest=given.prompt_tokens + settings.sampling.max_tokens,
-        model=settings.model, engine=settings.model.engine,
+        model=settings.model,
+        engine=settings.model.engine,
         disk_bytes=requests * tokens * given.disk_bytes_per_token,
-    )  # fmt: skip
+    )
 
 
 def _opening(settings: SampleSettings, given: Assumptions) -> tuple[float, float]:
@@ -152,75 +161,10 @@ def _opening(settings: SampleSettings, given: Assumptions) -> tuple[float, float
     return opening, tokens
 
 
-@work_of.register
-def _grade(settings: GradeSettings, expected: Expected) -> Work:
-    return _records(Kind.GRADE, work_of(settings.rollouts.settings, expected).requests)
-
-
-def _records(kind: Kind, number: float) -> Work:
-    return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
-
-
-@work_of.register
-def _select(settings: SelectSettings, expected: Expected) -> Work:
-    among = settings.among
-    number = expected.hard(among) if among else float(expected.counts.problems)
-    return _records(Kind.RECORDS, number)
-
-
-@work_of.register
-def _reference(settings: ReferenceSettings, expected: Expected) -> Work:
-    return _records(Kind.RECORDS, expected.hard(settings.hard))
-
-
-@work_of.register
-def _cases(settings: CasesSettings, expected: Expected) -> Work:
-    number, given = expected.cases(settings), expected.given
-    disk = number * given.rollout_tokens * given.disk_bytes_per_token
-    return Work(kind=Kind.RECORDS, requests=number, disk_bytes=disk)
-
-
-@work_of.register
-def _shift(settings: ShiftSettings, expected: Expected) -> Work:
-    return _records(Kind.RECORDS, expected.candidates(settings.candidates))
-
-
-@work_of.register
-def _step_rows(settings: StepRowSettings, expected: Expected) -> Work:
-    number = expected.contexts(settings.continuations)
-    return _rows(number, row_tokens(settings, expected.given), expected.given)
-
-
-@work_of.register
-def _solution_rows(settings: SolutionRowSettings, expected: Expected) -> Work:
-    number = expected.ready(settings.step_rows)
-    return _rows(number, row_tokens(settings, expected.given), expected.given)
-
-
-def _rows(number: float, tokens: float, given: Assumptions) -> Work:
-    disk = number * tokens * given.disk_bytes_per_token
-    return Work(kind=Kind.RECORDS, requests=number, disk_bytes=disk)
-
-
-def row_tokens(settings: StepRowSettings | SolutionRowSettings, given: Assumptions) -> float:
-    """Return the mean length of a row: of a step, or of a whole solution."""
-    if isinstance(settings, SolutionRowSettings):
-        is_short = settings.solutions is None or settings.config.trace == "summary"
-        solution = min(given.rollout_tokens, settings.config.sampling.max_tokens)
-        return given.prompt_tokens + (given.reference_tokens if is_short else solution)
-    design = settings.design
-    prefix = 0.0 if design.prefix == "dropped" else given.prefix_tokens
-    suffix = given.continuation_tokens if design.suffix else 0.0
-    return given.prompt_tokens + prefix + given.intervention_tokens + suffix
-
-
-@work_of.register
 def _propose(settings: ProposeSettings, expected: Expected) -> Work:
     """Return the questions about the cases, each of one or two turns."""
     given, config = expected.given, settings.config
     cases = expected.cases(settings.cases.settings)
-    if settings.world is not None:
-        return _records(Kind.RECORDS, cases)
     questions = cases * _questions(config.num_proposals, given)
     if not config.stop_at_first_accepted:
         questions = cases * config.num_proposals
@@ -233,12 +177,16 @@ def _propose(settings: ProposeSettings, expected: Expected) -> Work:
     if turns == 2:
         tokens += given.guided_tokens
     return Work(
-        kind=Kind.PROPOSE, requests=questions, prefill_tokens=questions * shown,
-        tokens=questions * tokens, context=shown + tokens / 2,
+        kind=Kind.PROPOSE,
+        requests=questions,
+        prefill_tokens=questions * shown,
+        tokens=questions * tokens,
+        context=shown + tokens / 2,
         longest=longest + turns * config.sampling.max_tokens,
-        model=settings.proposer, engine=settings.proposer.engine,
+        model=settings.proposer,
+        engine=settings.proposer.engine,
         disk_bytes=questions * (shown + tokens) * given.disk_bytes_per_token,
-    )  # fmt: skip
+    )
 
 
 def _questions(most: int, given: Assumptions) -> float:
@@ -250,23 +198,23 @@ def _questions(most: int, given: Assumptions) -> float:
     return given.candidate_share / once if once else float(most)
 
 
-@work_of.register
 def _tune(settings: TuneSettings, expected: Expected) -> Work:
     config, rows = settings.config, expected.ready(settings.rows) * settings.config.num_epochs
     if config.max_steps:
         rows = min(rows, config.max_steps * config.batch_size)
-    length = row_tokens(settings.rows.settings, expected.given)
-    sides = 1 if settings.rejected is None else 2
-    made = settings.rows.settings
-    config_of_rows = made.config if isinstance(made, SolutionRowSettings) else made.design
+    length, sides = expected.row_tokens(settings.rows), 1 if settings.rejected is None else 2
     return Work(
-        kind=Kind.SFT, requests=rows, tokens=sides * rows * length, context=length / 2,
-        longest=config_of_rows.max_tokens, model=settings.start, training=config,
+        kind=Kind.SFT,
+        requests=rows,
+        tokens=sides * rows * length,
+        context=length / 2,
+        longest=longest_row(settings.rows),
+        model=settings.start,
+        training=config,
         disk_bytes=expected.shape.parameters * _SAVED_BYTES,
-    )  # fmt: skip
+    )
 
 
-@work_of.register
 def _rl(settings: RlSettings, expected: Expected) -> Work:
     given, shape, config = expected.given, expected.shape, settings.config
     rollouts = float(config.num_iterations * config.prompts_per_iteration * config.num_generations)
@@ -274,23 +222,26 @@ def _rl(settings: RlSettings, expected: Expected) -> Work:
     trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
     checkpoints = config.num_iterations // config.save_every
     return Work(
-        kind=Kind.RL, requests=rollouts,
+        kind=Kind.RL,
+        requests=rollouts,
         prefill_tokens=rollouts / config.num_generations * prompt,
-        tokens=rollouts * given.rl_tokens, context=prompt + given.rl_tokens / 2,
-        longest=prompt + config.sampling.max_tokens, model=settings.start, training=config,
+        tokens=rollouts * given.rl_tokens,
+        context=prompt + given.rl_tokens / 2,
+        longest=prompt + config.sampling.max_tokens,
+        model=settings.start,
+        training=config,
         disk_bytes=shape.parameters * _SAVED_BYTES,
         passing_bytes=checkpoints * 3 * trained * _SAVED_BYTES,
-    )  # fmt: skip
+    )
 
 
-@work_of.register
 def _likelihood(settings: LikelihoodSettings, expected: Expected) -> Work:
     """Return the scoring of interventions, rows, references and own rollouts by one model."""
     given, most = expected.given, settings.max_items
     rows, references = min(most, expected.ready(settings.rows)), min(most, expected.counts.problems)
     own = unseen = 0.0
     if settings.own is not None:
-        own = min(most, work_of(settings.own.rollouts.settings, expected).requests)
+        own = min(most, expected.rollouts(settings.own.rollouts.settings))
     if settings.unseen is not None:
         unseen = expected.contexts(settings.unseen)
     made, prompt = settings.rows.settings, given.prompt_tokens
@@ -298,13 +249,16 @@ def _likelihood(settings: LikelihoodSettings, expected: Expected) -> Work:
     has_steps = isinstance(made, StepRowSettings) and made.design.source == "intervention"
     steps = rows if has_steps else 0.0
     texts = rows + steps + references + own + unseen
-    scored = (
-        rows * (row_tokens(made, given) - prompt) + (steps + unseen) * given.intervention_tokens
-        + references * given.reference_tokens + own * given.rollout_tokens
-    )  # fmt: skip
+    in_rows = rows * (expected.row_tokens(settings.rows) - prompt)
+    in_steps = (steps + unseen) * given.intervention_tokens
+    others = references * given.reference_tokens + own * given.rollout_tokens
     return Work(
-        kind=Kind.LIKELIHOOD, requests=texts,
-        prefill_tokens=texts * prompt + (steps + unseen) * given.prefix_tokens, tokens=scored,
-        context=prompt + given.rollout_tokens / 2, model=settings.model,
-        engine=settings.model.engine.scoring, disk_bytes=texts * _RECORD_BYTES,
-    )  # fmt: skip
+        kind=Kind.LIKELIHOOD,
+        requests=texts,
+        prefill_tokens=texts * prompt + (steps + unseen) * given.prefix_tokens,
+        tokens=in_rows + in_steps + others,
+        context=prompt + given.rollout_tokens / 2,
+        model=settings.model,
+        engine=settings.model.engine.scoring,
+        disk_bytes=texts * _RECORD_BYTES,
+    )
