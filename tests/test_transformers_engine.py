@@ -257,6 +257,13 @@ def test_a_window_that_only_the_mask_knows_is_heeded(
     assert adopted(random_model("llama")) == (is_fast, "midcourse" if is_fast else "sdpa")
 
 
+def test_a_mask_of_the_model_s_own_making_keeps_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could hide anything later on."""
+    name = "transformers.models.llama.modeling_llama.create_causal_mask"
+    monkeypatch.setattr(name, lambda **given: None)
+    assert adopted(random_model("llama")) == (False, "sdpa")
+
+
 def test_a_model_that_counts_positions_by_its_cache_keeps_its_own_way() -> None:
     """Its rows would all be as long as the longest."""
     model = random_model("llama")

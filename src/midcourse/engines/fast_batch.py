@@ -126,7 +126,7 @@ class _Wishes:
     others: set[str] = field(default_factory=set)
     """Arguments that no step of ours heeds: soft caps, sinks, biases."""
     see_all: list[bool] = field(default_factory=list)
-    """Of each mask and window, whether the longest row's last token sees all before it."""
+    """Of each mask, and of short windows, whether the longest row's last token sees all of it."""
 
     def attend(
         self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
@@ -135,7 +135,8 @@ class _Wishes:
         """Attend as sdpa, and note what else was asked for."""
         given = {name for name, value in asked.items() if torch.is_tensor(value) or value}
         self.others |= given - _HARMLESS
-        self.see_all.append((asked.get("sliding_window") or self.max_tokens) >= self.max_tokens)
+        if (asked.get("sliding_window") or self.max_tokens) < self.max_tokens:
+            self.see_all.append(False)
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling
         )
@@ -143,8 +144,8 @@ class _Wishes:
 
     def mask(self, *args: Any, **asked: Any) -> torch.Tensor | None:
         """Make the mask of sdpa, and note whether the longest row would see all of itself."""
-        last, before = torch.tensor(self.max_tokens - 1), torch.arange(self.max_tokens)
-        seen = torch.as_tensor(asked["mask_function"](0, 0, last, before))
+        before = torch.arange(self.max_tokens, device=asked.get("device"))
+        seen = torch.as_tensor(asked["mask_function"](0, 0, before[-1], before))
         self.see_all.append(bool(seen.all()))
         mask: torch.Tensor | None = sdpa_mask(*args, **asked)
         return mask
@@ -155,8 +156,9 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
 
     What it wants is found out by running it, not by names in its config: any argument of attention
     that is not known to be harmless keeps it off, and so does a mask that hides something from a
-    row of `max_tokens`. Then two rows must get its own logits. A model that is kept off has the
-    attention it had, or ``eager``, which alone heeds every argument.
+    row of `max_tokens`, or that transformers does not make. Then two rows must get its own logits.
+    A model that is kept off has the attention it had, or ``eager``, which alone heeds every
+    argument.
     """
     model, own = decoder.model, decoder.model.config._attn_implementation
     if not model._can_set_attn_implementation():
