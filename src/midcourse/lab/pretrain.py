@@ -216,7 +216,7 @@ def _train(
     """Run the optimiser; return the mean loss of every 200 steps."""
     rate, steps = config.learning_rate, config.steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rising = min(200 / steps, 0.9)
+    rising = 200 / steps if steps > 200 else 0.5
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rate, total_steps=steps, pct_start=rising, final_div_factor=1e3
     )
