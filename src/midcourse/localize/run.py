@@ -57,7 +57,7 @@ def run_localization(run: Run, cases: Sequence[ErrorCase]) -> list[Table]:
     model, results = _asked(run.recipe), {}
     with closing(Tools(run, model, run.recipe.grade)) as tools:
         for way, settings in _questions(run.recipe, model, cases).items():
-            stage = localization(settings, label=way)
+            stage = localization(settings, way)
             run.announce([stage])
             run.complete(stage, tools)
             results[f"{model.label}, {way}"] = score(cases, run.read(stage))
