@@ -322,12 +322,12 @@ class Run:
         Fields named in `without` come back empty, at a fraction of the cost; they hold tuples.
         Raises ArtifactError if the stage is not complete.
         """
-        self._require(stage)
+        self.require(stage)
         return read_stage(self.path(stage), stage.record, without)
 
     def num_records(self, stage: Stage[Any, Any]) -> int:
         """Return how many records a complete stage holds."""
-        self._require(stage)
+        self.require(stage)
         return int(self.artifact(stage).manifest["num_records"])
 
     def is_complete(self, step: Step) -> bool:
@@ -342,7 +342,8 @@ class Run:
             )
         return True
 
-    def _require(self, step: Step) -> None:
+    def require(self, step: Step) -> None:
+        """Raise ArtifactError unless a step is complete."""
         if not self.is_complete(step):
             raise ArtifactError(
                 f"{self.directory}: {step.name} {step.label} is not complete: run it first"

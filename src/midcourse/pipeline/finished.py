@@ -12,8 +12,10 @@ from midcourse.errors import ArtifactError
 from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.session import Setup
 from midcourse.progress import SilentProgress
+from midcourse.records import Grade, Role, Rollout, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, read_recipe
+from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
 
 R = TypeVar("R")
 
@@ -43,6 +45,17 @@ class FinishedRun:
                 return stage
         known = ", ".join(dict.fromkeys(f"{stage.name} {stage.label}" for stage in stages))
         raise ArtifactError(f"there is no stage {name} {label!r}: the recipe has {known}")
+
+    def rl_rollouts(self, start: Start) -> Iterator[tuple[Rollout, Grade]]:
+        """Stream what RL from the base or from the patched model sampled, and its verdicts.
+
+        Raises ArtifactError if that training is not complete.
+        """
+        trained = self.method.models.in_role(Role(start, rl=True)).trained
+        assert trained is not None
+        self.run.require(trained)
+        folder = self.run.path(trained)
+        return zip(read_rl_rollouts(folder), read_rl_grades(folder), strict=True)
 
     def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
         """Stream the records of a stage. Raises ArtifactError if it is not complete."""

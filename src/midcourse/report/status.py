@@ -14,6 +14,7 @@ from midcourse.records import Proposal, Rollout
 from midcourse.steps import split_steps
 from midcourse.store import read_manifest, read_stage
 from midcourse.table import Table
+from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
 
 
 def status_table(run_dir: Path) -> Table:
@@ -46,7 +47,7 @@ def _state(folder: Path) -> tuple[str, str]:
 
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:
-    """Return panels of the proposals that belong to an id, or the list of all proposals."""
+    """Return panels of the proposals and RL rollouts of an id, or the list of all proposals."""
     proposals = [p for path in _stages(run_dir, "propose") for p in read_stage(path, Proposal)]
     if not record_id:
         rows = tuple(
@@ -54,8 +55,12 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
         )
         return Group(Table("Proposals", ("id", "problem", "outcome", "location"), rows).rich())
     found = [p for p in proposals if record_id in (p.proposal_id, p.rollout_id, p.problem_id)]
-    if not found:
-        raise ArtifactError(f"{run_dir} has no proposal for {record_id!r}: list them with show")
+    rewarded = _rl_panels(run_dir, record_id)
+    if not found and not rewarded:
+        raise ArtifactError(
+            f"{run_dir} has no proposal and no RL rollout for {record_id!r}: list proposals with "
+            "'midcourse show', without an id"
+        )
     wanted = {p.rollout_id for p in found}
     rollouts = {
         r.rollout_id: r
@@ -63,7 +68,20 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
         for r in read_stage(path, Rollout)
         if r.rollout_id in wanted
     }
-    return Group(*(_panel(p, rollouts[p.rollout_id]) for p in found))
+    return Group(*(_panel(p, rollouts[p.rollout_id]) for p in found), *rewarded)
+
+
+def _rl_panels(run_dir: Path, record_id: str) -> list[Panel]:
+    """Return what RL sampled for an id, as it was rewarded."""
+    return [
+        Panel(
+            Text(printable(rollout.text)),
+            title=Text(f"{rollout.rollout_id}: {rollout.model}, {graded.verdict}"),
+        )
+        for folder in sorted((run_dir / "checkpoints").glob("*"))
+        for rollout, graded in zip(read_rl_rollouts(folder), read_rl_grades(folder), strict=True)
+        if record_id in (rollout.rollout_id, rollout.problem_id)
+    ]
 
 
 def _stages(run_dir: Path, stage: str) -> list[Path]:
