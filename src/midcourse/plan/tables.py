@@ -250,5 +250,5 @@ def hours(number: float) -> str:
 def duration(seconds: float) -> str:
     """Return a time, e.g. ``42 s``, ``7 min``, ``84 h``."""
     if seconds < 120:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds else "–"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
