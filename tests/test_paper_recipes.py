@@ -116,6 +116,12 @@ def test_the_method_runs_whole_at_the_paper_s_scale(
     assert {"sft_tokens_per_second", "rl_tokens_per_second"} <= plan.settled.sources.keys()
     assert plan.measured_seconds is not None
     assert plan.seconds == pytest.approx(plan.measured_seconds, rel=0.35)
+    planned = {(timed.step.name, timed.step.label): timed.work.requests for timed in plan.steps}
+    for file in (tmp_path / "run").glob("*/*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        requests = planned.pop((manifest["stage"], manifest["label"]))
+        assert requests == pytest.approx(manifest.get("num_records", requests))
+    assert not planned
     assert [row.outcome for row in rows] == [RowOutcome.READY] * 3
     assert list(folders) == ["base", "patched", "base + RL", "patched + RL"]
     for label, folder in folders.items():

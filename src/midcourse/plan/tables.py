@@ -25,6 +25,18 @@ from midcourse.table import Table
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
 DEFAULT_PASS_RATES = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25"
 
+_STAGE_COLUMNS = (
+    "stage",
+    "requests",
+    "prefill",
+    "tokens",
+    "tokens/s",
+    "devices",
+    "time",
+    "device h",
+    "disk",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -117,7 +129,7 @@ def _expect(setup: Setup, given: Assumptions, pass_rates: PassRates, shape: Mode
         "rollouts_per_problem": draws if sample.rounds else sample.num_rollouts,
     }
     given = given.model_copy(update=found)
-    return Expected(given=given, counts=counts, draws=draws, hard_share=hard, shape=shape)
+    return Expected(given=given, counts=counts, hard_share=hard, shape=shape)
 
 
 def _shapes(
@@ -157,17 +169,6 @@ def _stage_table(plan: Plan) -> Table:
     _, prefill, tokens, _, _, _, _, disk = _cells(plan.steps, "")
     total = (duration(plan.seconds), hours(plan.device_hours))
     rows.append(("all", "", prefill, tokens, "", "", *total, disk))
-    columns = (
-        "stage",
-        "requests",
-        "prefill",
-        "tokens",
-        "tokens/s",
-        "devices",
-        "time",
-        "device h",
-        "disk",
-    )
     passing = sum(item.work.passing_bytes for item in plan.steps)
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
@@ -176,7 +177,7 @@ def _stage_table(plan: Plan) -> Table:
     )
     if plan.unknown:
         note += f" Of unknown shape, so timed as the base: {', '.join(plan.unknown)}."
-    return Table(f"Plan of {plan.recipe.name}", columns, tuple(rows), note)
+    return Table(f"Plan of {plan.recipe.name}", _STAGE_COLUMNS, tuple(rows), note)
 
 
 def _name(step: Step) -> str:
@@ -199,24 +200,12 @@ def _cells(items: Sequence[Timed], devices: str) -> tuple[str, ...]:
 
 
 def _memory_table(plan: Plan) -> Table:
-    rows = [
-        (
-            part.name + (f", {part.copies} at once" if part.copies > 1 else ""),
-            *(
-                size(part.copies * x)
-                for x in (
-                    part.weights,
-                    part.gradients,
-                    part.optimiser,
-                    part.activations,
-                    part.kv_cache,
-                )
-            ),
-            size(part.total),
-            part.verdict(plan.device),
-        )
-        for part in plan.memory
-    ]
+    rows = []
+    for part in plan.memory:
+        name = part.name + (f", {part.copies} at once" if part.copies > 1 else "")
+        parts = (part.weights, part.gradients, part.optimiser, part.activations, part.kv_cache)
+        cells = [size(part.copies * number) for number in parts]
+        rows.append((name, *cells, size(part.total), part.verdict(plan.device)))
     columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
     note = (
         f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
