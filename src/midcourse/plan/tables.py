@@ -14,7 +14,7 @@ from midcourse.plan.compose import compose, count_problems
 from midcourse.plan.devices import Device, choose_device
 from midcourse.plan.expected import Expected
 from midcourse.plan.measure import Clock, measure
-from midcourse.plan.memory import Memory, memory_of
+from midcourse.plan.memory import Memory, Placed, memory_of
 from midcourse.plan.rates import Pace, Timed
 from midcourse.plan.search import PassRates, parse_pass_rates, rollouts_of_search, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
@@ -99,6 +99,7 @@ def make_plan(
     pace = Pace(
         given=expected.given, shapes=shapes, device=chosen, num_graders=recipe.grade.num_workers
     )
+    policy = Placed(recipe.model, shape, chosen, expected.given)
     candidates = expected.candidates(made.interventions.candidates())
     return Plan(
         recipe=recipe,
@@ -109,7 +110,7 @@ def make_plan(
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=unknown,
         steps=[pace.timed(step, work) for step, work in works],
-        memory=memory_of(recipe, [work for _, work in works], expected.given, shape, chosen),
+        memory=memory_of(recipe, [work for _, work in works], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
