@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from midcourse.config import load_recipe
+from midcourse.config import TransformersConfig, load_recipe
 from midcourse.pipeline import method, open_session
 from midcourse.plan.tables import make_plan
 from midcourse.progress import SilentProgress
@@ -116,6 +116,14 @@ def test_the_method_runs_whole_at_the_paper_s_scale(
     assert {"sft_tokens_per_second", "rl_tokens_per_second"} <= plan.settled.sources.keys()
     assert plan.measured_seconds is not None
     assert plan.seconds == pytest.approx(plan.measured_seconds, rel=0.35)
+    planned = {(timed.step.name, timed.step.label): timed.work for timed in plan.steps}
+    for file in (tmp_path / "run").glob("*/*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        work = planned.pop((manifest["stage"], manifest["label"]))
+        assert work.requests == pytest.approx(manifest.get("num_records", work.requests))
+        if isinstance(work.engine, TransformersConfig):
+            assert bool(work.opens) == bool(manifest["loading_seconds"]), manifest["label"]
+    assert not planned
     assert [row.outcome for row in rows] == [RowOutcome.READY] * 3
     assert list(folders) == ["base", "patched", "base + RL", "patched + RL"]
     for label, folder in folders.items():

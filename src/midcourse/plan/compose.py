@@ -5,7 +5,7 @@ What a run will do is read off the steps that it would complete, in the order in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from midcourse.checkers.reasoning_gym import NAME as TASKS
@@ -80,9 +80,10 @@ def count_problems(setup: Setup, given: Assumptions) -> Counts:
         train: int | None = len(sets.train)
         held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
     else:
-        train = _count(config.path, config.part, config.limit)
+        columns = config.columns
+        train = _count(config.path, columns, config.limit, config.part)
         if config.held_out_path:
-            held_out = _count(config.held_out_path, (0, 1), config.held_out_limit) or _HELD_OUT
+            held_out = _count(config.held_out_path, columns, config.held_out_limit) or _HELD_OUT
     train = given.num_problems or train
     if not train:
         raise ConfigError(
@@ -94,7 +95,9 @@ def count_problems(setup: Setup, given: Assumptions) -> Counts:
     return Counts(problems=train, held_out=held_out, probe=probe)
 
 
-def _count(path: str, part: Part, limit: int | None) -> int | None:
+def _count(
+    path: str, columns: Mapping[str, str], limit: int | None, part: Part = (0.0, 1.0)
+) -> int | None:
     """Return how many problems of a file are in a part, at most `limit`.
 
     Without a file return `limit`: the hub is not asked and tasks are not generated.
@@ -102,7 +105,7 @@ def _count(path: str, part: Part, limit: int | None) -> int | None:
     try:
         if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
             return limit
-        number = sum(_is_in(row, part) for row in read_problems(path))
+        number = sum(_is_in(row, part) for row in read_problems(path, columns=columns))
     except DataError:
         return limit
     return min(number, limit or number)

@@ -41,8 +41,6 @@ class Expected:
     given: Assumptions
     """Filled in."""
     counts: Counts
-    draws: float
-    """Rollouts of a training problem, where a search draws them."""
     hard_share: float
     shape: ModelShape
     """The policy's."""
@@ -95,7 +93,7 @@ class Expected:
     def rollouts(self, settings: SampleSettings) -> float:
         """Return how many rollouts are drawn; where continuations are searched, at most."""
         is_search = settings.rounds and settings.contexts.population is Population.TRAIN
-        each = self.draws if is_search else settings.num_rollouts
+        each = self.given.rollouts_per_problem if is_search else settings.num_rollouts
         return self.contexts(settings.contexts) * each
 
     def cases(self, settings: CasesSettings) -> float:

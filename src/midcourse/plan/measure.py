@@ -153,10 +153,11 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
     loads = [made.loading for made in run.all if made.loading]
     # Older manifests do not tell loading apart: then it is within the rates.
     values |= rates.values() | {"load_seconds": fmean(loads or [0.0])}
-    wall = _finished(run) - min(made.span[0] for made in run.all)
-    busy, worked = _busy(made.span for made in run.all), _worked(run.all)
+    blocks = _blocks(run.all)
+    busy, worked = sum(made.span[1] - made.span[0] for made in blocks), _worked(run.all)
+    idle = max(0.0, _finished(run) - min(made.span[0] for made in run.all) - busy)
     # Between the stages nobody counts processor time: there it is the clock's, as within them.
-    values["other_seconds"] = max(0.0, wall - busy) * worked / busy
+    values["other_seconds"] = idle * worked / busy
     return Measured(values, _pass_rates(run), worked + values["other_seconds"])
 
 
@@ -300,19 +301,15 @@ def _finished(run: _RunDir) -> float:
     return max(last, datetime.fromisoformat(told).timestamp()) if told else last
 
 
-def _worked(steps: Iterable[_Made]) -> float:
-    """Return the time of several steps. Trainings side by side began together and count once."""
-    blocks = {
+def _blocks(steps: Iterable[_Made]) -> list[_Made]:
+    """Return the steps that ran one after the other: of trainings that ran together, one."""
+    by_start = {
         made.span[0] if "num_records" not in made.manifest else str(made.path): made
         for made in steps
     }
-    return sum(made.whole for made in blocks.values())
+    return list(by_start.values())
 
 
-def _busy(spans: Iterable[tuple[float, float]]) -> float:
-    """Return the length of the union of time spans."""
-    total, until = 0.0, 0.0
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total
+def _worked(steps: Iterable[_Made]) -> float:
+    """Return the time of several steps."""
+    return sum(made.whole for made in _blocks(steps))

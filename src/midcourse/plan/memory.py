@@ -59,35 +59,45 @@ class Memory:
         return "tight" if self.total > 0.9 * device.memory_bytes else "yes"
 
 
-def memory_of(
-    recipe: Recipe, works: Sequence[Work], given: Assumptions, shape: ModelShape, device: Device
-) -> list[Memory]:
-    """Return the parts of a run that load the policy, whose shape is given."""
-    longest = max(
-        w.longest for w in works if w.engine and w.model and w.model.source == recipe.model
-    )
-    parts = [sampling_memory(recipe.engine, recipe.model, longest, shape, device)]
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model on a device."""
+
+    source: ModelConfig
+    shape: ModelShape
+    device: Device
+    given: Assumptions
+    """Filled in."""
+
+    @property
+    def element_bytes(self) -> int:
+        """The bytes of one weight where the model is sampled from."""
+        dtype = self.source.dtype
+        is_half = dtype == "bfloat16" or (dtype == "auto" and self.device.is_gpu)
+        return 2 if is_half else 4
+
+    @property
+    def computed_bytes(self) -> int:
+        """The bytes of one number where the model is trained."""
+        return 2 if self.device.is_gpu else 4
+
+
+def memory_of(recipe: Recipe, works: Sequence[Work], policy: Placed) -> list[Memory]:
+    """Return the parts of a run that load the policy."""
+    sampled = [w.longest for w in works if w.engine and w.model and w.model.source == recipe.model]
+    parts = [sampling_memory(policy, recipe.engine, max(sampled))]
     by_kind = {kind: [w for w in works if w.kind is kind] for kind in (Kind.SFT, Kind.RL)}
     for work in by_kind[Kind.SFT][:1]:
-        config = recipe.train_sft
-        parts.append(training_memory("train sft", config, work.longest, given, shape, device))
+        parts.append(training_memory(policy, "train sft", recipe.train_sft, work.longest))
     for work in by_kind[Kind.RL][:1]:
         number = 1 if recipe.train_rl.takes_all_devices else len(by_kind[Kind.RL])
-        parts.append(_rl_memory(recipe.train_rl, work.longest, number, given, shape, device))
+        parts.append(_rl_memory(policy, recipe.train_rl, work.longest, number))
     return parts
 
 
-def element_bytes(model: ModelConfig, device: Device) -> int:
-    """Return the bytes of one weight where a model is sampled from."""
-    is_half = model.dtype == "bfloat16" or (model.dtype == "auto" and device.is_gpu)
-    return 2 if is_half else 4
-
-
-def sampling_memory(
-    engine: EngineConfig, model: ModelConfig, longest: float, shape: ModelShape, device: Device
-) -> Memory:
+def sampling_memory(placed: Placed, engine: EngineConfig, longest: float) -> Memory:
     """Return what an engine takes: weights, then as much cache as it may have."""
-    size, engine = element_bytes(model, device), on_one_device(engine)
+    engine, shape, size = on_one_device(engine), placed.shape, placed.element_bytes
     weights = float(shape.parameters * size)
     in_process = isinstance(engine, TransformersConfig)
     # Logits of one step in float32, and their sorted copy with its indices.
@@ -98,7 +108,7 @@ def sampling_memory(
         name=f"sampling ({engine.kind})",
         weights=weights,
         activations=logits if in_process else _SERVER_BYTES,
-        kv_cache=_cache(engine, weights, device),
+        kv_cache=_cache(engine, weights, placed.device),
         longest=longest * shape.kv_bytes(size),
     )
 
@@ -119,56 +129,42 @@ def _cache(engine: EngineConfig, weights: float, device: Device) -> float:
 
 
 def training_memory(
-    name: str,
-    config: TrainSftConfig | TrainRlConfig,
-    length: float,
-    given: Assumptions,
-    shape: ModelShape,
-    device: Device,
+    placed: Placed, name: str, config: TrainSftConfig | TrainRlConfig, length: float
 ) -> Memory:
     """Return what training on rows of `length` tokens takes on each device."""
+    shape = placed.shape
     processes = TrainingProcesses.of(config.accelerate)
     spread = processes.number if processes.sharded else 1
     trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
     frozen = shape.parameters if config.lora_rank else 0
     weights = 4.0 * (trained + frozen) / spread
-    if device.is_gpu:  # bfloat16 copies: of the whole model, or of the layer that FSDP gathers
+    if (
+        placed.device.is_gpu
+    ):  # bfloat16 copies: of the whole model, or of the layer that FSDP gathers
         whole = shape.layer_parameters / shape.layers + shape.vocabulary * shape.hidden
         weights += 2.0 * (whole if processes.sharded else shape.parameters)
-    tokens = config.micro_batch_size * length
+    activations = _activations(shape, config.gradient_checkpointing) * placed.computed_bytes
+    logits = shape.vocabulary * placed.given.logit_bytes
     return Memory(
         name=name,
         weights=weights,
         gradients=4.0 * trained / spread,
         optimiser=8.0 * trained / spread,
-        activations=tokens
-        * (
-            _activation_bytes(shape, config.gradient_checkpointing, 2 if device.is_gpu else 4)
-            + shape.vocabulary * given.logit_bytes
-        ),
+        activations=config.micro_batch_size * length * (activations + logits),
     )
 
 
-def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> float:
-    """Return the bytes kept per token: every layer's, or one layer's and each layer's input."""
+def _activations(shape: ModelShape, checkpointing: bool) -> int:
+    """Return the numbers kept per token: every layer's, or one layer's and each layer's input."""
     layer = 8 * shape.hidden + 4 * shape.heads * shape.head_dim + 4 * shape.intermediate
-    if checkpointing:
-        return float(element * (layer + shape.layers * shape.hidden))
-    return float(element * layer * shape.layers)
+    return layer + shape.layers * shape.hidden if checkpointing else layer * shape.layers
 
 
-def _rl_memory(
-    config: TrainRlConfig,
-    length: float,
-    number: int,
-    given: Assumptions,
-    shape: ModelShape,
-    device: Device,
-) -> Memory:
+def _rl_memory(placed: Placed, config: TrainRlConfig, length: float, number: int) -> Memory:
     """Return what `number` trainings hold on a device in RL, the cache of the rollouts included."""
-    base = training_memory("train rl", config, length, given, shape, device)
-    element = 2 if device.is_gpu else 4
-    cache = config.vllm_gpu_share * device.memory_bytes
+    base = training_memory(placed, "train rl", config, length)
+    shape, element = placed.shape, placed.computed_bytes
+    cache = config.vllm_gpu_share * placed.device.memory_bytes
     # vLLM's share holds its own copy of the weights.
     longest = shape.parameters * element + length * shape.kv_bytes(element)
     if config.vllm == "off":  # the cache is gone when training begins: the larger one counts

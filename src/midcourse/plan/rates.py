@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from midcourse.config import ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.config import TrainRlConfig, TrainSftConfig
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import Device, TrainingProcesses
-from midcourse.plan.memory import element_bytes, sampling_memory
+from midcourse.plan.memory import Placed, sampling_memory
 from midcourse.plan.shapes import ModelShape
 from midcourse.plan.work import Kind, Work
 from midcourse.run import Step
@@ -62,64 +62,58 @@ class Pace:
         if known := self.given.rate(work.kind):
             return devices_of(work) * known
         source = work.model.source
-        speed = _Speed(self.given, self.device, source, self.shapes[source.path])
-        return work.tokens / max(speed.seconds(work), 1e-9)
+        placed = Placed(source, self.shapes[source.path], self.device, self.given)
+        return work.tokens / max(_seconds(placed, work), 1e-9)
 
 
-@dataclass(frozen=True, slots=True)
-class _Speed:
-    """One model on one device, by the data sheet."""
+def _seconds(placed: Placed, work: Work) -> float:
+    """Return the seconds of work on all its devices, by the data sheet."""
+    devices, config, engine = devices_of(work), work.training, work.engine
+    if config is not None:
+        seconds = _training(placed, work, config) / devices
+        return seconds + (_rl_sampling(placed, config) if isinstance(config, TrainRlConfig) else 0)
+    seconds = _arithmetic(placed, work.prefill_tokens, work.context / 2)
+    if engine is None or work.kind is Kind.LIKELIHOOD:
+        return seconds + _arithmetic(placed, work.tokens, work.context)
+    # Rows at once are bounded by the settings, the cache and the work.
+    cache = sampling_memory(placed, engine, 0.0).kv_cache
+    row = work.context * placed.shape.kv_bytes(placed.element_bytes)
+    rows = max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
+    return (seconds + work.tokens / rows * _step(placed, rows, work.context)) / devices
 
-    given: Assumptions
-    device: Device
-    source: ModelConfig
-    shape: ModelShape
 
-    def seconds(self, work: Work) -> float:
-        """Return the seconds of work on all its devices."""
-        devices, config, engine = devices_of(work), work.training, work.engine
-        if config is not None:
-            seconds = self._training(work, config) / devices
-            return seconds + (self._rl(config) if isinstance(config, TrainRlConfig) else 0.0)
-        seconds = self._arithmetic(work.prefill_tokens, work.context / 2)
-        if engine is None or work.kind is Kind.LIKELIHOOD:
-            return seconds + self._arithmetic(work.tokens, work.context)
-        # Rows at once are bounded by the settings, the cache and the work.
-        cache = sampling_memory(engine, self.source, 0.0, self.shape, self.device).kv_cache
-        row = work.context * self.shape.kv_bytes(element_bytes(self.source, self.device))
-        rows = max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
-        return (seconds + work.tokens / rows * self._step(rows, work.context)) / devices
+def _arithmetic(placed: Placed, tokens: float, context: float) -> float:
+    """Return the seconds of running `tokens` forward."""
+    speed = placed.device.operations * placed.given.compute_efficiency
+    return tokens * placed.shape.forward_operations(context) / speed
 
-    def _arithmetic(self, tokens: float, context: float) -> float:
-        """Return the seconds of running `tokens` forward."""
-        speed = self.device.operations * self.given.compute_efficiency
-        return tokens * self.shape.forward_operations(context) / speed
 
-    def _step(self, rows: float, context: float) -> float:
-        """Return the seconds of decoding one token in each row."""
-        size = element_bytes(self.source, self.device)
-        read = self.shape.parameters * size + rows * context * self.shape.kv_bytes(size)
-        by_memory = read / (self.device.bandwidth * self.given.decode_efficiency)
-        by_arithmetic = self._arithmetic(rows, context)
-        return max(by_memory, by_arithmetic) + self.given.step_overhead_seconds
+def _step(placed: Placed, rows: float, context: float) -> float:
+    """Return the seconds of decoding one token in each row."""
+    size, shape, given = placed.element_bytes, placed.shape, placed.given
+    read = shape.parameters * size + rows * context * shape.kv_bytes(size)
+    by_memory = read / (placed.device.bandwidth * given.decode_efficiency)
+    return max(by_memory, _arithmetic(placed, rows, context)) + given.step_overhead_seconds
 
-    def _training(self, work: Work, config: TrainSftConfig | TrainRlConfig) -> float:
-        """Return the seconds of training on one device.
 
-        Backward costs two forwards (one where only adapters are trained), checkpointing a further
-        one. RL scores its rollouts once before it trains on them, DPO its rows under the base.
-        """
-        scores_first = isinstance(config, TrainRlConfig) or config.method == "dpo"
-        passes = (2 if config.lora_rank else 3) + config.gradient_checkpointing + scores_first
-        return passes * self._arithmetic(work.tokens + work.prefill_tokens, work.context)
+def _training(placed: Placed, work: Work, config: TrainSftConfig | TrainRlConfig) -> float:
+    """Return the seconds of training on one device.
 
-    def _rl(self, config: TrainRlConfig) -> float:
-        """Return the seconds of sampling in RL: every iteration waits for its longest rollout."""
-        longest, given = config.sampling.max_tokens, self.given
-        rollouts = config.prompts_per_iteration * config.num_generations
-        rows = rollouts / TrainingProcesses.of(config.accelerate).number * given.rl_tokens / longest
-        step = self._step(max(1.0, rows), given.prompt_tokens + given.rl_tokens / 2)
-        return config.num_iterations * longest * step
+    Backward costs two forwards (one where only adapters are trained), checkpointing a further one.
+    RL scores its rollouts once before it trains on them, DPO its rows under the base.
+    """
+    scores_first = isinstance(config, TrainRlConfig) or config.method == "dpo"
+    passes = (2 if config.lora_rank else 3) + config.gradient_checkpointing + scores_first
+    return passes * _arithmetic(placed, work.tokens + work.prefill_tokens, work.context)
+
+
+def _rl_sampling(placed: Placed, config: TrainRlConfig) -> float:
+    """Return the seconds of sampling in RL: every iteration waits for its longest rollout."""
+    longest, given = config.sampling.max_tokens, placed.given
+    rollouts = config.prompts_per_iteration * config.num_generations
+    rows = rollouts / TrainingProcesses.of(config.accelerate).number * given.rl_tokens / longest
+    step = _step(placed, max(1.0, rows), given.prompt_tokens + given.rl_tokens / 2)
+    return config.num_iterations * longest * step
 
 
 def devices_of(work: Work) -> int:

@@ -14,7 +14,7 @@ from midcourse.plan.compose import compose, count_problems
 from midcourse.plan.devices import Device, choose_device
 from midcourse.plan.expected import Expected
 from midcourse.plan.measure import Clock, measure
-from midcourse.plan.memory import Memory, memory_of
+from midcourse.plan.memory import Memory, Placed, memory_of
 from midcourse.plan.rates import Pace, Timed
 from midcourse.plan.search import PassRates, parse_pass_rates, rollouts_of_search, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
@@ -24,6 +24,18 @@ from midcourse.table import Table
 
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
 DEFAULT_PASS_RATES = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25"
+
+_STAGE_COLUMNS = (
+    "stage",
+    "requests",
+    "prefill",
+    "tokens",
+    "tokens/s",
+    "devices",
+    "time",
+    "device h",
+    "disk",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +99,7 @@ def make_plan(
     pace = Pace(
         given=expected.given, shapes=shapes, device=chosen, num_graders=recipe.grade.num_workers
     )
+    policy = Placed(recipe.model, shape, chosen, expected.given)
     candidates = expected.candidates(made.interventions.candidates())
     return Plan(
         recipe=recipe,
@@ -97,7 +110,7 @@ def make_plan(
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=unknown,
         steps=[pace.timed(step, work) for step, work in works],
-        memory=memory_of(recipe, [work for _, work in works], expected.given, shape, chosen),
+        memory=memory_of(recipe, [work for _, work in works], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
@@ -117,7 +130,7 @@ def _expect(setup: Setup, given: Assumptions, pass_rates: PassRates, shape: Mode
         "rollouts_per_problem": draws if sample.rounds else sample.num_rollouts,
     }
     given = given.model_copy(update=found)
-    return Expected(given=given, counts=counts, draws=draws, hard_share=hard, shape=shape)
+    return Expected(given=given, counts=counts, hard_share=hard, shape=shape)
 
 
 def _shapes(
@@ -157,17 +170,6 @@ def _stage_table(plan: Plan) -> Table:
     _, prefill, tokens, _, _, _, _, disk = _cells(plan.steps, "")
     total = (duration(plan.seconds), hours(plan.device_hours))
     rows.append(("all", "", prefill, tokens, "", "", *total, disk))
-    columns = (
-        "stage",
-        "requests",
-        "prefill",
-        "tokens",
-        "tokens/s",
-        "devices",
-        "time",
-        "device h",
-        "disk",
-    )
     passing = sum(item.work.passing_bytes for item in plan.steps)
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
@@ -176,7 +178,7 @@ def _stage_table(plan: Plan) -> Table:
     )
     if plan.unknown:
         note += f" Of unknown shape, so timed as the base: {', '.join(plan.unknown)}."
-    return Table(f"Plan of {plan.recipe.name}", columns, tuple(rows), note)
+    return Table(f"Plan of {plan.recipe.name}", _STAGE_COLUMNS, tuple(rows), note)
 
 
 def _name(step: Step) -> str:
@@ -199,24 +201,12 @@ def _cells(items: Sequence[Timed], devices: str) -> tuple[str, ...]:
 
 
 def _memory_table(plan: Plan) -> Table:
-    rows = [
-        (
-            part.name + (f", {part.copies} at once" if part.copies > 1 else ""),
-            *(
-                size(part.copies * x)
-                for x in (
-                    part.weights,
-                    part.gradients,
-                    part.optimiser,
-                    part.activations,
-                    part.kv_cache,
-                )
-            ),
-            size(part.total),
-            part.verdict(plan.device),
-        )
-        for part in plan.memory
-    ]
+    rows = []
+    for part in plan.memory:
+        name = part.name + (f", {part.copies} at once" if part.copies > 1 else "")
+        parts = (part.weights, part.gradients, part.optimiser, part.activations, part.kv_cache)
+        cells = [size(part.copies * number) for number in parts]
+        rows.append((name, *cells, size(part.total), part.verdict(plan.device)))
     columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
     note = (
         f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
@@ -250,5 +240,5 @@ def hours(number: float) -> str:
 def duration(seconds: float) -> str:
     """Return a time, e.g. ``42 s``, ``7 min``, ``84 h``."""
     if seconds < 120:
-        return f"{seconds:.1f} s"
+        return f"{seconds:.1f} s" if seconds else "–"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

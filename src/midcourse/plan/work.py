@@ -152,6 +152,7 @@ def _opening(settings: SampleSettings, given: Assumptions) -> tuple[float, float
     elif isinstance(contexts, Reflections):
         opening += given.reference_tokens + given.rollout_tokens
     elif isinstance(contexts, Continuations):
+        opening += given.hint_tokens if contexts.hints else 0.0
         continues = contexts.condition.continues
         if continues is not Condition.PROBLEM:
             opening += given.prefix_tokens
