@@ -96,7 +96,9 @@ def test_the_lab_is_the_method_at_the_lab_s_scale() -> None:
 
 @pytest.mark.parametrize("machine", ["paper-1gpu", "paper-8gpu"])
 def test_the_machine_is_layered_on_the_paper_s_scale(machine: str) -> None:
-    assert load_recipe("paper/int", (), ["scale/paper", f"scale/{machine}"]).name == "int"
+    layered = load_recipe("paper/int", (), ["scale/paper", f"scale/{machine}"])
+    assert load_recipe("paper/int", (), [f"scale/{machine}"]) == layered
+    assert layered.name == "int"
 
 
 def test_the_documented_keys_are_the_keys() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from midcourse.config import (
     Recipe,
     VllmConfig,
     describe_keys,
+    load_recipe,
     make_recipe,
 )
 from midcourse.errors import ConfigError
@@ -78,6 +80,20 @@ def test_another_kind_of_engine_replaces_the_keys_it_lacks() -> None:
 def test_another_engine_may_serve_the_proposer_where_the_policy_is_trained() -> None:
     made = recipe(proposer_engine={"kind": "openai", "served_model": "m", "chat": True})
     assert isinstance(made.proposer_engine, OpenAIConfig)
+
+
+def test_a_recipe_stands_on_what_it_extends(tmp_path: Path) -> None:
+    below, above, other = (tmp_path / f"{name}.toml" for name in ("below", "above", "other"))
+    below.write_text('name = "below"\nseed = 1\n[sample]\nnum_rollouts = 8\n')
+    above.write_text(f'extends = "{below}"\nname = "above"\nmodel.path = "lab"\n')
+    other.write_text(f'extends = "{below}"\n[grade]\nnum_workers = 1\n')
+    made = load_recipe(above)
+    assert (made.name, made.seed, made.sample.num_rollouts) == ("above", 1, 8)
+    both = load_recipe(above, [], [other])  # What is there already is not laid on top again.
+    assert (both.name, both.grade.num_workers) == ("above", 1)
+    above.write_text('extends = "nowhere"\nname = "above"\n')
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_recipe(above)
 
 
 def by_name(name: str) -> Key:

@@ -49,7 +49,7 @@ RUN = {
     "midcourse show runs/my": "accepted",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
     "midcourse localize first_error.jsonl --baselines-only": "most common",
-    "midcourse plan paper/int --with scale/paper --with scale/paper-8gpu": "Plan of int",
+    "midcourse plan paper/int --with scale/paper-8gpu": "Plan of int",
     "midcourse plan my.toml --assume rollout_tokens=5000 --assume hard_share=0.042 --device h200":
         "Plan of my",
 }  # fmt: skip

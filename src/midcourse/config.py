@@ -813,12 +813,15 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe, layer `overlays` on it in order, then ``key.sub=value`` overrides.
 
-    Each is a file or the name of a packaged recipe. Tables merge key by key; any other value
-    replaces what was there. Raises ConfigError, one line.
+    Each is a file or the name of a packaged recipe; what it ``extends`` comes first, unless it is
+    there already. Tables merge key by key; any other value replaces what was there. Raises
+    ConfigError, one line.
     """
     data: dict[str, Any] = {}
+    seen: set[Path] = set()
     for layer in (recipe, *overlays):
-        _lay_over(data, _read_toml(find_recipe(str(layer))))
+        for part in _layers(find_recipe(str(layer)), seen):
+            _lay_over(data, part)
     return make_recipe(data, overrides, " with ".join(map(str, (recipe, *overlays))))
 
 
@@ -832,6 +835,16 @@ def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> R
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
+
+
+def _layers(path: Path, seen: set[Path]) -> Iterator[dict[str, Any]]:
+    """Yield a recipe's own keys after those of what it extends."""
+    seen.add(path)
+    data = _read_toml(path)
+    below = data.pop("extends", None)
+    if below is not None and (extended := find_recipe(str(below))) not in seen:
+        yield from _layers(extended, seen)
+    yield data
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
