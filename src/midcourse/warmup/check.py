@@ -9,7 +9,7 @@ nothing. Next to the shares stands what a reader of positions alone would reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -25,6 +25,7 @@ from midcourse.records import (
     Rollout,
     token_ids_sha,
 )
+from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Stage, Work
 from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
@@ -95,18 +96,19 @@ def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
 
 
 def _rollouts(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
-    encode = work.tools.renderer(settings.base).encode
+    renderer = work.tools.renderer(settings.base)
     rollouts = (
-        _rollout(settings, problem_id, STEP_SEPARATOR.join(response_steps(attempt.lines)), encode)
+        _rollout(settings, problem_id, attempt, renderer)
         for problem_id, attempt in settings.attempts().items()
     )
     return keyed(rollouts, lambda rollout: rollout.rollout_id, work.done)
 
 
 def _rollout(
-    settings: SpoiledSettings, problem_id: str, text: str, encode: Callable[[str], list[int]]
+    settings: SpoiledSettings, problem_id: str, attempt: Attempt, renderer: Renderer
 ) -> Rollout:
-    ids = tuple(encode(text))
+    text = STEP_SEPARATOR.join(response_steps(attempt.lines))
+    ids = tuple(renderer.encode(text))
     return Rollout(
         rollout_id=f"spoiled-{problem_id}",
         problem_id=problem_id,
