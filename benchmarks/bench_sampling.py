@@ -17,7 +17,7 @@ import torch
 from rows import Row
 from transformers import AutoModelForCausalLM
 
-from midcourse.config import EngineConfig, ModelConfig, ProblemsConfig, SamplingConfig
+from midcourse.config import ModelConfig, ProblemsConfig, SamplingConfig, VllmConfig
 from midcourse.engines import open_engine, resolve_model
 from midcourse.engines.base import Engine, Request
 from midcourse.engines.transformers_engine import TransformersEngine
@@ -95,8 +95,8 @@ def _against_vllm(
     name: str, path: str, loads: Sequence[Load], speeds: Sequence[float]
 ) -> Iterator[Row]:
     """Yield a row per load: the same requests to a server of the same model on this machine."""
-    config = EngineConfig(
-        kind="vllm", server_python=str(VLLM_PYTHON.absolute()), kv_cache_gib=2, concurrency=1024,
+    config = VllmConfig(
+        server_python=str(VLLM_PYTHON.absolute()), kv_cache_gib=2, concurrency=1024,
         server_arguments=("--enforce-eager", "--max-num-seqs", "512"),
     )  # fmt: skip
     server = open_engine(config, ModelConfig(path=path, dtype="float32"), path)

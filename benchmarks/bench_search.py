@@ -75,7 +75,6 @@ def _contexts() -> Iterator[Context]:
             prompt_ids=(index,),
             response=SplitIds([], []),
             open_box="",
-            checker="math",
         )
 
 

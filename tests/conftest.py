@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from midcourse.checkers import Grader
-from midcourse.config import Recipe
+from midcourse.config import Recipe, VllmConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
-from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
+from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.rendering import Renderer
+from runs import ready, run_to
 
 REPLY = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."
 FIXED = "The answer is \\boxed{4}."
@@ -42,6 +43,12 @@ def vllm_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def over_stand_in(python: Path) -> VllmEngine:
+    """Make an engine whose server is our stand-in for vLLM."""
+    config = VllmConfig(server_python=str(python), concurrency=4)
+    return VllmEngine(config, "m", Renderer(ByteTokenizer()), start_seconds=60.0)
+
+
 @pytest.fixture(scope="session")
 def shared_vllm(vllm_python: Path) -> Iterator[VllmEngine]:
     """One engine for every test that asks for nothing special.
@@ -53,14 +60,25 @@ def shared_vllm(vllm_python: Path) -> Iterator[VllmEngine]:
         from transformers import AutoTokenizer
 
         arguments = ("--dtype", "float32", "--enforce-eager")
-        settings = ServerSettings(python=real, arguments=arguments, kv_cache_gib=1)
+        config = VllmConfig(
+            server_python=real, server_arguments=arguments, kv_cache_gib=1, max_context_tokens=400
+        )
         renderer = Renderer(AutoTokenizer.from_pretrained(base_folder()))
-        engine = VllmEngine(str(base_folder()), renderer, settings, max_context_tokens=400)
+        engine = VllmEngine(config, str(base_folder()), renderer)
     else:
-        settings = ServerSettings(python=str(vllm_python), start_seconds=60.0)
-        engine = VllmEngine("m", Renderer(ByteTokenizer()), settings, concurrency=4)
+        engine = over_stand_in(vllm_python)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def random_gemma2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder that `FastBatch` cannot run: soft caps, and windows shorter than a row."""
+    from tiny import make_random
+
+    folder = tmp_path_factory.mktemp("gemma2")
+    make_random(folder, "gemma2", attn_logit_softcapping=5.0, sliding_window=24)
+    return folder
 
 
 @pytest.fixture
@@ -69,14 +87,13 @@ def start_vllm(vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> StartVllm:
 
     def start(misbehaviour: str) -> VllmEngine:
         monkeypatch.setenv("FAKE_VLLM", misbehaviour)
-        settings = ServerSettings(python=str(vllm_python), start_seconds=60.0)
-        return VllmEngine("m", Renderer(ByteTokenizer()), settings, concurrency=4)
+        return over_stand_in(vllm_python)
 
     return start
 
 
-@pytest.fixture
-def problem_file(tmp_path: Path) -> Path:
+def write_problems(folder: Path) -> Path:
+    """Write three problems that differ in their number alone."""
     rows = [
         {
             "id": f"p{i}",
@@ -86,26 +103,24 @@ def problem_file(tmp_path: Path) -> Path:
         }
         for i in range(3)
     ]
-    path = tmp_path / "problems.jsonl"
+    path = folder / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-@pytest.fixture
-def script_file(tmp_path: Path) -> Path:
+def write_script(folder: Path) -> Path:
     """Wrong at first, right after the intervention; proposes when asked to review."""
     rules = [
         [r"Compare and intervene", PROPOSAL],
         [r"makes four\.\n\n$", FIXED],
         [r".", REPLY, REPLY + " "],
     ]
-    path = tmp_path / "script.json"
+    path = folder / "script.json"
     path.write_text(json.dumps(rules))
     return path
 
 
-@pytest.fixture
-def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
+def scripted_recipe(problem_file: Path, script_file: Path) -> dict[str, Any]:
     """A recipe that runs on the scripted engine, without torch."""
     return {
         "name": "scripted",
@@ -120,6 +135,30 @@ def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
             "conditions": ["problem", "prefix", "prefix_error", "prefix_intervention"],
         },
     }
+
+
+@pytest.fixture
+def problem_file(tmp_path: Path) -> Path:
+    return write_problems(tmp_path)
+
+
+@pytest.fixture
+def script_file(tmp_path: Path) -> Path:
+    return write_script(tmp_path)
+
+
+@pytest.fixture
+def recipe_data(problem_file: Path, script_file: Path) -> dict[str, Any]:
+    return scripted_recipe(problem_file, script_file)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of the scripted recipe, its rows built: only to be read."""
+    folder = tmp_path_factory.mktemp("scripted")
+    data = scripted_recipe(write_problems(folder), write_script(folder))
+    run_to(folder / "run", Recipe.model_validate(data), ready)
+    return folder / "run"
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ def script(text: str, seed: int) -> str:
     return f"{seed % 7}: seen {len(text)}.\n\nThe answer is \\boxed{{{seed % 7}}}."
 
 
+class Listener(ThreadingHTTPServer):
+    """Lets many clients connect at once: by default the sixth is turned away."""
+
+    request_queue_size = 128
+
+
 class FakeServer(BaseHTTPRequestHandler):
     """Answers as the script does; `faults` go wrong first."""
 
@@ -106,7 +112,7 @@ def main() -> None:
     if FakeServer.misbehaviour == "dies":
         sys.exit("RuntimeError: no memory for the cache")
     port = int(sys.argv[sys.argv.index("--port") + 1])
-    ThreadingHTTPServer(("127.0.0.1", port), FakeServer).serve_forever()
+    Listener(("127.0.0.1", port), FakeServer).serve_forever()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,6 @@ class ReplayEngine:
         return Capabilities(
             token_ids=True,
             seeds=True,
-            scoring=False,
             max_context_tokens=2**31,
             concurrency=self._concurrency,
         )

@@ -14,8 +14,12 @@ FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets", "ray", "vllm", "matplotlib"}
 MAY_BE_HEAVY = (
     "engines/transformers_engine.py",
+    "engines/_decoder.py",
     "engines/_kv_buffer.py",
     "engines/_sampling.py",
+    "engines/_session.py",
+    "engines/fast_batch.py",
+    "engines/plain_batch.py",
     "training/",
     "lab/pretrain.py",
 )

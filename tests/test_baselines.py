@@ -12,47 +12,38 @@ from typing import Any
 import pytest
 
 from conftest import FIXED, PROPOSAL, REPLY
-from midcourse.config import ProblemsConfig, Recipe, SamplingConfig
-from midcourse.engines import model_fingerprint
-from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.config import EngineConfig, ModelConfig, ProblemsConfig, Recipe, ScriptedConfig
+from midcourse.engines import model_fingerprint, open_engine
+from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.truth import first_error, true_proposals
 from midcourse.lab.world import Story
-from midcourse.pipeline import Pipeline
-from midcourse.progress import Failures, SilentProgress
-from midcourse.prompts import load_prompt_set
+from midcourse.pipeline import Drawn, Method, Session
 from midcourse.records import (
     Condition,
     FinishReason,
-    Grade,
-    Likelihood,
     Problem,
-    ProblemStatus,
-    Proposal,
     ProposalOutcome,
-    Reference,
     ReferenceOutcome,
     Rollout,
     RowOutcome,
     RowSource,
     Sampling,
     SftRow,
+    Start,
     Verdict,
 )
 from midcourse.rendering import Renderer
-from midcourse.report.collect import funnel_counts
-from midcourse.report.tables import funnel_table
-from midcourse.run import Run
+from midcourse.stages.contexts import Context
 from midcourse.stages.hints import hint_of, hint_of_tokens
 from midcourse.stages.pairs import step_pairs
 from midcourse.stages.propose import Case
-from midcourse.stages.reference import reference_contexts
-from midcourse.stages.sample import SampleSpec, sample
-from midcourse.stages.solutions import teacher_contexts, trace_of
+from midcourse.stages.solutions import trace_of
 from midcourse.steps import insert_step
+from runs import funnel, ready, run_to
 
 REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
 REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."
@@ -81,9 +72,8 @@ def data(recipe_data: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
     return recipe_data
 
 
-def run_to(directory: Path, recipe: Recipe, use: Callable[[Pipeline], Any]) -> Any:
-    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        return use(pipeline)
+def prompt_text(context: Context) -> str:
+    return ByteTokenizer().decode(context.prompt_ids)
 
 
 def change(data: dict[str, Any], **sections: Any) -> Recipe:
@@ -146,54 +136,64 @@ HINTED = {
 
 
 def test_a_hint_is_in_the_user_s_turn_and_nowhere_else(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
+    def check(session: Session, m: Method) -> None:
+        problems = {p.problem_id: p for p in m.hard.read(session)}
+        candidates = m.interventions.candidates().read(session)
+        assert candidates
         for hinted, plain in HINTED.items():
-            ours = list(pipeline.contexts(hinted, pipeline.candidates))
-            theirs = list(pipeline.contexts(plain, pipeline.candidates))
-            assert ours
+            ours, theirs = contexts_of(session, m, hinted), contexts_of(session, m, plain)
+            assert len(ours) == len(candidates)
             for with_hint, without in zip(ours, theirs, strict=True):
                 assert with_hint.response == without.response  # prefixes of unhinted rollouts
                 assert with_hint.condition is hinted
-                hint = hint_of(pipeline.problems_by_id[with_hint.problem_id], 0)
-                assert f"Hint: {hint}<|im_end|>" in ByteTokenizer().decode(with_hint.prompt_ids)
-        grades = pipeline.verified[Condition.HINT_PREFIX].grades.read(Grade)
-        assert len(list(grades)) == len(pipeline.candidates) * 4
+                hint = hint_of(problems[with_hint.problem_id], 0)
+                assert f"Hint: {hint}<|im_end|>" in prompt_text(with_hint)
+        grades = list(session.read(m.interventions.verified[Condition.HINT_PREFIX].grades))
+        assert len(grades) == len(candidates) * 4
 
     conditions = [str(c) for c in HINTED]
     run_to(tmp_path / "run", change(data, verify={"conditions": conditions}), check)
 
 
-def test_a_hint_can_be_as_long_as_the_intervention(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        for context in pipeline.contexts(Condition.HINT, pipeline.candidates):
-            text = ByteTokenizer().decode(context.prompt_ids)
-            hint = text.partition("Hint: ")[2].partition("<|im_end|>")[0]
-            assert len(hint) == len("So 2 + 2 makes four.")
+def contexts_of(
+    session: Session, m: Method, condition: Condition, shift: int | None = None
+) -> list[Context]:
+    """Return the contexts that continuations are sampled from, in the tokens of the base."""
+    renderer = session.tools.renderer(session.setup.base)
+    return list(m.interventions.continuations(condition, shift).contexts(session, renderer))
 
+
+def test_a_hint_can_be_as_long_as_the_intervention(tmp_path: Path, data: Any) -> None:
     recipe = change(data, hints={"length": "intervention"}, verify={"conditions": ["hint"]})
-    run_to(tmp_path / "run", recipe, check)
+    contexts = run_to(
+        tmp_path / "run", recipe, lambda session, m: contexts_of(session, m, Condition.HINT)
+    )
+    assert len(contexts) == 6
+    for context in contexts:
+        hint = prompt_text(context).partition("Hint: ")[2].partition("<|im_end|>")[0]
+        assert len(hint) == len("So 2 + 2 makes four.")
 
 
 def test_rows_8_to_10_stand_on_problems_that_hints_do_not_solve(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        drawn = list(pipeline.hinted_rollouts.rollouts.read(Rollout))
+    def check(session: Session, m: Method) -> None:
+        assert m.hinted is not None
+        assert m.hinted_statuses is not None
+        drawn = list(session.read(m.hinted.rollouts))
         assert len(drawn) == 3 * 16
         assert {r.condition for r in drawn} == {Condition.HINT}
-        statuses = {
-            s.problem_id: str(s.status) for s in pipeline.hinted_statuses.read(ProblemStatus)
-        }
+        statuses = {s.problem_id: str(s.status) for s in session.read(m.hinted_statuses)}
         assert statuses == {"p0": "solved", "p1": "hard", "p2": "hard"}
-        assert [p.problem_id for p in pipeline.hard_problems] == ["p1", "p2"]
-        assert {p.problem_id for p in pipeline.candidates} == {"p1", "p2"}
+        assert [p.problem_id for p in m.hard.read(session)] == ["p1", "p2"]
+        candidates = m.interventions.candidates().read(session)
+        assert {p.problem_id for p in candidates} == {"p1", "p2"}
         for condition in HINTED:
-            parents = {r.parent_id for r in pipeline.verified[condition].rollouts.read(Rollout)}
-            assert parents == {p.proposal_id for p in pipeline.candidates}
+            rollouts = session.read(m.interventions.verified[condition].rollouts)
+            assert {r.parent_id for r in rollouts} == {p.proposal_id for p in candidates}
         # The rollouts that chose the subset are not those that measure it.
-        measured = pipeline.verified[Condition.HINT].rollouts.read(Rollout)
+        measured = session.read(m.interventions.verified[Condition.HINT].rollouts)
         assert not {r.rollout_id for r in drawn} & {r.rollout_id for r in measured}
-        counts = funnel_counts(pipeline)
+        counts = funnel(session, m)
         assert counts["problems with a hint"] == {"hard": 2, "solved": 1, "total": 3}
-        funnel_table(counts)
 
     conditions = [str(c) for c in HINTED]
     recipe = change(data, select={"condition": "hint"}, verify={"conditions": conditions})
@@ -201,10 +201,11 @@ def test_rows_8_to_10_stand_on_problems_that_hints_do_not_solve(tmp_path: Path, 
 
 
 def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) -> None:
-    def prompts(pipeline: Pipeline) -> list[str]:
-        plan = pipeline._plan_rl(pipeline.base)
-        assert plan.artifact.label == "base + hint-guided RL"
-        return [prompt for _, prompt, _ in plan.content["problems"]]
+    def prompts(session: Session, m: Method) -> list[str]:
+        training = m.models.rl_trainings()[0]
+        assert training.label == "base + hint-guided RL"
+        job = training.job(training.settings, session, training.key)
+        return [problem.prompt for problem in job.problems]
 
     shown = run_to(tmp_path / "a", change(data, train_rl={"hints": True}), prompts)
     hints = [hint_of(problem(REFERENCE, f"p{n}"), 0) for n in range(3)]
@@ -221,24 +222,27 @@ def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) 
 # Rows of whole solutions.
 
 
-def rows_of(pipeline: Pipeline) -> dict[str, SftRow]:
+def rows_of(session: Session, m: Method) -> dict[str, SftRow]:
     """Return the rows to train on by problem, once they are what every baseline's must be."""
-    rows = list(pipeline.rows.read(SftRow))
-    step_rows = [r for r in pipeline.step_rows.read(SftRow) if r.outcome is RowOutcome.READY]
+    rows = list(session.read(m.models.rows))
+    step_rows = [r for r in session.read(m.models.step_rows) if r.outcome is RowOutcome.READY]
+    assert rows
     assert sorted(r.problem_id for r in rows) == sorted(r.problem_id for r in step_rows)
+    texts = {p.problem_id: p.text for p in m.setup.problems.train}
     end = RENDERER.end_of_turn_ids
     for row in rows:
-        assert row.source is RowSource(pipeline.recipe.build_sft.source)
+        assert row.source is RowSource(m.setup.recipe.build_sft.source)
         assert row.closes_turn
         if row.outcome is RowOutcome.READY:
             assert list(row.input_ids[-len(end) :]) == end == list(row.labels[-len(end) :])
-            prompt = pipeline.plain_context(row.problem_id).prompt_ids
-            assert row.input_ids[: row.prompt_tokens] == prompt
+            question = m.setup.prompts["solve"].render(problem=texts[row.problem_id])
+            prompt = RENDERER.prompt_ids([{"role": "user", "content": question}])
+            assert list(row.input_ids[: row.prompt_tokens]) == prompt
             assert set(row.labels[: row.prompt_tokens]) == {-100}
             assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
         else:
             assert not row.input_ids
-    funnel_table(funnel_counts(pipeline))
+    funnel(session, m)
     return {row.problem_id: row for row in rows}
 
 
@@ -255,28 +259,31 @@ def test_references_become_rows_of_int_s_problems(tmp_path: Path, data: Any) -> 
 
 
 def test_with_all_rows_a_baseline_has_as_many(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        rows = list(pipeline.rows.read(SftRow))
-        assert len(rows) == len({row.row_id for row in rows}) == 6
-
     build = {"source": "reference", "rows_per_problem": "all"}
-    run_to(tmp_path / "run", change(data, build_sft=build), check)
+    rows = run_to(
+        tmp_path / "run",
+        change(data, build_sft=build),
+        lambda session, m: list(session.read(m.models.rows)),
+    )
+    assert len(rows) == len({row.row_id for row in rows}) == 6
 
 
-def test_self_reflections_rewrite_the_rollout_that_int_mends(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        rows = rows_of(pipeline)
+def test_self_reflections_rewrite_the_rollout_that_int_fixes(tmp_path: Path, data: Any) -> None:
+    def check(session: Session, m: Method) -> None:
+        rows = rows_of(session, m)
         assert {p: str(r.outcome) for p, r in rows.items()} == {
             "p0": "ready", "p1": "not_verified", "p2": "ready",
         }  # fmt: skip
         assert text_of(rows["p0"]) == REWRITE
-        assert pipeline.drawn_solutions is not None
-        drawn = {r.rollout_id: r for r in pipeline.drawn_solutions.rollouts.read(Rollout)}
+        assert m.models.solutions is not None
+        drawn = {r.rollout_id: r for r in session.read(m.models.solutions.rollouts)}
         assert len(drawn) == 3 * 4
-        for row in rows.values():
-            if row.rollout_id:
-                assert drawn[row.rollout_id].parent_id == row.proposal_id
-                assert drawn[row.rollout_id].condition is Condition.REFLECTION
+        from_rollouts = {p: row for p, row in rows.items() if row.rollout_id}
+        assert from_rollouts.keys() >= {"p0", "p2"}
+        for row in from_rollouts.values():
+            rollout = drawn[str(row.rollout_id)]
+            assert rollout.parent_id == row.proposal_id
+            assert rollout.condition is Condition.REFLECTION
 
     run_to(tmp_path / "run", change(data, build_sft={"source": "self_reflection"}), check)
 
@@ -300,13 +307,14 @@ def test_a_teacher_s_correct_rollouts_become_rows(tmp_path: Path, data: Any) -> 
     teacher = script(tmp_path / "teacher.json", [".", *replies])
     build: dict[str, Any] = {"source": "distillation", "num_solutions": 8}
 
-    def check(pipeline: Pipeline) -> None:
-        rows = rows_of(pipeline)
+    def check(session: Session, m: Method) -> None:
+        rows = rows_of(session, m)
         assert {text_of(row) for row in rows.values()} == {replies[0]}
-        assert pipeline.drawn_solutions is not None
-        drawn = list(pipeline.drawn_solutions.rollouts.read(Rollout))
+        assert m.models.solutions is not None
+        drawn = list(session.read(m.models.solutions.rollouts))
         assert len(drawn) == 3 * 8
-        assert {r.model for r in drawn} == {str(tmp_path / "teacher.json")}
+        named = m.setup.helper("", None, m.setup.recipe.teacher_engine)
+        assert {r.model for r in drawn} == {named.name} != {m.setup.base.name}
 
     run_to(tmp_path / "a", change(data, build_sft=build, teacher_engine=teacher), check)
     build["trace"] = "summary"
@@ -330,21 +338,37 @@ class ChatEngine(ScriptedEngine):
         )
 
 
-def test_a_server_of_messages_can_teach_and_write_references() -> None:
-    prompts = load_prompt_set("default")
-    problems = [problem(REFERENCE, "p0"), problem(None, "p1")]
-    engine = ChatEngine(lambda text, seed: f"I was asked: {text[:9]}")
-    spec = SampleSpec(
-        num_rollouts=2, budget="total", model="chat", run_seed=0, stage="teacher",
-        sampling=SamplingConfig().record(),
-    )  # fmt: skip
-    for contexts in (teacher_contexts, reference_contexts):
-        asked = contexts(problems, prompts, RENDERER, engine.capabilities.token_ids)
-        rollouts = list(sample(asked, spec, engine, (), Failures()))
-        assert len(rollouts) == 4
-        assert {r.token_ids for r in rollouts} == {()}
-        begins = "x?" if contexts is teacher_contexts else "Write a r"
-        assert all(r.text.startswith(f"I was asked: {begins}") for r in rollouts)
+TEACHING = {"build_sft": {"source": "distillation", "num_solutions": 2}}
+WRITING = {"prompts": "default", "reference": {"write": "all", "num_attempts": 2}}
+
+
+@pytest.mark.parametrize(
+    ("engine", "sections", "drawn_of", "asked"),
+    [
+        ("teacher_engine", TEACHING, lambda m: m.models.solutions, "What is 2"),
+        ("reference_engine", WRITING, lambda m: m.references.settings.attempts, "Write a r"),
+    ],
+)
+def test_a_server_of_messages_can_teach_and_write_references(
+    engine: str, sections: dict[str, Any], drawn_of: Callable[[Method], Drawn], asked: str,
+    tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    helper = script(tmp_path / "chat.json", [".", "what the server would not say"])
+    chat = ChatEngine(lambda text, seed: f"I was asked: {text[:9]}")
+
+    def open_helper(config: EngineConfig, source: ModelConfig, path: str) -> Engine:
+        is_helper = isinstance(config, ScriptedConfig) and config.script == helper["script"]
+        return chat if is_helper else open_engine(config, source, path)
+
+    monkeypatch.setattr("midcourse.pipeline.session.open_engine", open_helper)
+    rollouts = run_to(
+        tmp_path / "run",
+        change(data, **sections, **{engine: helper}),
+        lambda session, m: list(session.read(drawn_of(m).rollouts)),
+    )
+    assert sorted(r.problem_id for r in rollouts) == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    assert {r.token_ids for r in rollouts} == {()}
+    assert {r.text for r in rollouts} == {f"I was asked: {asked}"}
 
 
 def test_parts_of_a_trace() -> None:
@@ -364,7 +388,7 @@ def test_recipes_that_contradict_themselves_are_refused(data: Any) -> None:
         "'dpo' compares": {"train_sft": {"method": "dpo"}, "build_sft": {"suffix": True}},
         "needs build_sft.teacher": {"build_sft": {"source": "distillation"}},
         "only the lab": {"propose": {"truth": True}},
-        "no row of Table 1": {"verify": {"conditions": ["reflection"]}},
+        "not a row of Table 1": {"verify": {"conditions": ["reflection"]}},
     }  # fmt: skip
     for said, sections in contradictions.items():
         with pytest.raises(ValueError, match=said):
@@ -375,10 +399,11 @@ def test_recipes_that_contradict_themselves_are_refused(data: Any) -> None:
 
 
 def test_pairs_part_after_the_prefix(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        config = pipeline.recipe.build_sft.model_copy(update={"source": "original_step"})
-        rows, original = list(pipeline.rows.read(SftRow)), pipeline._step_rows(config)
-        pairs = step_pairs(rows, original.read(SftRow))
+    def check(session: Session, m: Method) -> None:
+        training = m.models.patched.trained
+        assert training is not None
+        rows = list(session.read(training.settings.rows))
+        pairs = step_pairs(rows, session.read(training.settings.rejected))
         assert len(pairs) == 3
         for pair in pairs:
             assert RENDERER.decode(pair.prompt_ids).endswith("Two and two.\n\n")
@@ -409,23 +434,22 @@ def test_missing_references_are_written_and_graded(tmp_path: Path, data: Any) ->
         [".", "It is \\boxed{3}."],
     )  # fmt: skip
 
-    def check(pipeline: Pipeline) -> None:
-        found = {r.problem_id: r for r in pipeline.references.read(Reference)}
+    def check(session: Session, m: Method) -> None:
+        found = {r.problem_id: r for r in session.read(m.references)}
         assert {p: r.outcome for p, r in found.items()} == {
             "p0": ReferenceOutcome.GIVEN, "p1": ReferenceOutcome.WRITTEN,
             "p2": ReferenceOutcome.NOT_SOLVED,
         }  # fmt: skip
+        named = m.setup.helper("", None, m.setup.recipe.reference_engine)
         assert found["p1"].text == "It is \\boxed{4}."
-        assert found["p1"].source == str(tmp_path / "writer.json")
+        assert found["p1"].source == named.name != m.setup.base.name
         assert found["p0"].source == "problems"
         assert (found["p2"].num_attempts, found["p2"].num_correct) == (2, 0)
         # App. G keeps the problems that its oracle solves.
-        assert [p.problem_id for p in pipeline.hard_problems] == ["p0", "p1"]
-        shown = [p.turns[0].prompt for p in pipeline.proposals.read(Proposal)]
+        assert [p.problem_id for p in m.hard.read(session)] == ["p0", "p1"]
+        shown = [p.turns[0].prompt for p in session.read(m.proposals)]
         assert any("It is \\boxed{4}." in prompt for prompt in shown)
-        counts = funnel_counts(pipeline)
-        assert counts["references"]["total"] == 3
-        funnel_table(counts)
+        assert funnel(session, m)["references"]["total"] == 3
 
     reference = {"write": "missing", "num_attempts": 2}
     recipe = change(data, reference=reference, reference_engine=writer)
@@ -435,11 +459,11 @@ def test_missing_references_are_written_and_graded(tmp_path: Path, data: Any) ->
 def test_references_can_be_written_for_all(tmp_path: Path, data: Any) -> None:
     writer = script(tmp_path / "writer.json", [".", "It is \\boxed{4}."])
 
-    def check(pipeline: Pipeline) -> None:
-        outcomes = {r.outcome for r in pipeline.references.read(Reference)}
+    def check(session: Session, m: Method) -> None:
+        outcomes = {r.outcome for r in session.read(m.references)}
         assert outcomes == {ReferenceOutcome.WRITTEN}
-        assert {p.reference_solution for p in pipeline.hard_problems} == {"It is \\boxed{4}."}
-        rows = {text_of(row) for row in pipeline.rows.read(SftRow)}
+        assert {p.reference_solution for p in m.hard.read(session)} == {"It is \\boxed{4}."}
+        rows = {text_of(row) for row in session.read(m.models.rows)}
         assert rows == {"It is \\boxed{4}."}
 
     recipe = change(
@@ -454,37 +478,46 @@ def test_references_can_be_written_for_all(tmp_path: Path, data: Any) -> None:
 def test_a_shifted_intervention_stands_elsewhere_under_an_id_of_its_own(
     tmp_path: Path, data: Any
 ) -> None:
-    def check(pipeline: Pipeline) -> None:
-        plain = {p.rollout_id: p for p in pipeline.candidates}
+    condition = Condition.PREFIX_INTERVENTION
+
+    def check(session: Session, m: Method) -> None:
+        plain = {p.rollout_id: p for p in m.interventions.candidates().read(session)}
+        assert len(plain) == 6
         for shift, before in ((-1, ""), (1, "Two and two.\n\nSo 2 + 2 = 5.\n\n")):
-            moved = pipeline.candidates_at(shift)
+            moved = m.interventions.candidates(shift).read(session)
             assert len(moved) == len(plain)
             for proposal in moved:
                 original = plain[proposal.rollout_id]
                 assert proposal.location == (original.location or 0) + shift
                 assert proposal.intervention == original.intervention
                 assert proposal.proposal_id != original.proposal_id
-            for context in pipeline.contexts(Condition.PREFIX_INTERVENTION, moved):
-                text = RENDERER.decode(context.response.all)
-                assert text == before + "So 2 + 2 makes four.\n\n"
-        condition = Condition.PREFIX_INTERVENTION
-        drawn = [pipeline.verify(condition, shift).rollouts.read(Rollout) for shift in (0, 1)]
-        assert not {r.rollout_id for r in drawn[0]} & {r.rollout_id for r in drawn[1]}
-        beyond = list(pipeline.proposals_at(3).read(Proposal))
-        assert {p.outcome for p in beyond} == {ProposalOutcome.LOCATION_OUT_OF_RANGE}
-        assert len(beyond) == len(plain)
-        assert pipeline.candidates_at(3) == []
+            texts = [
+                RENDERER.decode(context.response.all)
+                for context in contexts_of(session, m, condition, shift)
+            ]
+            assert texts == [before + "So 2 + 2 makes four.\n\n"] * len(plain)
+        drawn = [
+            {r.rollout_id for r in session.read(m.interventions.verify(condition, shift).rollouts)}
+            for shift in (0, 1)
+        ]
+        assert all(drawn)
+        assert not drawn[0] & drawn[1]
+        beyond = m.interventions.candidates(3)
+        proposals = list(session.read(beyond.proposals))
+        assert {p.outcome for p in proposals} == {ProposalOutcome.LOCATION_OUT_OF_RANGE}
+        assert len(proposals) == len(plain)
+        assert beyond.read(session) == []
 
     run_to(tmp_path / "run", change(data), check)
 
 
 def test_a_recipe_s_shift_reaches_the_rows(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        ready = [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
-        assert len(ready) == 3
-        for row in ready:
+    def check(session: Session, m: Method) -> None:
+        rows = ready(session, m)
+        assert len(rows) == 3
+        for row in rows:
             assert text_of(row).startswith("So 2 + 2 makes four.")
-        funnel_table(funnel_counts(pipeline))
+        assert funnel(session, m)["shifted"]["total"] == 6
 
     run_to(tmp_path / "run", change(data, verify={"shift": -1}), check)
 
@@ -503,12 +536,15 @@ def test_kept_interventions_are_measured_again_on_fresh_continuations(
         )
     )
 
-    def check(pipeline: Pipeline) -> None:
-        first = list(pipeline.verified[Condition.PREFIX_INTERVENTION].rollouts.read(Rollout))
-        again = list(pipeline.reestimated.rollouts.read(Rollout))
-        assert {p.problem_id for p in pipeline.kept} == {"p0", "p2"}
-        assert {r.parent_id for r in again} == {p.proposal_id for p in pipeline.kept}
-        assert len(again) == 4 * len(pipeline.kept)
+    def check(session: Session, m: Method) -> None:
+        verified = m.interventions.verified[Condition.PREFIX_INTERVENTION]
+        first = list(session.read(verified.rollouts))
+        again = list(session.read(m.interventions.reestimated.rollouts))
+        correct = [g for g in session.read(verified.grades) if g.verdict is Verdict.CORRECT]
+        kept = {g.parent_id for g in correct}
+        assert {g.problem_id for g in correct} == {"p0", "p2"}
+        assert {r.parent_id for r in again} == kept
+        assert len(again) == 4 * len(kept)
         assert {r.index for r in again} == {4, 5, 6, 7}
         assert not {r.rollout_id for r in first} & {r.rollout_id for r in again}
         assert not {r.seed for r in first} & {r.seed for r in again}
@@ -565,9 +601,9 @@ def test_a_model_is_known_by_its_weights(tmp_path: Path, data: Any) -> None:
     assert model_fingerprint(str(copy)) == model_fingerprint("lab")
     assert model_fingerprint(str(patched)) != model_fingerprint("lab")
 
-    def read(pipeline: Pipeline) -> tuple[str, set[str], set[str]]:
-        rollouts = list(pipeline.train_rollouts.rollouts.read(Rollout))
-        return pipeline.base.name, {r.model for r in rollouts}, {r.rollout_id for r in rollouts}
+    def read(session: Session, m: Method) -> tuple[str, set[str], set[str]]:
+        rollouts = list(session.read(m.train.rollouts))
+        return m.setup.base.name, {r.model for r in rollouts}, {r.rollout_id for r in rollouts}
 
     found = [
         run_to(tmp_path / str(i), change(data, model={"path": path}), read)
@@ -581,10 +617,10 @@ def test_a_model_is_known_by_its_weights(tmp_path: Path, data: Any) -> None:
 
 
 def test_verdicts_reach_the_rows(tmp_path: Path, data: Any) -> None:
-    def check(pipeline: Pipeline) -> None:
-        rows = rows_of(pipeline)
-        assert pipeline.drawn_solutions is not None
-        verdicts = [g.verdict for g in pipeline.drawn_solutions.grades.read(Grade)]
+    def check(session: Session, m: Method) -> None:
+        rows = rows_of(session, m)
+        assert m.models.solutions is not None
+        verdicts = [g.verdict for g in session.read(m.models.solutions.grades)]
         assert sum(r.num_correct for r in rows.values()) == verdicts.count(Verdict.CORRECT) == 8
         assert sum(r.num_continuations for r in rows.values()) == len(verdicts) == 12
 
@@ -594,7 +630,7 @@ def test_verdicts_reach_the_rows(tmp_path: Path, data: Any) -> None:
 # Whole, with real training, on the lab's base model.
 
 SMALL: dict[str, Any] = {
-    "name": "small", "prompts": "lab",
+    "name": "small", "prompts": "lab", "model": {"path": "lab"},
     "problems": {"kind": "lab", "num_composed": 0, "num_single": 6, "num_known": 0,
                  "num_held_out": 2, "num_probe": 1},
     "sample": {"num_rollouts": 4, "sampling": {"max_tokens": 140}},
@@ -613,24 +649,23 @@ SMALL: dict[str, Any] = {
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_baseline_runs_whole_and_is_called_what_it_is(tmp_path: Path) -> None:
-    def check(pipeline: Pipeline) -> None:
-        assert pipeline.hard_problems
+    def check(session: Session, m: Method) -> None:
+        assert m.hard.read(session)
         labels = ["base", "SFT on references", "SFT on references + hint-guided RL"]
-        assert list(pipeline.models) == labels
-        trained = pipeline.models[labels[2]]
-        key = trained.made_by[0].key
-        course = pipeline.rl_course(labels[2])
-        names = [model.name for model in course.values()]
-        assert names == [pipeline.patched.name, f"rl:{key}@1", f"rl:{key}@2"]
-        assert pipeline.patched.name.startswith("sft:")
+        assert [model.label for model in m.models.compared] == labels
+        trained = m.models.compared[2].trained
+        assert trained is not None
+        names = [model.name for model in m.models.course(Start.PATCHED).values()]
+        assert names == [m.models.patched.name, f"rl:{trained.key}@1", f"rl:{trained.key}@2"]
+        assert m.models.patched.name.startswith("sft:")
         drawn = [
-            {r.rollout_id for r in graded.rollouts.read(Rollout)}
-            for graded in pipeline.course_evaluations.values()
+            {r.rollout_id for r in session.read(graded.rollouts)}
+            for graded in m.evaluation.along_rl().values()
         ]
         assert [len(ids) for ids in drawn] == [4, 4, 4]
         assert not drawn[0] & drawn[1] | drawn[1] & drawn[2]
-        assert len(list(pipeline.run.directory.glob("checkpoints/*/manifest.json"))) == 2
-        whats = {item.what for item in pipeline.likelihoods[0].read(Likelihood)}
+        assert len(list(session.run.directory.glob("checkpoints/*/manifest.json"))) == 2
+        whats = {item.what for item in session.read(m.evaluation.likelihoods[0])}
         assert {"reference_row", "reference", "own_rollout"} <= whats
 
     run_to(tmp_path / "run", Recipe.model_validate(SMALL), check)

@@ -167,6 +167,7 @@ def test_defaults_are_the_paper_s() -> None:
     assert (evaluation.temperature, evaluation.top_p, evaluation.top_k) == (0.7, 0.8, 20)
 
 
+@pytest.mark.slow
 def test_verbs_run_and_errors_are_one_line(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
     path, run = tmp_path / "r.toml", str(tmp_path / "run")
     path.write_text(toml(recipe_data))

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fake_server import FakeServer, script
-from midcourse.config import EngineConfig, ModelConfig
-from midcourse.engines import model_folder, open_engine, open_renderer
+from fake_server import FakeServer, Listener, script
+from midcourse.config import (
+    EngineConfig,
+    ModelConfig,
+    OpenAIConfig,
+    RayConfig,
+    ScriptedConfig,
+    TransformersConfig,
+    VllmConfig,
+)
+from midcourse.engines import (
+    check_model,
+    engine_identity,
+    model_fingerprint,
+    model_folder,
+    open_engine,
+    open_renderer,
+)
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
 from midcourse.engines.bundled import base_folder
+from midcourse.engines.models import hub_commit
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.engines.vllm_engine import VllmEngine
-from midcourse.errors import EngineError
+from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Renderer
 
@@ -39,7 +55,7 @@ PROMPT = "Mia has 12 nuts, then finds a pair, loses 4, buys a week, wins 9. How 
 def server() -> Iterator[str]:
     FakeServer.faults.clear()
     FakeServer.seen.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), FakeServer) as httpd:
+    with Listener(("127.0.0.1", 0), FakeServer) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{httpd.server_address[1]}/v1"
@@ -47,12 +63,15 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def openai(url: str, **changes: Any) -> OpenAIEngine:
-    settings = {"max_context_tokens": 400, "backoff_seconds": 0.01, "max_retries": 2}
-    return OpenAIEngine([url], "m", **(settings | changes))
+def openai(
+    url: str, renderer: Renderer | None = None, served_model: str = "m", **changes: Any
+) -> OpenAIEngine:
+    settings = {"max_context_tokens": 400, "served_model": served_model} | changes
+    config = OpenAIConfig(urls=(url,), **settings)
+    return OpenAIEngine(config, renderer, max_retries=2, backoff_seconds=0.01)
 
 
-@pytest.fixture(params=["scripted", "openai", "transformers", "vllm"])
+@pytest.fixture(params=["scripted", "openai", "transformers", "plain", "vllm"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     if request.param == "scripted":
         return ScriptedEngine(script, max_context_tokens=400)
@@ -63,7 +82,11 @@ def engine(request: pytest.FixtureRequest) -> Engine:
         return shared
     from midcourse.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(base_folder(), max_batch_rows=8, max_context_tokens=400)
+    plain = request.param == "plain"
+    folder = request.getfixturevalue("random_gemma2") if plain else base_folder()
+    engine = TransformersEngine(folder, max_batch_rows=8, max_context_tokens=400)
+    assert engine.is_fast != plain
+    return engine
 
 
 def context(engine: Engine, text: str = PROMPT) -> tuple[int, ...]:
@@ -163,8 +186,7 @@ def test_what_is_cancelled_is_not_owed(engine: Engine) -> None:
 
 def test_scores_cover_what_was_asked(engine: Engine) -> None:
     if not isinstance(engine, Scorer):
-        assert not engine.capabilities.scoring
-        return
+        pytest.skip("this engine scores nothing")
     ids = context(engine)
     requests = [
         ScoreRequest(request_id=str(n), token_ids=ids[: n + 5], num_context=n + 1) for n in range(3)
@@ -215,47 +237,67 @@ def test_garbage_fails_one_request_alone(server: str, fault: tuple[int, bytes]) 
 
 
 def test_a_dead_or_wrong_server_stops_the_run(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with openai(server, renderer=Renderer(ByteTokenizer())).session():
+    with openai(server, Renderer(ByteTokenizer())).session():
         pass
     monkeypatch.setattr(FakeServer, "misbehaviour", "other-tokenizer")
     with pytest.raises(EngineError, match=r"another tokenizer than the policy: set model\.path"):
-        openai(server, renderer=Renderer(ByteTokenizer())).session().__enter__()
+        openai(server, Renderer(ByteTokenizer())).session().__enter__()
     with pytest.raises(EngineError, match="does not serve 'other'"):
-        OpenAIEngine([server], "other").session().__enter__()
+        openai(server, served_model="other").session().__enter__()
     with pytest.raises(EngineError, match=r"http://127\.0\.0\.1:9/v1 does not answer"):
-        OpenAIEngine(["http://me:secret@127.0.0.1:9/v1"], "m").session().__enter__()
+        openai("http://me:secret@127.0.0.1:9/v1").session().__enter__()
 
 
-@pytest.mark.parametrize("milliseconds", [2, 6])
-def test_closing_amid_connecting_leaves_nothing_behind(server: str, milliseconds: int) -> None:
+def test_closing_amid_connecting_leaves_nothing_behind(server: str) -> None:
     engine = openai(server)
-    for _ in range(5):
+    for turns_of_the_loop in range(12):
         with engine.session() as session:
             session.submit([ask(engine, n, WARM) for n in range(8)])
-            time.sleep(milliseconds / 1000)
-    gc.collect()  # a coroutine nobody awaited warns here, and warnings are errors
+            for _ in range(turns_of_the_loop):
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), session._loop).result()
+    gc.collect()  # a coroutine that was never awaited warns here, and warnings are errors
 
 
-def test_a_model_of_the_hub_is_fetched_at_its_revision(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    asked: list[tuple[str, str | None]] = []
+COMMITS = ("a" * 40, "b" * 40)
 
-    def fetch(name: str, revision: str | None, ignore_patterns: list[str]) -> str:
-        asked.append((name, revision))
-        if revision == "gone":
-            raise FileNotFoundError("404 Client Error\nand a page of HTML")
-        return str(base_folder())
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
-    model = ModelConfig(path="me/model", revision="abc")
-    engine = open_engine(EngineConfig(), model, model.path)
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The cache of ``me/model``, offline: two commits, of which ``main`` names the first."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    repo = tmp_path / "models--me--model"
+    (repo / "snapshots").mkdir(parents=True)
+    (repo / "refs").mkdir()
+    for commit in COMMITS:
+        (repo / "snapshots" / commit).symlink_to(base_folder())
+    (repo / "refs" / "main").write_text(COMMITS[0])
+    hub_commit.cache_clear()
+    yield repo
+    hub_commit.cache_clear()
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(hub_cache: Path) -> None:
+    first = model_fingerprint("me/model")
+    assert first == {"name": "me/model", "commit": COMMITS[0]}
+    assert model_fingerprint("me/model", "main") == first
+    assert model_fingerprint("me/model", COMMITS[1])["commit"] == COMMITS[1]
+    (hub_cache / "refs" / "main").write_text(COMMITS[1])
+    assert model_fingerprint("me/model") == first  # an upload during a run changes nothing
+    hub_commit.cache_clear()
+    assert model_fingerprint("me/model") != first
+
+
+def test_a_model_of_the_hub_is_opened_at_its_revision(hub_cache: Path, tmp_path: Path) -> None:
+    model = ModelConfig(path="me/model", revision=COMMITS[1])
+    assert model_folder("me/model", COMMITS[1]).name == COMMITS[1]
+    assert model_folder("me/model").name == COMMITS[0]
+    engine = open_engine(TransformersConfig(), model, model.path)
     assert engine.capabilities.max_context_tokens == 1024
-    assert open_renderer(EngineConfig(), model, model.path).end_of_turn_ids
-    assert asked == [("me/model", "abc")] * 2
+    assert open_renderer(TransformersConfig(), model, model.path).end_of_turn_ids
     assert model_folder("lab", "abc") == base_folder()
     assert model_folder(str(tmp_path)) == tmp_path
-    words = "cannot get 'me/model' at revision 'gone' from the hub: 404 Client Error$"
+    words = "cannot get 'me/model' at revision 'gone' from the hub: Cannot find"
     with pytest.raises(EngineError, match=words):
         model_folder("me/model", "gone")
 
@@ -263,6 +305,51 @@ def test_a_model_of_the_hub_is_fetched_at_its_revision(
 def test_a_script_comes_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "script.json"
     path.write_text(json.dumps([["nuts", "a", "b"], [".", "c"]]))
-    engine = ScriptedEngine.from_file(path)
+    engine = open_engine(ScriptedConfig(script=str(path)), ModelConfig(path="lab"), "lab")
     done = complete(engine, [ask(engine, n, WARM) for n in range(2)])
     assert [done["r0"].text, done["r1"].text] == ["a", "b"]
+    path.write_text("[[1]]")
+    with pytest.raises(ConfigError, match="is not a list of"):
+        open_engine(ScriptedConfig(script=str(path)), ModelConfig(path="lab"), "lab")
+
+
+def test_an_engine_is_what_decides_its_replies(tmp_path: Path) -> None:
+    path = tmp_path / "script.json"
+    path.write_text("[]")
+    scripted = ScriptedConfig(script=str(path))
+    assert engine_identity(scripted) == {"kind": "scripted", "script": "[]"}
+    assert engine_identity(RayConfig(inner=scripted, num_actors=4)) == engine_identity(scripted)
+    vllm = VllmConfig(devices=("0", "1"), max_context_tokens=99)
+    assert engine_identity(vllm) == {"kind": "vllm", "max_context_tokens": 99}
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"engine\.script: cannot read .*script\.json"):
+        engine_identity(scripted)
+
+
+@pytest.mark.parametrize(
+    ("config", "loads", "needs", "scorer"),
+    [
+        (TransformersConfig(device="cpu"), True, True, TransformersConfig(device="cpu")),
+        (VllmConfig(devices=("0",)), True, True, TransformersConfig()),
+        (RayConfig(inner=VllmConfig()), True, True, TransformersConfig()),
+        (RayConfig(inner=ScriptedConfig(script="s")), True, False, ScriptedConfig(script="s")),
+        (ScriptedConfig(script="s"), True, False, ScriptedConfig(script="s")),
+        (OpenAIConfig(), False, False, None),
+    ],
+)
+def test_what_an_engine_can_do_is_known_before_it_opens(
+    config: EngineConfig, loads: bool, needs: bool, scorer: EngineConfig | None
+) -> None:
+    assert (config.loads_models, config.scoring) == (loads, scorer)
+    with (
+        pytest.raises(ConfigError, match="there is no model at '/gone'") if needs else nullcontext()
+    ):
+        check_model(config, "/gone")
+
+
+def test_a_renderer_is_that_of_the_engine_inside() -> None:
+    model = ModelConfig(path="lab")
+    own = open_renderer(RayConfig(inner=TransformersConfig()), model, "lab")
+    scripted = open_renderer(RayConfig(inner=ScriptedConfig()), model, "lab")
+    assert isinstance(scripted.tokenizer, ByteTokenizer)
+    assert not isinstance(own.tokenizer, ByteTokenizer)

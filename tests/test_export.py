@@ -16,7 +16,7 @@ import pytest
 
 from midcourse.checkers.reasoning_gym import NAME, entry_of
 from midcourse.config import Recipe
-from midcourse.data import load_problems
+from midcourse.data import load_problems, write_problems
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ArtifactError, ConfigError
@@ -30,11 +30,11 @@ from midcourse.export.handover import (
     Task,
 )
 from midcourse.export.rewards import reward
-from midcourse.pipeline import Pipeline
-from midcourse.progress import SilentProgress
+from midcourse.pipeline import open_run
+from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Gold, Problem, RowOutcome, RowSource, SftRow
 from midcourse.rendering import Renderer
-from midcourse.run import Run
+from runs import ready, run_to
 
 BASE = str(base_folder())
 needs_gym = pytest.mark.skipif(
@@ -43,16 +43,15 @@ needs_gym = pytest.mark.skipif(
 LOADERS = Path(__file__).parent / "loaders"
 
 
-def finished_run(directory: Path, recipe: Recipe) -> list[SftRow]:
-    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        return [r for r in pipeline.rows.read(SftRow) if r.outcome is RowOutcome.READY]
-
-
 def lab_handover() -> Handover:
     """Two rows in the lab model's own tokens, nothing sampled."""
     from transformers import AutoTokenizer
 
-    renderer = Renderer(AutoTokenizer.from_pretrained(BASE))
+    return handover_in(Renderer(AutoTokenizer.from_pretrained(BASE)))
+
+
+def handover_in(renderer: Renderer) -> Handover:
+    """Two rows in the tokens of `renderer`."""
     texts = [
         ("", "Loses 4: 12 - 4 = 8.\n\n"),
         ("Finds 3: 2 + 3 = 5.\n\n", "Loses 1: 5 - 1 = 4.\n\n"),
@@ -86,43 +85,43 @@ def fidelity(parts: Sequence[Part]) -> dict[str, str]:
     return {part.path: part.fidelity for part in parts}
 
 
-def test_every_format_says_what_it_wrote(tmp_path: Path, recipe: Recipe) -> None:
-    finished_run(tmp_path / "run", recipe)
+def test_every_format_says_what_it_wrote(tmp_path: Path, finished_run: Path) -> None:
     for name in FORMATS:
-        parts = export_run(tmp_path / "run", name, tmp_path / name)
+        parts = export_run(finished_run, name, tmp_path / name)
         page = (tmp_path / name / "README.md").read_text()
+        assert parts
         for part in parts:
             assert all((tmp_path / name / path).exists() for path in part.path.split(", "))
             assert part.path in page
             assert part.fidelity in page
 
 
-def test_the_run_is_not_touched(tmp_path: Path, recipe: Recipe) -> None:
-    finished_run(tmp_path / "run", recipe)
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
-    export_run(tmp_path / "run", "jsonl", tmp_path / "out")
-    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
+def test_the_run_is_not_touched(tmp_path: Path, finished_run: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")}
+    assert before
+    export_run(finished_run, "jsonl", tmp_path / "out")
+    assert before == {p: p.stat().st_mtime_ns for p in finished_run.rglob("*")}
 
 
-def test_ids_go_over_as_they_are(tmp_path: Path, recipe: Recipe) -> None:
-    rows = finished_run(tmp_path / "run", recipe)
-    parts = export_run(tmp_path / "run", "trl", tmp_path / "out")
+def test_ids_go_over_as_they_are(tmp_path: Path, finished_run: Path) -> None:
+    finished = open_run(finished_run)
+    rows = ready_rows(finished.run, finished.method.models.rows)
+    assert rows
+    parts = export_run(finished_run, "trl", tmp_path / "out")
     assert fidelity(parts)["sft.parquet"] == FAITHFUL
     written = pq.read_table(tmp_path / "out" / "sft.parquet").to_pylist()
     assert [tuple(row["input_ids"]) for row in written] == [row.input_ids for row in rows]
     assert [tuple(row["labels"]) for row in written] == [row.labels for row in rows]
 
 
-def test_what_closes_the_turn_is_labelled(tmp_path: Path, recipe: Recipe) -> None:
-    finished_run(tmp_path / "run", recipe)
-    parts = export_run(tmp_path / "run", "verl", tmp_path / "out")
+def test_what_closes_the_turn_is_labelled(tmp_path: Path, finished_run: Path) -> None:
+    parts = export_run(finished_run, "verl", tmp_path / "out")
     assert fidelity(parts)["sft.parquet"].startswith(ADDS_END_OF_TURN)
     assert ADDS_END_OF_TURN in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_people_can_read_the_rows(tmp_path: Path, recipe: Recipe) -> None:
-    finished_run(tmp_path / "run", recipe)
-    export_run(tmp_path / "run", "jsonl", tmp_path / "out")
+def test_people_can_read_the_rows(tmp_path: Path, finished_run: Path) -> None:
+    export_run(finished_run, "jsonl", tmp_path / "out")
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
     assert len(rows) == 3
     assert rows[0]["prefix"] == "Two and two.\n\n"
@@ -152,7 +151,7 @@ OTHER_ANSWER = r'\boxed{["fill A", "fill B"]}'
 
 
 def gym_handover() -> Handover:
-    handover = lab_handover()
+    handover = handover_in(Renderer(ByteTokenizer()))
     return replace(handover, tasks=[*handover.tasks, Task(problem=GYM, user=GYM.text)])
 
 
@@ -185,6 +184,25 @@ def test_every_format_hands_over_the_checker(tmp_path: Path) -> None:
     assert load_problems(tmp_path / "jsonl" / "problems.jsonl")[-1] == GYM
 
 
+@needs_gym
+def test_a_run_hands_over_the_checker_of_each_problem(
+    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path
+) -> None:
+    given = [*load_problems(problem_file), replace(GYM, reference_solution="Fill B.")]
+    write_problems(given, problem_file)
+    recipe = Recipe.model_validate({**recipe_data, "train_rl": {"problems": "hard"}})
+    run_to(tmp_path / "run", recipe, ready)
+    golds = [problem.gold for problem in given]
+    assert [gold.checker for gold in golds] == ["math", "math", "math", NAME]
+    export_run(tmp_path / "run", "jsonl", tmp_path / "jsonl")
+    assert [p.gold for p in load_problems(tmp_path / "jsonl" / "problems.jsonl")] == golds
+    export_run(tmp_path / "run", "trl", tmp_path / "trl")
+    tasks = pq.read_table(tmp_path / "trl" / "grpo.parquet").to_pylist()
+    assert [Gold(**task["gold"]) for task in tasks] == golds
+    with pytest.raises(ArtifactError, match="1 problems need another checker"):
+        export_run(tmp_path / "run", "pipelinerl", tmp_path / "pipelinerl")
+
+
 def test_pipelinerl_takes_no_problem_that_its_verifier_cannot_grade(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"1 problems need another checker \(first: gym, 'reas"):
         write_format(gym_handover(), "pipelinerl", tmp_path / "out")
@@ -193,7 +211,7 @@ def test_pipelinerl_takes_no_problem_that_its_verifier_cannot_grade(tmp_path: Pa
 
 def test_a_suffix_is_told_apart(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
     recipe_data["build_sft"] = {"suffix": True, "prefix": "dropped"}
-    finished_run(tmp_path / "run", Recipe.model_validate(recipe_data))
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), ready)
     parts = export_run(tmp_path / "run", "jsonl", tmp_path / "out")
     row = json.loads((tmp_path / "out" / "rows.jsonl").read_text().splitlines()[0])
     assert (row["prefix"], row["intervention"]) == ("", "So 2 + 2 makes four.\n\n")
@@ -203,9 +221,8 @@ def test_a_suffix_is_told_apart(tmp_path: Path, recipe_data: dict[str, Any]) -> 
     assert "nothing closes the turn" not in page
 
 
-def test_rows_for_pipelinerl(tmp_path: Path, recipe: Recipe) -> None:
-    finished_run(tmp_path / "run", recipe)
-    export_run(tmp_path / "run", "pipelinerl", tmp_path / "out")
+def test_rows_for_pipelinerl(tmp_path: Path, finished_run: Path) -> None:
+    export_run(finished_run, "pipelinerl", tmp_path / "out")
     rows = [json.loads(x) for x in (tmp_path / "out" / "scripted.jsonl").read_text().splitlines()]
     assert rows[0] == {
         "id": 0, "dataset": "scripted", "task": "What is 2 + 2, 0?", "answer": "\\boxed{4}",
@@ -213,24 +230,23 @@ def test_rows_for_pipelinerl(tmp_path: Path, recipe: Recipe) -> None:
     }  # fmt: skip
 
 
-def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe) -> None:
+def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe, finished_run: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a run directory"):
         export_run(tmp_path / "nowhere", "trl", tmp_path / "out")
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        _ = pipeline.statuses
-    with pytest.raises(ArtifactError, match="propose train is not complete"):
+    run_to(tmp_path / "run", recipe, lambda session, m: session.complete(m.statuses))
+    with pytest.raises(ArtifactError, match="build-sft intervention is not complete"):
         export_run(tmp_path / "run", "trl", tmp_path / "out")
-    finished_run(tmp_path / "run", recipe)
     with pytest.raises(ConfigError, match="no format 'csv': there are trl"):
-        export_run(tmp_path / "run", "csv", tmp_path / "out")
-    export_run(tmp_path / "run", "trl", tmp_path / "out")
+        export_run(finished_run, "csv", tmp_path / "out")
+    export_run(finished_run, "trl", tmp_path / "out")
     with pytest.raises(ArtifactError, match="not empty"):
-        export_run(tmp_path / "run", "trl", tmp_path / "out")
+        export_run(finished_run, "trl", tmp_path / "out")
     empty = Handover(name="x", rows=[], tasks=[], renderer=Renderer(ByteTokenizer()), model="lab")
     with pytest.raises(ArtifactError, match="no row is ready"):
         write_format(empty, "jsonl", tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_texts_that_encode_otherwise_are_counted() -> None:
     handover = lab_handover()
     assert handover.text_losses() == []
@@ -246,8 +262,8 @@ def test_texts_that_encode_otherwise_are_counted() -> None:
     changed = Handover(
         name="x", rows=[other, handover.rows[1]], tasks=[], renderer=handover.renderer, model=BASE
     )
-    expected = ["1 of 2 rows get other ids when their text is encoded again"]
-    assert changed.text_losses() == (expected if apart.input_ids != first.row.input_ids else [])
+    assert apart.input_ids != first.row.input_ids
+    assert changed.text_losses() == ["1 of 2 rows get other ids when their text is encoded again"]
 
 
 def test_the_reward_is_the_grader_s_word() -> None:
@@ -258,6 +274,7 @@ def test_the_reward_is_the_grader_s_word() -> None:
     assert reward("So \\boxed{3}.", Gold("math", "???")) is None
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_trl_trains_on_what_was_verified(tmp_path: Path) -> None:
     from datasets import load_dataset
@@ -284,6 +301,7 @@ def test_trl_trains_on_what_was_verified(tmp_path: Path) -> None:
     assert not set(handover.renderer.end_of_turn_ids) & {x for row in expected for x in row}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_trl_takes_the_prompts(tmp_path: Path) -> None:
     from datasets import load_dataset
@@ -320,6 +338,7 @@ def load_with(project: str, *arguments: str) -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_llama_factory_loads_it(tmp_path: Path) -> None:
     handover = lab_handover()
@@ -333,6 +352,7 @@ def test_llama_factory_loads_it(tmp_path: Path) -> None:
     assert all(set(end) & set(row) for row in loaded["own template"]["labels"])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_verl_loads_it(tmp_path: Path) -> None:
     handover = lab_handover()
@@ -346,6 +366,7 @@ def test_verl_loads_it(tmp_path: Path) -> None:
     assert all(set(end) & set(row) for row in loaded["sft"]), "the label would be a lie"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_verifiers_loads_it(tmp_path: Path) -> None:
     handover = lab_handover()

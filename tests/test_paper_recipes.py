@@ -12,12 +12,11 @@ from pathlib import Path
 import pytest
 
 from midcourse.config import load_recipe
-from midcourse.pipeline import Pipeline
+from midcourse.pipeline import method, open_session
 from midcourse.plan.tables import make_plan
 from midcourse.progress import SilentProgress
-from midcourse.records import RowOutcome, SftRow
+from midcourse.records import RowOutcome
 from midcourse.report.write import is_reported, write_report
-from midcourse.run import Run
 
 PROPOSAL = '<intervention>{"content": "I name what is asked.", "location": 1}</intervention>'
 
@@ -105,19 +104,22 @@ def test_the_method_runs_whole_at_the_paper_s_scale(
     recipe = load_recipe("paper/int", (), [*scales, tiny])
     assert recipe.propose.turns == "two"
     assert bool(recipe.train_sft.lora_rank) == bool(machine)
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        write_report(pipeline)
-        rows = list(pipeline.rows.read(SftRow))
-        models = dict(pipeline.models)
+    with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
+        made = method(session.setup)
+        for steps in made.steps():
+            session.complete(*steps)
+        write_report(session, made)
+        rows = list(session.read(made.models.rows))
+        folders = {model.label: session.tools.path(model) for model in made.models.compared}
     assert is_reported(tmp_path / "run")
     plan = make_plan(recipe, run_dir=tmp_path / "run")
     assert {"sft_tokens_per_second", "rl_tokens_per_second"} <= plan.settled.sources.keys()
     assert plan.measured_seconds is not None
     assert plan.seconds == pytest.approx(plan.measured_seconds, rel=0.35)
     assert [row.outcome for row in rows] == [RowOutcome.READY] * 3
-    assert list(models) == ["base", "patched", "base + RL", "patched + RL"]
-    for label, model in models.items():
-        assert (Path(model.path) / "model.safetensors").is_file(), label
+    assert list(folders) == ["base", "patched", "base + RL", "patched + RL"]
+    for label, folder in folders.items():
+        assert (Path(folder) / "model.safetensors").is_file(), label
 
 
 def test_the_tiny_model_is_of_the_large_one_s_kind(tiny: Path) -> None:

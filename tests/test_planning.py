@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from midcourse.config import Recipe, load_recipe
+from midcourse.data.parts import place
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.pipeline import Pipeline
+from midcourse.pipeline import method, open_session
 from midcourse.plan.assumptions import settle
+from midcourse.plan.compose import compose, in_order
 from midcourse.plan.devices import DEVICES, TrainingProcesses
 from midcourse.plan.measure import measure
+from midcourse.plan.rates import Timed
 from midcourse.plan.shapes import load_shape
 from midcourse.plan.tables import Plan, make_plan
+from midcourse.plan.work import Kind
 from midcourse.progress import SilentProgress
-from midcourse.run import Run
+from midcourse.recipes import list_recipes
+from midcourse.run import Training
+from test_cli import midcourse
 
-ROOT = Path(__file__).parent.parent
+CONFIG = Path(__file__).parent.parent / "src" / "midcourse" / "lab" / "base" / "config.json"
 
 
 def paper(*scales: str, sets: tuple[str, ...] = (), **options: Any) -> Plan:
     overlays = [f"scale/{name}" for name in ("paper", *scales)]
     return make_plan(load_recipe("paper/int", sets, overlays), **options)
+
+
+def by_name(plan: Plan) -> dict[tuple[str, str], Timed]:
+    return {(timed.step.name, timed.step.label): timed for timed in plan.steps}
 
 
 def test_known_shapes_have_the_published_sizes() -> None:
@@ -81,26 +92,26 @@ def test_the_paper_fits_where_its_recipes_say() -> None:
 def test_requests_follow_the_funnel() -> None:
     assume = ("hard_share=0.05", "candidate_share=0.5", "verified_share=0.25", "num_held_out=10")
     plan = paper(sets=("problems.limit=1000", "sample.rounds=[]"), assume=assume)
-    works = {stage.work.name: stage.work for stage in plan.stages}
-    assert works["sample train"].requests == 64_000
-    assert works["propose train"].requests == 50 * 4 * 4
-    assert works["verify prefix_intervention"].requests == 50 * 4 * 0.5 * 32
-    assert works["train sft"].requests == 50 * 0.25 * 4
-    assert works["train rl"].requests == 2 * 400 * 32 * 8
-    assert works["evaluate patched"].requests == 1280
-    graded = 64_000 + 3_200 + 4 * 1280
-    assert works["grade"].requests == graded
+    works = {name: timed.work for name, timed in by_name(plan).items()}
+    assert works["sample", "train"].requests == 64_000
+    assert works["propose", "train"].requests == 50 * 4 * 4
+    assert works["sample", "prefix_intervention"].requests == 50 * 4 * 0.5 * 32
+    assert works["checkpoints", "patched"].requests == 50 * 0.25 * 4
+    assert works["checkpoints", "patched + RL"].requests == 400 * 32 * 8
+    assert works["sample", "held_out patched"].requests == 1280
+    graded = sum(work.requests for (name, _), work in works.items() if name == "grade")
+    assert graded == 64_000 + 3_200 + 4 * 1280
     searched = paper(sets=("problems.limit=1000",), assume=assume)
-    assert searched.stages[0].work.requests < 20_000
-    base = 'evaluate.models=["base"]'
-    assert not any("train" in s.work.kind for s in paper(sets=(base,)).stages)
+    assert searched.steps[0].work.requests < 20_000
+    base = paper(sets=('evaluate.models=["base"]',))
+    assert not any(isinstance(timed.step, Training) for timed in base.steps)
 
 
 def test_a_given_rate_decides_the_time() -> None:
     rates = ("sample_tokens_per_second=1000", "load_seconds=7", "rollout_tokens=100",
              "rollouts_per_problem=10")  # fmt: skip
     plan = paper("paper-8gpu", sets=("problems.limit=800",), assume=rates)
-    assert plan.stages[0].seconds == pytest.approx(7 + 800 * 10 * 100 / 1000 / 8)
+    assert plan.steps[0].seconds == pytest.approx(7 + 800 * 10 * 100 / 1000 / 8)
     slow, fast = (paper(device=device).seconds for device in ("a100-80gb", "h200"))
     assert fast < slow
     with pytest.raises(ConfigError, match="--device 'abacus': known are h200"):
@@ -135,8 +146,12 @@ def test_accelerate_configs_are_read() -> None:
 @pytest.fixture
 def scripted_run(tmp_path: Path, recipe: Recipe) -> Path:
     """A run as far as its rows."""
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        _ = pipeline.rows
+    with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
+        made = method(session.setup)
+        for steps in made.steps():
+            session.complete(*steps)
+            if steps == (made.models.rows,):
+                break
     return tmp_path / "run"
 
 
@@ -149,13 +164,12 @@ def test_a_run_is_measured(scripted_run: Path, recipe: Recipe) -> None:
     assert found.pass_rates == [(0.0, 1.0)]
     only_base = recipe.evaluate.model_copy(update={"models": ("base",)})
     recipe = recipe.model_copy(update={"evaluate": only_base})
-    config = ROOT / "src" / "midcourse" / "lab" / "base" / "config.json"
-    plan = make_plan(recipe, run_dir=scripted_run, model_config=config)
-    requests = {stage.work.name: stage.work.requests for stage in plan.stages}
-    for stage in (scripted_run / "sample").glob("*/manifest.json"):
-        made = json.loads(stage.read_text())
-        name = "sample train" if made["label"] == "train" else f"verify {made['label']}"
-        assert requests[name] == made["num_records"], name
+    plan = make_plan(recipe, run_dir=scripted_run, model_config=CONFIG)
+    planned = by_name(plan)
+    for file in scripted_run.glob("*/*/manifest.json"):
+        made = json.loads(file.read_text())
+        name = (made["stage"], made["label"])
+        assert planned[name].work.requests == made["num_records"], name
     assert plan.settled.sources["verify_tokens_per_second"] == "measured"
 
 
@@ -182,12 +196,136 @@ def test_a_plan_of_the_measured_recipe_gives_back_its_time(
     scripted_run: Path, recipe: Recipe, clock: Any
 ) -> None:
     only_base = recipe.evaluate.model_copy(update={"models": ()})
-    config = ROOT / "src" / "midcourse" / "lab" / "base" / "config.json"
     plan = make_plan(
         recipe.model_copy(update={"evaluate": only_base}), run_dir=scripted_run, clock=clock,
-        model_config=config,
+        model_config=CONFIG,
     )  # fmt: skip
     measured = measure(scripted_run, clock).seconds
     # Stages that decide and write, select and build-sft, are in no plan.
     assert plan.seconds <= measured * 1.05
     assert plan.seconds >= 0.5 * measured
+
+
+def test_every_step_of_a_finished_run_is_planned_with_its_records(
+    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path
+) -> None:
+    recipe_data["problems"]["held_out_path"] = str(problem_file)
+    recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 2, "ks": [1]}
+    recipe = Recipe.model_validate(recipe_data)
+    with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
+        for steps in method(session.setup).steps():
+            session.complete(*steps)
+    planned = by_name(make_plan(recipe, run_dir=tmp_path / "run"))
+    made = {}
+    for file in (tmp_path / "run").glob("*/*/manifest.json"):
+        manifest = json.loads(file.read_text())
+        made[manifest["stage"], manifest["label"]] = manifest["num_records"]
+    assert {name: timed.work.requests for name, timed in planned.items()} == made
+    assert {("propose", "held_out"), ("likelihood", "base"), ("grade", "prefix")} <= made.keys()
+
+
+NAMES = [info.name for info in list_recipes()]
+MACHINES = {
+    "paper": ["scale/paper"],
+    "paper-1gpu": ["scale/paper", "scale/paper-1gpu"],
+    "paper-8gpu": ["scale/paper", "scale/paper-8gpu"],
+    "gpu-small": ["scale/gpu-small"],
+    "lab": ["scale/lab"],
+}
+PLANNED = [(name, scale) for name in NAMES if name.startswith("paper/") for scale in MACHINES]
+# A recipe of `midcourse warmup` has no prompts for the method.
+PLANNED += [(name, "") for name in NAMES if "/" not in name and not name.endswith("-warmup")]
+#: What a recipe may lack at a scale: then it is refused before it is planned.
+LACKING = "needs build_sft.teacher or teacher_engine|only the lab .* knows the first error"
+
+
+@pytest.mark.parametrize(("name", "scale"), PLANNED)
+def test_every_packaged_recipe_is_planned_at_every_scale(
+    name: str, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # no problems and no models are there
+    overlays = MACHINES.get(scale, [])
+    own = f"{overlays[0]}/{name.removeprefix('paper/')}" if overlays else ""
+    try:
+        recipe = load_recipe(name, (), overlays + [own] * (own in NAMES))
+    except ConfigError as error:
+        assert re.search(LACKING, str(error))
+        return
+    plan = make_plan(recipe, model_config=CONFIG if name.startswith("gsm8k") else None)
+    expected = {(s.name, s.label) for steps in in_order(compose(recipe).steps()) for s in steps}
+    assert by_name(plan).keys() == expected
+    assert plan.seconds > plan.given.other_seconds
+    assert all(timed.seconds > 0 for timed in plan.steps if timed.work.tokens)
+    assert len(plan.tables()) == 4
+
+
+def test_what_stages_read_is_planned_though_no_step_asks_for_it() -> None:
+    overlays = ["scale/paper", "scale/paper/sft-distillation"]
+    taught = make_plan(load_recipe("paper/sft-distillation", (), overlays))
+    assert by_name(taught)["sample", "teacher"].work.kind is Kind.HELP
+    assert taught.unknown == ("deepseek-ai/DeepSeek-R1",)
+    assert "timed as the base: deepseek-ai/DeepSeek-R1" in taught.tables()[2].note
+    rewritten = make_plan(load_recipe("paper/sft-self-reflection", (), ["scale/paper"]))
+    rows = by_name(rewritten)["build-sft", "self_reflection"].work.requests
+    assert by_name(rewritten)["sample", "reflection"].work.requests == 4 * rows
+    written = paper(sets=("reference.write=missing",), assume=("missing_share=0.5",))
+    hard = by_name(written)["reference", "train"].work.requests
+    assert by_name(written)["sample", "reference"].work.requests == hard / 2
+    assert by_name(written)["propose", "held_out"].work.requests == 200 * 4
+
+
+def test_hinted_problems_that_are_solved_leave_the_funnel() -> None:
+    hinted = make_plan(
+        load_recipe("paper/hints", (), ["scale/paper"]), assume=("hinted_share=0.25",)
+    )
+    works = {name: timed.work.requests for name, timed in by_name(hinted).items()}
+    assert works["sample", "train hint"] == 16 * works["select", "train hint"]
+    whole = by_name(make_plan(load_recipe("paper/hints", (), ["scale/paper"])))
+    name = ("sample", "prefix_intervention")
+    assert works[name] == pytest.approx(0.25 * whole[name].work.requests)
+
+
+def test_engines_open_one_at_a_time_and_trainings_start_together() -> None:
+    def opened(*scales: str) -> list[tuple[str, str]]:
+        return [name for name, timed in by_name(paper(*scales)).items() if timed.work.opens]
+
+    base, patched = ("sample", "held_out base"), ("sample", "held_out patched")
+    rl = [("checkpoints", "base + RL"), ("checkpoints", "patched + RL")]
+    after = [
+        ("sample", "held_out base + RL"),
+        ("sample", "held_out patched + RL"),
+        ("propose", "held_out"),
+        ("likelihood", "base"),
+        ("likelihood", "patched"),
+    ]
+    first = [("sample", "train"), ("checkpoints", "patched")]
+    assert opened() == [*first, rl[0], base, patched, *after]
+    assert opened("paper-8gpu") == [*first, *rl, base, patched, *after]  # each takes all devices
+
+
+def test_a_part_of_the_problems_and_a_limit_of_the_held_out_ones_are_counted(
+    tmp_path: Path,
+) -> None:
+    texts = [f"What is {i} + 1?" for i in range(20)]
+    rows = [json.dumps({"problem": text, "answer": "1"}) + "\n" for text in texts]
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(rows))
+    sets = (
+        f"problems.path={file}",
+        f"problems.held_out_path={file}",
+        "problems.held_out_limit=7",
+        "problems.part=[0.25, 0.75]",
+    )
+    given = paper(sets=sets).given
+    within = sum(0.25 <= place(text) < 0.75 for text in texts)
+    assert 0 < within < 20
+    assert (given.num_problems, given.num_held_out) == (within, 7)
+    assert paper(sets=("problems.held_out_limit=7",)).given.num_held_out == 7
+
+
+def test_a_script_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    sets = ("--set", "engine.kind=scripted", "--set", "engine.script=gone.json")
+    done = midcourse("plan", "lab", *sets, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("midcourse: engine.script: cannot read 'gone.json'")
+    assert done.stderr.count("\n") == 1

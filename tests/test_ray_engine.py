@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
 
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import ModelConfig, RayConfig, ScriptedConfig
 from midcourse.engines import open_engine
 from midcourse.engines.ray_engine import RayEngine, _import_ray
 from midcourse.errors import EngineError
@@ -42,11 +42,10 @@ def slow_script(tmp_path: Path) -> Path:
 
 
 def engine(cluster: Any, script: Path, **changes: Any) -> RayEngine:
-    config = EngineConfig(
-        kind="ray", inner="scripted", script=str(script), ray_address=cluster.address,
-        timeout_seconds=120, **({"num_actors": 2} | changes),
-    )  # fmt: skip
-    opened = open_engine(config, ModelConfig(), "lab")
+    settings = {"num_actors": 2, "timeout_seconds": 120} | changes
+    inner = ScriptedConfig(script=str(script))
+    config = RayConfig(inner=inner, address=cluster.address, **settings)
+    opened = open_engine(config, ModelConfig(path="lab"), "lab")
     assert isinstance(opened, RayEngine)
     return opened
 

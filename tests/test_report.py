@@ -5,16 +5,17 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from midcourse.config import Recipe
+from midcourse.errors import ArtifactError
 from midcourse.metrics import Count
-from midcourse.pipeline import Pipeline
-from midcourse.progress import SilentProgress
+from midcourse.pipeline import Method, Session, open_run
 from midcourse.records import Condition, GroupCount, Likelihood
-from midcourse.report.collect import ReportData, _traces, funnel_counts
+from midcourse.report.collect import ReportData, _traces
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
@@ -26,7 +27,8 @@ from midcourse.report.tables import (
     pass_at_k_table,
     rl_table,
 )
-from midcourse.run import Run
+from midcourse.report.write import write_report
+from runs import funnel, run_to
 
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
 
@@ -108,21 +110,20 @@ def test_nothing_breaks_out_of_the_json_island() -> None:
     assert json.loads(island) == [EVIL]
 
 
-def report_data(pipeline: Pipeline) -> ReportData:
+def report_data(session: Session, made: Method) -> ReportData:
+    renderer = session.tools.renderer(session.setup.base)
     return ReportData(
-        name="evil <name>", seed=0, funnel=funnel_counts(pipeline), conditions={}, searches={},
+        name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, searches={},
         evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks=(1,),
-        traces=list(_traces(pipeline)),
+        traces=list(_traces(session.run, made, renderer)),
     )  # fmt: skip
 
 
 def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_file: Path) -> None:
     problem = {"id": "p0", "problem": EVIL, "answer": "4", "reference_solution": EVIL}
     problem_file.write_text(json.dumps(problem) + "\n")
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        data = report_data(pipeline)
-        tables, figures = [funnel_table(data.funnel)], draw_figures(data)
-        page = render_html(data, tables, [], figures, {"code": EVIL})
+    data = run_to(tmp_path / "run", recipe, report_data)
+    page = render_html(data, [funnel_table(data.funnel)], [], draw_figures(data), {"code": EVIL})
     assert "<img" not in page
     assert not re.search(r"""(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?//""", page)
     script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
@@ -136,21 +137,57 @@ def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_fil
     assert "innerHTML" not in page
 
 
-def test_status_and_show_read_files_alone(tmp_path: Path, recipe: Recipe) -> None:
-    with Run(tmp_path / "run", recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        _ = pipeline.rows
-        proposal_id = pipeline.candidates[0].proposal_id
-    table = status_table(tmp_path / "run")
+def test_status_and_show_read_files_alone(tmp_path: Path, finished_run: Path) -> None:
+    finished = open_run(finished_run)
+    proposal = finished.method.interventions.candidates().read(finished.run)[0]
+    table = status_table(finished_run)
     stages = {row[0] for row in table.rows}
     assert {"sample", "grade", "select", "propose", "build-sft"} <= stages
     assert {row[3] for row in table.rows} == {"complete"}
     console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
-    console.print(show_proposals(tmp_path / "run", ""))
-    console.print(show_proposals(tmp_path / "run", proposal_id))
+    console.print(show_proposals(finished_run, ""))
+    console.print(show_proposals(finished_run, proposal.proposal_id))
     shown = console.export_text()
     console.file.close()
     assert "→ So 2 + 2 makes four." in shown
     assert "So 2 + 2 = 5." in shown
+
+
+def test_a_report_only_reads_and_counts_what_the_grades_say(
+    tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    problem = {"id": "h", "problem": "What is 2 + 2, 7?", "answer": "4", "reference_solution": "4."}
+    held_out.write_text(json.dumps(problem) + "\n")
+    recipe_data["problems"]["held_out_path"] = str(held_out)
+    recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 4, "ks": [1, 2]}
+
+    def report(session: Session, made: Method) -> None:
+        with pytest.raises(ArtifactError, match="grade held_out base is not complete: run it"):
+            write_report(session, made)
+        for steps in made.steps():
+            session.complete(*steps)
+        before = written(session.run.directory)
+        write_report(session, made)
+        after = written(session.run.directory)
+        assert before
+        assert {path: time for path, time in after.items() if "report" not in path.parts} == before
+
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), report)
+    folder = tmp_path / "run" / "report"
+    content = json.loads((folder / "tables.json").read_text())
+    assert len(content["tables"]) == 4
+    counts = content["counts"]
+    assert counts["evaluations"] == {"held_out": {"base": [{"num_samples": 4, "num_correct": 0}]}}
+    right = counts["conditions"]["prefix_intervention"]
+    assert right == [{"num_samples": 8, "num_correct": 8}] * 3
+    assert "own_rollout" in (folder / "report.html").read_text()
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """Return when each file of a folder was last written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in files}
 
 
 def test_control_characters_are_shown_not_obeyed() -> None:

@@ -15,8 +15,8 @@ from conftest import PROPOSAL
 from midcourse.config import Recipe, SamplingConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.metrics import StoppedCount, accuracy, coverage
-from midcourse.pipeline import Pipeline, Searched
-from midcourse.progress import Failures, SilentProgress
+from midcourse.pipeline import Method, Searched, Session
+from midcourse.progress import Failures
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -24,17 +24,15 @@ from midcourse.records import (
     Proposal,
     ProposalOutcome,
     Rollout,
-    SftRow,
     Solvability,
 )
 from midcourse.rendering import SplitIds
-from midcourse.report.collect import count_by_problem, funnel_counts, stopped_by_problem
-from midcourse.report.tables import funnel_table
-from midcourse.run import Run
+from midcourse.report.collect import count_by_problem, stopped_by_problem
 from midcourse.stages.contexts import Context
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.stages.search import ContextKey, context_key, search
 from replay_engine import ReplayEngine
+from runs import funnel, run_to
 
 SPEC = SampleSpec(
     num_rollouts=64,
@@ -51,7 +49,7 @@ def contexts(count: int) -> list[Context]:
     return [
         Context(
             problem_id=f"p{i}", condition=Condition.PROBLEM, parent_id=None, prompt_ids=(i,),
-            response=SplitIds([], []), open_box="", checker="math",
+            response=SplitIds([], []), open_box="",
         )
         for i in range(count)
     ]  # fmt: skip
@@ -159,11 +157,6 @@ def test_counts_of_a_search_never_become_shares() -> None:
         accuracy(counts)  # type: ignore[arg-type]
 
 
-def run_to(directory: Path, recipe: Recipe, use: Callable[[Pipeline], Any]) -> Any:
-    with Run(directory, recipe, SilentProgress()) as run, Pipeline(run) as pipeline:
-        return use(pipeline)
-
-
 def add_rule(recipe_data: dict[str, Any], rule: list[str]) -> None:
     """Let the script try `rule` first; the seed picks among its replies."""
     script = Path(recipe_data["engine"]["script"])
@@ -175,27 +168,32 @@ def test_a_recipe_with_rounds_gives_the_same_rows(
 ) -> None:
     add_rule(recipe_data, [r"2 \+ 2, 1\?", "no \\boxed{5}", "so \\boxed{4}"])
 
-    def look(pipeline: Pipeline) -> tuple[Any, ...]:
-        funnel_table(funnel_counts(pipeline))
-        statuses = {s.problem_id: s for s in pipeline.statuses.read(ProblemStatus)}
-        rows = {r.row_id for r in pipeline.rows.read(SftRow)}
-        return statuses, rows, pipeline.train_rollouts, pipeline.hard_problems
+    def look(session: Session, m: Method) -> tuple[dict[str, ProblemStatus], set[str]]:
+        funnel(session, m)
+        statuses = {s.problem_id: s for s in session.read(m.statuses)}
+        return statuses, {r.row_id for r in session.read(m.models.rows)}
 
-    exhaustive, rows, _, _ = run_to(tmp_path / "a", Recipe.model_validate(recipe_data), look)
+    def look_and_count(session: Session, m: Method) -> tuple[dict[str, ProblemStatus], set[str]]:
+        seen, problems = look(session, m), m.hard.read(session)
+        assert problems
+        assert isinstance(m.train, Searched)
+        counts = stopped_by_problem(session.run, m.train, problems)
+        assert [count.num_drawn for count in counts] == [4] * len(problems)
+        with pytest.raises(TypeError, match="no unbiased counts"):
+            count_by_problem(session, m.train, problems)  # type: ignore[arg-type]
+        return seen
+
+    exhaustive, rows = run_to(tmp_path / "a", Recipe.model_validate(recipe_data), look)
     recipe_data["sample"]["rounds"] = [1, 3]
     recipe_data["verify"]["rounds"] = [1, 3]
-    searched, thrifty, drawn, problems = run_to(
-        tmp_path / "b", Recipe.model_validate(recipe_data), look
-    )
+    recipe = Recipe.model_validate(recipe_data)
+    searched, thrifty = run_to(tmp_path / "b", recipe, look_and_count)
     assert {p: s.status for p, s in searched.items()} == {
         p: s.status for p, s in exhaustive.items()
     }
     assert {s.status for s in searched.values()} == {Solvability.HARD, Solvability.SOLVED}
+    assert rows
     assert thrifty == rows
-    assert isinstance(drawn, Searched)
-    assert all(count.num_drawn == 4 for count in stopped_by_problem(drawn, problems))
-    with pytest.raises(TypeError, match="no unbiased counts"):
-        count_by_problem(drawn, problems)  # type: ignore[arg-type]
     solved = next(s for s in searched.values() if s.status is Solvability.SOLVED)
     assert solved.num_skipped + solved.num_correct + solved.num_incorrect == 4
 
@@ -207,7 +205,7 @@ def test_questions_end_with_the_first_accepted(tmp_path: Path, recipe_data: dict
     }  # fmt: skip
     proposals = run_to(
         tmp_path / "run", Recipe.model_validate(recipe_data),
-        lambda p: list(p.proposals.read(Proposal)),
+        lambda session, m: list(session.read(m.proposals)),
     )  # fmt: skip
     by_rollout: dict[str, list[Proposal]] = {}
     for proposal in sorted(proposals, key=lambda p: p.index):

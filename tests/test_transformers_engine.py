@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,25 @@ import numpy as np
 import pytest
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
+from transformers.masking_utils import create_causal_mask
 
-from midcourse.engines import transformers_engine
-from midcourse.engines._kv_buffer import KvBuffer
+from midcourse.engines import fast_batch
+from midcourse.engines._decoder import Decoder
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.bundled import base_folder
+from midcourse.engines.fast_batch import FastBatch
+from midcourse.engines.plain_batch import PlainBatch, check_state
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import EngineError
 from midcourse.records import Sampling
+from tiny import make_random, random_model
 
 
 def sampling(**changes: float) -> Sampling:
@@ -47,7 +50,7 @@ def test_greedy_is_generate_whatever_shares_the_batch(
     max_batch_rows: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lone contexts, contexts that rows share, rows that end early and others that join."""
-    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", least)
+    monkeypatch.setitem(fast_batch._WORTH_SHARING, "cpu", least)
     engine = TransformersEngine(base_folder(), max_batch_rows=max_batch_rows)
     generator = torch.Generator().manual_seed(0)
     counts = {5: 1, 17: 6, 40: 1, 3: 5, 18: 1, 60: 9, 9: 4, 1: 1, 33: 2}
@@ -81,14 +84,14 @@ def test_greedy_is_generate_whatever_shares_the_batch(
 def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = TransformersEngine(base_folder(), max_batch_rows=64)
     held: list[int] = []
-    step = TransformersEngine.step
+    step = FastBatch.step
 
-    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
-        logits = step(self, tokens, buffer)
+    def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
+        logits, buffer = step(self, tokens), self.buffer
         held.append(buffer.num_rows * buffer.keys[0].shape[2] + buffer.shared_columns)
         return logits
 
-    monkeypatch.setattr(TransformersEngine, "step", watch)
+    monkeypatch.setattr(FastBatch, "step", watch)
     prompt = tuple(range(5, 405))
     with engine.session() as session:
         session.submit(
@@ -104,93 +107,215 @@ def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(held) <= 400 + 32 * 64
 
 
-def tiny(folder: Path, architecture: str, **changes: Any) -> TransformersEngine:
-    """Save a random model of an architecture with the lab's tokenizer; return its engine."""
-    fields = {
-        "vocab_size": 920, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "eos_token_id": 2,
-        "pad_token_id": 0, "bos_token_id": 1,
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(
-        AutoConfig.for_model(architecture, **(fields | changes))
-    )
-    for parameter in model.parameters():  # fresh weights say the same token for ever
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
-    return TransformersEngine(folder, max_batch_rows=8)
+EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_n_groups": 1}
+LINEAR = {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "num_experts": 2,
+    "num_experts_per_tok": 1,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}
+LATENT = {
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
+FAST: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {}),
+    ("qwen2", {}),
+    ("qwen3", {}),
+    ("mistral", {"sliding_window": 1024}),
+    ("gemma", {}),
+    ("olmo2", {}),
+]
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    ("gemma2", {"attn_logit_softcapping": 5.0, "sliding_window": 16}),
+    ("gemma2", {"attn_logit_softcapping": 5.0, "sliding_window": 1024}),
+    ("gemma3_text", {"sliding_window": 16}),
+    (
+        "gpt_oss",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}, **EXPERTS},
+    ),
+    ("mistral", {"sliding_window": 16}),
+    ("lfm2", {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False}),
+    ("bamba", {"attn_layer_indices": [1], **MAMBA}),
+    ("falcon_h1", {"mamba_d_ssm": 64, **MAMBA}),
+    (
+        "jamba",
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 2, "mamba_dt_rank": 4},
+    ),
+    ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"], **LINEAR}),
+    ("deepseek_v3", {"num_key_value_heads": 4, "first_k_dense_replace": 2, **LATENT}),
+    ("mamba", {"state_size": 8}),
+    ("mamba2", {"num_heads": 8, "state_size": 8, "n_groups": 1}),
+    ("llama4_text", {"attention_chunk_size": 16, "intermediate_size_mlp": 64, **EXPERTS}),
+    ("bloom", {"n_layer": 2, "n_head": 4}),
+]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3", "mistral", "gemma", "olmo2"])
-def test_other_architectures_sample_as_generate_does(
-    tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("architecture", "changes"), [*FAST, *PLAIN])
+def test_other_architectures_sample_and_score_as_transformers_does(
+    tmp_path: Path, architecture: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(transformers_engine._WORTH_SHARING, "cpu", 50)
-    engine = tiny(tmp_path, architecture)
-    prompts = [tuple(range(5, 25)), tuple(range(90, 94))]
-    greedy = sampling(temperature=0.0, max_tokens=12)
+    """Also where prompts of several lengths share a batch, and rows leave it early."""
+    monkeypatch.setitem(fast_batch._WORTH_SHARING, "cpu", 50)
+    make_random(tmp_path, architecture, **changes)
+    engine = TransformersEngine(tmp_path, max_batch_rows=8, max_context_tokens=512)
+    assert engine.is_fast == ((architecture, changes) in FAST)
+    prompts = [tuple(range(first, first + n)) for first, n in ((5, 20), (90, 4), (200, 20), (9, 3))]
     requests = [
-        Request(request_id=f"{i}/{n}", prompt_token_ids=p, sampling=greedy, seed=n, group=str(i))
-        for i, p in enumerate(prompts)
-        for n in range(5)
+        Request(
+            request_id=f"{i}/{n}",
+            prompt_token_ids=prompt,
+            sampling=sampling(temperature=0.0, max_tokens=12 - n),
+            seed=n,
+            group=str(i),
+        )
+        for i, prompt in enumerate(prompts)
+        for n in range(4)
     ]
     with engine.session() as session:
         session.submit(requests)
         found = {c.request_id: list(c.token_ids) for c in session.completions()}
+    scored = [
+        ScoreRequest(request_id=str(i), token_ids=p, num_context=1) for i, p in enumerate(prompts)
+    ]
+    scores = {s.request_id: s.logprobs for s in engine.score(scored)}
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
     for i, prompt in enumerate(prompts):
         ids = torch.tensor([prompt])
-        sampled = engine.model.generate(
+        sampled = theirs.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12
-        )
-        assert all(found[f"{i}/{n}"] == sampled[0, len(prompt) :].tolist() for n in range(5))
+        )[0, len(prompt) :].tolist()
+        assert [found[f"{i}/{n}"] for n in range(4)] == [sampled[: 12 - n] for n in range(4)]
+        with torch.inference_mode():
+            logprobs = theirs(ids).logits[0].log_softmax(-1)
+        expected = [logprobs[k - 1, prompt[k]].item() for k in range(1, len(prompt))]
+        assert scores[str(i)] == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("architecture", "changes", "said"),
+    ("architecture", "changes"),
     [
-        ("gemma2", {"attn_logit_softcapping": 50.0, "sliding_window": 512}, "softcap"),
-        (
-            "gpt_oss",
-            {
-                "num_local_experts": 2,
-                "num_experts_per_tok": 1,
-                "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
-            },
-            "s_aux",
-        ),
-        ("mistral", {"sliding_window": 16}, "sliding window of 16"),
+        ("rwkv", {"attention_hidden_size": 32}),
+        ("xlstm", {"num_heads": 4, "chunk_size": 8}),
+        ("recurrent_gemma", {"lru_width": 32, "attention_window_size": 16}),
     ],
 )
-def test_attention_that_would_come_out_wrong_is_refused(
-    tmp_path: Path, architecture: str, changes: dict[str, Any], said: str
+def test_a_state_outside_any_cache_is_refused_in_one_line(
+    tmp_path: Path, architecture: str, changes: dict[str, Any]
 ) -> None:
-    engine = tiny(tmp_path, architecture, **changes)
-    request = Request(
-        request_id="r", prompt_token_ids=tuple(range(5, 25)), sampling=sampling(), seed=0,
-        group="g",
-    )  # fmt: skip
-    with engine.session() as session, pytest.raises(EngineError, match=said):
-        session.submit([request])
-        list(session.completions())
+    make_random(tmp_path, architecture, **changes)
+    words = f"^{architecture} keeps its state outside transformers' cache.*engine.kind = 'vllm'$"
+    with pytest.raises(EngineError, match=words):
+        TransformersEngine(tmp_path, max_context_tokens=64).session().__enter__()
+
+
+def test_a_state_that_the_cache_loses_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder = Decoder(random_model("mamba2", num_heads=8, state_size=8, n_groups=1))
+    check_state(decoder)
+    run = decoder.run
+
+    def forget(ids: Any, mask: Any, positions: Any, cache: Any) -> Any:
+        return run(ids, mask, positions, decoder.new_cache())
+
+    monkeypatch.setattr(decoder, "run", forget)
+    with pytest.raises(EngineError, match=r"^mamba2 keeps its state outside"):
+        check_state(decoder)
+
+
+def adopted(model: Any) -> tuple[bool, str]:
+    """Whether a model goes the fast way for rows of 512 tokens, and its attention afterwards."""
+    is_fast = fast_batch.adopt(Decoder(model), 512)
+    return is_fast, model.config._attn_implementation
+
+
+def test_a_soft_cap_that_no_logit_shows_and_no_config_names_is_heeded() -> None:
+    model = random_model("gemma2", sliding_window=1024)
+    model.config.attn_logit_softcapping = None
+    for cap, outcome in ((None, (True, "midcourse")), (1e6, (False, "eager"))):
+        for layer in model.model.layers:
+            layer.self_attn.attn_logit_softcapping = cap
+        assert adopted(model) == outcome
+
+
+@pytest.mark.parametrize(("window", "is_fast"), [(511, False), (512, True)])
+def test_a_window_that_only_the_mask_knows_is_heeded(
+    window: int, is_fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def near(batch: Any, head: Any, query: Any, key: Any) -> Any:
+        return key > query - window
+
+    slid = partial(create_causal_mask, and_mask_function=near)
+    monkeypatch.setattr("transformers.models.llama.modeling_llama.create_causal_mask", slid)
+    assert adopted(random_model("llama")) == (is_fast, "midcourse" if is_fast else "sdpa")
+
+
+def test_a_mask_of_the_model_s_own_making_keeps_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It could hide anything later on."""
+    name = "transformers.models.llama.modeling_llama.create_causal_mask"
+    monkeypatch.setattr(name, lambda **given: None)
+    assert adopted(random_model("llama")) == (False, "sdpa")
+
+
+def test_a_model_that_counts_positions_by_its_cache_keeps_its_own_way() -> None:
+    """Its rows would all be as long as the longest."""
+    model = random_model("llama")
+    forward = model.model.forward
+
+    def count(*args: Any, **given: Any) -> Any:
+        return forward(*args, **(given | {"position_ids": None}))
+
+    model.model.forward = count
+    assert adopted(model) == (False, "sdpa")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "per_row", "per_token"),
+    [
+        # float32: eight heads' states of 8 × 8, a kernel's width of the convolution's channels.
+        ("mamba2", {"num_heads": 8, "state_size": 8, "n_groups": 1}, 2 * 4 * (512 + 4 * 80), 0),
+        ("llama", {}, 0, 2 * 2 * 4 * 16),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, 4 * 32 * 3, 2 * 4 * 16),
+    ],
+)
+def test_the_memory_of_a_state_counts(
+    architecture: str, changes: dict[str, Any], per_row: int, per_token: int
+) -> None:
+    decoder = Decoder(random_model(architecture, **changes))
+    assert decoder.sizes == (per_row, per_token)
+    batch = PlainBatch(decoder, cache_bytes=3 * (per_row + 30 * per_token))
+    assert batch.begin([], [])
+    context = tuple(range(20))
+    assert [batch.fits(context, 10) for _ in range(4)] == [True, True, True, False]
 
 
 def test_the_key_value_cache_stays_within_its_memory(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    per_token = 4 * 2**30 // engine.kv_cache_tokens
+    _, per_token = Decoder(engine.model).sizes
+    config = engine.model.config
+    assert per_token == 2 * config.num_hidden_layers * config.num_key_value_heads * 4 * (
+        config.head_dim
+    )
     tight = TransformersEngine(
-        base_folder(), max_batch_rows=64, kv_cache_gib=700 * (per_token + 1) / 2**30
+        base_folder(), max_batch_rows=64, kv_cache_gib=700 * per_token / 2**30
     )
     held: list[int] = []
-    step = TransformersEngine.step
+    step = FastBatch.step
 
-    def watch(self: TransformersEngine, tokens: torch.Tensor, buffer: KvBuffer) -> torch.Tensor:
-        logits = step(self, tokens, buffer)
+    def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
+        logits, buffer = step(self, tokens), self.buffer
         held.append(buffer.num_rows * buffer.keys[0].shape[2])
         return logits
 
-    monkeypatch.setattr(TransformersEngine, "step", watch)
+    monkeypatch.setattr(FastBatch, "step", watch)
     requests = [
         Request(
             request_id=str(i), prompt_token_ids=tuple(range(5, 25 + i)), sampling=sampling(),
@@ -205,7 +330,7 @@ def test_the_key_value_cache_stays_within_its_memory(
             found.append({c.request_id: c.token_ids for c in session.completions()})
         if one is tight:
             assert max(held) // 200 > 1
-            assert max(held) <= tight.kv_cache_tokens
+            assert max(held) <= 700
     assert found[0] == found[1]
 
 

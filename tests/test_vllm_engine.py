@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from conftest import StartVllm
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import ModelConfig, VllmConfig
 from midcourse.engines import open_engine
+from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
-from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
+from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
 from test_engines import WARM, ask
@@ -74,9 +75,8 @@ def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
-    engine = VllmEngine(
-        "m", Renderer(ByteTokenizer()), ServerSettings(python=str(tmp_path / "python"))
-    )
+    config = VllmConfig(server_python=str(tmp_path / "python"))
+    engine = VllmEngine(config, "m", Renderer(ByteTokenizer()))
     with pytest.raises(EngineError, match=r"engine\.server_python: cannot run .*/python"):
         _ = engine.capabilities
 
@@ -118,14 +118,32 @@ def test_closing_ends_the_server_and_a_later_session_starts_it_again(
     engine.close()
 
 
+def test_no_proxy_stands_between_us_and_our_server(
+    start_vllm: StartVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    engine = start_vllm("")
+    with engine.session() as session:
+        session.submit([ask(engine, 1, WARM)])
+        assert [completion.error for completion in session.completions()] == [None]
+        others = OpenAIEngine(engine.client().config)
+        with pytest.raises(EngineError, match="does not answer"):  # as told, by the dead proxy
+            others.session().__enter__()
+    engine.close()
+
+
 def test_a_killed_run_leaves_no_server_behind(vllm_python: Path) -> None:
     program = f"""
         import time
         from midcourse.engines.scripted_engine import ByteTokenizer
-        from midcourse.engines.vllm_engine import ServerSettings, VllmEngine
+        from midcourse.config import VllmConfig
+        from midcourse.engines.vllm_engine import VllmEngine
         from midcourse.rendering import Renderer
-        settings = ServerSettings(python={str(vllm_python)!r})
-        engine = VllmEngine("m", Renderer(ByteTokenizer()), settings)
+        config = VllmConfig(server_python={str(vllm_python)!r})
+        engine = VllmEngine(config, "m", Renderer(ByteTokenizer()))
         engine.capabilities
         print(engine._servers[0].url, flush=True)
         time.sleep(60)
@@ -146,9 +164,9 @@ def test_a_killed_run_leaves_no_server_behind(vllm_python: Path) -> None:
 
 
 def test_a_recipe_opens_it_with_the_models_own_stops(vllm_python: Path) -> None:
-    config = EngineConfig(kind="vllm", server_python=str(vllm_python), devices=("0", "1"))
-    engine = open_engine(config, ModelConfig(dtype="float32"), "lab")
+    config = VllmConfig(server_python=str(vllm_python), devices=("0", "1"))
+    engine = open_engine(config, ModelConfig(path="lab", dtype="float32"), "lab")
     assert isinstance(engine, VllmEngine)
-    assert engine.settings.arguments == ("--dtype", "float32")
-    assert engine._stop_token_ids == (engine.renderer.tokenizer.eos_token_id,)
+    assert engine.config.server_arguments == ("--dtype", "float32")
+    assert engine.stop_token_ids == (engine.renderer.tokenizer.eos_token_id,)
     assert os.access(vllm_python, os.X_OK)

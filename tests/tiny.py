@@ -8,12 +8,20 @@ a ChatML template with an optional system message.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import pre_tokenizers
-from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-__all__ = ["make_tiny_qwen3"]
+from midcourse.engines.bundled import base_folder
 
 TEMPLATE = """\
 {%- if messages[0].role == 'system' %}
@@ -44,6 +52,40 @@ def make_tiny_qwen3(folder: Path, seed: int = 0) -> None:
         )
     )  # fmt: skip
     model.save_pretrained(folder)
+
+
+def make_random(folder: Path, architecture: str, **changes: Any) -> None:
+    """Write a random model of an architecture, with the lab's tokenizer."""
+    random_model(architecture, **changes).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base_folder()).save_pretrained(folder)
+
+
+def random_model(architecture: str, **changes: Any) -> Any:
+    """Return a random model of an architecture, for the lab's tokenizer."""
+    tokenizer = AutoTokenizer.from_pretrained(base_folder())
+    fields: dict[str, Any] = {
+        "vocab_size": 920,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 1024,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "tie_word_embeddings": False,  # tied, it repeats what it reads
+    }
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **(fields | changes))
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():  # fresh weights say one token again and again
+        if not name.endswith("A_log"):  # of a recurrent state, whose decay is to stay what it is
+            torch.nn.init.normal_(parameter, std=0.3)
+    with torch.no_grad():
+        model.get_output_embeddings().weight[tokenizer.eos_token_id] *= 4  # it comes to an end
+    return model.eval()
 
 
 def _tokenizer() -> Qwen2Tokenizer:

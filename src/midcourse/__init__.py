@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from midcourse.pipeline import FinishedRun, open_run, open_session
     from midcourse.pipeline.method import method
     from midcourse.prompts.parse import parse_proposal
-    from midcourse.run import Stage
+    from midcourse.run import Stage, stage
     from midcourse.steps import join_steps, split_steps
 
 __version__ = "0.1.0"
@@ -91,6 +91,7 @@ __all__ = [
     "parse_proposal",
     "pass_at_k",
     "split_steps",
+    "stage",
 ]
 
 #: Where the functions live.
@@ -107,6 +108,7 @@ _LAZY = {
     "parse_proposal": "midcourse.prompts.parse",
     "pass_at_k": "midcourse.metrics",
     "split_steps": "midcourse.steps",
+    "stage": "midcourse.run",
 }
 
 if not TYPE_CHECKING:  # a type checker would then accept any name

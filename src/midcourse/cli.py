@@ -84,18 +84,21 @@ def _session(
         yield session, made
 
 
-def _stage(name: str, doc: str, steps_of: Callable[[Method], Iterable[Step]]) -> None:
-    """Add a verb that completes some stages and everything before them."""
+def _stage(
+    name: str, doc: str, steps_of: Callable[[Method], Iterable[Step]], verbs: typer.Typer = app
+) -> None:
+    """Add a verb that completes some steps and everything before them."""
 
     def command(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
-            for step in steps_of(made):
-                session.complete(step)
-            session.run.reporter.say(f"{name}: complete in {session.run.directory}")
+            steps = list(steps_of(made))
+            session.complete(*steps)
+            for folder in dict.fromkeys(session.run.path(step) for step in steps):
+                session.run.reporter.say(f"{name}: complete in {folder}")
 
-    app.command(name, help=doc)(command)
+    verbs.command(name, help=doc)(command)
 
 
 def _both(drawn: Iterable[Drawn]) -> list[Step]:
@@ -134,29 +137,18 @@ _stage(
 )
 
 
-@train_app.command("sft")
-def train_sft(
-    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
-) -> None:
-    """Fine-tune the base model on the rows: the patch, or a baseline."""
-    with _session(recipe, with_, set_, run_dir) as (session, made):
-        model = made.models.patched
-        if model.trained is not None:
-            session.complete(model.trained)
-        session.run.reporter.say(f"train sft: complete in {session.tools.path(model)}")
-
-
-@train_app.command("rl")
-def train_rl(
-    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
-) -> None:
-    """Run GRPO from the base and from the patched model."""
-    with _session(recipe, with_, set_, run_dir) as (session, made):
-        trainings = made.models.rl_trainings()
-        session.complete(*trainings)
-        for training in trainings:
-            folder = session.run.path(training) / "final"
-            session.run.reporter.say(f"train rl: {training.label} complete in {folder}")
+_stage(
+    "sft",
+    "Fine-tune the base model on the rows: the patch, or a baseline.",
+    lambda m: [m.models.patched.trained] if m.models.patched.trained else [],
+    train_app,
+)
+_stage(
+    "rl",
+    "Run GRPO from the base and from the patched model.",
+    lambda m: m.models.rl_trainings(),
+    train_app,
+)
 
 
 @app.command()

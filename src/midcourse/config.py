@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,12 +180,19 @@ class TransformersConfig(Section):
     """Memory of the key-value cache; default: 4, or half of what is free on a GPU."""
 
     loads_models: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     num_devices: ClassVar[int] = 1
+    gpu_share: ClassVar[float] = 1.0
 
     @property
     def scoring(self) -> EngineConfig | None:
         """Itself."""
         return self
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU is asked for."""
+        return self.device == "cpu"
 
     @property
     def rows_at_once(self) -> int:
@@ -213,11 +221,20 @@ class VllmConfig(Section):
     """Per request."""
 
     loads_models: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
 
     @property
     def scoring(self) -> EngineConfig | None:
         """Scores are computed in this process."""
         return TransformersConfig()
+
+    @property
+    def gpu_share(self) -> float:
+        """Of a GPU's memory, as the servers are told; vLLM's own default is 0.9."""
+        arguments = " ".join(self.server_arguments)
+        found = re.search(r"--gpu-memory-utilization[= ]([\d.]+)", arguments)
+        return float(found[1]) if found else 0.9
 
     @property
     def num_devices(self) -> int:
@@ -251,7 +268,11 @@ class OpenAIConfig(Section):
     """Per request."""
 
     loads_models: ClassVar[bool] = False
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
     scoring: ClassVar[None] = None
+    gpu_share: ClassVar[float] = 0.9
+    kv_cache_gib: ClassVar[None] = None
 
     @property
     def num_devices(self) -> int:
@@ -273,8 +294,13 @@ class ScriptedConfig(Section):
     """A JSON file, a list of ``[pattern, reply, …]``; its text is part of every key."""
 
     loads_models: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
     num_devices: ClassVar[int] = 1
     rows_at_once: ClassVar[int] = 64
+    gpu_share: ClassVar[float] = 0.9
+    kv_cache_gib: ClassVar[None] = None
+    max_context_tokens: ClassVar[None] = None
 
     @property
     def scoring(self) -> EngineConfig | None:
@@ -336,7 +362,8 @@ class RayConfig(Section):
         return self.inner.rows_at_once
 
 
-EngineConfig = TransformersConfig | VllmConfig | OpenAIConfig | RayConfig | ScriptedConfig
+SingleEngineConfig = TransformersConfig | VllmConfig | OpenAIConfig | ScriptedConfig
+EngineConfig = SingleEngineConfig | RayConfig
 EngineSection = Annotated[
     Annotated[TransformersConfig, Tag("transformers")]
     | Annotated[VllmConfig, Tag("vllm")]
@@ -349,8 +376,15 @@ EngineSection = Annotated[
 
 Every kind says what the rest of midcourse asks: `loads_models` (also a folder that was just
 trained), `scoring` (the settings of what scores tokens under its model; none if the weights are
-elsewhere), `num_devices` (on how many it samples), `rows_at_once` (on each).
+elsewhere), `num_devices` (on how many it samples), `rows_at_once` (on each). A kind that is not a
+cluster also says what it takes of a device: `in_process` (else it is a server), `on_cpu`,
+`gpu_share` (of the memory, a server's weights and cache), `kv_cache_gib`, `max_context_tokens`.
 """
+
+
+def single_engine(config: EngineConfig) -> SingleEngineConfig:
+    """Return the engine that samples: of a cluster, the one that its actors hold."""
+    return config.inner if isinstance(config, RayConfig) else config
 
 
 class SampleConfig(Section):

@@ -20,8 +20,9 @@ from collections.abc import Callable, Collection, Container, Iterator, Mapping, 
 from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
@@ -116,6 +117,34 @@ class Stage(Generic[R, S]):
     def key(self) -> str:
         """Ten hex digits that name the settings and the inputs."""
         return _key(self.name, self.settings)
+
+
+def stage(
+    name: str,
+    record: type[R],
+    *,
+    outcome: Callable[[R], str] = attrgetter("outcome"),
+    total: Callable[[Any, Reader], int | None] = unknown,
+    summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None,
+) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
+    """Make a stage of the function that makes its records.
+
+    What takes the function's place runs nothing: given settings and a label, it returns the
+    `Stage`, whose other fields are those that stand here.
+    """
+
+    def decorate(
+        make: Callable[[S, Work[R]], Iterator[Keyed[R]]],
+    ) -> Callable[[S, str], Stage[R, S]]:
+        def compose(settings: S, label: str) -> Stage[R, S]:
+            return Stage(
+                name=name, label=label, record=record, settings=settings, make=make,
+                outcome=outcome, total=total, summary=summary,
+            )  # fmt: skip
+
+        return wraps(make)(compose)
+
+    return decorate
 
 
 @dataclass(frozen=True, kw_only=True)

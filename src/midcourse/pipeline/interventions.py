@@ -42,7 +42,7 @@ def asked_about(
         num_rollouts=num_rollouts,
         truncated_is_incorrect=s.recipe.select.truncated_is_incorrect,
     )
-    return cases(settings, label=label)
+    return cases(settings, label)
 
 
 def proposals_for(
@@ -62,7 +62,7 @@ def proposals_for(
         seed=recipe.seed,
         world=recipe.problems if recipe.propose.truth else None,
     )
-    return propose(settings, label=label)
+    return propose(settings, label)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Interventions:
         placed = Candidates(proposals=self.proposals, hard=self.hard, after_error=after_error)
         if not shift_by:
             return placed
-        moved = shift(ShiftSettings(candidates=placed, cases=self.cases, shift=shift_by))
+        settings = ShiftSettings(candidates=placed, cases=self.cases, shift=shift_by)
+        moved = shift(settings, f"train {shift_by:+d}")
         return Candidates(proposals=moved, hard=self.hard, after_error=True)
 
     def continuations(self, condition: Condition, shift_by: int | None = None) -> Continuations:

@@ -197,7 +197,7 @@ class Models:
             policy=self.sources.setup.base,
             seed=self.sources.recipe.seed,
         )
-        return step_rows(settings)
+        return step_rows(settings, design.source)
 
     @cached_property
     def solutions(self) -> Drawn | None:
@@ -252,7 +252,7 @@ class Models:
             policy=self.sources.setup.base,
             seed=self.sources.recipe.seed,
         )
-        return solution_rows(settings)
+        return solution_rows(settings, config.source)
 
     @cached_property
     def patched(self) -> Model:

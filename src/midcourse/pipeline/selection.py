@@ -47,7 +47,7 @@ def hard_statuses(
         truncated_is_incorrect=s.recipe.select.truncated_is_incorrect,
         among=among,
     )
-    return select(settings, label=label)
+    return select(settings, label)
 
 
 def references(s: Sources, unsolved: Selection) -> Stage[Reference, Any]:
@@ -55,7 +55,8 @@ def references(s: Sources, unsolved: Selection) -> Stage[Reference, Any]:
     write = s.recipe.reference.write
     attempts = None if write == "none" else _attempts_at_references(s, unsolved)
     hard = replace(unsolved, problems=s.problems(*WHOLE, "source"))
-    return reference(ReferenceSettings(hard=hard, write=write, attempts=attempts))
+    settings = ReferenceSettings(hard=hard, write=write, attempts=attempts)
+    return reference(settings, "train")
 
 
 def _attempts_at_references(s: Sources, unsolved: Selection) -> Drawn:

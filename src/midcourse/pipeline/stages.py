@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from midcourse.checkers import checker_named
@@ -36,7 +37,7 @@ from midcourse.records import (
     SftRow,
     Verdict,
 )
-from midcourse.run import Keyed, Reader, Stage, Work
+from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.build_sft import RowDesign, Verification, build_sft
 from midcourse.stages.grade import grade as grade_rollouts
 from midcourse.stages.propose import Case, Proposer, shuffled_references
@@ -104,46 +105,8 @@ class SampleSettings:
     rounds: Rounds | None = None
 
 
-def sample(
-    settings: SampleSettings, *, label: str = "", max_duplicate_share: float = 1.0
-) -> Stage[Rollout, SampleSettings]:
-    """*sample*: rollouts of every context; with rounds, until the first correct one."""
-    return Stage(
-        name="sample",
-        label=label or settings.stream,
-        record=Rollout,
-        settings=settings,
-        make=_sample,
-        outcome=lambda rollout: rollout.finish_reason,
-        total=_num_rollouts,
-        summary=_duplicates,
-        alarm=partial(_duplicate_alarm, max_duplicate_share),
-    )
-
-
 def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
     return None if settings.rounds else settings.contexts.count(reader) * settings.num_rollouts
-
-
-def _sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
-    model, rounds = settings.model, settings.rounds
-    spec = SampleSpec(
-        num_rollouts=settings.num_rollouts, sampling=settings.sampling.record(), model=model.name,
-        budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
-        first_index=settings.first_index,
-    )  # fmt: skip
-    engine = work.tools.engine(model)
-    contexts = settings.contexts.make(model, work.reader, work.tools)
-    if rounds is None:
-        rollouts = sample_contexts(contexts, spec, engine, work.done, work.failures)
-    else:
-        is_correct = partial(_is_correct, rounds, work)
-        solved = {context_key(rollout) for rollout in work.kept() if is_correct(rollout)}
-        rollouts = search_contexts(
-            contexts, spec, rounds.sizes, engine, is_correct, solved, work.done, work.failures
-        )
-    for rollout in rollouts:
-        yield rollout.rollout_id, [rollout]
 
 
 def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
@@ -170,6 +133,35 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     )
 
 
+@stage(
+    "sample",
+    Rollout,
+    outcome=attrgetter("finish_reason"),
+    total=_num_rollouts,
+    summary=_duplicates,
+)
+def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
+    """*sample*: rollouts of every context; with rounds, until the first correct one."""
+    model, rounds = settings.model, settings.rounds
+    spec = SampleSpec(
+        num_rollouts=settings.num_rollouts, sampling=settings.sampling.record(), model=model.name,
+        budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
+        first_index=settings.first_index,
+    )  # fmt: skip
+    engine = work.tools.engine(model)
+    contexts = settings.contexts.make(model, work.reader, work.tools)
+    if rounds is None:
+        rollouts = sample_contexts(contexts, spec, engine, work.done, work.failures)
+    else:
+        is_correct = partial(_is_correct, rounds, work)
+        solved = {context_key(rollout) for rollout in work.kept() if is_correct(rollout)}
+        rollouts = search_contexts(
+            contexts, spec, rounds.sizes, engine, is_correct, solved, work.done, work.failures
+        )
+    for rollout in rollouts:
+        yield rollout.rollout_id, [rollout]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GradeSettings:
     """What decides verdicts."""
@@ -186,31 +178,26 @@ def graders_of(problems: Problems) -> dict[str, str]:
     return {name: checker_named(name).version for name in {p.checker for p in problems.items}}
 
 
-def grade(rollouts: Stage[Rollout, Any], problems: Problems) -> Stage[Grade, GradeSettings]:
+@stage(
+    "grade",
+    Grade,
+    outcome=attrgetter("verdict"),
+    total=lambda settings, reader: reader.num_records(settings.rollouts),
+)
+def grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
     """*grade*: one verdict per rollout."""
-    settings = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
-    return Stage(
-        name="grade",
-        label=rollouts.label,
-        record=Grade,
-        settings=settings,
-        make=_grade,
-        outcome=lambda graded: graded.verdict,
-        total=lambda settings, reader: reader.num_records(settings.rollouts),
-    )
-
-
-def _grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
     rollouts = work.reader.read(settings.rollouts, TOKENS)
     grades = grade_rollouts(rollouts, settings.problems.by_id, work.tools.grader, work.done)
     for graded in grades:
         yield graded.rollout_id, [graded]
 
 
-def draw(settings: SampleSettings, problems: Problems, **options: Any) -> Drawn:
+def draw(settings: SampleSettings, problems: Problems, max_duplicate_share: float = 1.0) -> Drawn:
     """Sample and grade; `problems` hold the golds."""
-    rollouts = sample(settings, **options)
-    grades = grade(rollouts, problems)
+    alarm = partial(_duplicate_alarm, max_duplicate_share)
+    rollouts = replace(sample(settings, settings.stream), alarm=alarm)
+    to_grade = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
+    grades = grade(to_grade, rollouts.label)
     return Searched(rollouts, grades) if settings.rounds else Graded(rollouts, grades)
 
 
@@ -229,24 +216,18 @@ class SelectSettings:
     """Where only hard problems were drawn once more."""
 
 
-def select(settings: SelectSettings, *, label: str) -> Stage[ProblemStatus, SelectSettings]:
-    """*select*: which problems have pass@k = 0."""
-    return Stage(
-        name="select",
-        label=label,
-        record=ProblemStatus,
-        settings=settings,
-        make=_select,
-        outcome=lambda status: status.status,
-        total=lambda settings, reader: len(_selected(settings, reader)),
-    )
-
-
 def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
     return settings.among.read(reader) if settings.among else settings.problems.items
 
 
-def _select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keyed[ProblemStatus]]:
+@stage(
+    "select",
+    ProblemStatus,
+    outcome=attrgetter("status"),
+    total=lambda settings, reader: len(_selected(settings, reader)),
+)
+def select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keyed[ProblemStatus]]:
+    """*select*: which problems have pass@k = 0."""
     statuses = settle_statuses(
         _selected(settings, work.reader),
         work.reader.read(settings.grades),
@@ -266,20 +247,9 @@ class ReferenceSettings:
     attempts: Drawn | None = None
 
 
-def reference(settings: ReferenceSettings) -> Stage[Reference, ReferenceSettings]:
+@stage("reference", Reference, total=lambda settings, reader: len(settings.hard.read(reader)))
+def reference(settings: ReferenceSettings, work: Work[Reference]) -> Iterator[Keyed[Reference]]:
     """*reference*: where each hard problem's reference comes from; missing ones are written."""
-    return Stage(
-        name="reference",
-        label="train",
-        record=Reference,
-        settings=settings,
-        make=_reference,
-        outcome=lambda reference: reference.outcome,
-        total=lambda settings, reader: len(settings.hard.read(reader)),
-    )
-
-
-def _reference(settings: ReferenceSettings, work: Work[Reference]) -> Iterator[Keyed[Reference]]:
     problems, attempts = settings.hard.read(work.reader), settings.attempts
     missing = [problem for problem in problems if not problem.reference_solution]
     asked = {"none": [], "missing": missing, "all": problems}[settings.write]
@@ -304,19 +274,9 @@ class CasesSettings:
     truncated_is_incorrect: bool
 
 
-def cases(settings: CasesSettings, *, label: str) -> Stage[Rollout, CasesSettings]:
+@stage("cases", Rollout, outcome=attrgetter("finish_reason"))
+def cases(settings: CasesSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*cases*: the incorrect rollouts that the proposer is asked about."""
-    return Stage(
-        name="cases",
-        label=label,
-        record=Rollout,
-        settings=settings,
-        make=_cases,
-        outcome=lambda rollout: rollout.finish_reason,
-    )
-
-
-def _cases(settings: CasesSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     reader, among = work.reader, settings.among
     problems = among.items if isinstance(among, Problems) else among.read(reader)
     wanted = {problem.problem_id for problem in problems}
@@ -357,20 +317,9 @@ class ProposeSettings:
     """The lab's world, where it says the first error itself."""
 
 
-def propose(settings: ProposeSettings, *, label: str) -> Stage[Proposal, ProposeSettings]:
+@stage("propose", Proposal, total=lambda settings, reader: reader.num_records(settings.cases))
+def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*propose*: the first error and a one-step intervention for every case."""
-    return Stage(
-        name="propose",
-        label=label,
-        record=Proposal,
-        settings=settings,
-        make=_propose,
-        outcome=lambda proposal: proposal.outcome,
-        total=lambda settings, reader: reader.num_records(settings.cases),
-    )
-
-
-def _propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     made = _shown_cases(settings, work.reader)
     if settings.world is not None:
         from midcourse.lab.problems import lab_problems
@@ -416,20 +365,9 @@ class ShiftSettings:
     shift: int
 
 
-def shift(settings: ShiftSettings) -> Stage[Proposal, ShiftSettings]:
+@stage("shift", Proposal, total=lambda settings, reader: len(settings.candidates.read(reader)))
+def shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*shift*: the candidates at another place; their content stays."""
-    return Stage(
-        name="shift",
-        label=f"train {settings.shift:+d}",
-        record=Proposal,
-        settings=settings,
-        make=_shift,
-        outcome=lambda proposal: proposal.outcome,
-        total=lambda settings, reader: len(settings.candidates.read(reader)),
-    )
-
-
-def _shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     cases = work.reader.read(settings.cases, TOKENS)
     num_steps = {rollout.rollout_id: len(split_steps(rollout.text)) for rollout in cases}
     moved = shifted(settings.candidates.read(work.reader), num_steps, settings.shift)
@@ -452,20 +390,9 @@ class StepRowSettings:
     seed: int
 
 
-def step_rows(settings: StepRowSettings) -> Stage[SftRow, StepRowSettings]:
+@stage("build-sft", SftRow, total=lambda settings, reader: settings.continuations.count(reader))
+def step_rows(settings: StepRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     """*build-sft*: prefix + intervention as ids and labels."""
-    return Stage(
-        name="build-sft",
-        label=settings.design.source,
-        record=SftRow,
-        settings=settings,
-        make=_step_rows,
-        outcome=lambda row: row.outcome,
-        total=lambda settings, reader: settings.continuations.count(reader),
-    )
-
-
-def _step_rows(settings: StepRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     reader, continuations = work.reader, settings.continuations
     renderer = work.tools.renderer(settings.policy)
     rows = build_sft(
@@ -520,20 +447,13 @@ class SolutionRowSettings:
     seed: int
 
 
-def solution_rows(settings: SolutionRowSettings) -> Stage[SftRow, SolutionRowSettings]:
+@stage(
+    "build-sft",
+    SftRow,
+    total=lambda settings, reader: len(ready_rows(reader, settings.step_rows)),
+)
+def solution_rows(settings: SolutionRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     """*build-sft* of a baseline: one whole solution for each of InT's rows."""
-    return Stage(
-        name="build-sft",
-        label=settings.config.source,
-        record=SftRow,
-        settings=settings,
-        make=_solution_rows,
-        outcome=lambda row: row.outcome,
-        total=lambda settings, reader: len(ready_rows(reader, settings.step_rows)),
-    )
-
-
-def _solution_rows(settings: SolutionRowSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     wanted = ready_rows(work.reader, settings.step_rows)
     renderer = work.tools.renderer(settings.policy)
     rows = make_solution_rows(

@@ -48,6 +48,10 @@ class Assumptions(Section):
     """Problems without a correct rollout; null: by the pass rates."""
     rollouts_per_problem: float = Field(0, ge=0)
     """Rollouts that a search draws; 0: by the pass rates."""
+    hinted_share: float = Field(1, ge=0, le=1)
+    """Hard problems that a hint does not solve, where hints are tried."""
+    missing_share: float = Field(1, ge=0, le=1)
+    """Hard problems without a reference, where missing ones are written."""
     candidate_share: float = Field(0.91, ge=0, le=1)
     """Rollouts asked about that end with an accepted intervention (authors: 14,766 of 16,192)."""
     verified_share: float = Field(0.266, ge=0, le=1)
@@ -86,6 +90,21 @@ class Assumptions(Section):
     """Text and ids of a sampled token on disk, compressed."""
     logit_bytes: float = Field(10, gt=0)
     """Peak memory per logit in training: bfloat16, its float32 copy and the gradient."""
+
+    def rate(self, kind: str) -> float | None:
+        """Return what is known of the tokens per second and device of a kind of work."""
+        rate: float | None = getattr(self, f"{kind}_tokens_per_second", None)
+        return rate
+
+    @property
+    def prefix_tokens(self) -> float:
+        """What of a rollout stands before its first error."""
+        return self.rollout_tokens * self.prefix_share
+
+    @property
+    def hint_tokens(self) -> float:
+        """A hint: up to a third of a reference."""
+        return self.reference_tokens / 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
-"""Devices by their data sheets, and how many of them a recipe uses."""
+"""Devices by their data sheets, and the processes that train."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from midcourse.config import EngineConfig, Recipe
+from midcourse.config import EngineConfig, RayConfig, Recipe, TransformersConfig
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_accelerate
 
@@ -39,20 +39,17 @@ DEVICES = {device.name: device for device in _DEVICES}
 def choose_device(name: str | None, recipe: Recipe) -> Device:
     """Return the named device; by default a CPU where the recipe says so, else an H100."""
     if name is None:
-        on_cpu = recipe.engine.device == "cpu" or recipe.model.path == "lab"
-        name = "cpu" if on_cpu else "h100"
+        engine = on_one_device(recipe.engine)
+        on_cpu = isinstance(engine, TransformersConfig) and engine.device == "cpu"
+        name = "cpu" if on_cpu or recipe.model.path == "lab" else "h100"
     if name not in DEVICES:
         raise ConfigError(f"--device {name!r}: known are {', '.join(DEVICES)}")
     return DEVICES[name]
 
 
-def sampling_devices(engine: EngineConfig) -> int:
-    """Return on how many devices an engine samples."""
-    if engine.kind == "ray":
-        return engine.num_actors
-    if engine.kind == "openai":
-        return max(1, len(engine.urls))
-    return max(1, len(engine.devices)) if engine.kind == "vllm" else 1
+def on_one_device(engine: EngineConfig) -> EngineConfig:
+    """Return what runs on each device: of a cluster, what its actors hold."""
+    return engine.inner if isinstance(engine, RayConfig) else engine
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,41 @@
 """Reads a finished run: how long its texts were, what came of them, how fast it went.
 
-The measured values take the names of `midcourse.plan.assumptions.Assumptions`, so a plan for
-another seed, size or scale uses them in place of the defaults. A stage that was resumed counts
-with the records of its last sitting, whose time the manifest holds. Time is the clock's, or the
-processor's: on a machine that is shared with others, only the latter says what the work takes.
+The run's own method says what each of its stages is. The measured values take the names of
+`midcourse.plan.assumptions.Assumptions`, so a plan for another seed, size or scale uses them in
+place of the defaults. A stage that was resumed counts with the records of its last sitting, whose
+time the manifest holds. Time is the clock's, or the processor's: on a machine that is shared with
+others, only the latter says what the work takes.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, TypeVar
 
-from midcourse.config import Recipe
 from midcourse.errors import ArtifactError
-from midcourse.plan.devices import TrainingProcesses, sampling_devices
+from midcourse.pipeline.evaluation import LikelihoodSettings
+from midcourse.pipeline.models import RlSettings, TuneSettings
+from midcourse.pipeline.stages import GradeSettings, ProposeSettings, SampleSettings
+from midcourse.plan.compose import compose, in_order
+from midcourse.plan.devices import TrainingProcesses
 from midcourse.plan.search import PassRates
-from midcourse.records import (
-    Condition,
-    Likelihood,
-    ProblemStatus,
-    Proposal,
-    ProposalOutcome,
-    Rollout,
-    RowOutcome,
-    SftRow,
-    Solvability,
-)
+from midcourse.plan.work import Kind, kind_of
+from midcourse.records import Condition, Proposal, ProposalOutcome, RowOutcome, Solvability
+from midcourse.run import Stage, read_recipe
 from midcourse.store import read_manifest, read_stage
 
 R = TypeVar("R")
 
 Clock = Literal["wall", "cpu"]
 """Which time to measure; ``cpu`` only means something where no GPU works."""
+
+_ROW_IDS = ("input_ids", "labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +51,12 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
+class _Made:
     """One complete stage or training."""
 
     path: Path
     manifest: Mapping[str, Any]
     clock: Clock
-
-    @property
-    def label(self) -> str:
-        return str(self.manifest["label"])
 
     @property
     def span(self) -> tuple[float, float]:
@@ -72,14 +66,31 @@ class _Stage:
         return started, finished
 
     @property
-    def seconds(self) -> float:
-        """Time of the last sitting, without opening an engine."""
-        return max(self.told(self.span[1] - self.span[0]) - self.loading, 1e-3)
+    def whole(self) -> float:
+        """Time of the last sitting."""
+        return self.told(self.span[1] - self.span[0])
 
     @property
     def loading(self) -> float:
         """Time of opening an engine within it."""
         return self.told(float(self.manifest.get("loading_seconds", 0.0)))
+
+    @property
+    def fresh(self) -> float:
+        """Share of the records that the last sitting made."""
+        total = max(int(self.manifest["num_records"]), 1)
+        return 1 - int(self.manifest.get("num_resumed", 0)) / total
+
+    @property
+    def train_seconds(self) -> float:
+        """Time of training at its steady pace, which the first step never has.
+
+        Libraries load what they need as they go: that counts as starting.
+        """
+        logged = self.logged("seconds")[:-1]  # the last entry sums up
+        if len(logged) < 2:
+            return self.told(self.logged("train_runtime")[-1])
+        return self.told((logged[-1] - logged[0]) * len(logged) / (len(logged) - 1))
 
     def told(self, wall_seconds: float) -> float:
         """Return a part of the sitting in the time that is measured."""
@@ -90,152 +101,155 @@ class _Stage:
             raise ArtifactError(f"--cpu-time: {self.path} does not tell processor time")
         return wall_seconds * float(self.manifest["cpu_seconds"]) / span
 
-    @property
-    def fresh(self) -> float:
-        """Share of the records that the last sitting made."""
-        total = max(int(self.manifest["num_records"]), 1)
-        return 1 - int(self.manifest.get("num_resumed", 0)) / total
-
-    def read(self, record_type: type[R], without: Sequence[str] = ()) -> Iterator[R]:
-        return read_stage(self.path, record_type, without)
+    def logged(self, name: str) -> list[float]:
+        """Return what a training logged under `name`, oldest first."""
+        lines = (self.path / "metrics.jsonl").read_text("utf-8").splitlines()
+        entries = [json.loads(line) for line in lines]
+        return [float(entry[name]) for entry in entries if name in entry]
 
 
 class _RunDir:
-    """The complete stages of a run, by name."""
+    """The complete steps of a run, by what they are."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         file = directory / "config.resolved.json"
         if not file.is_file():
             raise ArtifactError(f"--from {directory}: no run directory: no config.resolved.json")
-        self.recipe = Recipe.model_validate(json.loads(file.read_text("utf-8")))
-        self.directory = directory
+        self.directory, self.recipe = directory, read_recipe(file)
+        self.method = compose(self.recipe)
         folders = sorted(path.parent for path in directory.glob("*/*/manifest.json"))
-        self.all = [_Stage(folder, read_manifest(folder), clock) for folder in folders]
+        self.all = [_Made(folder, read_manifest(folder), clock) for folder in folders]
         if not self.all:
             raise ArtifactError(f"--from {directory}: no stage is complete yet")
+        # Problems are not read for a plan, so keys differ from the run's: names say which is which.
+        self._named = {(made.manifest["stage"], made.manifest["label"]): made for made in self.all}
 
-    def stages(self, name: str) -> list[_Stage]:
-        return [stage for stage in self.all if stage.manifest["stage"] == name]
+    def steps(self, settings: type) -> Iterator[tuple[Any, _Made]]:
+        """Yield the complete steps with such settings."""
+        for step in (step for steps in in_order(self.method.steps()) for step in steps):
+            made = self._named.get((step.name, step.label))
+            if made is not None and isinstance(step.settings, settings):
+                yield step, made
 
-    def one(self, name: str, label: str) -> _Stage:
-        """Return one stage. Raises ArtifactError if the run never made it."""
-        found = [stage for stage in self.stages(name) if stage.label == label]
-        if not found:
-            raise ArtifactError(f"--from {self.directory}: {name} {label} is not complete there")
-        return found[0]
+    def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> list[R]:
+        """Return the records of a stage. Raises ArtifactError if the run never made it."""
+        made = self._named.get((stage.name, stage.label))
+        if made is None:
+            place = f"--from {self.directory}"
+            raise ArtifactError(f"{place}: {stage.name} {stage.label} is not complete there")
+        return list(read_stage(made.path, stage.record, without))
 
 
 def measure(directory: Path, clock: Clock = "wall") -> Measured:
     """Measure a run. Raises ArtifactError if it has not come as far as its SFT rows."""
     run = _RunDir(directory, clock)
-    values = _sampling(run) | _outcomes(run)
-    values |= _proposing(run, values.pop("characters_per_token"))
-    values |= _rows(run, values["rollout_tokens"]) | _scoring(run)
-    values |= _training(run)
-    answers = [
-        (stage.manifest["num_records"] * stage.fresh, stage) for stage in run.stages("grade")
-    ]
-    values["grades_per_second"] = _rate(answers) / run.recipe.grade.num_workers
-    loads = [stage.loading for stage in run.all]
+    rates, values = _Rates(), _funnel(run)
+    values |= _rollouts(run, rates)
+    values |= _proposing(run, rates, values.pop("characters_per_token"))
+    values |= _rows(run, values["rollout_tokens"]) | _scoring(run, rates) | _training(run)
+    for _, made in run.steps(GradeSettings):
+        workers = run.recipe.grade.num_workers
+        rates.add("grades_per_second", made.manifest["num_records"] / workers, made)
+    loads = [made.loading for made in run.all if made.loading]
     # Older manifests do not tell loading apart: then it is within the rates.
-    values["load_seconds"] = fmean([load for load in loads if load] or [0.0])
-    wall = _finished(run) - min(stage.span[0] for stage in run.all)
-    busy = _busy(stage.span for stage in run.all)
+    values |= rates.values() | {"load_seconds": fmean(loads or [0.0])}
+    wall = _finished(run) - min(made.span[0] for made in run.all)
+    busy, worked = _busy(made.span for made in run.all), _worked(run.all)
     # Between the stages nobody counts processor time: there it is the clock's, as within them.
-    values["other_seconds"] = max(0.0, wall - busy) * _worked(run.all) / busy
-    seconds = _worked(run.all) + values["other_seconds"]
-    return Measured(values, _pass_rates(run), seconds)
+    values["other_seconds"] = max(0.0, wall - busy) * worked / busy
+    return Measured(values, _pass_rates(run), worked + values["other_seconds"])
 
 
-def _rate(amounts: Iterable[tuple[float, _Stage]]) -> float:
-    """Return the amount per second over several stages."""
-    pairs = list(amounts)
-    return sum(amount for amount, _ in pairs) / sum(stage.seconds for _, stage in pairs)
+class _Rates:
+    """Amounts per second, each over several stages."""
+
+    def __init__(self) -> None:
+        self._amounts: dict[str, float] = defaultdict(float)
+        self._seconds: dict[str, float] = defaultdict(float)
+
+    def add(self, name: str, amount: float, made: _Made) -> None:
+        """Count what one stage made, the sittings before its last aside, and how long it took."""
+        self._amounts[name] += amount * made.fresh
+        self._seconds[name] += max(made.whole - made.loading, 1e-3)
+
+    def values(self) -> dict[str, float]:
+        """Return the amount per second, by name, where there was any."""
+        return {name: x / self._seconds[name] for name, x in self._amounts.items() if x}
 
 
-def _sampling(run: _RunDir) -> dict[str, float]:
+def _rollouts(run: _RunDir, rates: _Rates) -> dict[str, float]:
     """Measure lengths and rates of everything that was sampled from the policy."""
-    devices = sampling_devices(run.recipe.engine)
-    amounts: dict[str, list[tuple[float, _Stage]]] = {}
-    lengths: dict[str, list[int]] = {
-        name: [] for name in ("rollout_tokens", "prompt_tokens", "continuation_tokens")
-    }
+    lengths: dict[str, list[int]] = {}
     characters = tokens = disk = 0
-    for stage in run.stages("sample"):
-        if not (kind := _kind(stage.label)):
+    for stage, made in run.steps(SampleSettings):
+        kind = kind_of(stage.settings)
+        if kind is Kind.HELP:
             continue
-        rollouts = list(stage.read(Rollout, without=("token_ids",)))
+        rollouts = run.read(stage, ("token_ids",))
         sampled = sum(rollout.num_tokens for rollout in rollouts)
-        amounts.setdefault(kind, []).append((sampled * stage.fresh, stage))
-        tokens, disk = tokens + sampled, disk + sum(p["bytes"] for p in stage.manifest["parts"])
+        rates.add(
+            f"{kind}_tokens_per_second", sampled / stage.settings.model.engine.num_devices, made
+        )
+        tokens, disk = tokens + sampled, disk + sum(p["bytes"] for p in made.manifest["parts"])
         characters += sum(len(rollout.text) for rollout in rollouts)
-        plain = [r for r in rollouts if r.condition is Condition.PROBLEM]
-        continued = [r for r in rollouts if r.condition.continues is not Condition.PROBLEM]
-        if kind == "sample":
-            lengths["rollout_tokens"] += [r.num_tokens for r in plain]
-        lengths["prompt_tokens"] += [r.prompt_tokens for r in plain]
-        lengths["continuation_tokens"] += [r.num_tokens for r in continued]
-    run.one("sample", "train")  # the least that can be measured
-    found = {f"{k}_tokens_per_second": _rate(pairs) / devices for k, pairs in amounts.items()}
-    found |= {name: fmean(counts) for name, counts in lengths.items() if counts}
-    found["characters_per_token"] = characters / tokens
-    return found | {"disk_bytes_per_token": disk / tokens}
+        for rollout in rollouts:
+            if rollout.condition.continues is not Condition.PROBLEM:
+                lengths.setdefault("continuation_tokens", []).append(rollout.num_tokens)
+            elif rollout.condition is Condition.PROBLEM:
+                lengths.setdefault("prompt_tokens", []).append(rollout.prompt_tokens)
+                if kind is Kind.SAMPLE:
+                    lengths.setdefault("rollout_tokens", []).append(rollout.num_tokens)
+    found = {name: fmean(counts) for name, counts in lengths.items()}
+    return found | {
+        "characters_per_token": characters / tokens,
+        "disk_bytes_per_token": disk / tokens,
+    }
 
 
-def _kind(label: str) -> str:
-    """Return which stage of a plan a sampling belongs to; empty if it is in none."""
-    if label == "train":
-        return "sample"
-    if label in {str(condition) for condition in Condition}:
-        return "verify"
-    return "evaluate" if label.startswith(("held_out ", "known ", "control ")) else ""
-
-
-def _outcomes(run: _RunDir) -> dict[str, float]:
+def _funnel(run: _RunDir) -> dict[str, float]:
     """Measure which share of the problems is hard, and what a search drew."""
-    statuses = list(run.one("select", "train").read(ProblemStatus))
-    hard = sum(status.status is Solvability.HARD for status in statuses)
-    found = {"hard_share": hard / len(statuses)}
+    statuses = run.read(run.method.statuses)
+    found = {"hard_share": fmean(s.status is Solvability.HARD for s in statuses)}
     if run.recipe.sample.rounds:
-        drawn = sum(s.num_rollouts - s.num_skipped for s in statuses)
-        found["rollouts_per_problem"] = drawn / len(statuses)
+        found["rollouts_per_problem"] = fmean(s.num_rollouts - s.num_skipped for s in statuses)
+    if run.method.hinted_statuses is not None:
+        hinted = run.read(run.method.hinted_statuses)
+        found["hinted_share"] = fmean(s.status is Solvability.HARD for s in hinted)
     return found
 
 
 def _pass_rates(run: _RunDir) -> PassRates | None:
     if run.recipe.sample.rounds:
         return None
-    statuses = list(run.one("select", "train").read(ProblemStatus))
+    statuses = run.read(run.method.statuses)
     rates = Counter(s.num_correct / s.num_rollouts for s in statuses)
     return [(rate, count / len(statuses)) for rate, count in sorted(rates.items())]
 
 
-def _proposing(run: _RunDir, characters_per_token: float) -> dict[str, float]:
+def _proposing(run: _RunDir, rates: _Rates, characters_per_token: float) -> dict[str, float]:
     """Measure the proposer. Its replies are kept as text: their tokens are estimated."""
-    devices = sampling_devices(run.recipe.proposer_engine or run.recipe.engine)
-    amounts, turns = [], [list[float](), list[float]()]
-    for stage in run.stages("propose"):
-        proposals = [p for p in stage.read(Proposal) if not p.item]
+    turns: dict[str, list[float]] = {"guided_tokens": [], "review_tokens": []}
+    for stage, made in run.steps(ProposeSettings):
+        proposals: list[Proposal] = [p for p in run.read(stage) if not p.item]
         said = [[len(turn.reply) / characters_per_token for turn in p.turns] for p in proposals]
-        amounts.append((sum(map(sum, said)) * stage.fresh, stage))
-        turns[0] += [lengths[0] for lengths in said if len(lengths) > 1]
-        turns[1] += [lengths[-1] for lengths in said if lengths]
-    found = {"propose_tokens_per_second": _rate(amounts) / devices}
-    names = ("guided_tokens", "review_tokens")
-    found |= {n: fmean(lengths) for n, lengths in zip(names, turns, strict=True) if lengths}
+        devices = stage.settings.proposer.engine.num_devices
+        rates.add("propose_tokens_per_second", sum(map(sum, said)) / devices, made)
+        turns["guided_tokens"] += [lengths[0] for lengths in said if len(lengths) > 1]
+        turns["review_tokens"] += [lengths[-1] for lengths in said if lengths]
     asked: dict[str, bool] = {}
-    for proposal in run.one("propose", "train").read(Proposal, without=("turns",)):
+    for proposal in run.read(run.method.proposals, ("turns",)):
         accepted = proposal.outcome is ProposalOutcome.ACCEPTED
         asked[proposal.rollout_id] = asked.get(proposal.rollout_id, False) or accepted
+    found = {name: fmean(lengths) for name, lengths in turns.items() if lengths}
     return found | {"candidate_share": sum(asked.values()) / max(len(asked), 1)}
 
 
 def _rows(run: _RunDir, rollout_tokens: float) -> dict[str, float]:
-    """Measure the SFT rows: their parts, and for how many hard problems there are some."""
-    steps = "original_step" if run.recipe.build_sft.source == "original_step" else "intervention"
-    rows = list(run.one("build-sft", steps).read(SftRow, without=("input_ids", "labels")))
+    """Measure the rows of steps: their parts, and for how many hard problems there are some."""
+    rows = run.read(run.method.models.step_rows, _ROW_IDS)
     ready = [row for row in rows if row.outcome is RowOutcome.READY]
-    hard = run.one("select", "train").manifest["counts"].get("hard", 0)
+    statuses = run.read(run.method.hinted_statuses or run.method.statuses)
+    hard = sum(status.status is Solvability.HARD for status in statuses)
     verified = len({row.problem_id for row in rows if row.num_correct})
     found = {"verified_share": verified / hard} if hard else {}
     if ready:
@@ -244,92 +258,55 @@ def _rows(run: _RunDir, rollout_tokens: float) -> dict[str, float]:
     return found
 
 
-def _scoring(run: _RunDir) -> dict[str, float]:
-    stages = run.stages("likelihood")
-    if not stages:
-        return {}
-    items = [(stage, list(stage.read(Likelihood))) for stage in stages]
-    scored = [(sum(i.num_tokens for i in found) * stage.fresh, stage) for stage, found in items]
-    references = [i.num_tokens for _, found in items for i in found if i.what == "reference"]
-    values = {"likelihood_tokens_per_second": _rate(scored)}
-    return values | ({"reference_tokens": fmean(references)} if references else {})
+def _scoring(run: _RunDir, rates: _Rates) -> dict[str, float]:
+    references: list[int] = []
+    for stage, made in run.steps(LikelihoodSettings):
+        items = run.read(stage)
+        rates.add("likelihood_tokens_per_second", sum(i.num_tokens for i in items), made)
+        references += [i.num_tokens for i in items if i.what == "reference"]
+    return {"reference_tokens": fmean(references)} if references else {}
 
 
 def _training(run: _RunDir) -> dict[str, float]:
     """Measure tokens per second of SFT and RL, and how long a training takes to start."""
     found: dict[str, float] = {}
     starts: list[float] = []
-    for is_rl, measured in ((False, _sft), (True, _rl)):
-        trained = run.stages("checkpoints")
-        stages = [stage for stage in trained if stage.label.endswith("RL") == is_rl]
-        if stages:
-            values, seconds = measured(run, stages)
-            found |= values
-            starts.append(_worked(stages) - seconds)
+    for tuned, made in run.steps(TuneSettings):
+        settings, seconds = tuned.settings, made.train_seconds
+        rows = [r for r in run.read(settings.rows, _ROW_IDS) if r.outcome is RowOutcome.READY]
+        tokens = sum(r.prompt_tokens + r.prefix_tokens + r.intervention_tokens for r in rows)
+        tokens *= 1 if settings.rejected is None else 2
+        processes = TrainingProcesses.of(settings.config.accelerate).number
+        found["sft_tokens_per_second"] = made.logged("epoch")[-1] * tokens / seconds / processes
+        starts.append(made.whole - seconds)
+    if trained := list(run.steps(RlSettings)):
+        config, arms = run.recipe.train_rl, [made for _, made in trained]
+        # One entry per iteration of the last sitting, the one whose time is known.
+        lengths = [length for arm in arms for length in arm.logged("completions/mean_length")]
+        times = [arm.train_seconds for arm in arms]
+        seconds = sum(times) if config.takes_all_devices else max(times)
+        rate = sum(lengths) * config.prompts_per_iteration * config.num_generations / seconds
+        processes = TrainingProcesses.of(config.accelerate).number
+        found |= {"rl_tokens": fmean(lengths), "rl_tokens_per_second": rate / processes}
+        starts.append(_worked(arms) - seconds)
     return found | ({"train_start_seconds": max(0.0, fmean(starts))} if starts else {})
-
-
-def _sft(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float]:
-    """Return what SFT showed, and the seconds it trained."""
-    [stage] = stages
-    seconds = stage.told(_train_seconds(stage))
-    rows = run.one("build-sft", run.recipe.build_sft.source).read(
-        SftRow, without=("input_ids", "labels")
-    )
-    tokens = _logged(stage, "epoch")[-1] * sum(
-        row.prompt_tokens + row.prefix_tokens + row.intervention_tokens
-        for row in rows
-        if row.outcome is RowOutcome.READY
-    )
-    processes = TrainingProcesses.of(run.recipe.train_sft.accelerate).number
-    return {"sft_tokens_per_second": tokens / seconds / processes}, seconds
-
-
-def _rl(run: _RunDir, stages: Sequence[_Stage]) -> tuple[dict[str, float], float]:
-    """Return what RL showed, both arms together, and the seconds they trained."""
-    config = run.recipe.train_rl
-    # One entry per iteration of the last sitting, the one whose time is known.
-    lengths = [x for arm in stages for x in _logged(arm, "completions/mean_length")]
-    times = [arm.told(_train_seconds(arm)) for arm in stages]
-    seconds = sum(times) if config.takes_all_devices else max(times)
-    tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
-    rate = tokens / seconds / TrainingProcesses.of(config.accelerate).number
-    return {"rl_tokens": fmean(lengths), "rl_tokens_per_second": rate}, seconds
-
-
-def _train_seconds(stage: _Stage) -> float:
-    """Return the seconds of training at its steady pace, which the first step never has.
-
-    Libraries load what they need as they go: that counts as starting.
-    """
-    logged = _logged(stage, "seconds")[:-1]  # the last entry sums up
-    if len(logged) < 2:
-        return _logged(stage, "train_runtime")[-1]
-    return (logged[-1] - logged[0]) * len(logged) / (len(logged) - 1)
-
-
-def _logged(stage: _Stage, name: str) -> list[float]:
-    """Return what a training logged under `name`, oldest first."""
-    lines = (stage.path / "metrics.jsonl").read_text("utf-8").splitlines()
-    entries = [json.loads(line) for line in lines]
-    return [float(entry[name]) for entry in entries if name in entry]
 
 
 def _finished(run: _RunDir) -> float:
     """Return when the run ended: its report, or its last stage."""
-    last = max(stage.span[1] for stage in run.all)
+    last = max(made.span[1] for made in run.all)
     report = run.directory / "report" / "tables.json"
     told = json.loads(report.read_text("utf-8")).get("finished") if report.is_file() else None
     return max(last, datetime.fromisoformat(told).timestamp()) if told else last
 
 
-def _worked(stages: Iterable[_Stage]) -> float:
-    """Return the time of several stages. Trainings side by side began together and count once."""
+def _worked(steps: Iterable[_Made]) -> float:
+    """Return the time of several steps. Trainings side by side began together and count once."""
     blocks = {
-        stage.span[0] if stage.path.parent.name == "checkpoints" else str(stage.path): stage
-        for stage in stages
+        made.span[0] if "num_records" not in made.manifest else str(made.path): made
+        for made in steps
     }
-    return sum(stage.told(stage.span[1] - stage.span[0]) for stage in blocks.values())
+    return sum(made.whole for made in blocks.values())
 
 
 def _busy(spans: Iterable[tuple[float, float]]) -> float:

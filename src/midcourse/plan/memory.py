@@ -8,13 +8,23 @@ processes. Activations are the least certain part; the logits of a long row ofte
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from midcourse.config import EngineConfig, ModelConfig, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    EngineConfig,
+    ModelConfig,
+    OpenAIConfig,
+    Recipe,
+    TrainRlConfig,
+    TrainSftConfig,
+    TransformersConfig,
+    VllmConfig,
+)
 from midcourse.plan.assumptions import Assumptions
-from midcourse.plan.devices import Device, TrainingProcesses
+from midcourse.plan.devices import Device, TrainingProcesses, on_one_device
 from midcourse.plan.shapes import ModelShape
-from midcourse.plan.work import rl_arms
+from midcourse.plan.work import Kind, Work
 
 #: What a serving process holds beside weights and cache: graphs, workspace.
 _SERVER_BYTES = 2e9
@@ -50,27 +60,21 @@ class Memory:
 
 
 def memory_of(
-    recipe: Recipe, given: Assumptions, shape: ModelShape, device: Device
+    recipe: Recipe, works: Sequence[Work], given: Assumptions, shape: ModelShape, device: Device
 ) -> list[Memory]:
-    """Return the parts of a run that load a model; `shape` is the policy's."""
-    parts = [sampling_memory(recipe.engine, recipe.model, _longest(recipe, given), shape, device)]
-    roles = recipe.evaluate.models
-    if any(role.startswith("patched") for role in roles):
-        length = recipe.build_sft.max_tokens
-        parts.append(training_memory("train sft", recipe.train_sft, length, given, shape, device))
-    if rl_arms(recipe):
-        parts.append(_rl_memory(recipe, given, shape, device))
+    """Return the parts of a run that load the policy, whose shape is given."""
+    longest = max(
+        w.longest for w in works if w.engine and w.model and w.model.source == recipe.model
+    )
+    parts = [sampling_memory(recipe.engine, recipe.model, longest, shape, device)]
+    by_kind = {kind: [w for w in works if w.kind is kind] for kind in (Kind.SFT, Kind.RL)}
+    for work in by_kind[Kind.SFT][:1]:
+        config = recipe.train_sft
+        parts.append(training_memory("train sft", config, work.longest, given, shape, device))
+    for work in by_kind[Kind.RL][:1]:
+        number = 1 if recipe.train_rl.takes_all_devices else len(by_kind[Kind.RL])
+        parts.append(_rl_memory(recipe.train_rl, work.longest, number, given, shape, device))
     return parts
-
-
-def _longest(recipe: Recipe, given: Assumptions) -> float:
-    """Return the longest context with its completion that a stage may ask for."""
-    asked = [c.sampling.max_tokens for c in (recipe.sample, recipe.verify, recipe.evaluate)]
-    review = given.prompt_tokens + given.reference_tokens + recipe.sample.sampling.max_tokens
-    turns = 2 if recipe.propose.turns == "two" else 1
-    review += turns * recipe.propose.sampling.max_tokens
-    longest = max(review, given.prompt_tokens + max(asked))
-    return min(longest, recipe.engine.max_context_tokens or longest)
 
 
 def element_bytes(model: ModelConfig, device: Device) -> int:
@@ -83,37 +87,45 @@ def sampling_memory(
     engine: EngineConfig, model: ModelConfig, longest: float, shape: ModelShape, device: Device
 ) -> Memory:
     """Return what an engine takes: weights, then as much cache as it may have."""
-    size = element_bytes(model, device)
+    size, engine = element_bytes(model, device), on_one_device(engine)
     weights = float(shape.parameters * size)
-    kind = engine.inner if engine.kind == "ray" else engine.kind
-    if engine.kv_cache_gib is not None:
-        cache = engine.kv_cache_gib * 2**30
-    elif not device.is_gpu:
-        cache = 4.0 * 2**30
-    elif kind == "transformers":
-        cache = max(0.0, device.memory_bytes - weights) / 2
-    else:
-        cache = max(0.0, _gpu_share(engine) * device.memory_bytes - weights - _SERVER_BYTES)
+    in_process = isinstance(engine, TransformersConfig)
     # Logits of one step in float32, and their sorted copy with its indices.
-    rows = engine.max_batch_rows if kind == "transformers" else engine.concurrency
-    logits = 16.0 * rows * shape.vocabulary
-    activations = logits if kind == "transformers" else _SERVER_BYTES
+    logits = 16.0 * engine.rows_at_once * shape.vocabulary
+    if isinstance(engine, TransformersConfig | VllmConfig | OpenAIConfig):
+        longest = min(longest, engine.max_context_tokens or longest)
     return Memory(
-        name=f"sampling ({kind})", weights=weights, activations=activations, kv_cache=cache,
+        name=f"sampling ({engine.kind})",
+        weights=weights,
+        activations=logits if in_process else _SERVER_BYTES,
+        kv_cache=_cache(engine, weights, device),
         longest=longest * shape.kv_bytes(size),
-    )  # fmt: skip
+    )
 
 
-def _gpu_share(engine: EngineConfig) -> float:
-    """Return vLLM's share of a GPU, as the server is told; its own default is 0.9."""
-    found = re.search(r"--gpu-memory-utilization[= ]([\d.]+)", " ".join(engine.server_arguments))
-    return float(found[1]) if found else 0.9
+def _cache(engine: EngineConfig, weights: float, device: Device) -> float:
+    """Return the bytes of the cache that an engine takes on each device."""
+    if isinstance(engine, TransformersConfig | VllmConfig) and engine.kv_cache_gib is not None:
+        return engine.kv_cache_gib * 2**30
+    if not device.is_gpu:
+        return 4.0 * 2**30
+    if isinstance(engine, TransformersConfig):
+        return max(0.0, device.memory_bytes - weights) / 2
+    arguments = engine.server_arguments if isinstance(engine, VllmConfig) else ()
+    # vLLM's share of a GPU, as the server is told; its own default is 0.9.
+    told = re.search(r"--gpu-memory-utilization[= ]([\d.]+)", " ".join(arguments))
+    share = float(told[1]) if told else 0.9
+    return max(0.0, share * device.memory_bytes - weights - _SERVER_BYTES)
 
 
 def training_memory(
-    name: str, config: TrainSftConfig | TrainRlConfig, length: float, given: Assumptions,
-    shape: ModelShape, device: Device,
-) -> Memory:  # fmt: skip
+    name: str,
+    config: TrainSftConfig | TrainRlConfig,
+    length: float,
+    given: Assumptions,
+    shape: ModelShape,
+    device: Device,
+) -> Memory:
     """Return what training on rows of `length` tokens takes on each device."""
     processes = TrainingProcesses.of(config.accelerate)
     spread = processes.number if processes.sharded else 1
@@ -125,13 +137,16 @@ def training_memory(
         weights += 2.0 * (whole if processes.sharded else shape.parameters)
     tokens = config.micro_batch_size * length
     return Memory(
-        name=name, weights=weights, gradients=4.0 * trained / spread,
+        name=name,
+        weights=weights,
+        gradients=4.0 * trained / spread,
         optimiser=8.0 * trained / spread,
-        activations=tokens * (
+        activations=tokens
+        * (
             _activation_bytes(shape, config.gradient_checkpointing, 2 if device.is_gpu else 4)
             + shape.vocabulary * given.logit_bytes
         ),
-    )  # fmt: skip
+    )
 
 
 def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> float:
@@ -142,10 +157,15 @@ def _activation_bytes(shape: ModelShape, checkpointing: bool, element: int) -> f
     return float(element * layer * shape.layers)
 
 
-def _rl_memory(recipe: Recipe, given: Assumptions, shape: ModelShape, device: Device) -> Memory:
-    """Return what one device holds in RL: training, and the cache of the rollouts."""
-    config = recipe.train_rl
-    length = given.prompt_tokens + config.sampling.max_tokens
+def _rl_memory(
+    config: TrainRlConfig,
+    length: float,
+    number: int,
+    given: Assumptions,
+    shape: ModelShape,
+    device: Device,
+) -> Memory:
+    """Return what `number` trainings hold on a device in RL, the cache of the rollouts included."""
     base = training_memory("train rl", config, length, given, shape, device)
     element = 2 if device.is_gpu else 4
     cache = config.vllm_gpu_share * device.memory_bytes
@@ -156,8 +176,5 @@ def _rl_memory(recipe: Recipe, given: Assumptions, shape: ModelShape, device: De
         rows //= TrainingProcesses.of(config.accelerate).number
         needed = rows * length * shape.kv_bytes(element)
         cache, longest = max(0.0, needed - base.activations), 0.0
-    return Memory(
-        name=f"train rl (vllm {config.vllm})", weights=base.weights, gradients=base.gradients,
-        optimiser=base.optimiser, activations=base.activations, kv_cache=cache, longest=longest,
-        copies=1 if config.takes_all_devices else rl_arms(recipe),
-    )  # fmt: skip
+    name = f"train rl (vllm {config.vllm})"
+    return replace(base, name=name, kv_cache=cache, longest=longest, copies=number)

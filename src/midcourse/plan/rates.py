@@ -8,20 +8,23 @@ costs is part of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from midcourse.config import EngineConfig, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.config import ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.plan.assumptions import Assumptions
-from midcourse.plan.devices import Device, TrainingProcesses, sampling_devices
-from midcourse.plan.memory import element_bytes, memory_of
+from midcourse.plan.devices import Device, TrainingProcesses
+from midcourse.plan.memory import element_bytes, sampling_memory
 from midcourse.plan.shapes import ModelShape
-from midcourse.plan.work import Work, rl_arms
+from midcourse.plan.work import Kind, Work
+from midcourse.run import Step
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Work with its time."""
+    """A step with its work and its time."""
 
+    step: Step
     work: Work
     seconds: float
     """By the clock, engines and processes started."""
@@ -33,98 +36,94 @@ class Timed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What decides how fast a recipe runs."""
+    """What decides how fast work is done."""
 
-    recipe: Recipe
     given: Assumptions
     """Filled in."""
-    shape: ModelShape
-    proposer: ModelShape
+    shapes: Mapping[str, ModelShape]
+    """By the path of the model."""
     device: Device
+    num_graders: int
+
+    def timed(self, step: Step, work: Work) -> Timed:
+        """Return work with its time."""
+        given, devices, rate = self.given, devices_of(work), self._rate(work)
+        start = given.load_seconds if work.training is None else given.train_start_seconds
+        done = work.requests if work.kind is Kind.GRADE else work.tokens
+        seconds = done / rate if done else 0.0
+        return Timed(step, work, seconds + work.opens * start, devices, rate)
+
+    def _rate(self, work: Work) -> float:
+        """Return the tokens (answers, for grading) per second."""
+        if work.kind is Kind.GRADE:
+            return self.given.grades_per_second * self.num_graders
+        if work.model is None:
+            return 0.0
+        if known := self.given.rate(work.kind):
+            return devices_of(work) * known
+        source = work.model.source
+        speed = _Speed(self.given, self.device, source, self.shapes[source.path])
+        return work.tokens / max(speed.seconds(work), 1e-9)
 
 
-def timed(work: Work, pace: Pace) -> Timed:
-    """Return the work with its time."""
-    given, devices = pace.given, _devices(work, pace.recipe)
-    if work.kind == "grade":
-        rate = given.grades_per_second * pace.recipe.grade.num_workers
-        return Timed(work, work.requests / rate, 0, rate)
-    known = getattr(given, f"{work.kind}_tokens_per_second")
-    rate = devices * known if known else work.tokens / max(_by_formula(work, pace), 1e-9)
-    start = given.train_start_seconds if work.kind in ("sft", "rl") else given.load_seconds
-    seconds = work.tokens / rate if work.tokens else 0.0
-    return Timed(work, seconds + work.opens * start, devices, rate)
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """One model on one device, by the data sheet."""
+
+    given: Assumptions
+    device: Device
+    source: ModelConfig
+    shape: ModelShape
+
+    def seconds(self, work: Work) -> float:
+        """Return the seconds of work on all its devices."""
+        devices, config, engine = devices_of(work), work.training, work.engine
+        if config is not None:
+            seconds = self._training(work, config) / devices
+            return seconds + (self._rl(config) if isinstance(config, TrainRlConfig) else 0.0)
+        seconds = self._arithmetic(work.prefill_tokens, work.context / 2)
+        if engine is None or work.kind is Kind.LIKELIHOOD:
+            return seconds + self._arithmetic(work.tokens, work.context)
+        # Rows at once are bounded by the settings, the cache and the work.
+        cache = sampling_memory(engine, self.source, 0.0, self.shape, self.device).kv_cache
+        row = work.context * self.shape.kv_bytes(element_bytes(self.source, self.device))
+        rows = max(1.0, min(float(engine.rows_at_once), cache / row, work.requests))
+        return (seconds + work.tokens / rows * self._step(rows, work.context)) / devices
+
+    def _arithmetic(self, tokens: float, context: float) -> float:
+        """Return the seconds of running `tokens` forward."""
+        speed = self.device.operations * self.given.compute_efficiency
+        return tokens * self.shape.forward_operations(context) / speed
+
+    def _step(self, rows: float, context: float) -> float:
+        """Return the seconds of decoding one token in each row."""
+        size = element_bytes(self.source, self.device)
+        read = self.shape.parameters * size + rows * context * self.shape.kv_bytes(size)
+        by_memory = read / (self.device.bandwidth * self.given.decode_efficiency)
+        by_arithmetic = self._arithmetic(rows, context)
+        return max(by_memory, by_arithmetic) + self.given.step_overhead_seconds
+
+    def _training(self, work: Work, config: TrainSftConfig | TrainRlConfig) -> float:
+        """Return the seconds of training on one device.
+
+        Backward costs two forwards (one where only adapters are trained), checkpointing a further
+        one. RL scores its rollouts once before it trains on them, DPO its rows under the base.
+        """
+        scores_first = isinstance(config, TrainRlConfig) or config.method == "dpo"
+        passes = (2 if config.lora_rank else 3) + config.gradient_checkpointing + scores_first
+        return passes * self._arithmetic(work.tokens + work.prefill_tokens, work.context)
+
+    def _rl(self, config: TrainRlConfig) -> float:
+        """Return the seconds of sampling in RL: every iteration waits for its longest rollout."""
+        longest, given = config.sampling.max_tokens, self.given
+        rollouts = config.prompts_per_iteration * config.num_generations
+        rows = rollouts / TrainingProcesses.of(config.accelerate).number * given.rl_tokens / longest
+        step = self._step(max(1.0, rows), given.prompt_tokens + given.rl_tokens / 2)
+        return config.num_iterations * longest * step
 
 
-def _devices(work: Work, recipe: Recipe) -> int:
-    if work.kind == "sft":
-        return TrainingProcesses.of(recipe.train_sft.accelerate).number
-    if work.kind == "rl":
-        return TrainingProcesses.of(recipe.train_rl.accelerate).number
-    if work.kind == "propose":
-        return sampling_devices(recipe.proposer_engine or recipe.engine)
-    if work.kind == "likelihood":  # transformers, in our own process
-        return 1
-    return sampling_devices(recipe.engine)
-
-
-def _by_formula(work: Work, pace: Pace) -> float:
-    """Return the seconds of a stage by the data sheet."""
-    devices = _devices(work, pace.recipe)
-    if work.kind == "sft":
-        return _training(work, pace, pace.recipe.train_sft) / devices
-    if work.kind == "rl":
-        return _training(work, pace, pace.recipe.train_rl) / devices + _rl_sampling(work, pace)
-    shape = pace.proposer if work.kind == "propose" else pace.shape
-    prefill = _arithmetic(work.prefill_tokens, work.context / 2, shape, pace)
-    if work.kind == "likelihood":
-        return prefill + _arithmetic(work.tokens, work.context, shape, pace)
-    engine = pace.recipe.engine
-    if work.kind == "propose":
-        engine = pace.recipe.proposer_engine or engine
-    rows = _rows(engine, work, shape, pace)
-    steps = work.tokens / devices / rows
-    return prefill / devices + steps * _step_seconds(rows, work.context, shape, pace)
-
-
-def _arithmetic(tokens: float, context: float, shape: ModelShape, pace: Pace) -> float:
-    """Return the device-seconds of running `tokens` forward."""
-    speed = pace.device.operations * pace.given.compute_efficiency
-    return tokens * shape.forward_operations(context) / speed
-
-
-def _rows(engine: EngineConfig, work: Work, shape: ModelShape, pace: Pace) -> float:
-    """Return how many rows an engine decodes at once: by its settings, the cache, the work."""
-    kind = engine.inner if engine.kind == "ray" else engine.kind
-    limit = engine.max_batch_rows if kind == "transformers" else engine.concurrency
-    cache = memory_of(pace.recipe, pace.given, pace.shape, pace.device)[0].kv_cache
-    row = work.context * shape.kv_bytes(element_bytes(pace.recipe.model, pace.device))
-    return max(1.0, min(float(limit), cache / row, work.requests))
-
-
-def _step_seconds(rows: float, context: float, shape: ModelShape, pace: Pace) -> float:
-    """Return the time of decoding one token in each row."""
-    size, given = element_bytes(pace.recipe.model, pace.device), pace.given
-    read = shape.parameters * size + rows * context * shape.kv_bytes(size)
-    by_memory = read / (pace.device.bandwidth * given.decode_efficiency)
-    return max(by_memory, _arithmetic(rows, context, shape, pace)) + given.step_overhead_seconds
-
-
-def _training(work: Work, pace: Pace, config: TrainSftConfig | TrainRlConfig) -> float:
-    """Return the device-seconds of training.
-
-    Backward costs two forwards (one where only adapters are trained), checkpointing a further
-    one. RL scores its rollouts once before it trains on them.
-    """
-    passes = (2 if config.lora_rank else 3) + config.gradient_checkpointing + (work.kind == "rl")
-    tokens = work.tokens + work.prefill_tokens
-    return passes * _arithmetic(tokens, work.context, pace.shape, pace)
-
-
-def _rl_sampling(work: Work, pace: Pace) -> float:
-    """Return the seconds of sampling in RL: every iteration waits for its longest rollout."""
-    config, longest = pace.recipe.train_rl, pace.recipe.train_rl.sampling.max_tokens
-    rollouts = config.prompts_per_iteration * config.num_generations
-    rows = rollouts / _devices(work, pace.recipe) * pace.given.rl_tokens / longest
-    step = _step_seconds(max(1.0, rows), work.context, pace.shape, pace)
-    return rl_arms(pace.recipe) * config.num_iterations * longest * step
+def devices_of(work: Work) -> int:
+    """Return how many devices are held meanwhile."""
+    if work.training is not None:
+        return TrainingProcesses.of(work.training.accelerate).number
+    return 0 if work.engine is None else work.engine.num_devices

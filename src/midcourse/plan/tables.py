@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.config import Recipe
-from midcourse.data.rows import is_hub, read_rows
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ConfigError
+from midcourse.pipeline.session import Setup
 from midcourse.plan.assumptions import Assumptions, Settled, fill_in, settle
+from midcourse.plan.compose import compose, count_problems
 from midcourse.plan.devices import Device, choose_device
+from midcourse.plan.expected import Expected
 from midcourse.plan.measure import Clock, measure
 from midcourse.plan.memory import Memory, memory_of
-from midcourse.plan.rates import Pace, Timed, timed
-from midcourse.plan.search import PassRates, parse_pass_rates, search_table
-from midcourse.plan.shapes import load_shape
-from midcourse.plan.work import Sizes, stages
+from midcourse.plan.rates import Pace, Timed
+from midcourse.plan.search import PassRates, parse_pass_rates, rollouts_of_search, search_table
+from midcourse.plan.shapes import ModelShape, load_shape
+from midcourse.plan.work import Kind, Work, schedule
+from midcourse.run import Step, Training
 from midcourse.table import Table
 
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
 DEFAULT_PASS_RATES = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25"
-#: Held-out problems where the recipe names a file that is not there.
-_HELD_OUT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +35,12 @@ class Plan:
     settled: Settled
     given: Assumptions
     """The settled values with every length filled in."""
-    sizes: Sizes
-    stages: list[Timed]
+    funnel: str
+    """How many of what there will be, in words."""
+    unknown: tuple[str, ...]
+    """Helpers whose shape is not known: they are timed as the policy."""
+    steps: list[Timed]
+    """Every step that a run completes, in order."""
     memory: list[Memory]
     pass_rates: PassRates
     measured_seconds: float | None
@@ -44,12 +49,12 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Time by the clock, from the first stage to the report."""
-        return sum(stage.seconds for stage in self.stages) + self.given.other_seconds
+        return sum(step.seconds for step in self.steps) + self.given.other_seconds
 
     @property
     def device_hours(self) -> float:
         """Hours of all devices that are held."""
-        return sum(stage.seconds * stage.devices for stage in self.stages) / 3600
+        return sum(step.seconds * step.devices for step in self.steps) / 3600
 
     def tables(self) -> list[Table]:
         """Return everything worth printing; the total stands below the stages."""
@@ -71,58 +76,63 @@ def make_plan(
     """Plan a recipe. Raises ConfigError if something must be told, e.g. the number of problems."""
     measured = measure(run_dir, clock) if run_dir else None
     settled = settle(assume, measured.values if measured else {})
-    given, chosen = fill_in(settled.values, recipe), choose_device(device, recipe)
     rates = parse_pass_rates(pass_rates or DEFAULT_PASS_RATES)
     if pass_rates is None and measured and measured.pass_rates:
         rates = measured.pass_rates
-    shape = load_shape(recipe.model.path, model_config)
-    proposer = load_shape(recipe.proposer_model.path) if recipe.proposer_model else shape
-    problems, held_out, probes = _problems(recipe, given)
-    sizes = Sizes.of(recipe, given, problems, held_out, probes, rates)
-    given = given.model_copy(
-        update={
-            "num_problems": problems,
-            "num_held_out": held_out,
-            "hard_share": sizes.hard / problems,
-            "rollouts_per_problem": sizes.draws,
-        }
+    chosen, shape = choose_device(device, recipe), load_shape(recipe.model.path, model_config)
+    made = compose(recipe)
+    expected = _expect(made.setup, fill_in(settled.values, recipe), rates, shape)
+    works = schedule(made.steps(), expected)
+    shapes, unknown = _shapes(works, recipe.model.path, shape)
+    pace = Pace(
+        given=expected.given, shapes=shapes, device=chosen, num_graders=recipe.grade.num_workers
     )
-    pace = Pace(recipe=recipe, given=given, shape=shape, proposer=proposer, device=chosen)
+    candidates = expected.candidates(made.interventions.candidates())
     return Plan(
-        recipe=recipe, device=chosen, settled=settled, given=given, sizes=sizes,
-        stages=[timed(work, pace) for work in stages(recipe, given, sizes, shape)],
-        memory=memory_of(recipe, given, shape, chosen), pass_rates=rates,
+        recipe=recipe,
+        device=chosen,
+        settled=settled,
+        given=expected.given,
+        funnel=f"{expected.hard(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
+        f"{expected.ready(made.models.rows):,.0f} SFT rows.",
+        unknown=unknown,
+        steps=[pace.timed(step, work) for step, work in works],
+        memory=memory_of(recipe, [work for _, work in works], expected.given, shape, chosen),
+        pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
-    )  # fmt: skip
+    )
 
 
-def _problems(recipe: Recipe, given: Assumptions) -> tuple[int, int, int]:
-    """Return the numbers of training, held-out and probe problems."""
-    config = recipe.problems
-    if config.kind == "lab":
-        train = config.num_composed + config.num_single + config.num_known
-        held_out, probes = config.num_held_out, 2 * config.num_probe
-    else:
-        train, probes = _count(config.path, config.limit) or 0, 0
-        held_out = (_count(config.held_out_path, None) or _HELD_OUT) if config.held_out_path else 0
-    train = given.num_problems or train
-    if not train:
-        raise ConfigError(
-            f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
-            "be, e.g. --assume num_problems=50000"
-        )
-    return train, held_out if given.num_held_out is None else given.num_held_out, probes
+def _expect(setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape) -> Expected:
+    """Follow the problems as far as their rollouts; what is not given follows from pass rates."""
+    counts, sample = count_problems(setup, given), setup.recipe.sample
+    rounds = sample.rounds or (sample.num_rollouts,)
+    draws = given.rollouts_per_problem or rollouts_of_search(pass_rates, rounds).rollouts
+    hard = sum(share * (1 - rate) ** sample.num_rollouts for rate, share in pass_rates)
+    hard = hard if given.hard_share is None else given.hard_share
+    found = {
+        "num_problems": counts.problems,
+        "num_held_out": counts.held_out,
+        "hard_share": hard,
+        "rollouts_per_problem": draws if sample.rounds else sample.num_rollouts,
+    }
+    given = given.model_copy(update=found)
+    return Expected(given=given, counts=counts, draws=draws, hard_share=hard, shape=shape)
 
 
-def _count(path: str, limit: int | None) -> int | None:
-    """Return the rows of a file, at most `limit`; without a file, `limit`: the hub is not asked."""
-    if is_hub(path):
-        return limit
-    try:
-        number = sum(1 for _ in read_rows(path))
-    except DataError:
-        return limit
-    return min(number, limit or number)
+def _shapes(
+    works: Sequence[tuple[Step, Work]], policy_path: str, policy: ModelShape
+) -> tuple[dict[str, ModelShape], tuple[str, ...]]:
+    """Return the shape of every model by its path, and for whom the policy's stands in."""
+    shapes, unknown = {policy_path: policy}, []
+    for path in {work.model.source.path: None for _, work in works if work.model}:
+        if path != policy_path:
+            try:
+                shapes[path] = load_shape(path)
+            except ConfigError:
+                shapes[path] = policy
+                unknown.append(path)
+    return shapes, tuple(unknown)
 
 
 def _assumption_table(plan: Plan) -> Table:
@@ -140,46 +150,74 @@ def _assumption_table(plan: Plan) -> Table:
 
 
 def _stage_table(plan: Plan) -> Table:
-    rows = [
-        (
-            item.work.name, amount(item.work.requests), amount(item.work.prefill_tokens),
-            amount(item.work.tokens), amount(item.rate), str(item.devices or "–"),
-            duration(item.seconds), hours(item.seconds * item.devices / 3600),
-            size(item.work.disk_bytes),
-        )
-        for item in plan.stages
-    ]  # fmt: skip
-    kept = sum(item.work.disk_bytes for item in plan.stages)
-    passing = sum(item.work.passing_bytes for item in plan.stages)
-    rows.append(
-        ("all", "", amount(sum(i.work.prefill_tokens for i in plan.stages)),
-         amount(sum(i.work.tokens for i in plan.stages)), "", "", duration(plan.seconds),
-         hours(plan.device_hours), size(kept))
-    )  # fmt: skip
-    columns = ("stage", "requests", "prefill", "tokens", "tokens/s", "devices", "time", "device h",
-               "disk")  # fmt: skip
+    grades = [item for item in plan.steps if item.work.kind is Kind.GRADE]
+    others = [item for item in plan.steps if item.work.kind is not Kind.GRADE]
+    rows = [(_name(item.step), *_cells([item], str(item.devices or "–"))) for item in others]
+    rows.append(("grade", *_cells(grades, "–")))
+    _, prefill, tokens, _, _, _, _, disk = _cells(plan.steps, "")
+    total = (duration(plan.seconds), hours(plan.device_hours))
+    rows.append(("all", "", prefill, tokens, "", "", *total, disk))
+    columns = (
+        "stage",
+        "requests",
+        "prefill",
+        "tokens",
+        "tokens/s",
+        "devices",
+        "time",
+        "device h",
+        "disk",
+    )
+    passing = sum(item.work.passing_bytes for item in plan.steps)
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
         f"scored; for grading, answers. Beyond the disk that is kept, RL checkpoints take "
-        f"{size(passing)} until their training is done. "
-        f"{plan.sizes.hard:,.0f} hard problems, {plan.sizes.candidates:,.0f} interventions, "
-        f"{plan.sizes.rows:,.0f} SFT rows."
+        f"{size(passing)} until their training is done. {plan.funnel}"
     )
+    if plan.unknown:
+        note += f" Of unknown shape, so timed as the base: {', '.join(plan.unknown)}."
     return Table(f"Plan of {plan.recipe.name}", columns, tuple(rows), note)
+
+
+def _name(step: Step) -> str:
+    return f"train {step.label}" if isinstance(step, Training) else f"{step.name} {step.label}"
+
+
+def _cells(items: Sequence[Timed], devices: str) -> tuple[str, ...]:
+    """Return the cells of steps that share a row; they are equally fast."""
+    works = [item.work for item in items]
+    return (
+        amount(sum(work.requests for work in works)),
+        amount(sum(work.prefill_tokens for work in works)),
+        amount(sum(work.tokens for work in works)),
+        amount(items[0].rate),
+        devices,
+        duration(sum(item.seconds for item in items)),
+        hours(sum(item.seconds * item.devices for item in items) / 3600),
+        size(sum(work.disk_bytes for work in works)),
+    )
 
 
 def _memory_table(plan: Plan) -> Table:
     rows = [
         (
             part.name + (f", {part.copies} at once" if part.copies > 1 else ""),
-            *(size(part.copies * x) for x in (part.weights, part.gradients, part.optimiser,
-                                              part.activations, part.kv_cache)),
-            size(part.total), part.verdict(plan.device),
+            *(
+                size(part.copies * x)
+                for x in (
+                    part.weights,
+                    part.gradients,
+                    part.optimiser,
+                    part.activations,
+                    part.kv_cache,
+                )
+            ),
+            size(part.total),
+            part.verdict(plan.device),
         )
         for part in plan.memory
-    ]  # fmt: skip
-    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total",
-               "fits")  # fmt: skip
+    ]
+    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
     note = (
         f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
         "does not fit: lora_rank, micro_batch_size, gradient_checkpointing, accelerate with FSDP2, "

@@ -1,0 +1,133 @@
+"""Models on disk and of the hub: where one is, what tells it from another, how its text is encoded.
+
+Whoever loads a model starts from `model_folder`, so that sampling, training and a server of ours
+all have the same commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+from midcourse.config import ModelConfig
+from midcourse.engines.bundled import base_folder
+from midcourse.errors import EngineError, MissingExtra
+from midcourse.rendering import Renderer
+
+#: A file in a model folder that names the training which made it.
+IDENTITY = "identity.json"
+#: Files next to a hub model's safetensors that nothing here loads.
+_NOT_LOADED = ("original/*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")
+
+
+def resolve_model(path: str) -> str:
+    """Return the folder or hub name of `path`; ``lab`` is the model in the package."""
+    return str(base_folder()) if path == "lab" else path
+
+
+def model_folder(path: str, revision: str | None = None) -> Path:
+    """Return a model's folder; one of the hub is fetched at its revision, or found in the cache.
+
+    Raises EngineError if the hub has no such model or cannot be reached.
+    """
+    resolved = Path(resolve_model(path))
+    return resolved if resolved.is_dir() else _fetch(path, hub_commit(path, revision))
+
+
+@cache
+def hub_commit(name: str, revision: str | None) -> str:
+    """Return the commit of a hub model that a revision, or none, stands for now.
+
+    Without the hub it is the one that was fetched last. Asked once per process: an upload during a
+    run changes nothing. Raises EngineError if it is not to be had.
+    """
+    return _fetch(name, revision, ("config.json",)).name
+
+
+def _fetch(name: str, revision: str | None, files: tuple[str, ...] = ()) -> Path:
+    """Return the cached snapshot of a hub model, after fetching what it lacks."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtra("huggingface_hub", "train") from error
+    try:
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            allow_patterns=list(files) or None,
+            ignore_patterns=list(_NOT_LOADED),
+        )
+    except (OSError, ValueError) as error:  # the hub's errors are OSErrors, a bad name a ValueError
+        at = f" at revision {revision!r}" if revision else ""
+        reason = str(error).strip().splitlines()[0]
+        raise EngineError(f"model.path: cannot get {name!r}{at} from the hub: {reason}") from error
+    return Path(folder)
+
+
+def model_fingerprint(path: str, revision: str | None = None) -> dict[str, object]:
+    """Return what tells one model from another.
+
+    Of a folder: its small JSON files, samples of the rest. A fine-tuned model has the files of its
+    base, at their sizes: only the weights differ. Where a folder lies, or what it is called, plays
+    no part. A folder that holds an `IDENTITY` is what that file says: it may have been made of its
+    adapters again, where rounding differs.
+
+    Of a hub model: its name and commit. Raises EngineError if the commit is not to be had.
+    """
+    folder = Path(resolve_model(path))
+    if not folder.is_dir():
+        return {"name": path, "commit": hub_commit(path, revision)}
+    if (folder / IDENTITY).is_file():
+        return {"identity": (folder / IDENTITY).read_text("utf-8")}
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    small = [f for f in files if f.suffix == ".json" and f.stat().st_size < 100_000]
+    return {
+        "files": {file.name: _sampled_sha(file) for file in files if file not in small},
+        "json": {file.name: file.read_text("utf-8") for file in small},
+    }
+
+
+def _sampled_sha(file: Path, num_blocks: int = 256, block_bytes: int = 65_536) -> str:
+    """Hash a file's size and evenly spread blocks of it: all of a small one, 16 MiB of a large.
+
+    Training moves every weight a little, so that a sample tells; a large file is not read whole.
+    """
+    size = file.stat().st_size
+    step = max(block_bytes, size // num_blocks)
+    digest = hashlib.sha256(str(size).encode())
+    with file.open("rb") as content:
+        for start in range(0, size, step):
+            content.seek(start)
+            digest.update(content.read(block_bytes))
+    return digest.hexdigest()[:16]
+
+
+def stop_token_ids(path: str) -> list[int]:
+    """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
+    found: set[int] = set()
+    for name in ("generation_config.json", "config.json"):
+        file = Path(resolve_model(path)) / name
+        ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None
+        found.update([] if ids is None else [ids] if isinstance(ids, int) else ids)
+    return sorted(found)
+
+
+def open_renderer(model: ModelConfig, path: str) -> Renderer:
+    """Load the tokenizer of the model at `path` and wrap it in a renderer."""
+    try:
+        from transformers import AutoTokenizer
+    except ImportError as error:
+        raise MissingExtra("transformers", "train") from error
+    folder = str(model_folder(path, model.revision))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise EngineError(f"no tokenizer at {folder!r}: {str(error).splitlines()[0]}") from error
+    if tokenizer.chat_template is None:
+        raise EngineError(
+            f"the tokenizer at {folder!r} has no chat template: use an instruction-tuned model, or "
+            "add chat_template.jinja to the folder"
+        )
+    return Renderer(tokenizer)
