@@ -219,7 +219,7 @@ def ask(cases: Sequence[ErrorCase], script: Callable[[str, int], str]) -> list[L
         reader=cast("Reader", None), tools=ScriptedTools(script), done=(), kept=lambda: iter(()),
         failures=Failures(),
     )  # fmt: skip
-    made = localization(settings, label="").make(settings, work)
+    made = localization(settings, "").make(settings, work)
     return [record for _, records in made for record in records]
 
 

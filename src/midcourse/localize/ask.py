@@ -20,7 +20,7 @@ from midcourse.prompts import Prompt
 from midcourse.prompts.parse import last_block, parse_proposal
 from midcourse.records import content_id, derive_seed
 from midcourse.rendering import Message, Renderer
-from midcourse.run import Keyed, Stage, Work
+from midcourse.run import Keyed, Work, stage
 from midcourse.stages.flow import run_requests
 from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
 from midcourse.steps import error_step_from_location, number_steps
@@ -93,25 +93,11 @@ class LocalizeSettings:
         return "reference" in self.prompt.fields
 
 
+@stage("localize", Localization, total=lambda settings, reader: len(settings.cases.items))
 def localization(
-    settings: LocalizeSettings, *, label: str
-) -> Stage[Localization, LocalizeSettings]:
-    """*localize*: where each case first goes wrong, as a model answers one prompt."""
-    return Stage(
-        name="localize",
-        label=label,
-        record=Localization,
-        settings=settings,
-        make=_localize,
-        outcome=lambda answer: answer.outcome,
-        total=lambda settings, reader: len(settings.cases.items),
-    )
-
-
-def _localize(
     settings: LocalizeSettings, work: Work[Localization]
 ) -> Iterator[Keyed[Localization]]:
-    """Yield one record per case, as answers arrive."""
+    """*localize*: where each case first goes wrong, as a model answers one prompt."""
     engine = work.tools.engine(settings.model)
     renderer = work.tools.renderer_for(settings.model)
     prompt, model = settings.prompt, settings.model

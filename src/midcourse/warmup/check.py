@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Literal
 
 from midcourse.config import ProposeConfig, SamplingConfig
@@ -26,7 +27,7 @@ from midcourse.records import (
     token_ids_sha,
 )
 from midcourse.rendering import Renderer
-from midcourse.run import Keyed, Stage, Work
+from midcourse.run import Keyed, Stage, Work, stage
 from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
 from midcourse.store import write_json_atomic
@@ -83,19 +84,9 @@ def check_table(warmup: Warmup) -> Table:
     return table
 
 
-def _spoiled(settings: SpoiledSettings) -> Stage[Rollout, SpoiledSettings]:
+@stage("cases", Rollout, outcome=attrgetter("finish_reason"))
+def _spoiled(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*cases*: the attempts as rollouts."""
-    return Stage(
-        name="cases",
-        label="spoiled",
-        record=Rollout,
-        settings=settings,
-        make=_rollouts,
-        outcome=lambda rollout: rollout.finish_reason,
-    )
-
-
-def _rollouts(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     renderer = work.tools.renderer(settings.base)
     rollouts = (
         _rollout(settings, problem_id, attempt, renderer)
@@ -139,7 +130,7 @@ def _asked(
         sampling=spoiled.sampling,
     )
     settings = ProposeSettings(
-        cases=_spoiled(spoiled),
+        cases=_spoiled(spoiled, "spoiled"),
         problems=spoiled.problems,
         config=config,
         review=review_prompt(warmup.setup.prompts, config),
@@ -149,7 +140,7 @@ def _asked(
         graders=graders_of(spoiled.problems),
         seed=spoiled.seed,
     )
-    return propose(settings, label=f"{model.label}, reference {_REFERENCES[reference]}")
+    return propose(settings, f"{model.label}, reference {_REFERENCES[reference]}")
 
 
 def _shares(answers: Sequence[tuple[Proposal, Attempt]]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from midcourse.pipeline.values import Model, Problems, ProblemSets
 from midcourse.prompts import Prompt
 from midcourse.records import RowOutcome, SftRow, content_id
 from midcourse.rendering import Renderer
-from midcourse.run import Keyed, Stage, Training, Work
+from midcourse.run import Keyed, Training, Work, stage
 from midcourse.stages.build_sft import IGNORED
 from midcourse.store import write_json_atomic
 from midcourse.warmup.documents import Document, readable, verifications, worked
@@ -50,19 +50,9 @@ class LessonSettings:
     num_attempts: int
 
 
-def lesson_rows(settings: LessonSettings, *, label: str) -> Stage[SftRow, LessonSettings]:
+@stage("rows", SftRow)
+def lesson_rows(settings: LessonSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     """*rows*: verification of attempts, then worked solutions."""
-    return Stage(
-        name="rows",
-        label=label,
-        record=SftRow,
-        settings=settings,
-        make=_lesson_rows,
-        outcome=lambda row: row.outcome,
-    )
-
-
-def _lesson_rows(settings: LessonSettings, work: Work[SftRow]) -> Iterator[Keyed[SftRow]]:
     renderer, prompts = work.tools.renderer(settings.base), settings.prompts
     attempted = readable(settings.attempted.items)
     documents = chain(
@@ -191,7 +181,7 @@ class Warmup:
     def _taught(
         self, label: str, config: TrainSftConfig, settings: LessonSettings, start: Model
     ) -> Model:
-        rows = lesson_rows(settings, label=label)
+        rows = lesson_rows(settings, label)
         tuning = TuneSettings(
             config=config, start=start, rows=rows, rejected=None, seed=self.recipe.seed
         )
