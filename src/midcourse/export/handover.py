@@ -15,6 +15,7 @@ from midcourse.pipeline import open_run
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Problem, SftRow
 from midcourse.rendering import Renderer
+from midcourse.stages.build_sft import IGNORED
 
 FAITHFUL = "faithful: the ids that were verified, and nothing after them"
 ADDS_END_OF_TURN = "not faithful: adds end-of-turn"
@@ -79,7 +80,7 @@ class Handover:
     def text_losses(self) -> list[str]:
         """Say what is lost for how many rows where texts are handed over instead of ids."""
         other_ids = sum(not self._encodes_back(row) for row in self.rows)
-        masked = sum(-100 in row.row.labels[row.row.prompt_tokens :] for row in self.rows)
+        masked = sum(IGNORED in row.row.labels[row.row.prompt_tokens :] for row in self.rows)
         closed = sum(row.row.closes_turn for row in self.rows)
         counts = {
             "get other ids when their text is encoded again": other_ids,

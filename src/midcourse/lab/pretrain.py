@@ -26,6 +26,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qw
 from midcourse.lab.documents import Document, draw_document
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
+from midcourse.stages.build_sft import IGNORED
 
 END_OF_TURN, START_OF_TURN, PAD = "<|im_end|>", "<|im_start|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -196,13 +197,13 @@ def _encode(renderer: Renderer, document: Document) -> tuple[list[int], list[int
     """Return ids and labels of a document; only the reply and its end-of-turn are labelled."""
     prompt = renderer.prompt_ids([{"role": "user", "content": document.user}])
     reply = renderer.encode(document.reply) + renderer.end_of_turn_ids
-    return prompt + reply, [-100] * len(prompt) + reply
+    return prompt + reply, [IGNORED] * len(prompt) + reply
 
 
 def _pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
     width = max(len(ids) for ids, _ in rows)
     ids = [row + [pad_id] * (width - len(row)) for row, _ in rows]
-    labels = [row + [-100] * (width - len(row)) for _, row in rows]
+    labels = [row + [IGNORED] * (width - len(row)) for _, row in rows]
     # Padding is on the right and attention is causal: no mask is needed.
     return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
 
@@ -216,7 +217,7 @@ def _train(
     """Run the optimiser; return the mean loss of every 200 steps."""
     rate, steps = config.learning_rate, config.steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rising = 200 / steps if steps > 200 else 0.5
+    rising = 200 / steps if steps > 200 else 0.9
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=rate, total_steps=steps, pct_start=rising, final_div_factor=1e3
     )

@@ -57,10 +57,10 @@ def run_localization(run: Run, cases: Sequence[ErrorCase]) -> list[Table]:
     model, results = _asked(run.recipe), {}
     with closing(Tools(run, model, run.recipe.grade)) as tools:
         for way, settings in _questions(run.recipe, model, cases).items():
-            stage = localization(settings, way)
-            run.announce([stage])
-            run.complete(stage, tools)
-            results[f"{model.label}, {way}"] = score(cases, run.read(stage))
+            asked = localization(settings, way)
+            run.announce([asked])
+            run.complete(asked, tools)
+            results[f"{model.label}, {way}"] = score(cases, run.read(asked))
     tables = first_error_tables(results, baselines(cases))
     write_json_atomic(run.directory / "localize.json", [asdict(table) for table in tables])
     return tables

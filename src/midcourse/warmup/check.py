@@ -9,7 +9,7 @@ nothing. Next to the shares stands what a reader of positions alone would reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Literal
@@ -26,6 +26,7 @@ from midcourse.records import (
     Rollout,
     token_ids_sha,
 )
+from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Stage, Work, stage
 from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
@@ -86,18 +87,19 @@ def check_table(warmup: Warmup) -> Table:
 @stage("cases", Rollout, outcome=attrgetter("finish_reason"))
 def _spoiled(settings: SpoiledSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*cases*: the attempts as rollouts."""
-    encode = work.tools.renderer(settings.base).encode
+    renderer = work.tools.renderer(settings.base)
     rollouts = (
-        _rollout(settings, problem_id, STEP_SEPARATOR.join(response_steps(attempt.lines)), encode)
+        _rollout(settings, problem_id, attempt, renderer)
         for problem_id, attempt in settings.attempts().items()
     )
     return keyed(rollouts, lambda rollout: rollout.rollout_id, work.done)
 
 
 def _rollout(
-    settings: SpoiledSettings, problem_id: str, text: str, encode: Callable[[str], list[int]]
+    settings: SpoiledSettings, problem_id: str, attempt: Attempt, renderer: Renderer
 ) -> Rollout:
-    ids = tuple(encode(text))
+    text = STEP_SEPARATOR.join(response_steps(attempt.lines))
+    ids = tuple(renderer.encode(text))
     return Rollout(
         rollout_id=f"spoiled-{problem_id}",
         problem_id=problem_id,
