@@ -11,13 +11,15 @@ from pathlib import Path
 
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.export import jsonl, llama_factory, pipelinerl, trl, verifiers, verl
+from midcourse.export.files import template
 from midcourse.export.handover import Handover, Part, gather
 from midcourse.records import RowSource
 
 __all__ = ["FORMATS", "export_run", "write_format"]
 
-#: By name: writes its files into a folder and returns them with the text on how to use them.
-FORMATS: dict[str, Callable[[Handover, Path], tuple[Sequence[Part], str]]] = {
+#: By name: writes its files into a folder and says what they are. How to use them is said by the
+#: template of that name.
+FORMATS: dict[str, Callable[[Handover, Path], list[Part]]] = {
     "trl": trl.write,
     "llama-factory": llama_factory.write,
     "verl": verl.write,
@@ -44,9 +46,10 @@ def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArtifactError(f"{out} is there and not empty: give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    parts, usage = FORMATS[format_name](handover, out)
+    parts = FORMATS[format_name](handover, out)
+    usage = template(f"{format_name}.md").replace("{name}", handover.name)
     (out / "README.md").write_text(_readme(handover, format_name, parts, usage), "utf-8")
-    return list(parts)
+    return parts
 
 
 def _readme(handover: Handover, format_name: str, parts: Sequence[Part], usage: str) -> str:

@@ -1,9 +1,8 @@
-"""Writes files for other projects: Parquet, JSON, and the Python files kept in ``templates/``."""
+"""Writes files for other projects: Parquet, JSON, and the texts kept in ``templates/``."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -28,8 +27,11 @@ def write_json(path: Path, data: object) -> None:
     path.write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", "utf-8")
 
 
+def template(name: str) -> str:
+    """Return one of the packaged files."""
+    return (resources.files("midcourse.export") / "templates" / name).read_text("utf-8")
+
+
 def copy_file(name: str, path: Path) -> None:
     """Copy one of the packaged files to `path`."""
-    source = resources.files("midcourse.export") / "templates" / name
-    with resources.as_file(source) as file:
-        shutil.copyfile(file, path)
+    path.write_text(template(name), "utf-8")

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.data import write_problems
 from midcourse.export.files import write_jsonl
 from midcourse.export.handover import Handover, Part
 
-_USAGE = """
-`rows.jsonl` is for reading: the problem, the sampled prefix, and the intervention with how many of
-its continuations were right. Whoever trains on it must take care of two things that texts do not
-say: nothing may close the turn after the intervention, and the prefix should keep its sampled ids
-(`--format trl` hands over ids). `problems.jsonl` is what midcourse itself reads.
-"""
 
-
-def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+def write(handover: Handover, out: Path) -> list[Part]:
     """Write ``rows.jsonl`` and ``problems.jsonl``."""
     rows = [
         {
@@ -39,8 +31,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     write_jsonl(out / "rows.jsonl", rows)
     write_problems((task.problem for task in handover.tasks), out / "problems.jsonl")
     fidelity = "; ".join(["texts, to be read", *handover.text_losses()])
-    parts = [
+    return [
         Part(path="rows.jsonl", what=f"{len(rows)} rows as texts", fidelity=fidelity),
         Part(path="problems.jsonl", what=f"{len(handover.tasks)} problems"),
     ]
-    return parts, _USAGE

@@ -7,7 +7,6 @@ from the model's chat template, and then is `llamafactory-cli`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.errors import MissingExtra
@@ -17,26 +16,8 @@ from midcourse.rendering import Renderer
 
 _TEMPLATE = "midcourse_open_turn"
 
-_USAGE = """
-Ids, exactly those that were verified (LLaMA-Factory then reads no other data argument):
 
-```sh
-llamafactory-cli train sft_ids.yaml
-```
-
-Texts, encoded again by LLaMA-Factory, with a template that does not close the turn:
-
-```sh
-python open_turn.py train sft_texts.yaml
-```
-
-With any template of LLaMA-Factory's own the texts are not faithful: it adds an end-of-turn after
-every intervention. Both files hold the model, the data and a `cutoff_len` that cuts nothing (its
-default of 2,048 may cut off the intervention); add your own training arguments.
-"""
-
-
-def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+def write(handover: Handover, out: Path) -> list[Part]:
     """Write ``tokenized/``, the texts with their template, and a config for each."""
     _write_ids(handover, out / "tokenized")
     rows = [{"messages": conversation(row.user, row.response)} for row in handover.rows]
@@ -51,7 +32,7 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     losses = handover.text_losses() or ["every row gets the same ids again"]
     fidelity = "; ".join(["leaves the turn open with `open_turn.py`", *losses])
     number = f"{len(rows)} rows"
-    parts = [
+    return [
         Part(path="tokenized", what=f"{number} of ids and labels", fidelity=FAITHFUL),
         Part(path="midcourse_sft.json", what=f"{number} as texts", fidelity=fidelity),
         Part(path="dataset_info.json", what="what LLaMA-Factory must know of the texts"),
@@ -59,7 +40,6 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
         Part(path="template.json", what="the template's texts, from the model's chat template"),
         Part(path="sft_ids.yaml, sft_texts.yaml", what="a config for each way"),
     ]
-    return parts, _USAGE
 
 
 _DATASET_INFO = {

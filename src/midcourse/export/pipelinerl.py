@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.errors import ArtifactError
@@ -12,25 +11,8 @@ from midcourse.export.handover import Handover, Part
 #: What PipelineRL's own verifier of its math domain can grade.
 _CHECKER = "math"
 
-_USAGE = """
-Put the file where PipelineRL looks for local sets of its math domain, `datasets/custom/`, and name
-it in the config:
 
-```yaml
-actor:
-  rollout_policy: pipelinerl.domains.math.generate_math_rollout
-  task_template: "{{task}}"
-dataset_loader: pipelinerl.domains.math.load_datasets
-train_dataset_names:
-  - {name}
-```
-
-`task` is the whole user message already, so the template adds nothing to it. Its own verifier
-grades; it wants the answer in a box.
-"""
-
-
-def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+def write(handover: Handover, out: Path) -> list[Part]:
     """Write ``<run>.jsonl``. Raises ArtifactError for problems that its verifier cannot grade."""
     others = [task.problem for task in handover.tasks if task.problem.checker != _CHECKER]
     if others:
@@ -52,6 +34,4 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     ]
     path = f"{handover.name}.jsonl"
     write_jsonl(out / path, rows)
-    return [Part(path=path, what=f"{len(rows)} tasks with answers")], _USAGE.format(
-        name=handover.name
-    )
+    return [Part(path=path, what=f"{len(rows)} tasks with answers")]

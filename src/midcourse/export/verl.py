@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from midcourse.export.files import copy_file, write_parquet
 from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part, conversation
 
-_USAGE = """
-```sh
-python -m verl.trainer.main_ppo algorithm.adv_estimator=grpo data.train_files=rl.parquet \\
-    reward.custom_reward_function.path=reward.py reward.custom_reward_function.name=compute_score …
-```
 
-verl has no "no reward": an answer that the grader could not judge scores 0 there, and `ungraded` in
-its metrics counts such answers. `reward.py` needs midcourse installed next to verl.
-
-`sft.parquet` holds messages for verl's SFT trainer, which encodes them with the chat template and
-so trains the end-of-turn after every intervention: a model learns to stop there. verl takes no ids
-for SFT. Patch with TRL or LLaMA-Factory's pre-tokenised form, and go on with verl.
-"""
-
-
-def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
+def write(handover: Handover, out: Path) -> list[Part]:
     """Write ``rl.parquet``, ``reward.py`` and ``sft.parquet``."""
     tasks = [
         {
@@ -47,9 +32,8 @@ def write(handover: Handover, out: Path) -> tuple[Sequence[Part], str]:
     closed = all(row.row.closes_turn for row in handover.rows)
     ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN
     fidelity = "; ".join([ending, *handover.text_losses()])
-    parts = [
+    return [
         Part(path="rl.parquet", what=f"{len(tasks)} prompts with golds"),
         Part(path="reward.py", what="midcourse's grader as compute_score"),
         Part(path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity),
     ]
-    return parts, _USAGE
