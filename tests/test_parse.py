@@ -124,7 +124,7 @@ def test_ordinary_text_comes_out_as_it_went_in(text: str) -> None:
 
 
 def test_a_huge_reply_is_read_quickly() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     parse_proposal(tag('{"content": "' + '"' * 10_000_000 + '", "location": 1}'), 3)
     parse_proposal(tag('{"content": "' + '\\"' * 40_000 + '", "location": 1}'), 3)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
