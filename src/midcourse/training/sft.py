@@ -15,40 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
+from midcourse.stages.build_sft import IGNORED
 from midcourse.store import read_stage
-from midcourse.training.base import Log
 from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_complete
 from midcourse.training.common import (
     OnLog,
+    Setting,
     hardware_arguments,
     lora_config,
-    model_path_of,
     processes,
     quiet_libraries,
     save,
 )
-from midcourse.training.jobs import ChosenRows, SftJob
-
-_IGNORED = -100
+from midcourse.training.jobs import ChosenRows, Log, SftJob
 
 
 def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
-    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
-    return train_sft(
-        job.config,
-        read_rows(job.rows),
-        model_path=model_path_of(job.model),
-        out=out,
-        seed=job.seed,
-        on_log=on_log,
-    )
+    """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    setting = Setting.of(job.model, out, job.seed, on_log)
+    return train_sft(job.config, read_rows(job.rows), setting)
 
 
 def read_rows(chosen: ChosenRows) -> list[SftRow]:
@@ -57,41 +49,28 @@ def read_rows(chosen: ChosenRows) -> list[SftRow]:
     return [row for row in read_stage(chosen.path, SftRow) if row.row_id in wanted]
 
 
-def train_sft(
-    config: TrainSftConfig,
-    rows: Sequence[SftRow],
-    *,
-    model_path: str,
-    out: Path,
-    seed: int,
-    on_log: Log,
-) -> dict[str, float]:
+def train_sft(config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting) -> dict[str, float]:
     """Fine-tune on `rows`, write the model to ``out/final``, return the loss before and after.
 
     Raises DataError before the first step if a row is not fit to train on.
     """
     quiet_libraries()
-    trainer = make_sft_trainer(config, rows, model_path, out, seed, [OnLog(on_log)])
-    return run_to_the_end(trainer, out, len(rows), "train sft")
+    trainer = make_sft_trainer(config, rows, setting)
+    return run_to_the_end(trainer, setting.out, len(rows), "train sft")
 
 
 def make_sft_trainer(
-    config: TrainSftConfig,
-    rows: Sequence[SftRow],
-    model_path: str,
-    out: Path,
-    seed: int,
-    callbacks: list[TrainerCallback],
+    config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    tokenizer = AutoTokenizer.from_pretrained(setting.model_path)
     check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
     longest, limit = max(len(row.input_ids) for row in rows), model.config.max_position_embeddings
     if longest > limit:
         raise DataError(f"train sft: a row has {longest} tokens, the model takes {limit}")
     arguments = SFTConfig(
-        **common_arguments(config, out, seed),
+        **common_arguments(config, setting),
         max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
         packing=False,
         shuffle_dataset=True,
@@ -104,15 +83,15 @@ def make_sft_trainer(
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=[OnLog(setting.on_log)],
         peft_config=lora_config(config.lora_rank),
     )
 
 
-def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, Any]:
+def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]:
     """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
     return {
-        "output_dir": str(out),
+        "output_dir": str(setting.out),
         "num_train_epochs": config.num_epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.micro_batch_size,
@@ -133,8 +112,8 @@ def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, 
         "report_to": [],
         "disable_tqdm": True,
         "push_to_hub": False,
-        "seed": seed,
-        "data_seed": seed,
+        "seed": setting.seed,
+        "data_seed": setting.seed,
         "dataloader_num_workers": 0,
         **hardware_arguments(),
     }
@@ -188,12 +167,12 @@ def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
 
 def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
     pairs = list(zip(row.input_ids, row.labels, strict=True))
-    learned = [label for _, label in pairs if label != _IGNORED]
+    learned = [label for _, label in pairs if label != IGNORED]
     if not learned:
         return "has nothing to learn: every label is masked"
-    if any(label not in (_IGNORED, token) for token, label in pairs):
+    if any(label not in (IGNORED, token) for token, label in pairs):
         return "has a label that is not its token"
-    if any(label != _IGNORED for label in row.labels[: row.prompt_tokens]):
+    if any(label != IGNORED for label in row.labels[: row.prompt_tokens]):
         return "would train on the prompt"
     if row.labels[-1] != row.input_ids[-1]:
         return "does not train on its last token"
