@@ -34,10 +34,24 @@ class Setting:
         return cls(str(model_folder(model.path, model.revision)), out, seed, on_log)
 
 
-def hardware_arguments() -> dict[str, bool]:
-    """Return the precision arguments for this machine: bfloat16 on a GPU, float32 on a CPU."""
+def shared_arguments(setting: Setting) -> dict[str, Any]:
+    """Return what every trainer is told alike: bfloat16 on a GPU, float32 on a CPU."""
     cuda = torch.cuda.is_available()
-    return {"use_cpu": not cuda, "bf16": cuda, "fp16": False}
+    return {
+        "output_dir": str(setting.out),
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "max_grad_norm": 1.0,
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "fp16": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        "seed": setting.seed,
+        "data_seed": setting.seed,
+        "dataloader_num_workers": 0,
+    }
 
 
 def processes() -> PartialState:

@@ -35,11 +35,11 @@ from midcourse.training.checkpoints import (
 from midcourse.training.common import (
     OnLog,
     Setting,
-    hardware_arguments,
     lora_config,
     processes,
     quiet_libraries,
     save,
+    shared_arguments,
 )
 from midcourse.training.jobs import Log, RlJob, RlProblem
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
@@ -126,7 +126,6 @@ def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GR
     """Return TRL's arguments with every value that matters written out."""
     accumulation = _check_sizes(config, num_problems, processes().num_processes)
     return GRPOConfig(
-        output_dir=str(setting.out),
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
         per_device_train_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=accumulation,
@@ -137,9 +136,6 @@ def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GR
         lr_scheduler_type="constant",
         warmup_steps=0,
         weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        max_grad_norm=1.0,
         beta=0.0,  # no KL, hence no reference model
         entropy_coef=0.0,
         epsilon=config.clip,
@@ -155,14 +151,8 @@ def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GR
         save_steps=config.save_every * config.num_updates,
         logging_steps=config.num_updates,
         log_completions=False,
-        report_to=[],
-        disable_tqdm=True,
-        push_to_hub=False,
-        seed=setting.seed,
-        data_seed=setting.seed,
-        dataloader_num_workers=0,
         **_generation(config),
-        **hardware_arguments(),
+        **shared_arguments(setting),
     )
 
 

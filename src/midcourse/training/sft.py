@@ -28,11 +28,11 @@ from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_com
 from midcourse.training.common import (
     OnLog,
     Setting,
-    hardware_arguments,
     lora_config,
     processes,
     quiet_libraries,
     save,
+    shared_arguments,
 )
 from midcourse.training.jobs import ChosenRows, Log, SftJob
 
@@ -91,7 +91,6 @@ def make_sft_trainer(
 def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]:
     """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
     return {
-        "output_dir": str(setting.out),
         "num_train_epochs": config.num_epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.micro_batch_size,
@@ -101,21 +100,12 @@ def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]
         "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
         "warmup_steps": config.warmup_ratio,  # below 1 it is a ratio of the steps
         "weight_decay": config.weight_decay,
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.999,
-        "max_grad_norm": 1.0,
         "gradient_checkpointing": config.gradient_checkpointing,
         "save_strategy": "steps" if config.save_every else "no",
         "save_steps": config.save_every or 1,
         "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
-        "report_to": [],
-        "disable_tqdm": True,
-        "push_to_hub": False,
-        "seed": setting.seed,
-        "data_seed": setting.seed,
-        "dataloader_num_workers": 0,
-        **hardware_arguments(),
+        **shared_arguments(setting),
     }
 
 
