@@ -17,10 +17,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from queue import SimpleQueue
 
 from midcourse.checkers.base import MAX_ANSWER_CHARS, Comparison, Pair
 from midcourse.checkers.process import WorkerDied, WorkerProcess, WorkerTimeout
@@ -170,12 +170,8 @@ def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeRe
     Safe from any thread. A `Grader` keeps its workers for the next call.
     """
     with Grader() as grader:
-        return list(
-            grader.grade(
-                (text, gold if isinstance(gold, Gold) else Gold(DEFAULT_CHECKER, gold))
-                for text, gold in responses
-            )
-        )
+        golds = ((t, Gold(DEFAULT_CHECKER, g) if isinstance(g, str) else g) for t, g in responses)
+        return list(grader.grade(golds))
 
 
 def _kept(result: GradeResult) -> _Promise:
@@ -200,24 +196,14 @@ class _Pool:
 
     def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
         self.owner_pid, self._start = os.getpid(), start
-        self._tasks: SimpleQueue[tuple[Pair, Future[GradeResult]] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._closed = False
+        self._threads = ThreadPoolExecutor(num_workers, "grader")
+        self._lock, self._closed = threading.Lock(), False
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
-        # Daemons: they wait on processes that are killed when the interpreter ends.
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"grader-{index}", daemon=True)
-            for index in range(num_workers)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     def submit(self, pair: Pair) -> Future[GradeResult]:
         """Promise the result of one comparison."""
-        future: Future[GradeResult] = Future()
-        self._tasks.put((pair, future))
-        return future
+        return self._threads.submit(self._ask, pair)
 
     def close(self) -> None:
         """Kill all workers; what was not done yet is cancelled."""
@@ -228,25 +214,11 @@ class _Pool:
             workers = list(self._workers)
         for worker in workers:
             worker.kill()
-        for _ in self._threads:
-            self._tasks.put(None)
-        for thread in self._threads:
-            # The last reference to a grader may be dropped in one of our own callbacks.
-            if thread is not threading.current_thread():
-                thread.join()
+        # The last reference to a grader may be dropped in one of our own callbacks.
+        with suppress(RuntimeError):
+            self._threads.shutdown(cancel_futures=True)
         for worker in list(self._workers):
             self._discard(worker)
-
-    def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            pair, future = task
-            if self._closed:
-                future.cancel()
-            elif future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(self._ask(pair))
-                except (MidcourseError, OSError) as error:  # OSError: no process to be had
-                    future.set_exception(error)
 
     def _ask(self, pair: Pair) -> GradeResult:
         """Ask one worker; one that hangs or dies is taken down, a later question gets another."""

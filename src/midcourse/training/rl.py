@@ -51,11 +51,7 @@ GROUPS_FILE = "groups.jsonl"
 def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
     """Do a job: the `Trainer` of `midcourse.training.worker`."""
     setting = Setting.of(job.model, out, job.seed, on_log)
-    with Grader(
-        num_workers=job.grade.num_workers,
-        timeout_seconds=job.grade.timeout_seconds,
-        memory_mib=job.grade.memory_mib,
-    ) as grader:
+    with Grader(**job.grade.model_dump()) as grader:
         return train_rl(job.config, job.problems, setting, job.policy, grader)
 
 
