@@ -46,25 +46,10 @@ class Context:
 def problem_contexts(
     problems: Iterable[Problem], renderer: Renderer, prompts: PromptSet
 ) -> Iterator[Context]:
-    """Yield one context per problem."""
+    """Yield one context per problem, with an empty response."""
     for problem in problems:
-        yield problem_context(problem, renderer, prompts)
-
-
-def problem_context(
-    problem: Problem, renderer: Renderer, prompts: PromptSet, hint: str | None = None
-) -> Context:
-    """Return the context of one problem, with or without a hint, and an empty response."""
-    condition = Condition.PROBLEM if hint is None else Condition.HINT
-    text = user_text(problem, prompts, hint)
-    return opening_context(problem.problem_id, condition, text, renderer)
-
-
-def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> str:
-    """Return what the user says: the problem, and the hint if there is one."""
-    if hint is None:
-        return prompts["solve"].render(problem=problem.text)
-    return prompts["hint"].render(problem=problem.text, hint=hint)
+        text = prompts["solve"].render(problem=problem.text)
+        yield opening_context(problem.problem_id, Condition.PROBLEM, text, renderer)
 
 
 def opening_context(

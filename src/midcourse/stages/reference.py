@@ -49,10 +49,10 @@ def without_thinking(text: str) -> str:
 
 
 def _given(problem: Problem) -> Reference:
-    outcome = ReferenceOutcome.GIVEN if problem.reference_solution else ReferenceOutcome.MISSING
+    given = bool(problem.reference_solution)
     return Reference(
         problem_id=problem.problem_id,
-        outcome=outcome,
+        outcome=ReferenceOutcome.GIVEN if given else ReferenceOutcome.MISSING,
         text=problem.reference_solution,
         source=problem.source,
         rollout_id=None,
