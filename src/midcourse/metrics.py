@@ -83,7 +83,8 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
     """Return the mean over problems of pass@k; NaN without problems."""
-    return _mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
+    total = sum(pass_at_k(count.num_samples, count.num_correct, k) for count in counts)
+    return total / len(counts) if counts else math.nan
 
 
 def coverage(counts: Sequence[Count] | Sequence[StoppedCount]) -> int:
@@ -172,7 +173,3 @@ def wilson(num_correct: int, num_samples: int) -> Interval:
     spread = share * (1 - share) / num_samples + z * z / (4 * num_samples**2)
     half = z * math.sqrt(spread) / denominator
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

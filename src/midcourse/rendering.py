@@ -16,7 +16,6 @@ loads one, so importing this module loads no heavy library.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,17 +61,11 @@ class Renderer:
 
     tokenizer: Tokenizer
 
-    @cached_property
-    def template_sha(self) -> str:
-        """First 12 hex digits of the chat template's SHA-256, for manifests."""
-        return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()[:12]
-
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of `messages` followed by the start of an assistant turn."""
         contents = [message["content"] for message in messages]
         if not any(token in text for text in contents for token in self._control_texts):
-            text = self._template(messages)
-            return self._encode_control(text)
+            return self._encode_control(self._template(messages))
         return self._literal_prompt_ids(messages)
 
     def encode(self, text: str) -> list[int]:

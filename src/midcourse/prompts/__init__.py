@@ -21,8 +21,6 @@ from pathlib import Path
 
 from midcourse.errors import ConfigError
 
-__all__ = ["FIELDS", "Prompt", "PromptSet", "load_prompt_set"]
-
 #: Every field a prompt file may name.
 FIELDS = frozenset({"problem", "reference", "attempt", "answer", "hint"})
 _FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")

@@ -43,23 +43,22 @@ _COMMANDS = frozenset(
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([A-Za-z]+)|(.)|$)", re.DOTALL)
 
-_LOCATION = re.compile(
-    r"[\"'\u201c\u2018]?location[\"'\u201d\u2019]?\s{0,20}:\s{0,20}([^,}\n]{0,200})", re.IGNORECASE
-)
-_ERROR_STEP = re.compile(
-    r"[\"'\u201c\u2018]?(?:error_step|error_location|first_error)[\"'\u201d\u2019]?\s{0,20}:"
-    r"\s{0,20}([^,}\n]{0,200})",
-    re.IGNORECASE,
-)
-_CONTENT = re.compile(
-    r"[\"'\u201c\u2018]?content[\"'\u201d\u2019]?\s{0,20}:\s{0,20}", re.IGNORECASE
-)
+_OPEN, _CLOSE = "[\"'\u201c\u2018]?", "[\"'\u201d\u2019]?"
+_COLON, _VALUE = r"\s{0,20}:\s{0,20}", r"([^,}\n]{0,200})"
+_ERROR_KEYS = "error_step|error_location|first_error"
+_LOCATION = re.compile(rf"{_OPEN}location{_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
+_ERROR_STEP = re.compile(rf"{_OPEN}(?:{_ERROR_KEYS}){_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
+_CONTENT = re.compile(rf"{_OPEN}content{_CLOSE}{_COLON}", re.IGNORECASE)
 #: What may follow the end of the content: another key, or the end of the object.
 _AFTER_CONTENT = re.compile(
-    r"\s*(?:,\s*[\"'\u201c\u2018]?(?:location|error_step|error_location|first_error)"
-    r"[\"'\u201d\u2019]?\s*:|,?\s*\}|,?\s*$)",
+    rf"\s*(?:,\s*{_OPEN}(?:location|{_ERROR_KEYS}){_CLOSE}\s*:|,?\s*\}}|,?\s*$)", re.IGNORECASE
+)
+_OBJECT = re.compile(
+    rf"\{{\s{{0,200}}[{_QUOTES}]?(?:content|location|{_ERROR_KEYS})[{_QUOTES}]?\s{{0,20}}:",
     re.IGNORECASE,
 )
+_ESCAPED_OR_QUOTE = re.compile(rf"\\.|([{_QUOTES}])", re.DOTALL)
+#: The value of another key that a quote may close, such as ``"location": "14"``.
 _OPEN_VALUE = re.compile(
     rf"[,{{]\s*[{_QUOTES}]?location[{_QUOTES}]?\s*:\s*[{_QUOTES}]?[^{_QUOTES}]*$", re.IGNORECASE
 )
@@ -146,13 +145,7 @@ def _objects(block: str) -> list[str]:
     """Cut the block into objects: each starts at a brace that a known key follows."""
     if len(block) > _MAX_BLOCK_CHARS:
         return []
-    keys = r"(?:content|location|error_step|error_location|first_error)"
-    starts = [
-        m.start()
-        for m in re.finditer(
-            rf"\{{\s{{0,200}}[{_QUOTES}]?{keys}[{_QUOTES}]?\s{{0,20}}:", block, re.I
-        )
-    ]
+    starts = [found.start() for found in _OBJECT.finditer(block)]
     return [block[a:b] for a, b in pairwise([*starts, len(block)])]
 
 
@@ -196,27 +189,12 @@ def _split_content(text: str) -> tuple[str | None, str]:
         bare = re.match(r"\s*(null)\b", text[start:])
         return (bare[1] if bare else None), text
     # A location ahead of the content is outside it; one behind must be looked for from the back.
-    ends = [
-        i for i in range(start + 1, len(text))
-        if text[i] in _QUOTES and not _is_escaped(text, i)
-    ]  # fmt: skip
+    ends = [found.start() for found in _ESCAPED_OR_QUOTE.finditer(text, start + 1) if found[1]]
     for end in reversed(ends):
-        if _AFTER_CONTENT.match(text, end + 1) and not _is_key_end(text, end):
+        closes_another = _OPEN_VALUE.search(text[max(0, end - 300) : end])
+        if _AFTER_CONTENT.match(text, end + 1) and not closes_another:
             return text[start + 1 : end], text[: match.start()] + text[end + 1 :]
     return None, text
-
-
-def _is_key_end(text: str, end: int) -> bool:
-    """Whether this quote closes the *value* of another key, such as ``"location": "14"``."""
-    before = text[max(0, end - 300) : end]
-    return _OPEN_VALUE.search(before) is not None
-
-
-def _is_escaped(text: str, index: int) -> bool:
-    start = index
-    while start and text[start - 1] == "\\":
-        start -= 1
-    return (index - start) % 2 == 1
 
 
 def unescape(raw: str) -> str:
