@@ -30,7 +30,6 @@ class Tokenizer(Protocol):
 
     all_special_tokens: list[str]
     eos_token_id: int | None
-    chat_template: Any
 
     def __call__(self, text: str, **kwargs: Any) -> Any:
         """Encode; ``["input_ids"]`` of the result are the ids."""

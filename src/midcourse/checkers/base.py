@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate
 from typing import Protocol
 
 from midcourse.records import Gold
@@ -94,14 +95,8 @@ def readable(answer: str) -> bool:
     """Whether an answer is short and flat enough to be read at all."""
     if len(answer) > MAX_ANSWER_CHARS:
         return False
-    depth = deepest = 0
-    for character in answer:
-        if character in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "})]":
-            depth -= 1
-    return deepest <= MAX_ANSWER_DEPTH
+    steps = ((character in "{([") - (character in "})]") for character in answer)
+    return max(accumulate(steps, initial=0)) <= MAX_ANSWER_DEPTH
 
 
 @cache
