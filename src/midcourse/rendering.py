@@ -91,22 +91,16 @@ class Renderer:
         return ids[: ids.index(eos) + 1] if eos in ids else ids
 
     def cut(self, token_ids: Sequence[int], prefix: str, addition: str = "") -> SplitIds:
-        """Keep the sampled ids that lie wholly within `prefix`; encode what follows anew.
+        """Keep the sampled ids that lie wholly within `prefix`; encode the rest and `addition`.
 
-        `token_ids` must decode to a text that starts with `prefix`. What follows is the part of
-        `prefix` inside a straddling token, nothing in the rule when steps own their blank line,
-        and then `addition` (an intervention).
+        `token_ids` must decode to a text that starts with `prefix`.
         """
         kept = self._num_tokens_within(token_ids, prefix)
         rest = prefix[len(self.decode(token_ids[:kept])) :] + addition
         return SplitIds(list(token_ids[:kept]), self.encode(rest) if rest else [])
 
     def next_turn_ids(self, text: str) -> list[int]:
-        """Return the ids between a closed assistant turn and the next one, for user `text`.
-
-        Appended to a first turn's context and reply, they make a second turn that extends the
-        first one's ids verbatim.
-        """
+        """Return the ids that, after a first turn's context and reply, open the next turn."""
         reply, mark = "\ue000reply\ue001", "\ue000text\ue001"
         rendered = self._template(
             [
@@ -126,11 +120,7 @@ class Renderer:
         return before, after
 
     def _num_tokens_within(self, token_ids: Sequence[int], prefix: str) -> int:
-        """Return the largest n for which the first n tokens decode to a start of `prefix`.
-
-        Decoded length grows with n, so this is a binary search; the candidate is then walked
-        back over tokens that hold part of a character.
-        """
+        """Return the largest n for which the first n tokens decode to a start of `prefix`."""
         low, high = 0, len(token_ids)
         while low < high:
             middle = (low + high + 1) // 2

@@ -55,10 +55,7 @@ class Checker(Protocol):
         """Return the final answer of a response; None if it gives none. Linear in its length."""
 
     def open_tail(self, context: str) -> str:
-        """Return the end of a context from an answer left open there; "" if none is.
-
-        A continuation is graded as this tail followed by itself.
-        """
+        """Return the end of a context from an answer left open there; "" if none is."""
 
     def state(self, answer: str) -> str:
         """Return the sentence with which a solution gives its answer: `extract` finds it there."""
@@ -67,10 +64,7 @@ class Checker(Protocol):
         """Return a normal form: answers that share it get the same verdict under any gold."""
 
     def complaint_about(self, entry: object) -> str:
-        """Return what is wrong with the entry of a problem file; "" if it may be used.
-
-        `entry` is what the file's JSON says, None where there is no entry.
-        """
+        """Return what is wrong with a problem file's entry (None: no entry); "" if nothing."""
 
     def leaks(self, text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
         """Whether a text gives a problem's answer away; `equal` compares a pair in full."""
@@ -82,10 +76,7 @@ class Checker(Protocol):
         """
 
     def prepare(self) -> None:
-        """Import what `compare` needs, which may take seconds. Raises MidcourseError if it fails.
-
-        Called in a worker, before its first comparison.
-        """
+        """Import what `compare` needs, in a worker. Raises MidcourseError if that fails."""
 
     def compare(self, pair: Pair) -> Comparison:
         """Compare in full. May hang, raise or die: called in a worker only."""

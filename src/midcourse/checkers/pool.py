@@ -165,10 +165,7 @@ class Grader:
 
 
 def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeResult]:
-    """Return one result per (response text, gold), in order; a text as gold is a math answer.
-
-    Safe from any thread. A `Grader` keeps its workers for the next call.
-    """
+    """Return one result per (response text, gold), in order; a text as gold is a math answer."""
     with Grader() as grader:
         golds = ((t, Gold(DEFAULT_CHECKER, g) if isinstance(g, str) else g) for t, g in responses)
         return list(grader.grade(golds))

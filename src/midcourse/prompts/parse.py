@@ -99,8 +99,7 @@ def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
 def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
     """Read the list variant (Box 2): one item per entry, at least one item in all.
 
-    The first error is what an entry states under ``error_step`` (1-based, as every number a model
-    writes); items located after it are marked, items without it keep a null `error_step`.
+    Items after the first error that an entry states as ``error_step`` (1-based) are marked.
     """
     block = last_block(raw)
     if block is None:
@@ -176,11 +175,7 @@ def _parse_object(text: str, num_steps: int) -> ParsedProposal:
 
 
 def _split_content(text: str) -> tuple[str | None, str]:
-    """Return the raw content and the object without it.
-
-    The content ends at the last quote after which the object goes on with a known key or ends:
-    quotes inside it need no escape.
-    """
+    """Return the raw content, up to its last quote that may end it, and the object without it."""
     match = _CONTENT.search(text)
     if match is None:
         return None, text

@@ -46,10 +46,7 @@ class RowDesign:
 
     @classmethod
     def of(cls, config: BuildSftConfig, source: StepSource | None = None) -> RowDesign:
-        """Return the design of a recipe, at another source if one is given.
-
-        Where a baseline is trained, the rows that it stands in for are InT's own.
-        """
+        """Return the design of a recipe; for a baseline, of the InT rows that it stands in for."""
         is_plain = config.is_baseline
         own: StepSource = "original_step" if config.source == "original_step" else "intervention"
         return cls(
@@ -90,11 +87,7 @@ def build_sft(
     design: RowDesign,
     seed: int,
 ) -> Iterator[SftRow]:
-    """Yield one row per proposal: ready to train on, or with the reason why not.
-
-    `contexts` name their proposal and are streamed; `verifications` are by proposal id. With one
-    row per problem the choice among the verified proposals is seeded.
-    """
+    """Yield one row per proposal, in the order of `contexts`; `verifications` are by proposal."""
     outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], design) for p in proposals}
     if design.rows_per_problem == "one":
         ready = [p for p in proposals if outcomes[p.proposal_id] is RowOutcome.READY]

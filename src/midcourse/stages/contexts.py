@@ -83,10 +83,7 @@ def continuation_context(
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
-    `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
-    `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
-    `opening`, is another one; the prefix is that of the same unhinted rollout. `checker` is the
-    problem's: it knows an answer that the prefix leaves open.
+    With a hint the user's turn, `opening`, is another one; the prefix is the same.
     """
     step = insert_step(proposal)
     prefix = prefix_before(rollout.text, step)
@@ -117,11 +114,7 @@ def continuation_contexts(
     renderer: Renderer,
     problems: Mapping[str, Problem],
 ) -> Iterator[Context]:
-    """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
-
-    `proposals` name different rollouts; `opening` returns the user's turn for a proposal;
-    `problems` are by id and name their checkers.
-    """
+    """Yield the context of each proposal, in the order of `rollouts`; one proposal per rollout."""
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
     for rollout in rollouts:
         proposal = by_rollout.get(rollout.rollout_id)

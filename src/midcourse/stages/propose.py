@@ -139,10 +139,7 @@ def shuffled_references(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> list[Proposal]:
-    """Return the first accepted proposal of each rollout, so that each has the same weight.
-
-    Box 2's recovery steps, located after the error, are passed over unless asked for.
-    """
+    """Return the first accepted proposal of each rollout; after its error only if asked for."""
     chosen: dict[str, Proposal] = {}
     for proposal in sorted(proposals, key=lambda p: (p.rollout_id, p.index, p.item)):
         usable = proposal.outcome is ProposalOutcome.ACCEPTED

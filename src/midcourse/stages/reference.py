@@ -28,10 +28,7 @@ def references(
     rollouts: Iterable[Rollout],
     grades: Iterable[Grade],
 ) -> Iterator[Reference]:
-    """Yield where the reference of each of `problems` comes from.
-
-    `rollouts` and `grades` are the attempts at those that were `asked` for.
-    """
+    """Yield where each reference comes from; `rollouts` are the attempts at those `asked` for."""
     attempts: dict[str, list[Rollout]] = {problem.problem_id: [] for problem in asked}
     for rollout in rollouts:
         attempts[rollout.problem_id].append(rollout)

@@ -58,11 +58,7 @@ def sample(
     done: Container[str],
     failures: Failures,
 ) -> Iterator[Rollout]:
-    """Yield the rollouts that are not in `done`, as they finish.
-
-    A context that leaves no room gets a rollout with finish reason ``prompt_too_long`` for each
-    sample: nothing is cut and nothing disappears.
-    """
+    """Yield the rollouts not in `done`, as they finish; too long a context gets records too."""
     asks = (
         ask for context in contexts for ask in asks_of(context, spec) if ask.rollout_id not in done
     )
@@ -127,10 +123,9 @@ class DuplicateShare:
 
 
 def duplicate_share(rollouts: Iterable[Rollout]) -> DuplicateShare:
-    """Count contexts with at least four samples that all came out the same.
+    """Count contexts with four samples or more that are all the same, though not greedy.
 
-    At a temperature above zero that is the mark of a shared or ignored seed, which fakes hard
-    sets; greedy sampling is left out.
+    That is the mark of a shared or ignored seed, which fakes hard sets.
     """
     sizes: Counter[tuple[str, str | None]] = Counter()
     texts: defaultdict[tuple[str, str | None], set[int]] = defaultdict(set)

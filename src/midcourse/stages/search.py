@@ -48,9 +48,8 @@ def search(
 ) -> Iterator[Rollout]:
     """Yield rollouts as they finish; a context is asked no more after its first correct one.
 
-    `rounds` are sizes that sum to ``spec.num_rollouts``. What is in flight for a context that
-    stops is cancelled. `stopped` and `done` say what an earlier process found: the contexts with
-    a correct rollout, and the ids of all rollouts.
+    `rounds` sum to ``spec.num_rollouts``. `stopped` and `done` say what an earlier process found:
+    the contexts with a correct rollout, and the ids of all rollouts.
     """
     waiting = (_open(c, spec, rounds, done) for c in contexts if context_key(c) not in stopped)
     owners: dict[str, _Search] = {}

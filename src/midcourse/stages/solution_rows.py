@@ -25,10 +25,9 @@ def solution_rows(
     renderer: Renderer,
     seed: int,
 ) -> Iterator[SftRow]:
-    """Yield one row for each of `wanted`, InT's rows that are ready, or the reason why not.
+    """Yield one row for each of `wanted`, InT's ready rows; `solutions` are by proposal or problem.
 
-    `solutions` are by proposal id for rewrites, else by problem id. Several rows of one problem
-    take different solutions while there are any, in a seeded order; then they begin again.
+    Several rows of one problem take different solutions while there are any, in a seeded order.
     """
     taken: Counter[str] = Counter()
     for row in sorted(wanted, key=lambda row: row.row_id):

@@ -100,11 +100,7 @@ def check_collated(
     collate: Callable[[list[dict[str, list[int]]]], Mapping[str, Any]],
     examples: Sequence[dict[str, list[int]]],
 ) -> None:
-    """Raise MidcourseError unless the collator gives back exactly the ids of each pair.
-
-    The batch holds the chosen sides, then the rejected ones. Attended are prompt and step, trained
-    is the step alone, and nothing stands after it.
-    """
+    """Raise MidcourseError unless the collator gives back exactly the ids of each pair."""
     for example in examples:
         batch = collate([example])
         prompt = example["prompt_ids"]

@@ -128,8 +128,7 @@ def _job_file() -> TypeAdapter[TrainingJob]:
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
     """Run `jobs` side by side, sharing the cores; return their summaries, in order.
 
-    Raises MidcourseError with the last words of a job that failed; the others are stopped and
-    resume when run again.
+    Raises MidcourseError with the last words of a job that failed; the others are stopped.
     """
     num_threads = max(1, (os.cpu_count() or 1) // max(1, len(jobs)))
     processes = [_start(job, num_threads) for job in jobs]

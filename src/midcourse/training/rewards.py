@@ -36,10 +36,8 @@ def reward_of(verdict: Verdict) -> float | None:
 class GroupReward:
     """TRL's reward function: grades a batch of completions and journals its groups.
 
-    The data set's columns ``gold`` and ``problem_id`` come with every call, and from TRL the
-    prompts and the sampled ids; prompts and completions are conversations of one message. Of
-    several processes that train together, each calls it with its share: `gather` joins the shares,
-    and the writer journals them and hands them to `keep` with the number of the iteration.
+    Of several processes that train together, each calls it with its share: `gather` joins the
+    shares, and the writer journals them and hands them to `keep` with the iteration.
     """
 
     grader: Grades

@@ -64,9 +64,8 @@ def train_rl(
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    Groups as the reward saw them go to ``out/groups.jsonl``, the rollouts and their grades to the
-    folders of `midcourse.training.rollouts`; `policy` names the run in them. Raises ConfigError
-    before the first step if the numbers do not fit together.
+    `policy` names the run in the rollouts that are kept. Raises ConfigError before the first step
+    if the numbers do not fit together.
     """
     quiet_libraries()
     out = setting.out
@@ -192,10 +191,7 @@ def _check_sizes(config: TrainRlConfig, num_problems: int, num_processes: int) -
 
 
 def _schedule(problems: Sequence[RlProblem], config: TrainRlConfig, seed: int) -> list[RlProblem]:
-    """Return the problems of every iteration in order: one seeded shuffle after another.
-
-    Written out for the whole run, so that a resumed run goes on with the problem it stopped at.
-    """
+    """Return the problems of all iterations, so that a resumed run goes on where it stopped."""
     rng, scheduled = random.Random(f"{seed}/rl"), list[RlProblem]()
     wanted = config.num_iterations * config.prompts_per_iteration
     while len(scheduled) < wanted:

@@ -142,11 +142,7 @@ def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
 
 
 def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
-    """Raise DataError unless every row is what the method trains on.
-
-    Labels are the ids or ignored, the prompt is ignored, the last label is the last id, something
-    is learned, and no intervention row teaches an end-of-turn.
-    """
+    """Raise DataError unless every row is what the method trains on."""
     if not rows:
         raise DataError("train sft: there are no rows")
     for row in rows:

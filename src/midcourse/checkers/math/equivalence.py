@@ -170,10 +170,7 @@ _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
 
 
 def compare_quickly(*, gold: str, answer: str, by_text: bool = True) -> Comparison | None:
-    """Compare where it is plain to see; None where it takes algebra. Linear in the lengths.
-
-    Without `by_text` the same text proves nothing: this asks whether a gold answer can be read.
-    """
+    """Compare where it is plain to see; None where it takes algebra. See `base.Checker`."""
     gold, answer = tidy(gold), tidy(answer)
     if not gold:
         return Comparison.GOLD_UNPARSEABLE

@@ -95,10 +95,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 
 def conversion(one: str, other: str) -> Fraction | None:
-    """How many of `other` make one of `one`; 0 if they measure different things.
-
-    None where either is not a known unit.
-    """
+    """Return how many of `other` make one of `one`: 0 of another kind, None for unknown units."""
     ours, theirs = _read(one), _read(other)
     if ours is None or theirs is None:
         return None
