@@ -126,6 +126,7 @@ def test_sft_learns_and_leaves_a_model(renderer: Renderer, tmp_path: Path) -> No
     assert [entry["step"] for entry in logged if "loss" in entry] == list(range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_a_killed_sft_goes_on_and_ends_as_a_whole_one(
     renderer: Renderer, tmp_path: Path, lora_rank: int
@@ -235,7 +236,7 @@ def test_dpo_refuses_a_trl_that_trains_on_other_ids(renderer: Renderer, tmp_path
         make_dpo_trainer(DPO, longest, setting(tmp_path))
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4])
+@pytest.mark.parametrize("lora_rank", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_dpo_learns_to_prefer_the_intervention(
     renderer: Renderer, tmp_path: Path, lora_rank: int
 ) -> None:
@@ -530,6 +531,7 @@ def test_rl_sizes_must_fit() -> None:
             make_rl_trainer(config, PROBLEMS, setting(Path()), None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
     content = sft_job(tmp_path / "nowhere")
     with pytest.raises(
