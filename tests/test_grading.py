@@ -406,15 +406,19 @@ REFUSED = {
 }
 
 
-def test_the_confusion_on_hand_made_pairs(grader: Grader) -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_confusion_on_hand_made_pairs(grader: Grader, every: int) -> None:
     pairs = [json.loads(line) for line in PAIRS_FILE.read_text(encoding="utf-8").splitlines()]
     assert len({(pair["gold"], pair["answer"]) for pair in pairs}) == len(pairs) >= 600
+    pairs = pairs[::every]
     responses = [(rf"\boxed{{{pair['answer']}}}", math(pair["gold"])) for pair in pairs]
     surprises: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
     for pair, result in zip(pairs, grader.grade(responses), strict=True):
         if result.verdict is not (R if pair["equal"] else W):
             surprises[pair["equal"]].add((pair["gold"], pair["answer"]))
-    assert surprises == {True: REFUSED, False: set()}
+    refused = REFUSED & {(pair["gold"], pair["answer"]) for pair in pairs}
+    assert surprises == {True: refused, False: set()}
+    assert refused
 
 
 @given(st.text(alphabet="\\{}()[]<>=,;:.|0123xyabfor txeand^_+-*/", max_size=80))
