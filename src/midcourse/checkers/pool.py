@@ -172,7 +172,6 @@ def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeRe
 
 
 def _kept(result: GradeResult) -> _Promise:
-    """Return a promise that is kept already."""
     promise: _Promise = Future()
     promise.set_result(result)
     return promise

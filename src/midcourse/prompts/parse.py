@@ -84,12 +84,9 @@ class ParsedProposal:
 
 def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
     """Read the single variant: one object; its location is the first error."""
-    block = last_block(raw)
-    if block is None:
-        return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
-    objects = _objects(block)
-    if not objects:
-        return _no_object(block)
+    objects = _objects(raw)
+    if isinstance(objects, ParsedProposal):
+        return objects
     parsed = _parse_object(objects[0], num_steps)
     if parsed.location is None or parsed.outcome is ProposalOutcome.LOCATION_OUT_OF_RANGE:
         return parsed
@@ -101,13 +98,11 @@ def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
 
     Items after the first error that an entry states as ``error_step`` (1-based) are marked.
     """
-    block = last_block(raw)
-    if block is None:
-        return [ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")]
-    objects = _objects(block)
-    if not objects:
-        return [_no_object(block)]
-    stated = next((n for o in objects if (n := _stated_error(o)) is not None), None)
+    objects = _objects(raw)
+    if isinstance(objects, ParsedProposal):
+        return [objects]
+    numbers = (_number_of(_ERROR_STEP, text) for text in objects)
+    stated = next((number for number in numbers if number and number > 0), None)
     return [_place(_parse_object(text, num_steps), stated) for text in objects]
 
 
@@ -118,10 +113,10 @@ def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
     return replace(parsed, error_step=error_step_from_location(stated), after_error=after)
 
 
-def _stated_error(text: str) -> int | None:
-    match = _ERROR_STEP.search(text)
+def _number_of(key: re.Pattern[str], text: str) -> int | None:
+    match = key.search(text)
     number = _NUMBER.search(match[1]) if match else None
-    return int(number[0]) if number and int(number[0]) > 0 else None
+    return int(number[0]) if number else None
 
 
 def last_block(raw: str, tag: str = "intervention") -> str | None:
@@ -132,27 +127,23 @@ def last_block(raw: str, tag: str = "intervention") -> str | None:
     return raw[start + len(opening) : end] if start >= 0 else None
 
 
-def _no_object(block: str) -> ParsedProposal:
-    """Judge a block without an object: an explicit nothing, or something unreadable."""
+def _objects(raw: str) -> list[str] | ParsedProposal:
+    """Cut the block at braces that a known key follows; without any, say what the reply is."""
+    block = last_block(raw)
+    if block is None:
+        return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
+    found = _OBJECT.finditer(block) if len(block) <= _MAX_BLOCK_CHARS else ()
+    if starts := [brace.start() for brace in found]:
+        return [block[a:b] for a, b in pairwise([*starts, len(block)])]
     bare = block.replace("```json", "").replace("```", "").strip()
     if bare in ("", "[]", "{}", "null", "none", "None", "N/A"):
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="an empty block")
     return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no object in the block")
 
 
-def _objects(block: str) -> list[str]:
-    """Cut the block into objects: each starts at a brace that a known key follows."""
-    if len(block) > _MAX_BLOCK_CHARS:
-        return []
-    starts = [found.start() for found in _OBJECT.finditer(block)]
-    return [block[a:b] for a, b in pairwise([*starts, len(block)])]
-
-
 def _parse_object(text: str, num_steps: int) -> ParsedProposal:
     raw_content, rest = _split_content(text)
-    location_text = _LOCATION.search(rest)
-    number = _NUMBER.search(location_text[1]) if location_text else None
-    location = int(number[0]) if number else None
+    location = _number_of(_LOCATION, rest)
     nothing = raw_content is not None and raw_content.strip() in ("", "null")
     if nothing and location in (None, 0):
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")

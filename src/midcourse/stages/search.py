@@ -29,8 +29,6 @@ def context_key(item: Context | Rollout) -> ContextKey:
 
 @dataclass(slots=True)
 class _Search:
-    """The search from one context."""
-
     rounds: list[list[Ask]]
     """Rounds still to be asked for, the next one last."""
     in_flight: dict[str, Ask] = field(default_factory=dict)
@@ -76,8 +74,8 @@ def _open(
     context: Context, spec: SampleSpec, rounds: Sequence[int], done: Container[str]
 ) -> _Search:
     asks = asks_of(context, spec)
-    owed = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
-    return _Search([asked for asked in reversed(owed) if asked])
+    left = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
+    return _Search([asked for asked in reversed(left) if asked])
 
 
 def _fill(

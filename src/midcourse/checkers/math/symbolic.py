@@ -124,7 +124,7 @@ def _same_members(ours: Form, theirs: Form) -> bool:
 
 
 def _cover(ours: Sequence[str], theirs: Sequence[str], same: Callable[[str, str], bool]) -> bool:
-    """Whether each member has its like on the other side; how often it stands there is nothing."""
+    """Whether each member has its like on the other side; repeats say nothing."""
     common = set(ours) & set(theirs)
     return all(one in common or any(same(one, other) for other in theirs) for one in ours) and all(
         other in common or any(same(one, other) for one in ours) for other in theirs
@@ -249,7 +249,6 @@ def _same_value(gold: str, answer: str) -> bool:
 
 
 def _in_radians(text: str) -> str:
-    """Convert what is given in degrees."""
     number = _DEGREES.sub("", text)
     return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
@@ -268,7 +267,6 @@ def _bare(text: str) -> str:
 
 
 def _verify(gold: str, answer: str) -> bool:
-    """Whether math-verify finds two expressions equal."""
     from math_verify import verify
 
     golds = _parse(gold)
