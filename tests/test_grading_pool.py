@@ -296,8 +296,10 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-        left_open = Grader()
-        print(next(left_open.grade([(r"\boxed{\sqrt{9}}", Gold("math", "3"))])).verdict.value)
+        left_open = Grader(timeout_seconds=1000)
+        answers = (r"\boxed{\sqrt{9}}", r"\boxed{9^{9^{9}}}")
+        results = left_open.grade((answer, Gold("math", "3")) for answer in answers)
+        print(next(results).verdict.value)
         print(*(worker._process.pid for worker in left_open._pool._workers))
         """
     )

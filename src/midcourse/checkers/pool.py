@@ -17,10 +17,10 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from queue import SimpleQueue
 
 from midcourse.checkers.base import MAX_ANSWER_CHARS, Comparison, Pair
 from midcourse.checkers.process import WorkerDied, WorkerProcess, WorkerTimeout
@@ -158,7 +158,7 @@ class Grader:
 
     def _forget_failure(self, key: Pair, done: _Promise) -> None:
         """A crash may be chance: the next such answer is compared again."""
-        failed = done.cancelled() or done.exception() or done.result() == _ERROR
+        failed = done.exception() or done.result() == _ERROR
         with self._lock:
             if failed and self._cache.get(key) is done:
                 del self._cache[key]
@@ -181,10 +181,7 @@ def _settled(answer: str | None, promise: _Promise) -> GradeResult:
     """Wait for a result and say which answer it is about."""
     if answer is not None and len(answer) > MAX_ANSWER_CHARS:
         answer = answer[:_SHOWN_CHARS] + "…"
-    try:
-        return replace(promise.result(), extracted_answer=answer)
-    except CancelledError as error:
-        raise MidcourseError(_CLOSED) from error
+    return replace(promise.result(), extracted_answer=answer)
 
 
 class _Pool:
@@ -192,17 +189,25 @@ class _Pool:
 
     def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
         self.owner_pid, self._start = os.getpid(), start
-        self._threads = ThreadPoolExecutor(num_workers, "grader")
+        self._tasks: SimpleQueue[tuple[Pair, _Promise] | None] = SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
+        # Daemons: they wait on processes that are killed when the interpreter ends.
+        self._threads = [
+            threading.Thread(target=self._serve, daemon=True) for _ in range(num_workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, pair: Pair) -> Future[GradeResult]:
+    def submit(self, pair: Pair) -> _Promise:
         """Promise the result of one comparison."""
-        return self._threads.submit(self._ask, pair)
+        promise: _Promise = Future()
+        self._tasks.put((pair, promise))
+        return promise
 
     def close(self) -> None:
-        """Kill all workers; what was not done yet is cancelled."""
+        """Kill all workers; what was not done yet ends in an error."""
         if os.getpid() != self.owner_pid:
             return
         with self._lock:
@@ -210,11 +215,22 @@ class _Pool:
             workers = list(self._workers)
         for worker in workers:
             worker.kill()
-        # The last reference to a grader may be dropped in one of our own callbacks.
-        with suppress(RuntimeError):
-            self._threads.shutdown(cancel_futures=True)
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            # The last reference to a grader may be dropped in one of our own callbacks.
+            if thread is not threading.current_thread():
+                thread.join()
         for worker in list(self._workers):
             self._discard(worker)
+
+    def _serve(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            pair, promise = task
+            try:
+                promise.set_result(self._ask(pair))
+            except (MidcourseError, OSError) as error:  # OSError: no process to be had
+                promise.set_exception(error)
 
     def _ask(self, pair: Pair) -> GradeResult:
         """Ask one worker; one that hangs or dies is taken down, a later question gets another."""
