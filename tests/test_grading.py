@@ -124,6 +124,7 @@ def test_extraction_is_linear(make: Callable[[int], tuple[str, str | None]]) -> 
     assert doubled < 3 * once + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LONG_TEXTS.values(), ids=LONG_TEXTS.keys())
 def test_ten_megabytes_are_read(make: Callable[[int], tuple[str, str | None]]) -> None:
     text, answer = make(3_000_000)
