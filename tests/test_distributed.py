@@ -31,7 +31,7 @@ from midcourse.training.jobs import (
 from midcourse.training.rewards import read_group_counts
 from midcourse.training.rollouts import read_rl_rollouts
 from midcourse.training.sft import train_sft
-from test_training import BASE, RL, groups_of_rollouts, renderer, row, sft_job, weights
+from test_training import BASE, RL, groups_of_rollouts, renderer, row, setting, sft_job, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 TWO = "accelerate/cpu2"
@@ -125,9 +125,7 @@ def test_a_missing_accelerate_config_is_named(tmp_path: Path) -> None:
 def test_adapters_are_merged_into_an_ordinary_model(tmp_path: Path, renderer: Any) -> None:
     config = TrainSftConfig(batch_size=2, micro_batch_size=2, learning_rate=1e-2, lora_rank=4)
     texts = [row(renderer, "Finds a score: 12 + 20 = 32.\n\n", n) for n in range(4)]
-    summary = train_sft(
-        config, texts, model_path=BASE, out=tmp_path, seed=0, on_log=lambda numbers: None
-    )
+    summary = train_sft(config, texts, setting(tmp_path))
     assert summary["last_loss"] < summary["first_loss"]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").is_file()
     merged, base = weights(tmp_path / "final"), weights(base_folder())

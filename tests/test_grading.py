@@ -33,7 +33,7 @@ def math(gold: str) -> Gold:
 
 @pytest.fixture(scope="module")
 def grader() -> Iterator[Grader]:
-    with Grader(num_workers=1, timeout_seconds=10) as grader:
+    with Grader(num_workers=2, timeout_seconds=10) as grader:
         yield grader
 
 
@@ -114,7 +114,7 @@ def cpu_seconds(run: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("make", LONG_TEXTS.values(), ids=LONG_TEXTS.keys())
 def test_extraction_is_linear(make: Callable[[int], tuple[str, str | None]]) -> None:
-    (text, answer), (twice, _) = make(300_000), make(600_000)
+    (text, answer), (twice, _) = make(100_000), make(200_000)
     # Compared with `is` of the truth: a failing assert must not print a megabyte.
     assert (extract_answer(text) == answer) is True
     once, doubled = (
@@ -124,6 +124,7 @@ def test_extraction_is_linear(make: Callable[[int], tuple[str, str | None]]) -> 
     assert doubled < 3 * once + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", LONG_TEXTS.values(), ids=LONG_TEXTS.keys())
 def test_ten_megabytes_are_read(make: Callable[[int], tuple[str, str | None]]) -> None:
     text, answer = make(3_000_000)
@@ -406,15 +407,19 @@ REFUSED = {
 }
 
 
-def test_the_confusion_on_hand_made_pairs(grader: Grader) -> None:
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_the_confusion_on_hand_made_pairs(grader: Grader, every: int) -> None:
     pairs = [json.loads(line) for line in PAIRS_FILE.read_text(encoding="utf-8").splitlines()]
     assert len({(pair["gold"], pair["answer"]) for pair in pairs}) == len(pairs) >= 600
+    pairs = pairs[::every]
     responses = [(rf"\boxed{{{pair['answer']}}}", math(pair["gold"])) for pair in pairs]
     surprises: dict[bool, set[tuple[str, str]]] = {True: set(), False: set()}
     for pair, result in zip(pairs, grader.grade(responses), strict=True):
         if result.verdict is not (R if pair["equal"] else W):
             surprises[pair["equal"]].add((pair["gold"], pair["answer"]))
-    assert surprises == {True: REFUSED, False: set()}
+    refused = REFUSED & {(pair["gold"], pair["answer"]) for pair in pairs}
+    assert surprises == {True: refused, False: set()}
+    assert refused
 
 
 @given(st.text(alphabet="\\{}()[]<>=,;:.|0123xyabfor txeand^_+-*/", max_size=80))

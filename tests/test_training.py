@@ -37,11 +37,12 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.stages.pairs import StepPair
 from midcourse.training.checkpoints import COMPLETE
+from midcourse.training.common import Setting
 from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import (
     ChosenRows,
-    DpoJob,
     Job,
+    Log,
     RlJob,
     RlProblem,
     SftJob,
@@ -92,13 +93,17 @@ def row(renderer: Renderer, text: str, number: int = 0) -> SftRow:
     )
 
 
+def setting(out: Path, on_log: Log = lambda numbers: None) -> Setting:
+    return Setting(BASE, out, 0, on_log)
+
+
 SFT = TrainSftConfig(batch_size=2, micro_batch_size=2, learning_rate=1e-3)
 
 
 def test_the_batch_is_the_rows_and_nothing_more(renderer: Renderer, tmp_path: Path) -> None:
     long = row(renderer, "Finds a score: 12 + 20 = 32.\n\n" * 30, 1)
     rows = [row(renderer, "Loses 4: 12 - 4 = 8.\n\n"), long]
-    trainer = make_sft_trainer(SFT, rows, BASE, tmp_path, 0, [])
+    trainer = make_sft_trainer(SFT, rows, setting(tmp_path))
     (batch,) = list(trainer.get_train_dataloader())
     end = set(renderer.end_of_turn_ids)
     for ids, labels in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), strict=True):
@@ -114,13 +119,14 @@ def test_the_batch_is_the_rows_and_nothing_more(renderer: Renderer, tmp_path: Pa
 def test_sft_learns_and_leaves_a_model(renderer: Renderer, tmp_path: Path) -> None:
     logged: list[Any] = []
     rows = [row(renderer, "Finds a score: 12 + 20 = 32.\n\n", n) for n in range(4)]
-    summary = train_sft(SFT, rows, model_path=BASE, out=tmp_path, seed=0, on_log=logged.append)
+    summary = train_sft(SFT, rows, setting(tmp_path, logged.append))
     assert summary["num_steps"] == 8
     assert summary["last_loss"] < summary["first_loss"]
     assert (tmp_path / "final" / "model.safetensors").is_file()
     assert [entry["step"] for entry in logged if "loss" in entry] == list(range(1, 9))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_a_killed_sft_goes_on_and_ends_as_a_whole_one(
     renderer: Renderer, tmp_path: Path, lora_rank: int
@@ -136,7 +142,7 @@ def test_a_killed_sft_goes_on_and_ends_as_a_whole_one(
     rows = [row(renderer, f"Finds {n} more: 12 + {n} = {12 + n}.\n\n", n) for n in range(4)]
 
     def train(out: Path, on_log: Any) -> dict[str, float]:
-        return train_sft(config, rows, model_path=BASE, out=out, seed=0, on_log=on_log)
+        return train_sft(config, rows, setting(out, on_log))
 
     whole = train(tmp_path / "whole", lambda _: None)
     with pytest.raises(Killed):
@@ -174,7 +180,7 @@ def test_rows_that_would_teach_the_wrong_thing_are_refused(renderer: Renderer) -
 def test_sft_sizes_must_divide(renderer: Renderer, tmp_path: Path) -> None:
     odd = TrainSftConfig(batch_size=5, micro_batch_size=2)
     with pytest.raises(ConfigError, match="not a multiple"):
-        make_sft_trainer(odd, [row(renderer, "x")], BASE, tmp_path, 0, [])
+        make_sft_trainer(odd, [row(renderer, "x")], setting(tmp_path))
 
 
 def pairs(renderer: Renderer, num_pairs: int = 2) -> list[StepPair]:
@@ -196,7 +202,7 @@ DPO = SFT.model_copy(update={"method": "dpo"})
 
 def test_dpo_s_batch_is_the_pairs_and_nothing_more(renderer: Renderer, tmp_path: Path) -> None:
     given = pairs(renderer)
-    trainer = make_dpo_trainer(DPO, given, BASE, tmp_path, 0, [])
+    trainer = make_dpo_trainer(DPO, given, setting(tmp_path))
     (batch,) = list(trainer.get_train_dataloader())
     end = set(renderer.end_of_turn_ids)
     seen = set()
@@ -213,7 +219,7 @@ def test_dpo_s_batch_is_the_pairs_and_nothing_more(renderer: Renderer, tmp_path:
 
 
 def test_dpo_refuses_a_trl_that_trains_on_other_ids(renderer: Renderer, tmp_path: Path) -> None:
-    trainer = make_dpo_trainer(DPO, pairs(renderer), BASE, tmp_path, 0, [])
+    trainer = make_dpo_trainer(DPO, pairs(renderer), setting(tmp_path))
     examples = list(trainer.train_dataset)
     check_collated(trainer.data_collator, examples)
     eos = renderer.end_of_turn_ids
@@ -224,13 +230,13 @@ def test_dpo_refuses_a_trl_that_trains_on_other_ids(renderer: Renderer, tmp_path
     with pytest.raises(MidcourseError, match="other ids"):
         check_collated(closing, examples)
     with pytest.raises(DataError, match="no pairs"):
-        make_dpo_trainer(DPO, [], BASE, tmp_path, 0, [])
+        make_dpo_trainer(DPO, [], setting(tmp_path))
     longest = pairs(renderer, 200)[-1:]
     with pytest.raises(DataError, match="the model takes"):
-        make_dpo_trainer(DPO, longest, BASE, tmp_path, 0, [])
+        make_dpo_trainer(DPO, longest, setting(tmp_path))
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4])
+@pytest.mark.parametrize("lora_rank", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_dpo_learns_to_prefer_the_intervention(
     renderer: Renderer, tmp_path: Path, lora_rank: int
 ) -> None:
@@ -238,9 +244,7 @@ def test_dpo_learns_to_prefer_the_intervention(
 
     given = pairs(renderer)
     config = DPO.model_copy(update={"lora_rank": lora_rank})
-    summary = train_dpo(
-        config, given, model_path=BASE, out=tmp_path, seed=0, on_log=lambda numbers: None
-    )
+    summary = train_dpo(config, given, setting(tmp_path))
     assert summary["first_loss"] == pytest.approx(0.6931, abs=1e-3)  # ln 2: policy is reference
     assert summary["last_loss"] < summary["first_loss"]
 
@@ -300,7 +304,7 @@ def test_groups_are_counted_from_what_the_reward_saw(tmp_path: Path) -> None:
         FakeGrader(),
         tmp_path / "groups.jsonl",
         2,
-        first_iteration=4,
+        iteration=4,
         keep=lambda iteration, rewarded: kept.append((iteration, list(rewarded))),
     )
 
@@ -357,16 +361,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def do_rl(out: Path, config: TrainRlConfig, grader: FakeGrader | None = None) -> None:
     out.mkdir(exist_ok=True)
-    train_rl(
-        config,
-        PROBLEMS,
-        model_path=BASE,
-        out=out,
-        seed=0,
-        policy="rl:k",
-        grader=grader or CoinGrader(),
-        on_log=lambda numbers: None,
-    )
+    train_rl(config, PROBLEMS, setting(out), "rl:k", grader or CoinGrader())
 
 
 def groups_of_rollouts(folder: Path, group_size: int) -> list[GroupCount]:
@@ -504,7 +499,7 @@ def test_trl_sees_our_prompt_ids_and_our_advantages(tmp_path: Path, renderer: Re
         RL.num_generations,
         keep=lambda iteration, rewarded: sampled.extend(rewarded),
     )
-    trainer = make_rl_trainer(RL, PROBLEMS, BASE, tmp_path, 0, reward, [])
+    trainer = make_rl_trainer(RL, PROBLEMS, setting(tmp_path), reward)
     batch = next(iter(trainer.get_train_dataloader()))
     trainer.model.train()
     made = trainer._prepare_inputs(batch)
@@ -533,9 +528,10 @@ def test_rl_sizes_must_fit() -> None:
     ):
         config = RL.model_copy(update=changes)
         with pytest.raises(ConfigError, match=said):
-            make_rl_trainer(config, PROBLEMS, BASE, Path(), 0, None, [])  # type: ignore[arg-type]
+            make_rl_trainer(config, PROBLEMS, setting(Path()), None)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
     content = sft_job(tmp_path / "nowhere")
     with pytest.raises(
@@ -561,7 +557,7 @@ def test_a_job_comes_back_from_its_file_as_it_went_in(tmp_path: Path) -> None:
         problems=tuple(PROBLEMS),
     )
     rejected = tmp_path / "rejected"
-    dpo = DpoJob(config=DPO, model=sft.model, seed=0, rows=sft.rows, rejected_rows=rejected)
+    dpo = replace(sft, config=DPO, rejected_rows=rejected)
     jobs: list[TrainingJob] = [sft, dpo, rl]
     for job in jobs:
         write_job(tmp_path, job)

@@ -53,11 +53,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class GroupShares:
-    """How GRPO groups fell, as shares that sum to 1.
-
-    The zero-advantage ratio of Fig. 11 is `none_correct`. TRL's ``frac_reward_zero_std`` adds
-    `all_correct` to it.
-    """
+    """How GRPO groups fell, as shares that sum to 1; Fig. 11's zero-advantage is `none_correct`."""
 
     none_correct: float
     mixed: float
@@ -83,7 +79,8 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
     """Return the mean over problems of pass@k; NaN without problems."""
-    return _mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
+    total = sum(pass_at_k(count.num_samples, count.num_correct, k) for count in counts)
+    return total / len(counts) if counts else math.nan
 
 
 def coverage(counts: Sequence[Count] | Sequence[StoppedCount]) -> int:
@@ -124,10 +121,8 @@ def bootstrap(
 ) -> Interval:
     """Return `statistic` with its 95 % percentile interval, resampling whole problems.
 
-    Samples of one problem are not independent, so problems are the unit: `counts` hold one entry
-    per problem, a count or whatever else `statistic` takes. Where every problem
-    agrees (say, no correct sample anywhere) the interval has no width: use `wilson` beside it.
-    Resamples for which `statistic` is NaN (nothing of a side was drawn) are left out.
+    `counts` hold one entry per problem, as samples of one are not independent. Where all agree the
+    interval has no width: show `wilson` too. Resamples without a value (NaN) are left out.
     """
     if not counts:
         return Interval(math.nan, math.nan, math.nan)
@@ -146,10 +141,9 @@ def paired_difference(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Return ``statistic(after) − statistic(before)`` with its 95 % percentile interval.
+    """Return ``statistic(after) − statistic(before)`` with its interval, over pairs of problems.
 
-    Both hold the same problems in the same order; a resample draws problems, so what makes one
-    problem harder than another cancels. Raises ValueError if their lengths differ.
+    Raises ValueError if their lengths differ.
     """
 
     def difference(drawn: Sequence[tuple[Count, Count]]) -> float:
@@ -160,10 +154,7 @@ def paired_difference(
 
 
 def wilson(num_correct: int, num_samples: int) -> Interval:
-    """Return a share with its 95 % Wilson interval, for samples that may be taken as independent.
-
-    Unlike the bootstrap it has an upper bound above zero where nothing succeeded.
-    """
+    """Return a share with its 95 % Wilson interval: wider than zero where nothing succeeded."""
     if not num_samples:
         return Interval(math.nan, math.nan, math.nan)
     z, share = 1.959964, num_correct / num_samples
@@ -172,7 +163,3 @@ def wilson(num_correct: int, num_samples: int) -> Interval:
     spread = share * (1 - share) / num_samples + z * z / (4 * num_samples**2)
     half = z * math.sqrt(spread) / denominator
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan

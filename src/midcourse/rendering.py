@@ -16,7 +16,6 @@ loads one, so importing this module loads no heavy library.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +30,6 @@ class Tokenizer(Protocol):
 
     all_special_tokens: list[str]
     eos_token_id: int | None
-    chat_template: Any
 
     def __call__(self, text: str, **kwargs: Any) -> Any:
         """Encode; ``["input_ids"]`` of the result are the ids."""
@@ -62,17 +60,11 @@ class Renderer:
 
     tokenizer: Tokenizer
 
-    @cached_property
-    def template_sha(self) -> str:
-        """First 12 hex digits of the chat template's SHA-256, for manifests."""
-        return hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest()[:12]
-
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of `messages` followed by the start of an assistant turn."""
         contents = [message["content"] for message in messages]
         if not any(token in text for text in contents for token in self._control_texts):
-            text = self._template(messages)
-            return self._encode_control(text)
+            return self._encode_control(self._template(messages))
         return self._literal_prompt_ids(messages)
 
     def encode(self, text: str) -> list[int]:
@@ -99,22 +91,16 @@ class Renderer:
         return ids[: ids.index(eos) + 1] if eos in ids else ids
 
     def cut(self, token_ids: Sequence[int], prefix: str, addition: str = "") -> SplitIds:
-        """Keep the sampled ids that lie wholly within `prefix`; encode what follows anew.
+        """Keep the sampled ids that lie wholly within `prefix`; encode the rest and `addition`.
 
-        `token_ids` must decode to a text that starts with `prefix`. What follows is the part of
-        `prefix` inside a straddling token, nothing in the rule when steps own their blank line,
-        and then `addition` (an intervention).
+        `token_ids` must decode to a text that starts with `prefix`.
         """
         kept = self._num_tokens_within(token_ids, prefix)
         rest = prefix[len(self.decode(token_ids[:kept])) :] + addition
         return SplitIds(list(token_ids[:kept]), self.encode(rest) if rest else [])
 
     def next_turn_ids(self, text: str) -> list[int]:
-        """Return the ids between a closed assistant turn and the next one, for user `text`.
-
-        Appended to a first turn's context and reply, they make a second turn that extends the
-        first one's ids verbatim.
-        """
+        """Return the ids that, after a first turn's context and reply, open the next turn."""
         reply, mark = "\ue000reply\ue001", "\ue000text\ue001"
         rendered = self._template(
             [
@@ -134,11 +120,7 @@ class Renderer:
         return before, after
 
     def _num_tokens_within(self, token_ids: Sequence[int], prefix: str) -> int:
-        """Return the largest n for which the first n tokens decode to a start of `prefix`.
-
-        Decoded length grows with n, so this is a binary search; the candidate is then walked
-        back over tokens that hold part of a character.
-        """
+        """Return the largest n for which the first n tokens decode to a start of `prefix`."""
         low, high = 0, len(token_ids)
         while low < high:
             middle = (low + high + 1) // 2

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from itertools import accumulate
 from typing import Protocol
 
 from midcourse.records import Gold
@@ -54,10 +55,7 @@ class Checker(Protocol):
         """Return the final answer of a response; None if it gives none. Linear in its length."""
 
     def open_tail(self, context: str) -> str:
-        """Return the end of a context from an answer left open there; "" if none is.
-
-        A continuation is graded as this tail followed by itself.
-        """
+        """Return the end of a context from an answer left open there; "" if none is."""
 
     def state(self, answer: str) -> str:
         """Return the sentence with which a solution gives its answer: `extract` finds it there."""
@@ -66,10 +64,7 @@ class Checker(Protocol):
         """Return a normal form: answers that share it get the same verdict under any gold."""
 
     def complaint_about(self, entry: object) -> str:
-        """Return what is wrong with the entry of a problem file; "" if it may be used.
-
-        `entry` is what the file's JSON says, None where there is no entry.
-        """
+        """Return what is wrong with a problem file's entry (None: no entry); "" if nothing."""
 
     def leaks(self, text: str, answer: str, equal: Callable[[Pair], bool]) -> bool:
         """Whether a text gives a problem's answer away; `equal` compares a pair in full."""
@@ -81,10 +76,7 @@ class Checker(Protocol):
         """
 
     def prepare(self) -> None:
-        """Import what `compare` needs, which may take seconds. Raises MidcourseError if it fails.
-
-        Called in a worker, before its first comparison.
-        """
+        """Import what `compare` needs, in a worker. Raises MidcourseError if that fails."""
 
     def compare(self, pair: Pair) -> Comparison:
         """Compare in full. May hang, raise or die: called in a worker only."""
@@ -94,14 +86,8 @@ def readable(answer: str) -> bool:
     """Whether an answer is short and flat enough to be read at all."""
     if len(answer) > MAX_ANSWER_CHARS:
         return False
-    depth = deepest = 0
-    for character in answer:
-        if character in "{([":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "})]":
-            depth -= 1
-    return deepest <= MAX_ANSWER_DEPTH
+    steps = ((character in "{([") - (character in "})]") for character in answer)
+    return max(accumulate(steps, initial=0)) <= MAX_ANSWER_DEPTH
 
 
 @cache

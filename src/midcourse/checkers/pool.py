@@ -17,7 +17,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from queue import SimpleQueue
@@ -158,28 +158,20 @@ class Grader:
 
     def _forget_failure(self, key: Pair, done: _Promise) -> None:
         """A crash may be chance: the next such answer is compared again."""
-        failed = done.cancelled() or done.exception() or done.result() == _ERROR
+        failed = done.exception() or done.result() == _ERROR
         with self._lock:
             if failed and self._cache.get(key) is done:
                 del self._cache[key]
 
 
 def grade_responses(responses: Iterable[tuple[str, Gold | str]]) -> list[GradeResult]:
-    """Return one result per (response text, gold), in order; a text as gold is a math answer.
-
-    Safe from any thread. A `Grader` keeps its workers for the next call.
-    """
+    """Return one result per (response text, gold), in order; a text as gold is a math answer."""
     with Grader() as grader:
-        return list(
-            grader.grade(
-                (text, gold if isinstance(gold, Gold) else Gold(DEFAULT_CHECKER, gold))
-                for text, gold in responses
-            )
-        )
+        golds = ((t, Gold(DEFAULT_CHECKER, g) if isinstance(g, str) else g) for t, g in responses)
+        return list(grader.grade(golds))
 
 
 def _kept(result: GradeResult) -> _Promise:
-    """Return a promise that is kept already."""
     promise: _Promise = Future()
     promise.set_result(result)
     return promise
@@ -189,10 +181,7 @@ def _settled(answer: str | None, promise: _Promise) -> GradeResult:
     """Wait for a result and say which answer it is about."""
     if answer is not None and len(answer) > MAX_ANSWER_CHARS:
         answer = answer[:_SHOWN_CHARS] + "…"
-    try:
-        return replace(promise.result(), extracted_answer=answer)
-    except CancelledError as error:
-        raise MidcourseError(_CLOSED) from error
+    return replace(promise.result(), extracted_answer=answer)
 
 
 class _Pool:
@@ -200,27 +189,25 @@ class _Pool:
 
     def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
         self.owner_pid, self._start = os.getpid(), start
-        self._tasks: SimpleQueue[tuple[Pair, Future[GradeResult]] | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._closed = False
+        self._tasks: SimpleQueue[tuple[Pair, _Promise] | None] = SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
         self._workers: set[WorkerProcess] = set()
         self._idle: list[WorkerProcess] = []
         # Daemons: they wait on processes that are killed when the interpreter ends.
         self._threads = [
-            threading.Thread(target=self._serve, name=f"grader-{index}", daemon=True)
-            for index in range(num_workers)
+            threading.Thread(target=self._serve, daemon=True) for _ in range(num_workers)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, pair: Pair) -> Future[GradeResult]:
+    def submit(self, pair: Pair) -> _Promise:
         """Promise the result of one comparison."""
-        future: Future[GradeResult] = Future()
-        self._tasks.put((pair, future))
-        return future
+        promise: _Promise = Future()
+        self._tasks.put((pair, promise))
+        return promise
 
     def close(self) -> None:
-        """Kill all workers; what was not done yet is cancelled."""
+        """Kill all workers; what was not done yet ends in an error."""
         if os.getpid() != self.owner_pid:
             return
         with self._lock:
@@ -239,14 +226,11 @@ class _Pool:
 
     def _serve(self) -> None:
         while (task := self._tasks.get()) is not None:
-            pair, future = task
-            if self._closed:
-                future.cancel()
-            elif future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(self._ask(pair))
-                except (MidcourseError, OSError) as error:  # OSError: no process to be had
-                    future.set_exception(error)
+            pair, promise = task
+            try:
+                promise.set_result(self._ask(pair))
+            except (MidcourseError, OSError) as error:  # OSError: no process to be had
+                promise.set_exception(error)
 
     def _ask(self, pair: Pair) -> GradeResult:
         """Ask one worker; one that hangs or dies is taken down, a later question gets another."""

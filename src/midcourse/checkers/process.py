@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import select
 import subprocess
 import sys
-import time
 from dataclasses import asdict
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import midcourse
 from midcourse.checkers.base import Pair
-from midcourse.checkers.worker import READY, STARTUP_SECONDS, frame
+from midcourse.checkers.worker import READY, STARTUP_SECONDS
 from midcourse.errors import MidcourseError
 
 
@@ -41,19 +40,18 @@ class WorkerProcess:
         """Whether it may be asked again: not if a comparison has swollen it."""
         # The limit on CPU time only ends an orphan: the wall deadline comes first.
         cpu_seconds = math.ceil(timeout_seconds) + 2
-        arguments = ["-P", "-m", "midcourse.checkers.worker", str(memory_mib), str(cpu_seconds)]
+        self._pipe, theirs = Pipe()
+        numbers = (memory_mib, cpu_seconds, theirs.fileno())
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-P", "-m", "midcourse.checkers.worker", *map(str, numbers)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # a stray print must not break the stream
             stderr=subprocess.DEVNULL,
-            bufsize=0,
+            pass_fds=[theirs.fileno()],
             env=_environment(),
             process_group=0,  # Ctrl-C is for the parent, which may still want these answers
         )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        theirs.close()
 
     @property
     def alive(self) -> bool:
@@ -85,25 +83,17 @@ class WorkerProcess:
         """End it and free what it held; only when no thread waits for its reply."""
         self._process.kill()
         self._process.wait()
-        self._stdin.close()
-        self._stdout.close()
+        self._pipe.close()
 
     def _exchange(self, message: object, seconds: float) -> Any:
         """Send a message and return the reply. Raises WorkerDied, WorkerTimeout."""
-        deadline, data = time.monotonic() + seconds, b""
-        poll = select.poll()
-        poll.register(self._stdout, select.POLLIN)
         try:
-            self._stdin.write(frame(message))
-            while not data.endswith(b"\n"):
-                if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    raise WorkerTimeout
-                if not (chunk := os.read(self._stdout.fileno(), 4096)):
-                    raise WorkerDied
-                data += chunk
-            return json.loads(data)
-        except (BrokenPipeError, ValueError) as error:  # not our worker's words: as good as dead
+            self._pipe.send_bytes(json.dumps(message).encode())
+            if self._pipe.poll(seconds):
+                return json.loads(self._pipe.recv_bytes())
+        except (OSError, EOFError, ValueError) as error:  # not our worker's words: as good as dead
             raise WorkerDied from error
+        raise WorkerTimeout
 
 
 def _environment() -> dict[str, str]:

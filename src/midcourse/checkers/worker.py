@@ -1,10 +1,10 @@
-"""The grader's worker process: reads pairs on stdin, has their checkers compare, replies on stdout.
+"""The grader's worker process: reads pairs from a pipe, has their checkers compare, replies.
 
-    python -m midcourse.checkers.worker MEMORY_MIB CPU_SECONDS
+    python -m midcourse.checkers.worker MEMORY_MIB CPU_SECONDS DESCRIPTOR
 
-Messages are JSON, one a line: the name of a checker to prepare, or a pair as ``{"answer": …,
-"gold": {"checker": …, "value": …}}``. The process may hang, run out of memory or
-crash at any pair; its parent kills and replaces it (`midcourse.checkers.process`).
+Messages are JSON: the name of a checker to prepare, or a pair as ``{"answer": …, "gold":
+{"checker": …, "value": …}}``. The process may hang, run out of memory or crash at any pair; its
+parent kills and replaces it (`midcourse.checkers.process`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import contextlib
 import json
 import logging
 import math
-import os
 import resource
 import signal
 import sys
+from multiprocessing.connection import Connection
 
 from midcourse.checkers.base import Comparison, Pair
 from midcourse.checkers.registry import checker_named
@@ -29,21 +29,17 @@ READY = "ready"
 STARTUP_SECONDS = 120.0
 
 
-def frame(message: object) -> bytes:
-    """Return a message as one line: JSON writes the breaks within texts as escapes."""
-    return json.dumps(message).encode() + b"\n"
-
-
 def main() -> None:
     """Reply to each name, and ``[word, whether we are fit for more]`` to each pair."""
-    memory_mib, cpu_seconds = int(sys.argv[1]), int(sys.argv[2])
+    memory_mib, cpu_seconds, descriptor = map(int, sys.argv[1:])
     _shield(memory_mib)
-    # Replies get a descriptor of their own: a stray print must not break the stream.
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    pipe = Connection(descriptor)
     started_kib, margin_kib = _peak_kib(), memory_mib * 1024 // 4
-    for line in sys.stdin.buffer:
-        message, before_kib = json.loads(line), _peak_kib()
+    while True:
+        try:
+            message, before_kib = json.loads(pipe.recv_bytes()), _peak_kib()
+        except (EOFError, OSError):  # the parent is gone
+            return
         reply: object
         if isinstance(message, str):
             _limit_cpu(math.ceil(STARTUP_SECONDS))
@@ -56,8 +52,7 @@ def main() -> None:
             if word is Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
                 word = Comparison.ERROR
             reply = [word, _peak_kib() - started_kib <= margin_kib]
-        replies.write(frame(reply))
-        replies.flush()
+        pipe.send_bytes(json.dumps(reply).encode())
 
 
 def _prepare(checker: str) -> str:

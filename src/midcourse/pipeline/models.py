@@ -36,7 +36,7 @@ from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
 from midcourse.records import Condition, Problem, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
-from midcourse.training.jobs import DpoJob, RlJob, RlProblem, SftJob, choose_rows
+from midcourse.training.jobs import RlJob, RlProblem, SftJob, choose_rows
 
 # --- fine-tuning -------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ def tune(settings: TuneSettings, *, label: str, folder: str = "") -> Training[Tu
     return Training(label=label, settings=settings, job=_tune_job, alone=alone, folder=folder)
 
 
-def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob | DpoJob:
+def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob:
     config, source = settings.config, _source(settings.start, reader)
     rows = ready_rows(reader, settings.rows)
     if not rows:
@@ -67,13 +67,13 @@ def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob | DpoJ
             f"train {config.method}: no row of {settings.rows.label} is ready, so there is nothing "
             "to train on; look at 'midcourse status' and ask for more rollouts or proposals"
         )
-    chosen = choose_rows(reader.path(settings.rows), rows)
-    if settings.rejected is None:
-        return SftJob(config=config, model=source, seed=settings.seed, rows=chosen)
-    return DpoJob(
-        config=config, model=source, seed=settings.seed, rows=chosen,
-        rejected_rows=reader.path(settings.rejected),
-    )  # fmt: skip
+    return SftJob(
+        config=config,
+        model=source,
+        seed=settings.seed,
+        rows=choose_rows(reader.path(settings.rows), rows),
+        rejected_rows=reader.path(settings.rejected) if settings.rejected else None,
+    )
 
 
 def _source(model: Model, reader: Reader) -> ModelConfig:

@@ -21,8 +21,6 @@ from pathlib import Path
 
 from midcourse.errors import ConfigError
 
-__all__ = ["FIELDS", "Prompt", "PromptSet", "load_prompt_set"]
-
 #: Every field a prompt file may name.
 FIELDS = frozenset({"problem", "reference", "attempt", "answer", "hint"})
 _FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")
@@ -74,22 +72,19 @@ class PromptSet:
     root: Traversable
 
     def __contains__(self, purpose: str) -> bool:
-        return (self.root / f"{purpose}.md").is_file()
+        return _text(self.root, purpose) is not None
 
     def __getitem__(self, purpose: str) -> Prompt:
-        file = self.root / f"{purpose}.md"
-        if not file.is_file():
+        if (text := _text(self.root, purpose)) is None:
             raise ConfigError(f"prompt set {self.name!r} has no {purpose}.md")
-        text = file.read_text("utf-8").removesuffix("\n")
-        return Prompt(f"{self._origin(purpose, text)}/{purpose}", text)
+        ours_first = sorted(_SETS.iterdir(), key=lambda folder: folder.name != self.name)
+        origins = (folder.name for folder in ours_first if _text(folder, purpose) == text)
+        return Prompt(f"{next(origins, 'custom')}/{purpose}", text)
 
-    def _origin(self, purpose: str, text: str) -> str:
-        """Return the packaged set that has this text for this purpose, ours first."""
-        for packaged in sorted(_SETS.iterdir(), key=lambda folder: folder.name != self.name):
-            file = packaged / f"{purpose}.md"
-            if file.is_file() and file.read_text("utf-8").removesuffix("\n") == text:
-                return packaged.name
-        return "custom"
+
+def _text(folder: Traversable, purpose: str) -> str | None:
+    file = folder / f"{purpose}.md"
+    return file.read_text("utf-8").removesuffix("\n") if file.is_file() else None
 
 
 def load_prompt_set(name: str) -> PromptSet:

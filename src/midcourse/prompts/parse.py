@@ -43,23 +43,22 @@ _COMMANDS = frozenset(
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([A-Za-z]+)|(.)|$)", re.DOTALL)
 
-_LOCATION = re.compile(
-    r"[\"'\u201c\u2018]?location[\"'\u201d\u2019]?\s{0,20}:\s{0,20}([^,}\n]{0,200})", re.IGNORECASE
-)
-_ERROR_STEP = re.compile(
-    r"[\"'\u201c\u2018]?(?:error_step|error_location|first_error)[\"'\u201d\u2019]?\s{0,20}:"
-    r"\s{0,20}([^,}\n]{0,200})",
-    re.IGNORECASE,
-)
-_CONTENT = re.compile(
-    r"[\"'\u201c\u2018]?content[\"'\u201d\u2019]?\s{0,20}:\s{0,20}", re.IGNORECASE
-)
+_OPEN, _CLOSE = "[\"'\u201c\u2018]?", "[\"'\u201d\u2019]?"
+_COLON, _VALUE = r"\s{0,20}:\s{0,20}", r"([^,}\n]{0,200})"
+_ERROR_KEYS = "error_step|error_location|first_error"
+_LOCATION = re.compile(rf"{_OPEN}location{_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
+_ERROR_STEP = re.compile(rf"{_OPEN}(?:{_ERROR_KEYS}){_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
+_CONTENT = re.compile(rf"{_OPEN}content{_CLOSE}{_COLON}", re.IGNORECASE)
 #: What may follow the end of the content: another key, or the end of the object.
 _AFTER_CONTENT = re.compile(
-    r"\s*(?:,\s*[\"'\u201c\u2018]?(?:location|error_step|error_location|first_error)"
-    r"[\"'\u201d\u2019]?\s*:|,?\s*\}|,?\s*$)",
+    rf"\s*(?:,\s*{_OPEN}(?:location|{_ERROR_KEYS}){_CLOSE}\s*:|,?\s*\}}|,?\s*$)", re.IGNORECASE
+)
+_OBJECT = re.compile(
+    rf"\{{\s{{0,200}}[{_QUOTES}]?(?:content|location|{_ERROR_KEYS})[{_QUOTES}]?\s{{0,20}}:",
     re.IGNORECASE,
 )
+_ESCAPED_OR_QUOTE = re.compile(rf"\\.|([{_QUOTES}])", re.DOTALL)
+#: The value of another key that a quote may close, such as ``"location": "14"``.
 _OPEN_VALUE = re.compile(
     rf"[,{{]\s*[{_QUOTES}]?location[{_QUOTES}]?\s*:\s*[{_QUOTES}]?[^{_QUOTES}]*$", re.IGNORECASE
 )
@@ -85,12 +84,9 @@ class ParsedProposal:
 
 def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
     """Read the single variant: one object; its location is the first error."""
-    block = last_block(raw)
-    if block is None:
-        return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
-    objects = _objects(block)
-    if not objects:
-        return _no_object(block)
+    objects = _objects(raw)
+    if isinstance(objects, ParsedProposal):
+        return objects
     parsed = _parse_object(objects[0], num_steps)
     if parsed.location is None or parsed.outcome is ProposalOutcome.LOCATION_OUT_OF_RANGE:
         return parsed
@@ -100,16 +96,13 @@ def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
 def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
     """Read the list variant (Box 2): one item per entry, at least one item in all.
 
-    The first error is what an entry states under ``error_step`` (1-based, as every number a model
-    writes); items located after it are marked, items without it keep a null `error_step`.
+    Items after the first error that an entry states as ``error_step`` (1-based) are marked.
     """
-    block = last_block(raw)
-    if block is None:
-        return [ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")]
-    objects = _objects(block)
-    if not objects:
-        return [_no_object(block)]
-    stated = next((n for o in objects if (n := _stated_error(o)) is not None), None)
+    objects = _objects(raw)
+    if isinstance(objects, ParsedProposal):
+        return [objects]
+    numbers = (_number_of(_ERROR_STEP, text) for text in objects)
+    stated = next((number for number in numbers if number and number > 0), None)
     return [_place(_parse_object(text, num_steps), stated) for text in objects]
 
 
@@ -120,10 +113,10 @@ def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
     return replace(parsed, error_step=error_step_from_location(stated), after_error=after)
 
 
-def _stated_error(text: str) -> int | None:
-    match = _ERROR_STEP.search(text)
+def _number_of(key: re.Pattern[str], text: str) -> int | None:
+    match = key.search(text)
     number = _NUMBER.search(match[1]) if match else None
-    return int(number[0]) if number and int(number[0]) > 0 else None
+    return int(number[0]) if number else None
 
 
 def last_block(raw: str, tag: str = "intervention") -> str | None:
@@ -134,33 +127,23 @@ def last_block(raw: str, tag: str = "intervention") -> str | None:
     return raw[start + len(opening) : end] if start >= 0 else None
 
 
-def _no_object(block: str) -> ParsedProposal:
-    """Judge a block without an object: an explicit nothing, or something unreadable."""
+def _objects(raw: str) -> list[str] | ParsedProposal:
+    """Cut the block at braces that a known key follows; without any, say what the reply is."""
+    block = last_block(raw)
+    if block is None:
+        return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
+    found = _OBJECT.finditer(block) if len(block) <= _MAX_BLOCK_CHARS else ()
+    if starts := [brace.start() for brace in found]:
+        return [block[a:b] for a, b in pairwise([*starts, len(block)])]
     bare = block.replace("```json", "").replace("```", "").strip()
     if bare in ("", "[]", "{}", "null", "none", "None", "N/A"):
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="an empty block")
     return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no object in the block")
 
 
-def _objects(block: str) -> list[str]:
-    """Cut the block into objects: each starts at a brace that a known key follows."""
-    if len(block) > _MAX_BLOCK_CHARS:
-        return []
-    keys = r"(?:content|location|error_step|error_location|first_error)"
-    starts = [
-        m.start()
-        for m in re.finditer(
-            rf"\{{\s{{0,200}}[{_QUOTES}]?{keys}[{_QUOTES}]?\s{{0,20}}:", block, re.I
-        )
-    ]
-    return [block[a:b] for a, b in pairwise([*starts, len(block)])]
-
-
 def _parse_object(text: str, num_steps: int) -> ParsedProposal:
     raw_content, rest = _split_content(text)
-    location_text = _LOCATION.search(rest)
-    number = _NUMBER.search(location_text[1]) if location_text else None
-    location = int(number[0]) if number else None
+    location = _number_of(_LOCATION, rest)
     nothing = raw_content is not None and raw_content.strip() in ("", "null")
     if nothing and location in (None, 0):
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")
@@ -183,11 +166,7 @@ def _parse_object(text: str, num_steps: int) -> ParsedProposal:
 
 
 def _split_content(text: str) -> tuple[str | None, str]:
-    """Return the raw content and the object without it.
-
-    The content ends at the last quote after which the object goes on with a known key or ends:
-    quotes inside it need no escape.
-    """
+    """Return the raw content, up to its last quote that may end it, and the object without it."""
     match = _CONTENT.search(text)
     if match is None:
         return None, text
@@ -196,27 +175,12 @@ def _split_content(text: str) -> tuple[str | None, str]:
         bare = re.match(r"\s*(null)\b", text[start:])
         return (bare[1] if bare else None), text
     # A location ahead of the content is outside it; one behind must be looked for from the back.
-    ends = [
-        i for i in range(start + 1, len(text))
-        if text[i] in _QUOTES and not _is_escaped(text, i)
-    ]  # fmt: skip
+    ends = [found.start() for found in _ESCAPED_OR_QUOTE.finditer(text, start + 1) if found[1]]
     for end in reversed(ends):
-        if _AFTER_CONTENT.match(text, end + 1) and not _is_key_end(text, end):
+        closes_another = _OPEN_VALUE.search(text[max(0, end - 300) : end])
+        if _AFTER_CONTENT.match(text, end + 1) and not closes_another:
             return text[start + 1 : end], text[: match.start()] + text[end + 1 :]
     return None, text
-
-
-def _is_key_end(text: str, end: int) -> bool:
-    """Whether this quote closes the *value* of another key, such as ``"location": "14"``."""
-    before = text[max(0, end - 300) : end]
-    return _OPEN_VALUE.search(before) is not None
-
-
-def _is_escaped(text: str, index: int) -> bool:
-    start = index
-    while start and text[start - 1] == "\\":
-        start -= 1
-    return (index - start) % 2 == 1
 
 
 def unescape(raw: str) -> str:

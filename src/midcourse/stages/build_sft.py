@@ -8,6 +8,7 @@ token of the original wrong step enters a row, except in the control that is nam
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,10 +46,7 @@ class RowDesign:
 
     @classmethod
     def of(cls, config: BuildSftConfig, source: StepSource | None = None) -> RowDesign:
-        """Return the design of a recipe, at another source if one is given.
-
-        Where a baseline is trained, the rows that it stands in for are InT's own.
-        """
+        """Return the design of a recipe; for a baseline, of the InT rows that it stands in for."""
         is_plain = config.is_baseline
         own: StepSource = "original_step" if config.source == "original_step" else "intervention"
         return cls(
@@ -89,15 +87,11 @@ def build_sft(
     design: RowDesign,
     seed: int,
 ) -> Iterator[SftRow]:
-    """Yield one row per proposal: ready to train on, or with the reason why not.
-
-    `contexts` name their proposal and are streamed; `verifications` are by proposal id. With one
-    row per problem the choice among the verified proposals is seeded.
-    """
+    """Yield one row per proposal, in the order of `contexts`; `verifications` are by proposal."""
     outcomes = {p.proposal_id: _outcome(p, verifications[p.proposal_id], design) for p in proposals}
     if design.rows_per_problem == "one":
         ready = [p for p in proposals if outcomes[p.proposal_id] is RowOutcome.READY]
-        chosen = _choose_one_per_problem(ready, seed)
+        chosen = _one_per_problem(ready, seed)
         outcomes |= {
             p.proposal_id: RowOutcome.NOT_CHOSEN for p in ready if p.proposal_id not in chosen
         }
@@ -114,10 +108,10 @@ def _outcome(proposal: Proposal, verification: Verification, design: RowDesign) 
     return verification.outcome if design.filter else RowOutcome.READY
 
 
-def _choose_one_per_problem(proposals: Iterable[Proposal], seed: int) -> set[str]:
-    by_problem: dict[str, list[str]] = {}
+def _one_per_problem(proposals: Iterable[Proposal], seed: int) -> set[str]:
+    by_problem: defaultdict[str, list[str]] = defaultdict(list)
     for proposal in proposals:
-        by_problem.setdefault(proposal.problem_id, []).append(proposal.proposal_id)
+        by_problem[proposal.problem_id].append(proposal.proposal_id)
     return {
         random.Random(f"{seed}/build-sft/{problem_id}").choice(sorted(ids))
         for problem_id, ids in by_problem.items()
@@ -131,8 +125,8 @@ def _row(
     outcome: RowOutcome,
     design: RowDesign,
 ) -> SftRow:
-    verified = design.source == "intervention"
-    if verified and token_ids_sha(context.token_ids) != verification.prompt_sha:
+    sha = token_ids_sha(context.token_ids)
+    if design.source == "intervention" and sha != verification.prompt_sha:
         raise ArtifactError(
             f"proposal {proposal.proposal_id}: the ids to train on are not those that were "
             "verified; the tokenizer or the prompt set changed: use another run directory"
@@ -162,16 +156,13 @@ def _ids_and_labels(
     context: Context, verification: Verification, design: RowDesign
 ) -> tuple[list[int], list[int], bool]:
     """Return input ids, labels, and whether a sampled end-of-turn is among the labels."""
-    prompt, prefix = list(context.prompt_ids), context.response.prefix
-    addition = list(context.response.addition)
-    closes_turn = False
-    if design.suffix and verification.correct_rollout is not None:
-        rollout = verification.correct_rollout
+    prompt, closes_turn = list(context.prompt_ids), False
+    prefix = [] if design.prefix == "dropped" else context.response.prefix
+    addition = context.response.addition
+    if design.suffix and (rollout := verification.correct_rollout):
         # The suffix keeps its sampled ids, end-of-turn included if the model wrote it.
-        addition += rollout.token_ids
+        addition = [*addition, *rollout.token_ids]
         closes_turn = rollout.finish_reason == "stop"
-    if design.prefix == "dropped":
-        prefix = []
     learned = prefix if design.prefix == "trained" else [IGNORED] * len(prefix)
     labels = [IGNORED] * len(prompt) + learned + addition
     return prompt + prefix + addition, labels, closes_turn

@@ -46,25 +46,10 @@ class Context:
 def problem_contexts(
     problems: Iterable[Problem], renderer: Renderer, prompts: PromptSet
 ) -> Iterator[Context]:
-    """Yield one context per problem."""
+    """Yield one context per problem, with an empty response."""
     for problem in problems:
-        yield problem_context(problem, renderer, prompts)
-
-
-def problem_context(
-    problem: Problem, renderer: Renderer, prompts: PromptSet, hint: str | None = None
-) -> Context:
-    """Return the context of one problem, with or without a hint, and an empty response."""
-    condition = Condition.PROBLEM if hint is None else Condition.HINT
-    text = user_text(problem, prompts, hint)
-    return opening_context(problem.problem_id, condition, text, renderer)
-
-
-def user_text(problem: Problem, prompts: PromptSet, hint: str | None = None) -> str:
-    """Return what the user says: the problem, and the hint if there is one."""
-    if hint is None:
-        return prompts["solve"].render(problem=problem.text)
-    return prompts["hint"].render(problem=problem.text, hint=hint)
+        text = prompts["solve"].render(problem=problem.text)
+        yield opening_context(problem.problem_id, Condition.PROBLEM, text, renderer)
 
 
 def opening_context(
@@ -98,10 +83,7 @@ def continuation_context(
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
-    `problem` starts afresh, `prefix` ends before step t*, `prefix_error` after the original step,
-    `prefix_intervention` after the intervention that replaces it. With a hint the user's turn,
-    `opening`, is another one; the prefix is that of the same unhinted rollout. `checker` is the
-    problem's: it knows an answer that the prefix leaves open.
+    With a hint the user's turn, `opening`, is another one; the prefix is the same.
     """
     step = insert_step(proposal)
     prefix = prefix_before(rollout.text, step)
@@ -132,11 +114,7 @@ def continuation_contexts(
     renderer: Renderer,
     problems: Mapping[str, Problem],
 ) -> Iterator[Context]:
-    """Yield the context of each proposal, in the order of `rollouts`, which are streamed.
-
-    `proposals` name different rollouts; `opening` returns the user's turn for a proposal;
-    `problems` are by id and name their checkers.
-    """
+    """Yield the context of each proposal, in the order of `rollouts`; one proposal per rollout."""
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
     for rollout in rollouts:
         proposal = by_rollout.get(rollout.rollout_id)

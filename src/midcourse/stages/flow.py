@@ -22,10 +22,9 @@ def run_requests(
     failures: Failures,
     follow_up: Callable[[T, Completion], tuple[Request, T] | None] | None = None,
 ) -> Iterator[tuple[T, Completion]]:
-    """Yield ``(attachment, completion)`` as completions finish, in any order.
+    """Yield ``(attachment, completion)`` as they finish; what failed for good goes to `failures`.
 
-    `follow_up` may turn a completion into a further request (a second turn) instead of yielding
-    it. A request that failed for good is added to `failures` and yields nothing.
+    `follow_up` may turn a completion into a further request (a second turn) instead.
     """
     window = 4 * engine.capabilities.concurrency
     waiting, attached = iter(requests), dict[str, T]()

@@ -23,9 +23,8 @@ _UNITS = tuple(
 
 
 def hint_of(problem: Problem, seed: int) -> str:
-    """Return the hint of a problem, without blank space at its end.
+    """Return the hint of a problem; "" if its reference has fewer than three words.
 
-    It is empty if the reference has fewer than three words: every hint would be more than a third.
     Raises ValueError if there is no reference.
     """
     units = _units(_reference(problem))

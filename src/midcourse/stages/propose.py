@@ -66,6 +66,11 @@ class Proposer:
     name: str
     run_seed: int
 
+    @property
+    def num_turns(self) -> int:
+        """The turns of one question."""
+        return 2 if self.guided else 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Question:
@@ -76,8 +81,7 @@ class _Question:
     question_id: str
     context_ids: tuple[int, ...]
     messages: tuple[Message, ...]
-    turns: tuple[Turn, ...]
-    num_turns: int
+    turns: tuple[Turn, ...] = ()
     earlier: tuple[_Answer, ...] = ()
     """Answers about the same rollout, where questions come one after the other."""
 
@@ -135,10 +139,7 @@ def shuffled_references(problems: Sequence[Problem]) -> dict[str, str]:
 
 
 def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> list[Proposal]:
-    """Return the first accepted proposal of each rollout, so that each has the same weight.
-
-    Box 2's recovery steps, located after the error, are passed over unless asked for.
-    """
+    """Return the first accepted proposal of each rollout; after its error only if asked for."""
     chosen: dict[str, Proposal] = {}
     for proposal in sorted(proposals, key=lambda p: (p.rollout_id, p.index, p.item)):
         usable = proposal.outcome is ProposalOutcome.ACCEPTED
@@ -150,8 +151,7 @@ def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> 
 def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     """Start a question: with the guided solution (two turns), or with the review itself."""
     review = proposer.review
-    text = _fill(proposer.guided or review, case)
-    message: Message = {"role": "user", "content": text}
+    message: Message = {"role": "user", "content": _fill(proposer.guided or review, case)}
     takes_ids = proposer.engine.capabilities.token_ids
     question_id = content_id(
         case.rollout.rollout_id, proposer.name, review.name, review.sha, case.reference, index
@@ -162,8 +162,6 @@ def _open(case: Case, index: int, proposer: Proposer) -> _Question:
         question_id=question_id,
         context_ids=tuple(proposer.renderer.prompt_ids([message])) if takes_ids else (),
         messages=(message,),
-        turns=(),
-        num_turns=2 if proposer.guided else 1,
     )
 
 
@@ -180,21 +178,21 @@ def _request(question: _Question, proposer: Proposer) -> Request:
     turn = len(question.turns)
     request_id = f"{question.question_id}/{turn}"
     # First turns of one problem share their context; second turns share nothing.
-    group = f"{question.case.problem.problem_id}/guided" if question.num_turns == 2 else request_id
+    is_shared = proposer.guided and not turn
     return Request(
         request_id=request_id,
         prompt_token_ids=question.context_ids,
         sampling=proposer.config.sampling.record(),
         seed=derive_seed(proposer.run_seed, f"propose/{turn}", question.question_id),
-        group=group if turn == 0 else request_id,
+        group=f"{question.case.problem.problem_id}/guided" if is_shared else request_id,
         messages=question.messages,
     )
 
 
 def _next_turn(question: _Question, completion: Completion, proposer: Proposer) -> _Question | None:
     """Return the question's next turn, or None if this completion answers it."""
-    last = len(question.turns) + 1 == question.num_turns
-    if last or completion.finish_reason is not FinishReason.STOP:
+    is_last = len(question.turns) + 1 == proposer.num_turns
+    if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
     text = _fill(proposer.review, question.case)
     context: tuple[int, ...] = ()
@@ -215,10 +213,7 @@ def _next_question(
 ) -> _Question | None:
     """Return the next question about the same rollout, or None if this answer is accepted."""
     index = question.index + 1
-    judged = [
-        _judge(parsed, question.case.problem, proposer)
-        for parsed in _parse(question, completion, proposer)
-    ]
+    judged = _judged(question, completion, proposer)
     accepted = any(answer.outcome is ProposalOutcome.ACCEPTED for answer in judged)
     if accepted or index == proposer.config.num_proposals:
         return None
@@ -240,8 +235,7 @@ def _settle(answers: list[_Answer], proposer: Proposer) -> list[Proposal]:
     accepted: set[tuple[int | None, str | None]] = set()
     for question, completion in sorted(answers, key=lambda answer: answer[0].index):
         turns = (*question.turns, _turn(question, completion))
-        for item, parsed in enumerate(_parse(question, completion, proposer)):
-            judged = _judge(parsed, question.case.problem, proposer)
+        for item, judged in enumerate(_judged(question, completion, proposer)):
             key = (judged.location, judged.intervention)
             if judged.outcome is ProposalOutcome.ACCEPTED and key in accepted:
                 judged = replace(judged, outcome=ProposalOutcome.DUPLICATE, detail="said before")
@@ -251,19 +245,20 @@ def _settle(answers: list[_Answer], proposer: Proposer) -> list[Proposal]:
     return proposals
 
 
-def _parse(question: _Question, completion: Completion, proposer: Proposer) -> list[ParsedProposal]:
-    """Read the last reply; a reply that did not finish is never read."""
+def _judged(
+    question: _Question, completion: Completion, proposer: Proposer
+) -> list[ParsedProposal]:
+    """Read and judge the last reply; a reply that did not finish is never read."""
     outcome = OUTCOMES_OF_UNFINISHED.get(completion.finish_reason)
     if outcome is not None:
-        return [
-            ParsedProposal(
-                outcome=outcome, detail=f"turn {len(question.turns) + 1} of {question.num_turns}"
-            )
-        ]
+        detail = f"turn {len(question.turns) + 1} of {proposer.num_turns}"
+        return [ParsedProposal(outcome=outcome, detail=detail)]
     num_steps = len(split_steps(question.case.rollout.text))
     if proposer.config.variant == "list":
-        return parse_proposals(completion.text, num_steps)
-    return [parse_proposal(completion.text, num_steps)]
+        parsed = parse_proposals(completion.text, num_steps)
+    else:
+        parsed = [parse_proposal(completion.text, num_steps)]
+    return [_judge(proposal, question.case.problem, proposer) for proposal in parsed]
 
 
 def _judge(parsed: ParsedProposal, problem: Problem, proposer: Proposer) -> ParsedProposal:

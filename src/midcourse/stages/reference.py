@@ -28,10 +28,7 @@ def references(
     rollouts: Iterable[Rollout],
     grades: Iterable[Grade],
 ) -> Iterator[Reference]:
-    """Yield where the reference of each of `problems` comes from.
-
-    `rollouts` and `grades` are the attempts at those that were `asked` for.
-    """
+    """Yield where each reference comes from; `rollouts` are the attempts at those `asked` for."""
     attempts: dict[str, list[Rollout]] = {problem.problem_id: [] for problem in asked}
     for rollout in rollouts:
         attempts[rollout.problem_id].append(rollout)
@@ -49,10 +46,10 @@ def without_thinking(text: str) -> str:
 
 
 def _given(problem: Problem) -> Reference:
-    outcome = ReferenceOutcome.GIVEN if problem.reference_solution else ReferenceOutcome.MISSING
+    given = bool(problem.reference_solution)
     return Reference(
         problem_id=problem.problem_id,
-        outcome=outcome,
+        outcome=ReferenceOutcome.GIVEN if given else ReferenceOutcome.MISSING,
         text=problem.reference_solution,
         source=problem.source,
         rollout_id=None,

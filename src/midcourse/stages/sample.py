@@ -6,6 +6,7 @@ share one, and a rollout can be drawn again alone.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -57,11 +58,7 @@ def sample(
     done: Container[str],
     failures: Failures,
 ) -> Iterator[Rollout]:
-    """Yield the rollouts that are not in `done`, as they finish.
-
-    A context that leaves no room gets a rollout with finish reason ``prompt_too_long`` for each
-    sample: nothing is cut and nothing disappears.
-    """
+    """Yield the rollouts not in `done`, as they finish; too long a context gets records too."""
     asks = (
         ask for context in contexts for ask in asks_of(context, spec) if ask.rollout_id not in done
     )
@@ -124,29 +121,20 @@ class DuplicateShare:
     num_contexts: int
     num_identical: int
 
-    @property
-    def share(self) -> float:
-        """Share of contexts whose samples are all the same text."""
-        return self.num_identical / self.num_contexts if self.num_contexts else 0.0
-
 
 def duplicate_share(rollouts: Iterable[Rollout]) -> DuplicateShare:
-    """Count contexts with at least four samples that all came out the same.
+    """Count contexts with four samples or more that are all the same, though not greedy.
 
-    At a temperature above zero that is the mark of a shared or ignored seed, which fakes hard
-    sets; greedy sampling is left out.
+    That is the mark of a shared or ignored seed, which fakes hard sets.
     """
-    first: dict[tuple[str, str | None], int] = {}
-    sizes: dict[tuple[str, str | None], int] = {}
-    varied: set[tuple[str, str | None]] = set()
+    sizes: Counter[tuple[str, str | None]] = Counter()
+    texts: defaultdict[tuple[str, str | None], set[int]] = defaultdict(set)
     for rollout in rollouts:
-        if (
-            rollout.sampling.temperature
-            and rollout.finish_reason is not FinishReason.PROMPT_TOO_LONG
-        ):
-            key, text = (rollout.problem_id, rollout.parent_id), hash(rollout.text)
-            sizes[key] = sizes.get(key, 0) + 1
-            if first.setdefault(key, text) != text:
-                varied.add(key)
+        too_long = rollout.finish_reason is FinishReason.PROMPT_TOO_LONG
+        if rollout.sampling.temperature and not too_long:
+            key = (rollout.problem_id, rollout.parent_id)
+            sizes[key] += 1
+            if len(texts[key]) < 2:  # a second text is enough to know
+                texts[key].add(hash(rollout.text))
     full = [key for key, size in sizes.items() if size >= 4]
-    return DuplicateShare(len(full), sum(key not in varied for key in full))
+    return DuplicateShare(len(full), sum(len(texts[key]) == 1 for key in full))

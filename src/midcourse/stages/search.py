@@ -29,8 +29,6 @@ def context_key(item: Context | Rollout) -> ContextKey:
 
 @dataclass(slots=True)
 class _Search:
-    """The search from one context."""
-
     rounds: list[list[Ask]]
     """Rounds still to be asked for, the next one last."""
     in_flight: dict[str, Ask] = field(default_factory=dict)
@@ -48,9 +46,8 @@ def search(
 ) -> Iterator[Rollout]:
     """Yield rollouts as they finish; a context is asked no more after its first correct one.
 
-    `rounds` are sizes that sum to ``spec.num_rollouts``. What is in flight for a context that
-    stops is cancelled. `stopped` and `done` say what an earlier process found: the contexts with
-    a correct rollout, and the ids of all rollouts.
+    `rounds` sum to ``spec.num_rollouts``. `stopped` and `done` say what an earlier process found:
+    the contexts with a correct rollout, and the ids of all rollouts.
     """
     waiting = (_open(c, spec, rounds, done) for c in contexts if context_key(c) not in stopped)
     owners: dict[str, _Search] = {}
@@ -77,8 +74,8 @@ def _open(
     context: Context, spec: SampleSpec, rounds: Sequence[int], done: Container[str]
 ) -> _Search:
     asks = asks_of(context, spec)
-    owed = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
-    return _Search([asked for asked in reversed(owed) if asked])
+    left = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
+    return _Search([asked for asked in reversed(left) if asked])
 
 
 def _fill(

@@ -23,8 +23,7 @@ def select(
 ) -> Iterator[ProblemStatus]:
     """Yield the status of every problem.
 
-    A problem is hard only with `num_rollouts` graded rollouts and none correct; one ungraded
-    rollout leaves it undecided, because an error of ours must never make a problem look hard.
+    One ungraded rollout leaves a problem undecided: an error of ours must never make it look hard.
     Of a solved problem, rollouts may be missing: a search stops there.
     """
     tallies: dict[str, list[int]] = {}

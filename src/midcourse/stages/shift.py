@@ -15,11 +15,7 @@ from midcourse.records import Proposal, ProposalOutcome, content_id
 def shifted(
     proposals: Iterable[Proposal], num_steps: Mapping[str, int], shift: int
 ) -> Iterator[Proposal]:
-    """Yield each accepted proposal with its location moved by `shift` steps.
-
-    `num_steps` are the steps of each rollout by id. Where the rollout has no such step the outcome
-    is ``location_out_of_range``.
-    """
+    """Yield each accepted proposal moved by `shift` steps; `num_steps` are by rollout."""
     for proposal in proposals:
         if proposal.outcome is not ProposalOutcome.ACCEPTED or proposal.location is None:
             continue

@@ -8,6 +8,7 @@ closes the turn and trains the end-of-turn.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from midcourse.config import BuildSftConfig
@@ -24,20 +25,20 @@ def solution_rows(
     renderer: Renderer,
     seed: int,
 ) -> Iterator[SftRow]:
-    """Yield one row for each of `wanted`, InT's rows that are ready, or the reason why not.
+    """Yield one row for each of `wanted`, InT's ready rows; `solutions` are by proposal or problem.
 
-    `solutions` are by proposal id for rewrites, else by problem id. Several rows of one problem
-    take different solutions while there are any, in a seeded order; then they begin again.
+    Several rows of one problem take different solutions while there are any, in a seeded order.
     """
-    taken: dict[str, int] = {}
+    taken: Counter[str] = Counter()
     for row in sorted(wanted, key=lambda row: row.row_id):
         key = str(row.proposal_id) if config.source == "self_reflection" else row.problem_id
         offered = solutions.get(key, ())
-        usable = [s for s in offered if s.is_whole and (s.verdict is Verdict.CORRECT or
-                                                        not config.filter)]  # fmt: skip
+        usable = [solution for solution in offered if solution.is_whole]
+        if config.filter:
+            usable = [solution for solution in usable if solution.verdict is Verdict.CORRECT]
         random.Random(f"{seed}/{config.source}/{key}").shuffle(usable)
-        chosen = usable[taken.get(key, 0) % len(usable)] if usable else None
-        taken[key] = taken.get(key, 0) + 1
+        chosen = usable[taken[key] % len(usable)] if usable else None
+        taken[key] += 1
         outcome = RowOutcome.READY if chosen else _why_none(offered)
         yield _row(row, chosen, outcome, offered, config, renderer)
 

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from midcourse.training.common import processes
 
@@ -39,17 +39,8 @@ def optimiser_step(checkpoint: Path) -> int:
 class MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
     """Marks a checkpoint after everything in it was written."""
 
-    def on_save(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_save(self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any) -> None:
         """Write the marker, once every process has written its part."""
         processes().wait_for_everyone()
         if state.is_world_process_zero:
-            self._mark(args, state)
-
-    def _mark(self, args: TrainingArguments, state: TrainerState) -> None:
-        (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            (Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE).touch()

@@ -4,29 +4,54 @@ from __future__ import annotations
 
 import os
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from peft import LoraConfig
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from midcourse.config import ModelConfig
 from midcourse.engines import model_folder
-from midcourse.training.base import Log
+from midcourse.training.jobs import Log
 
 
-def model_path_of(model: ModelConfig) -> str:
-    """Return the folder that a job's model is loaded from."""
-    return str(model_folder(model.path, model.revision))
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a training starts from, where it writes, its seed, and whom it tells."""
+
+    model_path: str
+    out: Path
+    seed: int
+    on_log: Log
+
+    @classmethod
+    def of(cls, model: ModelConfig, out: Path, seed: int, on_log: Log) -> Setting:
+        """Return the setting of a job, with the folder that its model is loaded from."""
+        return cls(str(model_folder(model.path, model.revision)), out, seed, on_log)
 
 
-def hardware_arguments() -> dict[str, bool]:
-    """Return the precision arguments for this machine: bfloat16 on a GPU, float32 on a CPU."""
+def shared_arguments(setting: Setting) -> dict[str, Any]:
+    """Return what every trainer is told alike: bfloat16 on a GPU, float32 on a CPU."""
     cuda = torch.cuda.is_available()
-    return {"use_cpu": not cuda, "bf16": cuda, "fp16": False}
+    return {
+        "output_dir": str(setting.out),
+        "adam_beta1": 0.9,
+        "adam_beta2": 0.999,
+        "max_grad_norm": 1.0,
+        "use_cpu": not cuda,
+        "bf16": cuda,
+        "fp16": False,
+        "report_to": [],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        "seed": setting.seed,
+        "data_seed": setting.seed,
+        "dataloader_num_workers": 0,
+    }
 
 
 def processes() -> PartialState:
@@ -39,9 +64,13 @@ def lora_config(rank: int) -> LoraConfig | None:
     if not rank:
         return None
     return LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", target_modules="all-linear",
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules="all-linear",
         task_type="CAUSAL_LM",
-    )  # fmt: skip
+    )
 
 
 def save(trainer: Trainer, out: Path) -> None:
@@ -72,14 +101,7 @@ class OnLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no typ
     def __init__(self, on_log: Log) -> None:
         self._on_log = on_log
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, _: TrainingArguments, state: TrainerState, *__: Any, **kwargs: Any) -> None:
         """Pass on what is a number, with the optimiser step."""
-        numbers = {k: float(v) for k, v in (logs or {}).items() if isinstance(v, int | float)}
+        numbers = {k: float(v) for k, v in kwargs["logs"].items() if isinstance(v, int | float)}
         self._on_log({**numbers, "step": float(state.global_step)})

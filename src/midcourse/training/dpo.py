@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from midcourse.config import TrainSftConfig
@@ -21,32 +21,20 @@ from midcourse.errors import DataError, MidcourseError
 from midcourse.records import SftRow
 from midcourse.stages.pairs import StepPair, step_pairs
 from midcourse.store import read_stage
-from midcourse.training.base import Log
-from midcourse.training.common import OnLog, lora_config, model_path_of, quiet_libraries
-from midcourse.training.jobs import DpoJob
+from midcourse.training.common import OnLog, Setting, lora_config, quiet_libraries
+from midcourse.training.jobs import Log, SftJob
 from midcourse.training.sft import common_arguments, read_rows, run_to_the_end
 
 
-def run(job: DpoJob, out: Path, on_log: Log) -> dict[str, float]:
-    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
-    return train_dpo(
-        job.config,
-        step_pairs(read_rows(job.rows), read_stage(job.rejected_rows, SftRow)),
-        model_path=model_path_of(job.model),
-        out=out,
-        seed=job.seed,
-        on_log=on_log,
-    )
+def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
+    """Do a job that has rejected rows: the `Trainer` of `midcourse.training.worker`."""
+    assert job.rejected_rows is not None
+    pairs = step_pairs(read_rows(job.rows), read_stage(job.rejected_rows, SftRow))
+    return train_dpo(job.config, pairs, Setting.of(job.model, out, job.seed, on_log))
 
 
 def train_dpo(
-    config: TrainSftConfig,
-    pairs: Sequence[StepPair],
-    *,
-    model_path: str,
-    out: Path,
-    seed: int,
-    on_log: Log,
+    config: TrainSftConfig, pairs: Sequence[StepPair], setting: Setting
 ) -> dict[str, float]:
     """Fine-tune on `pairs`, write the model to ``out/final``, return the loss before and after.
 
@@ -54,23 +42,18 @@ def train_dpo(
     on other ids than the pairs'.
     """
     quiet_libraries()
-    trainer = make_dpo_trainer(config, pairs, model_path, out, seed, [OnLog(on_log)])
-    return run_to_the_end(trainer, out, len(pairs), "train dpo")
+    trainer = make_dpo_trainer(config, pairs, setting)
+    return run_to_the_end(trainer, setting.out, len(pairs), "train dpo")
 
 
 def make_dpo_trainer(
-    config: TrainSftConfig,
-    pairs: Sequence[StepPair],
-    model_path: str,
-    out: Path,
-    seed: int,
-    callbacks: list[TrainerCallback],
+    config: TrainSftConfig, pairs: Sequence[StepPair], setting: Setting
 ) -> DPOTrainer:
     """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
     _check_lengths(pairs, model.config.max_position_embeddings)
     arguments = DPOConfig(
-        **common_arguments(config, out, seed),
+        **common_arguments(config, setting),
         max_length=None,  # TRL's 1024 would cut the step, the last tokens of a pair
         beta=config.dpo_beta,
         loss_type=["sigmoid"],
@@ -79,28 +62,27 @@ def make_dpo_trainer(
     )
     reference = None  # with adapters TRL switches them off to get the base
     if not config.lora_rank:
-        reference = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+        reference = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
     trainer = DPOTrainer(
         model=model,
         ref_model=reference,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
-        processing_class=AutoTokenizer.from_pretrained(model_path),
-        callbacks=callbacks,
+        processing_class=AutoTokenizer.from_pretrained(setting.model_path),
+        callbacks=[OnLog(setting.on_log)],
         peft_config=lora_config(config.lora_rank),
     )
-    examples = [_example(pair) for pair in pairs]
+    examples = [
+        {
+            "prompt_ids": list(pair.prompt_ids),
+            "chosen_ids": list(pair.chosen_ids),
+            "rejected_ids": list(pair.rejected_ids),
+        }
+        for pair in pairs
+    ]
     check_collated(trainer.data_collator, examples)
     trainer.train_dataset = Dataset.from_list(examples)
     return trainer
-
-
-def _example(pair: StepPair) -> dict[str, list[int]]:
-    return {
-        "prompt_ids": list(pair.prompt_ids),
-        "chosen_ids": list(pair.chosen_ids),
-        "rejected_ids": list(pair.rejected_ids),
-    }
 
 
 def _check_lengths(pairs: Sequence[StepPair], limit: int) -> None:
@@ -118,11 +100,7 @@ def check_collated(
     collate: Callable[[list[dict[str, list[int]]]], Mapping[str, Any]],
     examples: Sequence[dict[str, list[int]]],
 ) -> None:
-    """Raise MidcourseError unless the collator gives back exactly the ids of each pair.
-
-    The batch holds the chosen sides, then the rejected ones. Attended are prompt and step, trained
-    is the step alone, and nothing stands after it.
-    """
+    """Raise MidcourseError unless the collator gives back exactly the ids of each pair."""
     for example in examples:
         batch = collate([example])
         prompt = example["prompt_ids"]

@@ -1,4 +1,8 @@
-"""Starts training jobs in processes of their own and follows them. Loads no torch itself."""
+"""Training jobs: what they hold, how they are started in processes of their own and followed.
+
+Loads no torch itself. A new algorithm is a module with a `Trainer` named ``run``, a job type in
+`TrainingJob` with its case in `midcourse.training.worker`, and its keys in `midcourse.config`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +26,17 @@ from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
 from midcourse.store import write_json_atomic
 
+Log = Callable[[Mapping[str, float]], None]
+"""Takes the numbers of one log entry, ``{"step": 3.0, "loss": 0.41, …}``."""
+
+Trainer = Callable[[Any, Path, Log], dict[str, float]]
+"""Does a job: writes an ordinary model folder to ``out/final``, returns a summary for the manifest.
+
+Called again after a kill, it goes on or starts over, and ends as if it had not been killed. It logs
+``job.num_steps`` entries with a ``loss``. In a training of several processes each of them calls it;
+only the first may write.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenRows:
@@ -33,36 +48,21 @@ class ChosenRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftJob:
-    """Fine-tune on rows."""
+    """Fine-tune on rows; with rejected rows by Step-DPO, each against that of its proposal."""
 
     kind: Literal["sft"] = "sft"
     config: TrainSftConfig
     model: ModelConfig
     seed: int
     rows: ChosenRows
-
-    @property
-    def num_steps(self) -> int:
-        """Log entries to expect."""
-        return _num_steps(self.config, self.rows)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DpoJob:
-    """Step-DPO on rows, each against the row of the same proposal among the rejected."""
-
-    kind: Literal["dpo"] = "dpo"
-    config: TrainSftConfig
-    model: ModelConfig
-    seed: int
-    rows: ChosenRows
-    rejected_rows: Path
+    rejected_rows: Path | None = None
     """The folder of a stage."""
 
     @property
     def num_steps(self) -> int:
         """Log entries to expect."""
-        return _num_steps(self.config, self.rows)
+        steps_per_epoch = -(-len(self.rows.row_ids) // self.config.batch_size)
+        return self.config.max_steps or round(steps_per_epoch * self.config.num_epochs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class RlJob:
         return self.config.num_iterations
 
 
-TrainingJob = SftJob | DpoJob | RlJob
+TrainingJob = SftJob | RlJob
 """What ``job.json`` holds for `midcourse.training.worker`."""
 
 
@@ -109,11 +109,6 @@ class Job:
 def choose_rows(path: Path, ready: Sequence[SftRow]) -> ChosenRows:
     """Name the `ready` rows of a folder."""
     return ChosenRows(path=path, row_ids=tuple(row.row_id for row in ready))
-
-
-def _num_steps(config: TrainSftConfig, rows: ChosenRows) -> int:
-    steps_per_epoch = -(-len(rows.row_ids) // config.batch_size)
-    return config.max_steps or round(steps_per_epoch * config.num_epochs)
 
 
 def read_job(out: Path) -> TrainingJob:
@@ -133,15 +128,13 @@ def _job_file() -> TypeAdapter[TrainingJob]:
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
     """Run `jobs` side by side, sharing the cores; return their summaries, in order.
 
-    Raises MidcourseError with the last words of a job that failed; the others are stopped and
-    resume when run again.
+    Raises MidcourseError with the last words of a job that failed; the others are stopped.
     """
     num_threads = max(1, (os.cpu_count() or 1) // max(1, len(jobs)))
     processes = [_start(job, num_threads) for job in jobs]
     try:
-        with reporter.task(
-            " and ".join(job.label for job in jobs), sum(j.content.num_steps for j in jobs)
-        ) as task:
+        label = " and ".join(job.label for job in jobs)
+        with reporter.task(label, sum(job.content.num_steps for job in jobs)) as task:
             shown = 0
             while any(process.poll() is None for process in processes):
                 _raise_if_failed(jobs, processes)
@@ -180,8 +173,8 @@ def _launcher(job: Job) -> list[str]:
     accelerate = job.content.config.accelerate
     if not accelerate:
         return [sys.executable, "-m"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch"]
-    return [*launch, "--config_file", str(find_accelerate(accelerate)), "--module"]
+    config = str(find_accelerate(accelerate))
+    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--module"]
 
 
 def _raise_if_failed(jobs: Sequence[Job], processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,30 +32,23 @@ def reward_of(verdict: Verdict) -> float | None:
     return 1.0 if verdict is Verdict.CORRECT else 0.0
 
 
+@dataclass
 class GroupReward:
     """TRL's reward function: grades a batch of completions and journals its groups.
 
-    The data set's columns ``gold`` and ``problem_id`` come with every call, and from TRL the
-    prompts and the sampled ids; prompts and completions are conversations of one message. Of
-    several processes that train together, each calls it with its share: `gather` joins the shares,
-    and the writer journals them and hands them to `keep` with the number of the iteration.
+    Of several processes that train together, each calls it with its share: `gather` joins the
+    shares, and the writer journals them and hands them to `keep` with the iteration.
     """
 
+    grader: Grades
+    counts_path: Path
+    group_size: int
+    iteration: int = 0
+    """Of the next call."""
+    gather: Callable[[list[Any]], list[Any]] = list
+    is_writer: bool = True
+    keep: Callable[[int, Sequence[Rewarded]], None] = lambda iteration, rewarded: None
     __name__ = "correct"
-
-    def __init__(
-        self,
-        grader: Grades,
-        counts_path: Path,
-        group_size: int,
-        first_iteration: int = 0,
-        gather: Callable[[list[Any]], list[Any]] = list,
-        is_writer: bool = True,
-        keep: Callable[[int, Sequence[Rewarded]], None] = lambda iteration, rewarded: None,
-    ) -> None:
-        self._keep = keep
-        self._grader, self._counts_path, self._group_size = grader, counts_path, group_size
-        self._iteration, self._gather, self._is_writer = first_iteration, gather, is_writer
 
     def __call__(
         self,
@@ -68,34 +62,34 @@ class GroupReward:
         """Return one reward per completion; called once per iteration."""
         texts = [completion[0]["content"] for completion in completions]
         golds = [Gold(**fields) for fields in gold]
-        results = list(self._grader.grade(zip(texts, golds, strict=True)))
+        results = list(self.grader.grade(zip(texts, golds, strict=True)))
         messages = [prompt[0]["content"] for prompt in prompts]
-        ids = [tuple(sampled) for sampled in completion_ids]
         checkers = [one.checker for one in golds]
+        ids = map(tuple, completion_ids)
         columns = zip(problem_id, messages, texts, ids, checkers, results, strict=True)
         # Every process grades its own groups; one of them writes down all.
-        rewarded = self._gather([Rewarded(*row) for row in columns])
-        if self._is_writer:
+        rewarded = self.gather([Rewarded(*row) for row in columns])
+        if self.is_writer:
             self._journal(rewarded)
-            self._keep(self._iteration, rewarded)
-        self._iteration += 1
+            self.keep(self.iteration, rewarded)
+        self.iteration += 1
         return [reward_of(result.verdict) for result in results]
 
     def _journal(self, rewarded: Sequence[Rewarded]) -> None:
         # TRL lays the rollouts of a group side by side; a problem may come twice in an iteration.
-        with self._counts_path.open("a", encoding="utf-8") as file:
-            for start in range(0, len(rewarded), self._group_size):
-                group = rewarded[start : start + self._group_size]
-                problem_id, seen = group[0].problem_id, [r.result.verdict for r in group]
+        with self.counts_path.open("a", encoding="utf-8") as file:
+            for start in range(0, len(rewarded), self.group_size):
+                group = rewarded[start : start + self.group_size]
+                seen = [one.result.verdict for one in group]
                 correct, ungraded = seen.count(Verdict.CORRECT), seen.count(Verdict.UNGRADED)
-                count = {
-                    "iteration": self._iteration,
-                    "problem_id": problem_id,
-                    "num_correct": correct,
-                    "num_incorrect": len(seen) - correct - ungraded,
-                    "num_ungraded": ungraded,
-                }
-                file.write(json.dumps(count) + "\n")
+                count = GroupCount(
+                    iteration=self.iteration,
+                    problem_id=group[0].problem_id,
+                    num_correct=correct,
+                    num_incorrect=len(seen) - correct - ungraded,
+                    num_ungraded=ungraded,
+                )
+                file.write(json.dumps(asdict(count)) + "\n")
 
 
 def read_group_counts(path: Path, before_iteration: int | None = None) -> list[GroupCount]:

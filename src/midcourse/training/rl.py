@@ -19,18 +19,13 @@ from typing import Any
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    TrainerCallback,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.rendering import Renderer
-from midcourse.training.base import Log
 from midcourse.training.checkpoints import (
     MarkComplete,
     checkpoints,
@@ -39,14 +34,14 @@ from midcourse.training.checkpoints import (
 )
 from midcourse.training.common import (
     OnLog,
-    hardware_arguments,
+    Setting,
     lora_config,
-    model_path_of,
     processes,
     quiet_libraries,
     save,
+    shared_arguments,
 )
-from midcourse.training.jobs import RlJob, RlProblem
+from midcourse.training.jobs import Log, RlJob, RlProblem
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
 from midcourse.training.rollouts import Rewarded, RolloutWriter, drop_rollouts
 
@@ -54,50 +49,34 @@ GROUPS_FILE = "groups.jsonl"
 
 
 def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
-    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
-    with Grader(
-        num_workers=job.grade.num_workers,
-        timeout_seconds=job.grade.timeout_seconds,
-        memory_mib=job.grade.memory_mib,
-    ) as grader:
-        return train_rl(
-            job.config,
-            job.problems,
-            model_path=model_path_of(job.model),
-            out=out,
-            seed=job.seed,
-            policy=job.policy,
-            grader=grader,
-            on_log=on_log,
-        )
+    """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    setting = Setting.of(job.model, out, job.seed, on_log)
+    with Grader(**job.grade.model_dump()) as grader:
+        return train_rl(job.config, job.problems, setting, job.policy, grader)
 
 
 def train_rl(
     config: TrainRlConfig,
     problems: Sequence[RlProblem],
-    *,
-    model_path: str,
-    out: Path,
-    seed: int,
+    setting: Setting,
     policy: str,
     grader: Grades,
-    on_log: Log,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    Groups as the reward saw them go to ``out/groups.jsonl``, the rollouts and their grades to the
-    folders of `midcourse.training.rollouts`; `policy` names the run in them. Raises ConfigError
-    before the first step if the numbers do not fit together.
+    `policy` names the run in the rollouts that are kept. Raises ConfigError before the first step
+    if the numbers do not fit together.
     """
     quiet_libraries()
+    out = setting.out
     with processes().main_process_first():  # the others see what it has cleared away
         checkpoint = newest_complete(out)
         iteration = optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
         if processes().is_main_process:
             _rewind(out / GROUPS_FILE, iteration)
             drop_rollouts(out, iteration)
-    renderer = Renderer(AutoTokenizer.from_pretrained(model_path))
-    writer = RolloutWriter(out, policy, config, seed, renderer)
+    renderer = Renderer(AutoTokenizer.from_pretrained(setting.model_path))
+    writer = RolloutWriter(out, policy, config, setting.seed, renderer)
 
     def keep(number: int, rewarded: Sequence[Rewarded]) -> None:
         writer.write(number, rewarded, trainer.eos_token_ids)
@@ -111,44 +90,37 @@ def train_rl(
         processes().is_main_process,
         keep,
     )
-    trainer = make_rl_trainer(config, problems, model_path, out, seed, reward, [OnLog(on_log)])
+    trainer = make_rl_trainer(config, problems, setting, reward)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)
     if processes().is_main_process:
         for folder in checkpoints(out):
             if config.keep_checkpoints:
-                _keep(folder, model_path, config)
+                _keep(folder, setting.model_path, config)
             shutil.rmtree(folder)
     return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
 
 
 def make_rl_trainer(
-    config: TrainRlConfig,
-    problems: Sequence[RlProblem],
-    model_path: str,
-    out: Path,
-    seed: int,
-    reward: GroupReward,
-    callbacks: list[TrainerCallback],
+    config: TrainRlConfig, problems: Sequence[RlProblem], setting: Setting, reward: GroupReward
 ) -> GRPOTrainer:
     """Configure TRL; apart from `train_rl` so that a test can look at its batches."""
-    arguments = _arguments(config, len(problems), out, seed)
+    arguments = _arguments(config, len(problems), setting)
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model_path, dtype="float32"),
+        model=AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32"),
         reward_funcs=[reward],
         args=arguments,
-        train_dataset=_dataset(_schedule(problems, config, seed)),
-        processing_class=AutoTokenizer.from_pretrained(model_path, padding_side="left"),
-        callbacks=[*callbacks, MarkComplete()],
+        train_dataset=_dataset(_schedule(problems, config, setting.seed)),
+        processing_class=AutoTokenizer.from_pretrained(setting.model_path, padding_side="left"),
+        callbacks=[OnLog(setting.on_log), MarkComplete()],
         peft_config=lora_config(config.lora_rank),
     )
 
 
-def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -> GRPOConfig:
+def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out."""
     accumulation = _check_sizes(config, num_problems, processes().num_processes)
     return GRPOConfig(
-        output_dir=str(out),
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
         per_device_train_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=accumulation,
@@ -159,9 +131,6 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         lr_scheduler_type="constant",
         warmup_steps=0,
         weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.999,
-        max_grad_norm=1.0,
         beta=0.0,  # no KL, hence no reference model
         entropy_coef=0.0,
         epsilon=config.clip,
@@ -177,14 +146,8 @@ def _arguments(config: TrainRlConfig, num_problems: int, out: Path, seed: int) -
         save_steps=config.save_every * config.num_updates,
         logging_steps=config.num_updates,
         log_completions=False,
-        report_to=[],
-        disable_tqdm=True,
-        push_to_hub=False,
-        seed=seed,
-        data_seed=seed,
-        dataloader_num_workers=0,
         **_generation(config),
-        **hardware_arguments(),
+        **shared_arguments(setting),
     )
 
 
@@ -228,14 +191,12 @@ def _check_sizes(config: TrainRlConfig, num_problems: int, num_processes: int) -
 
 
 def _schedule(problems: Sequence[RlProblem], config: TrainRlConfig, seed: int) -> list[RlProblem]:
-    """Return the problems of every iteration in order: one seeded shuffle after another.
-
-    Written out for the whole run, so that a resumed run goes on with the problem it stopped at.
-    """
+    """Return the problems of all iterations, so that a resumed run goes on where it stopped."""
     rng, scheduled = random.Random(f"{seed}/rl"), list[RlProblem]()
-    while len(scheduled) < config.num_iterations * config.prompts_per_iteration:
+    wanted = config.num_iterations * config.prompts_per_iteration
+    while len(scheduled) < wanted:
         scheduled += rng.sample(problems, len(problems))
-    return scheduled[: config.num_iterations * config.prompts_per_iteration]
+    return scheduled[:wanted]
 
 
 def _dataset(problems: Sequence[RlProblem]) -> Dataset:
@@ -265,5 +226,4 @@ def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
 def _rewind(path: Path, iteration: int) -> None:
     """Drop the groups of iterations that will be done again."""
     kept = read_group_counts(path, iteration)
-    lines = [json.dumps({name: getattr(c, name) for name in c.__slots__}) for c in kept]
-    path.write_text("".join(line + "\n" for line in lines), "utf-8")
+    path.write_text("".join(json.dumps(asdict(count)) + "\n" for count in kept), "utf-8")

@@ -13,14 +13,7 @@ from pathlib import Path
 
 from midcourse.checkers import GradeResult, checker_named
 from midcourse.config import TrainRlConfig
-from midcourse.records import (
-    Condition,
-    FinishReason,
-    Grade,
-    Rollout,
-    content_id,
-    token_ids_sha,
-)
+from midcourse.records import Condition, FinishReason, Grade, Rollout, content_id, token_ids_sha
 from midcourse.rendering import Renderer
 from midcourse.stages.grade import grade_of
 from midcourse.store import read_records, write_records
@@ -65,19 +58,23 @@ class RolloutWriter:
         ]
         for folder in _FOLDERS:
             (self.out / folder).mkdir(exist_ok=True)
-        write_records(_file(self.out, "rollouts", iteration), rollouts, Rollout)
-        write_records(_file(self.out, "grades", iteration), grades, Grade)
+        write_records(self.out / "rollouts" / _file_name(iteration), rollouts, Rollout)
+        write_records(self.out / "grades" / _file_name(iteration), grades, Grade)
 
     def _rollouts(
         self, iteration: int, rewarded: Sequence[Rewarded], stop_ids: Collection[int]
     ) -> Iterator[Rollout]:
         model, sampling = f"{self.policy}@{iteration}", self.config.sampling.record()
         # TRL does not pass on the ids of its prompts. They are the renderer's: tests compare them.
-        prompts = {seen.prompt: self._prompt_ids(seen.prompt) for seen in rewarded}
+        prompts = {
+            text: self.renderer.prompt_ids([{"role": "user", "content": text}])
+            for text in {seen.prompt for seen in rewarded}
+        }
         num_seen: Counter[str] = Counter()
         for seen in rewarded:
             index, prompt = num_seen[seen.problem_id], prompts[seen.prompt]
             num_seen[seen.problem_id] += 1
+            stopped = seen.token_ids[-1] in stop_ids
             yield Rollout(
                 rollout_id=content_id(model, seen.problem_id, iteration, index),
                 problem_id=seen.problem_id,
@@ -89,14 +86,11 @@ class RolloutWriter:
                 text=seen.text,
                 token_ids=seen.token_ids,
                 num_tokens=len(seen.token_ids),
-                finish_reason=_finish_reason(seen.token_ids, stop_ids),
+                finish_reason=FinishReason.STOP if stopped else FinishReason.LENGTH,
                 model=model,
                 sampling=sampling,
                 seed=self.seed,
             )
-
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        return self.renderer.prompt_ids([{"role": "user", "content": prompt}])
 
 
 def read_rl_rollouts(folder: Path) -> Iterator[Rollout]:
@@ -105,30 +99,21 @@ def read_rl_rollouts(folder: Path) -> Iterator[Rollout]:
     Within an iteration the rollouts of a problem are numbered by `index`: groups of
     ``train_rl.num_generations`` follow each other.
     """
-    return read_records(_files(folder, "rollouts"), Rollout)
+    return read_records(sorted(folder.glob("rollouts/iteration-*.parquet")), Rollout)
 
 
 def read_rl_grades(folder: Path) -> Iterator[Grade]:
     """Stream the grades of `read_rl_rollouts`, in the same order."""
-    return read_records(_files(folder, "grades"), Grade)
+    return read_records(sorted(folder.glob("grades/iteration-*.parquet")), Grade)
 
 
 def drop_rollouts(folder: Path, iteration: int) -> None:
     """Delete the files of `iteration` and later ones: they will be done again."""
-    first = _file(folder, "", iteration).name
     for name in _FOLDERS:
         for path in (folder / name).glob("iteration-*"):
-            if path.name >= first or path.suffix == ".tmp":
+            if path.name >= _file_name(iteration) or path.suffix == ".tmp":
                 path.unlink()
 
 
-def _files(folder: Path, name: str) -> list[Path]:
-    return sorted((folder / name).glob("iteration-*.parquet"))
-
-
-def _file(folder: Path, name: str, iteration: int) -> Path:
-    return folder / name / f"iteration-{iteration:06d}.parquet"
-
-
-def _finish_reason(token_ids: Sequence[int], stop_ids: Collection[int]) -> FinishReason:
-    return FinishReason.STOP if token_ids[-1] in stop_ids else FinishReason.LENGTH
+def _file_name(iteration: int) -> str:
+    return f"iteration-{iteration:06d}.parquet"

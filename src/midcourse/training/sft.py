@@ -15,40 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 from trl import SFTConfig, SFTTrainer
 
 from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
+from midcourse.stages.build_sft import IGNORED
 from midcourse.store import read_stage
-from midcourse.training.base import Log
 from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_complete
 from midcourse.training.common import (
     OnLog,
-    hardware_arguments,
+    Setting,
     lora_config,
-    model_path_of,
     processes,
     quiet_libraries,
     save,
+    shared_arguments,
 )
-from midcourse.training.jobs import ChosenRows, SftJob
-
-_IGNORED = -100
+from midcourse.training.jobs import ChosenRows, Log, SftJob
 
 
 def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
-    """Do a job of `midcourse.training.worker`: see `midcourse.training.base.Trainer`."""
-    return train_sft(
-        job.config,
-        read_rows(job.rows),
-        model_path=model_path_of(job.model),
-        out=out,
-        seed=job.seed,
-        on_log=on_log,
-    )
+    """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    setting = Setting.of(job.model, out, job.seed, on_log)
+    return train_sft(job.config, read_rows(job.rows), setting)
 
 
 def read_rows(chosen: ChosenRows) -> list[SftRow]:
@@ -57,41 +49,28 @@ def read_rows(chosen: ChosenRows) -> list[SftRow]:
     return [row for row in read_stage(chosen.path, SftRow) if row.row_id in wanted]
 
 
-def train_sft(
-    config: TrainSftConfig,
-    rows: Sequence[SftRow],
-    *,
-    model_path: str,
-    out: Path,
-    seed: int,
-    on_log: Log,
-) -> dict[str, float]:
+def train_sft(config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting) -> dict[str, float]:
     """Fine-tune on `rows`, write the model to ``out/final``, return the loss before and after.
 
     Raises DataError before the first step if a row is not fit to train on.
     """
     quiet_libraries()
-    trainer = make_sft_trainer(config, rows, model_path, out, seed, [OnLog(on_log)])
-    return run_to_the_end(trainer, out, len(rows), "train sft")
+    trainer = make_sft_trainer(config, rows, setting)
+    return run_to_the_end(trainer, setting.out, len(rows), "train sft")
 
 
 def make_sft_trainer(
-    config: TrainSftConfig,
-    rows: Sequence[SftRow],
-    model_path: str,
-    out: Path,
-    seed: int,
-    callbacks: list[TrainerCallback],
+    config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    tokenizer = AutoTokenizer.from_pretrained(setting.model_path)
     check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+    model = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
     longest, limit = max(len(row.input_ids) for row in rows), model.config.max_position_embeddings
     if longest > limit:
         raise DataError(f"train sft: a row has {longest} tokens, the model takes {limit}")
     arguments = SFTConfig(
-        **common_arguments(config, out, seed),
+        **common_arguments(config, setting),
         max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
         packing=False,
         shuffle_dataset=True,
@@ -104,15 +83,14 @@ def make_sft_trainer(
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=[OnLog(setting.on_log)],
         peft_config=lora_config(config.lora_rank),
     )
 
 
-def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, Any]:
+def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]:
     """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
     return {
-        "output_dir": str(out),
         "num_train_epochs": config.num_epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.micro_batch_size,
@@ -122,21 +100,12 @@ def common_arguments(config: TrainSftConfig, out: Path, seed: int) -> dict[str, 
         "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
         "warmup_steps": config.warmup_ratio,  # below 1 it is a ratio of the steps
         "weight_decay": config.weight_decay,
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.999,
-        "max_grad_norm": 1.0,
         "gradient_checkpointing": config.gradient_checkpointing,
         "save_strategy": "steps" if config.save_every else "no",
         "save_steps": config.save_every or 1,
         "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
-        "report_to": [],
-        "disable_tqdm": True,
-        "push_to_hub": False,
-        "seed": seed,
-        "data_seed": seed,
-        "dataloader_num_workers": 0,
-        **hardware_arguments(),
+        **shared_arguments(setting),
     }
 
 
@@ -173,11 +142,7 @@ def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
 
 
 def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
-    """Raise DataError unless every row is what the method trains on.
-
-    Labels are the ids or ignored, the prompt is ignored, the last label is the last id, something
-    is learned, and no intervention row teaches an end-of-turn.
-    """
+    """Raise DataError unless every row is what the method trains on."""
     if not rows:
         raise DataError("train sft: there are no rows")
     for row in rows:
@@ -188,12 +153,12 @@ def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
 
 def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
     pairs = list(zip(row.input_ids, row.labels, strict=True))
-    learned = [label for _, label in pairs if label != _IGNORED]
+    learned = [label for _, label in pairs if label != IGNORED]
     if not learned:
         return "has nothing to learn: every label is masked"
-    if any(label not in (_IGNORED, token) for token, label in pairs):
+    if any(label not in (IGNORED, token) for token, label in pairs):
         return "has a label that is not its token"
-    if any(label != _IGNORED for label in row.labels[: row.prompt_tokens]):
+    if any(label != IGNORED for label in row.labels[: row.prompt_tokens]):
         return "would train on the prompt"
     if row.labels[-1] != row.input_ids[-1]:
         return "does not train on its last token"

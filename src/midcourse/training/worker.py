@@ -15,13 +15,12 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 import torch
 
 from midcourse.store import write_json_atomic
-from midcourse.training.base import Trainer
-from midcourse.training.jobs import DpoJob, RlJob, SftJob, TrainingJob, read_job
+from midcourse.training.jobs import RlJob, SftJob, Trainer, TrainingJob, read_job
 
 
 def main() -> None:
@@ -35,24 +34,22 @@ def main() -> None:
     with (out / "metrics.jsonl" if is_first else Path(os.devnull)).open("a") as file:
 
         def on_log(numbers: Mapping[str, float]) -> None:
-            file.write(
-                json.dumps({**numbers, "seconds": round(time.monotonic() - began, 3)}) + "\n"
-            )
-            file.flush()
+            entry = {**numbers, "seconds": round(time.monotonic() - began, 3)}
+            print(json.dumps(entry), file=file, flush=True)
 
         summary = _trainer_of(job)(job, out, on_log)
         if is_first:
             write_json_atomic(out / "summary.json", summary)
 
 
-def _trainer_of(job: TrainingJob) -> Trainer[Any]:
+def _trainer_of(job: TrainingJob) -> Trainer:
     """Return the trainer of a job's type; only its own libraries are loaded."""
     match job:
-        case SftJob():
+        case SftJob(rejected_rows=None):
             from midcourse.training import sft
 
             return sft.run
-        case DpoJob():
+        case SftJob():
             from midcourse.training import dpo
 
             return dpo.run

@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 
 from midcourse.checkers.base import Comparison
 from midcourse.checkers.math.units import NO_UNITS
@@ -63,12 +64,8 @@ def tidy(answer: str) -> str:
 
 
 def _closes_at_end(text: str) -> bool:
-    depth = 0
-    for index, character in enumerate(text):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return index == len(text) - 1
-    return False
+    depths = accumulate((character == "{") - (character == "}") for character in text)
+    return next((index for index, depth in enumerate(depths) if not depth), -1) == len(text) - 1
 
 
 # --- plain numbers -----------------------------------------------------------------------------
@@ -173,10 +170,7 @@ _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
 
 
 def compare_quickly(*, gold: str, answer: str, by_text: bool = True) -> Comparison | None:
-    """Compare where it is plain to see; None where it takes algebra. Linear in the lengths.
-
-    Without `by_text` the same text proves nothing: this asks whether a gold answer can be read.
-    """
+    """Compare where it is plain to see; None where it takes algebra. See `base.Checker`."""
     gold, answer = tidy(gold), tidy(answer)
     if not gold:
         return Comparison.GOLD_UNPARSEABLE

@@ -26,11 +26,7 @@ _Box = tuple[int, int, int]
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Return the content of the last ``\boxed{…}`` or ``\fbox{…}`` of `text`.
-
-    None where there is no box, where the last one opened is never closed, and where the last
-    one is empty. A box that encloses the last one wins over it.
-    """
+    r"""Return the content of the last ``\boxed{…}`` or ``\fbox{…}``; None if empty or left open."""
     text = _end_of(text)
     closed, last = _scan(text)
     if last is None or last[2] < 0:

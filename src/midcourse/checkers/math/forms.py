@@ -16,6 +16,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import accumulate
 
 
 class Shape(StrEnum):
@@ -178,7 +179,8 @@ def normalise(answer: str) -> str:
 
 def _without_lead(text: str) -> str:
     r"""Drop ``\text{The answer is }`` and the like in front of a formula."""
-    text = _ALL_THAT.sub("", text, count=1) if _ALL_THAT.match(text) else text
+    if that := _ALL_THAT.match(text):
+        text = text[that.end() :]
     found = _LEAD.match(text)
     if found is None or not (rest := text[found.end() :].strip()):
         return text
@@ -248,7 +250,7 @@ def read_form(text: str) -> Form:
         parts = split(text, separators)
         if len(parts) > 1:
             named = _named(parts) if separators is MEMBERS else None
-            return named or Form(Shape.LIST, tuple(sign for part in parts for sign in _signs(part)))
+            return named or Form(Shape.LIST, tuple(_signs(*parts)))
     return _read_one(text)
 
 
@@ -273,7 +275,7 @@ def _read_one(text: str) -> Form:
         return _after_name(name, rest)
     content, brackets = _bracketed(text)
     if brackets == (r"\{", r"\}"):
-        parts = [sign for part in split(content, MEMBERS) for sign in _signs(part)]
+        parts = _signs(*split(content, MEMBERS))
         builder = split(content, _COLON | {"|", r"\mid", r"\vert"})
         if len(builder) == 2 and _RUNS_OVER.fullmatch(builder[0]):
             return read_form(builder[1])
@@ -312,17 +314,20 @@ def _named(parts: list[str]) -> Form | None:
 
 def _residues(text: str, modulus: str) -> Form:
     residues = text.rpartition(r"\equiv")[2].rpartition("=")[2]
-    parts = [sign for part in split(residues, ALTERNATIVES | MEMBERS) for sign in _signs(part)]
+    parts = _signs(*split(residues, ALTERNATIVES | MEMBERS))
     return Form(Shape.RESIDUES, tuple(parts), (modulus.strip(),))
 
 
-def _signs(text: str) -> list[str]:
-    r"""Return the two expressions that one with ``\pm`` stands for."""
-    if not _PLUS_MINUS.search(text):
-        return [text]
-    above = _MINUS_PLUS.sub("-", _PLUS_MINUS.sub("+", text))
-    below = _MINUS_PLUS.sub("+", _PLUS_MINUS.sub("-", text))
-    return [above.removeprefix("+"), below]
+def _signs(*parts: str) -> list[str]:
+    r"""Return the parts, two expressions for each one with ``\pm``."""
+    signs: list[str] = []
+    for part in parts:
+        if _PLUS_MINUS.search(part):
+            above = _MINUS_PLUS.sub("-", _PLUS_MINUS.sub("+", part))
+            signs += [above.removeprefix("+"), _MINUS_PLUS.sub("+", _PLUS_MINUS.sub("-", part))]
+        else:
+            signs.append(part)
+    return signs
 
 
 def _bracketed(text: str) -> tuple[str, tuple[str, str] | tuple[()]]:
@@ -339,12 +344,9 @@ def _bracketed(text: str) -> tuple[str, tuple[str, str] | tuple[()]]:
 
 def balanced(text: str) -> bool:
     """Whether every bracket closes; which kind closes which is not asked (intervals)."""
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        depth += (token[0] in _OPENING) - (token[0] in _CLOSING)
-        if depth < 0:
-            return False
-    return depth == 0
+    steps = ((t[0] in _OPENING) - (t[0] in _CLOSING) for t in _TOKEN.finditer(text))
+    depths = list(accumulate(steps, initial=0))
+    return min(depths) == depths[-1] == 0
 
 
 def rename(text: str, old: str, new: str) -> str:
@@ -359,7 +361,7 @@ def rename(text: str, old: str, new: str) -> str:
 _FUNCTIONS = frozenset(
     ["sqrt", "frac", "binom", "floor", "ceil", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"]
 )
-_SILENT = frozenset(["a", "an", "the", "is", "are", "be", "that", "all"])
+_SILENT = frozenset(["a", "an", "the", "is", "are", "be", "that", "all", ",", "."])
 _TEXT_MACRO = re.compile(r"\\(?:text|textrm|textbf|textit|mbox)\s?\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s?\{[A-Za-z*]*\}")
 _WORD_OR_SIGN = re.compile(r"\\[A-Za-z]+|[A-Za-z]+|[0-9.]+|[^\s{}~]")
@@ -377,11 +379,8 @@ def words_of(text: str) -> list[str]:
         return []
     tokens = _WORD_OR_SIGN.findall(_TEXT_MACRO.sub(r" \1 ", text))
     words = [token.lower() if len(token) > 1 and token.isalpha() else token for token in tokens]
-    words = [
-        word.removesuffix("s") if len(word) > 3 and word.isalpha() else word
-        for word in words
-        if word not in _SILENT and word not in {",", "."}
-    ]
+    said = [word for word in words if word not in _SILENT]
+    words = [w.removesuffix("s") if len(w) > 3 and w.isalpha() else w for w in said]
     if words[:-1] and words[-2:] == ["prime", "number"]:
         words.pop()
     # "even n" is "n even"; of more words, the order may say who is greater than whom.

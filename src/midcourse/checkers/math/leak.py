@@ -25,7 +25,7 @@ _ANSWER_IS = re.compile(
     re.IGNORECASE,
 )
 _MATH = re.compile(r"\s?(?:\*\*)?\s?(?:\$\$?([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\])")
-#: Where a claim ends in prose: a stop that is no decimal point, or a word that goes on.
+#: Where a claim ends in prose: a stop that is not a decimal point, or a word that goes on.
 _CLAUSE_END = re.compile(
     r"[.!?](?![0-9])|[;\n]|,\s|\s(?:and|so|because|since|which|as|but|when|where|for|if|not)\s"
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -123,7 +124,7 @@ def _same_members(ours: Form, theirs: Form) -> bool:
 
 
 def _cover(ours: Sequence[str], theirs: Sequence[str], same: Callable[[str, str], bool]) -> bool:
-    """Whether each member has its like on the other side; how often it stands there is nothing."""
+    """Whether each member has its like on the other side; repeats say nothing."""
     common = set(ours) & set(theirs)
     return all(one in common or any(same(one, other) for other in theirs) for one in ours) and all(
         other in common or any(same(one, other) for one in ours) for other in theirs
@@ -148,12 +149,10 @@ def _same_ratio(ours: Sequence[str], theirs: Sequence[str]) -> bool:
     )
 
 
-def _same_progression(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+def _same_progression(ours: tuple[str, ...], theirs: tuple[str, ...]) -> bool:
     """Compare ``1, 2, …, n`` by first member, step and last member."""
     gold, answer = _progression(ours), _progression(theirs)
-    if gold is None or answer is None:
-        return list(ours) == list(theirs)
-    return _pairwise(gold, answer)
+    return _pairwise(gold, answer) if gold and answer else ours == theirs
 
 
 def _progression(parts: Sequence[str]) -> tuple[str, str, str] | None:
@@ -235,7 +234,8 @@ def _same_value(gold: str, answer: str) -> bool:
             return False
         if factor != 1:
             value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-    if _one_in_degrees(value, other) and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
+    one_in_degrees = (_DEGREES.search(value) is None) != (_DEGREES.search(other) is None)
+    if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
     quick = compare_quickly(gold=value, answer=other)
@@ -245,36 +245,28 @@ def _same_value(gold: str, answer: str) -> bool:
     if ours or theirs:
         return ours == theirs
     # What math-verify cannot read can still be the same signs.
-    return _verify(value, other) if _parse(value) else _signs_of(value) == _signs_of(other)
-
-
-def _one_in_degrees(one: str, other: str) -> bool:
-    return (_DEGREES.search(one) is None) != (_DEGREES.search(other) is None)
+    return _verify(value, other) if _parse(value) else _bare(value) == _bare(other)
 
 
 def _in_radians(text: str) -> str:
-    """Convert what is given in degrees."""
     number = _DEGREES.sub("", text)
     return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
 
 def _as_decimal(gold: str, answer: str) -> tuple[str, str]:
     """Write two numbers with a base in the base ten; one base alone is the problem's own."""
-    bases = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
-    if bases[0] is None or bases[1] is None:
-        return gold, answer
-    try:
-        return str(int(bases[0][1], int(bases[0][2]))), str(int(bases[1][1], int(bases[1][2])))
-    except ValueError:  # a digit that the base has not
-        return gold, answer
+    ours, theirs = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+    if ours and theirs:
+        with suppress(ValueError):  # a digit that the base has not
+            return str(int(ours[1], int(ours[2]))), str(int(theirs[1], int(theirs[2])))
+    return gold, answer
 
 
-def _signs_of(text: str) -> str:
+def _bare(text: str) -> str:
     return "".join(text.split())
 
 
 def _verify(gold: str, answer: str) -> bool:
-    """Whether math-verify finds two expressions equal."""
     from math_verify import verify
 
     golds = _parse(gold)

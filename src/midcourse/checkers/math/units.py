@@ -13,6 +13,7 @@ lack the unit, and "5 apples" is a fair way to write 5.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from fractions import Fraction
 
 #: Words that make "5 …" something else than five of a thing.
@@ -94,10 +95,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
 
 def conversion(one: str, other: str) -> Fraction | None:
-    """How many of `other` make one of `one`; 0 if they measure different things.
-
-    None where either is not a known unit.
-    """
+    """Return how many of `other` make one of `one`: 0 of another kind, None for unknown units."""
     ours, theirs = _read(one), _read(other)
     if ours is None or theirs is None:
         return None
@@ -106,8 +104,7 @@ def conversion(one: str, other: str) -> Fraction | None:
 
 def _read(unit: str) -> tuple[dict[str, int], Fraction] | None:
     """Return the powers of each dimension, and the size in base units."""
-    powers: dict[str, int] = {}
-    size = Fraction(1)
+    powers, size = defaultdict[str, int](int), Fraction(1)
     for position, group in enumerate(re.split(r"/|\bper\b", {"mph": "mile/hour"}.get(unit, unit))):
         spoken = 1
         for word in re.split(r"[\s*]+", group.strip(" .")):
@@ -119,7 +116,7 @@ def _read(unit: str) -> tuple[dict[str, int], Fraction] | None:
             if known is None:
                 return None
             power = int(written or 1) * spoken * (-1 if position else 1)
-            powers[known[0]] = powers.get(known[0], 0) + power
+            powers[known[0]] += power
             size *= known[1] ** power
     return powers, size
 
