@@ -1,7 +1,7 @@
 """Every benchmark, one table of ratios: ``make bench``, or ``bench.py search grading``.
 
 Machines are noisy, so nothing here is a time to be compared with another day's: each row sets
-ours against a named alternative in the same run, with the floor that nothing can beat beside it.
+ours against a named alternative in the same run, with the floor that nothing can beat next to it.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def rows() -> Iterator[Row]:
             continue
         engine = TransformersEngine(resolve_model(path), max_batch_rows=512)
         loads, speeds = list(_loads(engine, name == "lab")), list[float]()
-        # As anybody loads it: our way of attending at one token a step is not lent to `generate`.
+        # As anyone loads it: our way of attending at one token a step is not lent to `generate`.
         plain = AutoModelForCausalLM.from_pretrained(
             resolve_model(path), dtype=engine.model.dtype
         ).to(engine.model.device)

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _figures(loop: Path) -> list[str]:
-    """Copy the report's figures beside the page; return the lines that show them."""
+    """Copy the report's figures next to the page; return the lines that show them."""
     folder = PAGE.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["", "## Figures", ""]

@@ -280,7 +280,7 @@ def plan(
     ] = None,
     device: Annotated[str | None, typer.Option(help="h100 (default), h200, a100-80gb …")] = None,
     model_config: Annotated[
-        Path | None, typer.Option(help="config.json of a model that is not at hand.")
+        Path | None, typer.Option(help="config.json of a model that is not here.")
     ] = None,
 ) -> None:
     """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""

@@ -630,7 +630,7 @@ class TrainRlConfig(Section):
 
     @property
     def takes_all_devices(self) -> bool:
-        """Whether a training leaves no room beside it: the two arms then run in turn."""
+        """Whether a training leaves no room for another: the two arms then run in turn."""
         return bool(self.accelerate) or self.vllm != "off"
 
 

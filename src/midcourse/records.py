@@ -5,7 +5,7 @@ is what a *grader* thought of it: cheap, versioned, redone at will. Everything e
 (`ProblemStatus`, `SftRow`) is *decided* from those two and from `Proposal`s, by pure functions.
 
 Ids are hashes of what made the record, never positions, so a patched model's rollouts can never
-be taken for the base's and a resumed stage knows what it still owes. Step indices are 0-based in
+be taken for the base's and a resumed stage knows what is not done yet. Step indices are 0-based in
 every record (`error_step`); only text for a model is 1-based (`midcourse.steps`).
 """
 

@@ -67,7 +67,7 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Work(Generic[R]):
-    """What a stage's function is given beside its settings."""
+    """What a stage's function is given in addition to its settings."""
 
     reader: Reader
     tools: Any
@@ -80,7 +80,7 @@ class Work(Generic[R]):
 
 
 def unknown(settings: object, reader: Reader) -> int | None:
-    """Give no total: nobody can tell how many records there will be."""
+    """Give no total: the number of records is not known beforehand."""
     return None
 
 

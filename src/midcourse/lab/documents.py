@@ -9,7 +9,7 @@ Two skills, kept apart:
   reference can tell what is right. Attempts misread *nonce* words, slip, take wrong signs and
   miscopy counts, often several at once. Unknown notions appear as mere words, with a value drawn
   for the document on which attempt and reference agree: the model learns to quote them, and is
-  never shown anybody corrected about what one means.
+  never shown anyone corrected about what one means.
 
 The small rest teaches the package's other prompts: hints, rewriting an attempt, solving with the
 reference, and checking an attempt without one (where only what the model can redo can be wrong).

@@ -181,7 +181,7 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3C
 def _batches(
     config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield batches for ever; each holds documents of similar length."""
+    """Yield batches without end; each holds documents of similar length."""
     rng, renderer = random.Random(f"{config.seed}/documents"), Renderer(tokenizer)
     shares, kinds = zip(*MIXES[config.mix].values(), strict=True)
     while True:

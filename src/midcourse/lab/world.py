@@ -12,7 +12,7 @@ A *rollout* and a *reference solution* say the same in two styles:
     reference  First, 12 plus 20 makes 32.\nSecond, 32 minus 4 makes 28.\nThe result is 28.
 
 Every problem text belongs to one split by its hash, so training, held-out, pretraining and
-verification-skill texts cannot overlap, whoever generates them.
+verification-skill texts cannot overlap, no matter what generates them.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def _placed(rng: random.Random, kind: Kind, index: int) -> list[Notion | None]:
 
 
 def generate_stories(kind: Kind, split: Split, seed: int) -> Iterator[Story]:
-    """Yield distinct stories of `kind` that belong to `split`, for ever, the same for a seed."""
+    """Yield distinct stories of `kind` that belong to `split`, without end, the same for a seed."""
     rng = random.Random(f"{seed}/{kind}/{split}")
     seen: set[str] = set()
     while True:

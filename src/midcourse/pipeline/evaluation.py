@@ -216,7 +216,7 @@ class Evaluation:
 
     @cached_property
     def likelihoods(self) -> list[Stage[Likelihood, Any]]:
-        """The scores under the compared models before RL, where the weights are at hand."""
+        """The scores under the compared models before RL, where the weights are available."""
         if self.sources.setup.base.engine.scoring is None:
             return []
         roles = [role for role in self.sources.recipe.evaluate.roles if not role.rl]

@@ -125,7 +125,7 @@ class Tools:
     def scorer(self, model: Model) -> Scorer:
         """Return what scores tokens under `model`: transformers, where servers sample.
 
-        Raises ConfigError if the recipe's engine does not have the weights at hand.
+        Raises ConfigError if the recipe's engine does not have the weights.
         """
         config = model.engine.scoring
         if config is None:

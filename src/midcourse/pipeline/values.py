@@ -1,4 +1,4 @@
-"""What stages are given beside numbers: models, problems, texts, and who is hard.
+"""What stages are given in addition to numbers: models, problems, texts, and who is hard.
 
 Each is a value with an identity, so that it can stand in a stage's settings. A view of problems
 holds only the fields that a stage may read; the others are blank, so that what names the stage is

@@ -1,7 +1,7 @@
 """What RL sampled, kept: a file of rollouts and one of grades for each iteration.
 
 They are the ordinary records, so that what reads and regrades sampled rollouts reads RL's too, and
-whoever looks for a reward hack has the texts that were rewarded.
+a search for a reward hack has the texts that were rewarded.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The attempts are at problems that no warm-up trained on, so the truth is known and new. Each is
 asked about twice, with the reference shown and without it, by the same stage that proposes in the
-loop. An answer counts only if it is right in form too; whoever cannot write the block names
+loop. An answer counts only if it is right in form too; a model that cannot write the block names
 nothing. Next to the shares stands what a reader of positions alone would reach.
 """
 

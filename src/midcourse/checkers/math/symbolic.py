@@ -1,7 +1,7 @@
 r"""Compares two answers member by member, and their expressions with math-verify.
 
 The form comes first (`midcourse.checkers.math.forms`): a set is not a tuple, ``x = 1, y = 2`` is
-not ``(2, 1)``. sympy may take for ever, or die, at any expression: called in a worker process only
+not ``(2, 1)``. sympy may run without end, or die, at any expression: called in a worker process only
 (`midcourse.checkers.pool`).
 """
 
@@ -45,7 +45,7 @@ _MAX_WRITTEN_OUT = 1000
 
 
 def compare_symbolically(*, gold: str, answer: str) -> Comparison:
-    """Compare by form, then by algebra. May take for ever or die.
+    """Compare by form, then by algebra. May run without end, or die.
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
