@@ -3,7 +3,7 @@
     MidcourseError
     ├── ConfigError      a recipe, flag or prompt set is wrong: nothing was started
     ├── DataError        a problem file is wrong: the message names file, line and field
-    ├── ArtifactError    a run directory is locked, truncated, of another schema or of another recipe
+    ├── ArtifactError    a run directory is locked, damaged, of another schema or recipe
     ├── EngineError      a model or server failed in a way no retry can fix
     └── MissingExtra     an optional dependency is absent: the message is the command to run
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-#: Columns where the output is no terminal: wide enough for every table.
+#: Columns where the output is not a terminal: wide enough for every table.
 _FILE_COLUMNS = 110
 
 

@@ -76,7 +76,7 @@ class WorkerProcess:
         return str(word)
 
     def kill(self) -> None:
-        """End the process at once; a caller that waits for its reply gets WorkerDied. Thread-safe."""
+        """End the process at once; what waits for its reply gets WorkerDied. Thread-safe."""
         self._process.kill()
 
     def reap(self) -> None:

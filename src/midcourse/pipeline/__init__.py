@@ -1,8 +1,8 @@
 """The method, whole: `method` composes the stages, a `Session` completes them.
 
-`values` are what stages are given in addition to numbers (models, problems, who is hard), `contexts` what
-is sampled from, `stages` and `models` the steps themselves; `method` is the recipe that puts them
-in order.
+`values` are what stages are given in addition to numbers (models, problems, who is hard),
+`contexts` what is sampled from, `stages` and `models` the steps themselves; `method` is the recipe
+that puts them in order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""Compares two answers member by member, and their expressions with math-verify.
 
 The form comes first (`midcourse.checkers.math.forms`): a set is not a tuple, ``x = 1, y = 2`` is
-not ``(2, 1)``. sympy may run without end, or die, at any expression: called in a worker process only
-(`midcourse.checkers.pool`).
+not ``(2, 1)``. sympy may run without end, or die, at any expression: this is called in a worker
+process only (`midcourse.checkers.pool`).
 """
 
 from __future__ import annotations
