@@ -83,7 +83,7 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
     """Return the mean over problems of pass@k; NaN without problems."""
-    return _mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
+    return mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
 
 
 def coverage(counts: Sequence[Count] | Sequence[StoppedCount]) -> int:
@@ -174,5 +174,6 @@ def wilson(num_correct: int, num_samples: int) -> Interval:
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean; NaN of nothing."""
     return sum(values) / len(values) if values else math.nan

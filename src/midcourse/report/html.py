@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from midcourse.report.collect import ReportData, Trace
+from midcourse.report.collect import ReportData
 from midcourse.report.shape import ShapeLine
-from midcourse.steps import split_steps
 from midcourse.table import Table
 
 
@@ -45,7 +44,7 @@ def render_html(
 <div id="viewer"><div><div id="filters"><input id="query" aria-label="search" placeholder="search">
 <select id="outcome" aria-label="outcome"><option value="">all outcomes</option></select></div>
 <div id="list"></div></div><div id="detail"></div></div>
-<script type="application/json" id="traces">{json_island([_trace(t) for t in data.traces])}</script>
+<script type="application/json" id="traces">{json_island(data.traces)}</script>
 <script>{script}</script></body></html>
 """
 
@@ -82,24 +81,3 @@ def _table(table: Table) -> str:
 
 def _cells(tag: str, texts: Sequence[str]) -> str:
     return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
-
-
-def _trace(trace: Trace) -> dict[str, object]:
-    proposal = trace.proposal
-    return {
-        "problem_id": trace.problem.problem_id,
-        "problem": trace.problem.text,
-        "answer": trace.problem.answer,
-        "reference": trace.problem.reference_solution or "none",
-        "rollout_id": trace.rollout.rollout_id,
-        "steps": [step.strip() for step in split_steps(trace.rollout.text)],
-        "proposal_id": proposal.proposal_id,
-        "outcome": str(proposal.outcome),
-        "detail": proposal.detail,
-        "location": proposal.location,
-        "intervention": (proposal.intervention or "").strip(),
-        "turns": [[turn.prompt, turn.reply] for turn in proposal.turns],
-        "continuations": trace.continuations,
-        "verdicts": trace.verdicts,
-        "tokens": trace.row_tokens,
-    }

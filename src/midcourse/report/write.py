@@ -26,6 +26,9 @@ from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
+#: The bare counts behind the tables.
+_COUNTS = ("conditions", "evaluations", "arms", "error_steps")
+
 
 def is_reported(run_dir: Path) -> bool:
     """Whether the report, the last thing a run makes, is there."""
@@ -49,6 +52,7 @@ def write_report(session: Session, made: Method) -> None:
     figures = draw_figures(data)
     for name, svg in figures.items():
         (folder / f"{name}.svg").write_text(svg, "utf-8")
+    counted = asdict(data)
     page = render_html(data, tables, shape, figures, facts)
     (folder / "report.html").write_text(page, "utf-8")
     write_json_atomic(
@@ -57,7 +61,8 @@ def write_report(session: Session, made: Method) -> None:
             "facts": facts,
             "tables": [asdict(table) for table in tables],
             "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
-            "counts": _counts(data),
+            # So that runs of several seeds can be put together.
+            "counts": {name: counted[name] for name in _COUNTS},
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         },
     )
@@ -72,21 +77,6 @@ def make_tables(data: ReportData) -> list[Table]:
     if data.arms:
         tables.append(rl_table(data.arms))
     return [*tables, likelihood_table(data.likelihoods, data.model_labels)]
-
-
-def _counts(data: ReportData) -> dict[str, object]:
-    """The bare counts behind the tables, so that runs of several seeds can be put together."""
-    return {
-        "conditions": {
-            str(c): [asdict(x) for x in counts] for c, counts in data.conditions.items()
-        },
-        "evaluations": {
-            eval_set: {model: [asdict(x) for x in counts] for model, counts in models.items()}
-            for eval_set, models in data.evaluations.items()
-        },
-        "arms": {arm: [asdict(group) for group in groups] for arm, groups in data.arms.items()},
-        "error_steps": data.error_steps,
-    }
 
 
 def _say(console: Console, tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
