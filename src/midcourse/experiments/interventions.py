@@ -9,35 +9,26 @@ row too, each afresh from the problem. Beyond the paper: ``shift``, the right st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+from operator import eq
 from statistics import median
+from typing import NamedTuple
 
 from midcourse.experiments import estimates, results
-from midcourse.experiments.estimates import Clusters, each, flat, grouped, mean, only, pool
+from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.experiments.readings import candidates_in_place, condition_counts, proposal_counts
-from midcourse.experiments.results import Claim, Counts, Experiment, Result, judge, num_items
+from midcourse.experiments.results import Claim, Experiment, Result, Row, num_items
 from midcourse.experiments.runner import ExperimentRunner, Reading
-from midcourse.metrics import Count, accuracy
+from midcourse.metrics import Count, accuracy, mean
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Condition
-from midcourse.report.figures import histogram_panel
+from midcourse.report.figures import histogram_panel, panel
 from midcourse.report.plots import Panel
 from midcourse.steps import insert_step, split_steps
 from midcourse.table import Table
 
 # --- Tables 1 and 7, Figure 4, and hints of equal length ---------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a table of continuations, and where its counts come from."""
-
-    cells: tuple[str, ...]
-    """The paper's number of it, what it is, the paper's figures."""
-    recipe: str
-    reading: Reading[Counts]
 
 
 def _kept(session: Session, method: Method, *, fresh: bool) -> Counts:
@@ -79,28 +70,26 @@ ROWS = (
     Row(("11", KEPT, STEP, "1076/4048, 4.27 %"), "int", partial(_kept, fresh=False)),
     Row(("11, fresh samples", KEPT, STEP, "1076/4048, 4.27 %"), "int", partial(_kept, fresh=True)),
 )
-ROWS_OF_TABLE_7 = (
-    Row(("1", "–", "problem", "98/235, 0.97 %"), "appendix-g", PROBLEM),
-    Row(("2", "stronger", "+ correct prefix", "120/235, 2.37 %"), "appendix-g", PREFIX),
-    Row(("3", "stronger", STEP, "145/235, 3.72 %"), "appendix-g", INTERVENTION),
-)
-ROWS_OF_HINTS = (
-    Row(("hint of equal length",), "equal-hints", HINT),
-    Row(("prefix + intervention",), "equal-hints", INTERVENTION),
-)
-
-TEN_TIMES = "intervention more than 10 × as accurate as the original step (rows 4, 3)"
 COVERS_MORE = "intervention covers more problems than"
 ALL_THREE = "hint + prefix + intervention above"
 #: What Fig. 4 shows.
 INTERVENTION_CLAIMS = (
-    Claim(TEN_TIMES, "4", "3", factor=10),
+    Claim(
+        "intervention more than 10 × as accurate as the original step (rows 4, 3)",
+        "4", "3", factor=10,
+    ),
     Claim("intervention above prefix alone (rows 4, 2)", "4", "2"),
     Claim(f"{COVERS_MORE} the original step (rows 4, 3)", "4", "3", coverage=True),
     Claim(f"{COVERS_MORE} naive rollouts (rows 4, 1)", "4", "1", coverage=True),
+)  # fmt: skip
+SAME = (
+    "original step and prefix alone differ by less than a tenth of the intervention's accuracy "
+    "(rows 2, 3)"
 )
 WEAK = "a proposer weak at the format covers fewer problems (rows 4, 5)"
-OTHER_CLAIMS = (
+CLAIMS = (
+    *INTERVENTION_CLAIMS,
+    Claim(SAME, "2", "3", tenth_of="4"),
     Claim("with a reference above without (rows 4, 7)", "4", "7"),
     Claim("without a reference still above the original step (rows 7, 3)", "7", "3"),
     Claim(f"{ALL_THREE} hint alone (rows 10, 8)", "10", "8"),
@@ -110,89 +99,72 @@ OTHER_CLAIMS = (
     Claim("a more capable proposer above the base itself (rows 6, 4)", "6", "4"),
     Claim(WEAK, "4", "5", coverage=True),
 )
-CLAIMS_OF_TABLE_7 = (
-    Claim("prefix alone above the problem", "2", "1"),
-    Claim("intervention above prefix alone", "3", "2"),
-    Claim(f"{COVERS_MORE} prefix alone", "3", "2", coverage=True),
-)
 NOTE = (
     "Coverage: problems with at least one correct continuation, of all hard problems. 95 % "
     "intervals: bootstrap over problems; Wilson over samples."
 )
-NOTE_1 = (
-    " Rows 8-10: the hard problems that stay unsolved with a hint; the paper's table says hint + "
-    "prefix, its text hint, both are here. Row 11: the one intervention per problem that is "
-    "trained on; it was chosen for a correct continuation among the first samples, so their "
-    "accuracy is biased upward; the fresh ones are not."
+_table1 = partial(
+    results.compared,
+    title="Table 1: continuations from interventions and alternatives",
+    columns=COLUMNS,
+    rows=ROWS,
+    claims=CLAIMS,
+    note=f"{NOTE} Rows 8-10: the hard problems that stay unsolved with a hint; the paper's table "
+    "says hint + prefix, its text hint, both are here. Row 11: the one intervention per problem "
+    "that is trained on; it was chosen for a correct continuation among the first samples, so "
+    "their accuracy is biased upward; the fresh ones are not.",
+)
+_table7 = partial(
+    results.compared,
+    title="Table 7: interventions of a stronger proposer",
+    columns=COLUMNS,
+    rows=(
+        Row(("1", "–", "problem", "98/235, 0.97 %"), "appendix-g", PROBLEM),
+        Row(("2", "stronger", "+ correct prefix", "120/235, 2.37 %"), "appendix-g", PREFIX),
+        Row(("3", "stronger", STEP, "145/235, 3.72 %"), "appendix-g", INTERVENTION),
+    ),
+    claims=(
+        Claim("prefix alone above the problem", "2", "1"),
+        Claim("intervention above prefix alone", "3", "2"),
+        Claim(f"{COVERS_MORE} prefix alone", "3", "2", coverage=True),
+    ),
+    note=NOTE,
+)
+EQUAL_HINT, INTERVENED = "hint of equal length", "prefix + intervention"
+_equal_hints = partial(
+    results.compared,
+    title="Interventions and hints of as many tokens",
+    columns=("given",),
+    rows=(
+        Row((EQUAL_HINT,), "equal-hints", HINT),
+        Row((INTERVENED,), "equal-hints", INTERVENTION),
+    ),
+    claims=(
+        Claim("intervention more accurate than a hint of equal length", INTERVENED, EQUAL_HINT),
+        Claim("intervention covers more problems", INTERVENED, EQUAL_HINT, coverage=True),
+    ),
 )
 
 
-def _counts(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[str, list[Count]]]:
-    return runner.pooled({row.cells[0]: (row.recipe, row.reading) for row in rows})
-
-
-def _table(
-    title: str, rows: Sequence[Row], counts: Mapping[str, Counts], note: str = NOTE
-) -> Table:
-    found = [(row.cells, counts[row.cells[0]]) for row in rows]
-    return results.accuracy_table(title, COLUMNS, found, note)
-
-
-def _table1(runner: ExperimentRunner) -> Result:
-    shown = [row for row in ROWS if runner.has(row.recipe)]
-    left_out = [row.cells[0] for row in ROWS if row not in shown]
-    note = NOTE + NOTE_1 + "".join(f" The scale names no proposer for row {n}." for n in left_out)
-    counts = _counts(runner, shown)
-    words = (
-        "original step and prefix alone differ by less than a tenth of the intervention's accuracy "
-        "(rows 2, 3)"
-    )
-    tolerance = 0.1 * accuracy(flat(counts["4"]))
-    same = estimates.close(words, counts["2"], counts["3"], accuracy, tolerance)
-    others = [c for c in OTHER_CLAIMS if c.ours not in left_out and c.theirs not in left_out]
-    claims = [*judge(INTERVENTION_CLAIMS, counts), same, *judge(others, counts)]
-    title = "Table 1: continuations from interventions and alternatives"
-    return Result(tables=[_table(title, shown, counts, note)], claims=claims)
-
-
-def _table7(runner: ExperimentRunner) -> Result:
-    counts = _counts(runner, ROWS_OF_TABLE_7)
-    table = _table("Table 7: interventions of a stronger proposer", ROWS_OF_TABLE_7, counts)
-    return Result(tables=[table], claims=judge(CLAIMS_OF_TABLE_7, counts))
-
-
 def _figure4(runner: ExperimentRunner) -> Result:
-    counts = _counts(runner, ROWS[:4])
+    counts = results.read_rows(runner, ROWS[:4])
     bars = {row.cells[2].removeprefix("+ "): counts[row.cells[0]] for row in ROWS[1:4]}
     solved = {name: estimates.covered(found) for name, found in bars.items()}
+    y = partial(estimates.estimate, statistic=accuracy)
     panels = [
-        results.panel({title: found}, accuracy, ("continued from", label), title=title, kind="bar")
+        panel({title: found}, y, ("continued from", label), title=title, kind="bar")
         for title, label, found in (
             ("accuracy", "correct continuations, %", bars),
             ("coverage", "problems solved, %", solved),
         )
     ]
-    return Result(claims=judge(INTERVENTION_CLAIMS, counts), panels=panels)
-
-
-def _equal_hints(runner: ExperimentRunner) -> Result:
-    counts = _counts(runner, ROWS_OF_HINTS)
-    theirs, ours = counts
-    claims = (
-        Claim("intervention more accurate than a hint of equal length", ours, theirs),
-        Claim("intervention covers more problems", ours, theirs, coverage=True),
-    )
-    title = "Interventions and hints of as many tokens"
-    rows = [((name,), found) for name, found in counts.items()]
-    table = results.accuracy_table(title, ("given",), rows)
-    return Result(tables=[table], claims=judge(claims, counts))
+    return Result(claims=results.judge(INTERVENTION_CLAIMS, counts), panels=panels)
 
 
 # --- Figures 2 and 10: where first errors lie, and how short interventions are -----------------
 
 
-@dataclass(frozen=True, slots=True)
-class Located:
+class Located(NamedTuple):
     """One accepted intervention, e.g. at step 2 of 6, 11 tokens for a rollout of 70."""
 
     error_step: int
@@ -223,52 +195,51 @@ def _figure2(runner: ExperimentRunner) -> Result:
     )
     title = "Figure 2: where the first error lies, as proposed"
     note = "Paper: over 70 % after the first 50 steps. 95 % bootstrap over problems."
-    table = Table(title, ("first error", "interventions", "share %"), rows, note)
-    half = each(late, lambda _: 0.5)
-    claim = estimates.more("most first errors come after correct steps", late, half, mean)
+    half, words = each(late, lambda _: 0.5), "most first errors come after correct steps"
     steps = [x.error_step + 1 for x in places]
     tenths = [min(9, 10 * x.error_step // x.num_steps) + 1 for x in places]
-    y = "interventions, %"
-    panels = [
-        histogram_panel(steps, "step of the first error", y, "position"),
-        histogram_panel(tenths, "tenth of the rollout's steps", y, "relative position"),
-    ]
-    return Result(tables=[table], claims=[claim], panels=panels)
+    x, y = ("step of the first error", "tenth of the rollout's steps"), "interventions, %"
+    return Result(
+        tables=[Table(title, ("first error", "interventions", "share %"), rows, note)],
+        claims=[estimates.more(words, late, half, mean)],
+        panels=[
+            histogram_panel(steps, (x[0], y), "position"),
+            histogram_panel(tenths, (x[1], y), "relative position"),
+        ],
+    )
 
 
 def _figure10(runner: ExperimentRunner) -> Result:
     found = pool(runner.read("int", _located))
-    shorter = each(found, lambda x: x.intervention_tokens)
-    longer = each(found, lambda x: x.rollout_tokens)
-    rows, panels = [], []
-    for name, lengths in (("intervention", shorter), ("full rollout", longer)):
-        values, y = flat(lengths), estimates.estimate(lengths, mean)
-        average = f"{y.estimate:.1f} [{y.low:.1f}, {y.high:.1f}]"
-        rows.append((name, str(len(values)), average, f"{median(values):g}", f"{max(values):g}"))
-        panels.append(_length_panel(name, lengths))
+    lengths = {
+        "intervention": each(found, lambda x: x.intervention_tokens),
+        "full rollout": each(found, lambda x: x.rollout_tokens),
+    }
+    shorter, longer = lengths.values()
+    rows = []
+    for name, values in lengths.items():
+        every = flat(values)
+        middle, longest = f"{median(every):g}", f"{max(every):g}"
+        rows.append((name, *results.text_cells(values, digits=1), middle, longest))
     note = "Paper: interventions under 200 tokens, rollouts nearly 7,000 on average."
     columns = ("text", "texts", "mean", "median", "longest")
-    table = Table("Figure 10: lengths in tokens", columns, tuple(rows), note)
     words = "rollouts are longer than their interventions"
-    claim = estimates.more(words, longer, shorter, mean, scale=1, unit=" tokens")
-    return Result(tables=[table], claims=[claim], panels=panels)
+    return Result(
+        tables=[Table("Figure 10: lengths in tokens", columns, tuple(rows), note)],
+        claims=[estimates.more(words, longer, shorter, mean, scale=1, unit=" tokens")],
+        panels=[_length_panel(name, values) for name, values in lengths.items()],
+    )
 
 
 def _length_panel(name: str, lengths: Clusters[float]) -> Panel:
     """Return a histogram of at most 20 bins, the bin's lower end as its tick."""
-    values = flat(lengths)
-    width = max(1, -(-int(max(values, default=1) + 1) // 20))
-    bins = [int(value) // width * width for value in values]
-    span = range(min(bins, default=0), max(bins, default=-1) + 1, width)
-    bars = {low: each(lengths, partial(_is_between, low, low + width)) for low in span}
+    width = max(1, -(-int(max(flat(lengths), default=1) + 1) // 20))
+    bins = each(lengths, lambda value: int(value) // width * width)
+    low, high = min(flat(bins), default=0), max(flat(bins), default=-1)
+    bars = {low: each(bins, partial(eq, low)) for low in range(low, high + 1, width)}
+    y = partial(estimates.estimate, statistic=mean, num_resamples=300)
     labels = (f"tokens (bins of {width})", "texts, %")
-    return results.panel(
-        {name: bars}, mean, labels, title=name, kind="bar", units=num_items, num_resamples=300
-    )
-
-
-def _is_between(low: int, high: int, value: float) -> float:
-    return float(low <= value < high)
+    return panel({name: bars}, y, labels, title=name, kind="bar", units=num_items)
 
 
 # --- beyond the paper: the lab knows the true first error --------------------------------------
@@ -289,22 +260,32 @@ def _shift(runner: ExperimentRunner) -> Result:
     recipe = "true-interventions"
     counts = runner.pooled({by: (recipe, partial(_shifted, shift=by)) for by in SHIFTS})
     names = {by: f"{by:+d}" if by else "0" for by in SHIFTS}
-    rows = [((names[by], str(num_items(c))), _summed(c)) for by, c in counts.items()]
     note = (
         "The world's own step at the true first error, put earlier or later; what has no room is "
         "left out, so that the sets differ. 95 %: bootstrap over problems; Wilson."
     )
-    columns = ("moved by, steps", "interventions")
-    table = results.accuracy_table("The right step, moved", columns, rows, note)
-    words = "the true place is better than"
+    table = _by_candidate(
+        "The right step, moved",
+        ("moved by, steps", "interventions"),
+        {names[by]: found for by, found in counts.items()},
+        note,
+    )
     claims = [
-        estimates.more_accurate(f"{words} {names[by]}", counts[0], found)
+        estimates.more_accurate(f"the true place is better than {names[by]}", counts[0], found)
         for by, found in counts.items()
         if by
     ]
+    y = partial(estimates.estimate, statistic=accuracy)
     labels = ("intervention moved by, steps", "correct continuations, %")
-    panel = results.panel({"accuracy": counts}, accuracy, labels)
-    return Result(tables=[table], claims=claims, panels=[panel])
+    return Result(tables=[table], claims=claims, panels=[panel({"accuracy": counts}, y, labels)])
+
+
+def _by_candidate(
+    title: str, columns: Sequence[str], counts: Mapping[str, Counts], note: str
+) -> Table:
+    """Return how many candidates there are, and their continuations, added up by problem."""
+    rows = [((name, str(num_items(c))), _summed(c)) for name, c in counts.items()]
+    return results.accuracy_table(title, columns, rows, note)
 
 
 def _summed(found: Counts) -> Counts:
@@ -335,24 +316,25 @@ def _offsets(session: Session, method: Method) -> Clusters[tuple[int, Count]]:
 
 def _localisation(runner: ExperimentRunner) -> Result:
     found = pool(runner.read("int", _offsets))
-    places = {
-        "at the first error": only(found, lambda place: place[0] == 0),
-        "earlier": only(found, lambda place: place[0] < 0),
-        "later": only(found, lambda place: place[0] > 0),
-    }
-    counts = {name: each(there, lambda place: place[1]) for name, there in places.items()}
+    signs = {"at the first error": 0, "earlier": -1, "later": 1}
+    counts = {name: _with_sign(found, sign) for name, sign in signs.items()}
     right = results.mean_cell(each(found, lambda place: float(place[0] == 0)))
     note = (
         f"Of {num_items(found)} interventions {right} % stand at the true first error. 95 %: "
         "bootstrap over problems; Wilson."
     )
-    rows = [((name, str(num_items(c))), _summed(c)) for name, c in counts.items()]
-    title, columns = "Success by the place of the intervention", ("intervention", "number")
-    table = results.accuracy_table(title, columns, rows, note)
-    words, ours = "at the true first error better than elsewhere", counts["at the first error"]
-    elsewhere = pool([counts["earlier"], counts["later"]])
-    claim = estimates.more_accurate(words, ours, elsewhere)
+    title = "Success by the place of the intervention"
+    table = _by_candidate(title, ("intervention", "number"), counts, note)
+    at, earlier, later = counts.values()
+    words = "at the true first error better than elsewhere"
+    claim = estimates.more_accurate(words, at, pool([earlier, later]))
     return Result(tables=[table], claims=[claim])
+
+
+def _with_sign(found: Clusters[tuple[int, Count]], sign: int) -> Counts:
+    """Return the counts of candidates before (-1), at (0) or after (1) the true first error."""
+    there = only(found, lambda place: (place[0] > 0) - (place[0] < 0) == sign)
+    return each(there, lambda place: place[1])
 
 
 RECIPES_1 = tuple(dict.fromkeys(row.recipe for row in ROWS))

@@ -8,76 +8,81 @@ whole. A patch that only copies would solve nothing where it does not. Beyond th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple
 
 from midcourse.errors import ConfigError
 from midcourse.experiments import estimates, readings, results
-from midcourse.experiments.estimates import Clusters, each, grouped, mean, more, only, pass_more
-from midcourse.experiments.readings import BASE, PATCHED, evaluated
-from midcourse.experiments.results import Claim, Counts, Experiment, Result, judge, usable_ks
+from midcourse.experiments.estimates import Clusters, Counts, each, grouped, more, only, pass_more
+from midcourse.experiments.readings import BASE, PATCHED, likelihoods, role_counts
+from midcourse.experiments.results import Claim, Experiment, Result, Row, num_items, text_cells
 from midcourse.experiments.runner import ExperimentRunner
+from midcourse.metrics import mean
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Likelihood, Role, Verdict
 from midcourse.table import Table
 
-K = TypeVar("K", bound=Hashable)
-
 SETS = {"train": "hard training problems", "held_out": "held-out problems"}
 
 # --- Table 2 and Figure 6 ----------------------------------------------------------------------
 
+UNTUNED, DEFAULT = "the base, not fine-tuned", "prefix, no suffix, filter"
+NO_FILTER, NO_PREFIX, SUFFIX = "– no filter", "– no prefix (masked)", "+ suffix"
 #: Ways to build rows, by recipe, with the paper's figures. After the paper's four ours: the prefix
 #: not even in the context, and every kept intervention.
 DESIGNS = {
-    "int": ("prefix, no suffix, filter", "202/235, 7.71 %"),
-    "no-filter": ("– no filter", "196/235, 5.06 %"),
-    "prefix-masked": ("– no prefix (masked)", "162/235, 2.87 %"),
-    "suffix": ("+ suffix", "111/235, 2.31 %"),
+    "int": (DEFAULT, "202/235, 7.71 %"),
+    "no-filter": (NO_FILTER, "196/235, 5.06 %"),
+    "prefix-masked": (NO_PREFIX, "162/235, 2.87 %"),
+    "suffix": (SUFFIX, "111/235, 2.31 %"),
     "prefix-dropped": ("– prefix dropped from the context", "not run"),
     "all-rows": ("all rows: prefix, no suffix, filter", "not run"),
     "all-rows-no-filter": ("all rows: – no filter", "not run"),
     "all-rows-prefix-masked": ("all rows: – no prefix (masked)", "not run"),
     "all-rows-suffix": ("all rows: + suffix", "not run"),
 }
-DEFAULT = "the default is more accurate than"
-COVERS = "the default covers more problems than"
+MORE_ACCURATE, COVERS = "the default is more accurate than", "the default covers more problems than"
 CLAIMS = {
     "train": (
-        Claim("the patch raises accuracy on the hard training problems", "int", "base"),
-        Claim(f"{DEFAULT} no filter", "int", "no-filter"),
-        Claim(f"{COVERS} no filter", "int", "no-filter", coverage=True),
-        Claim(f"{DEFAULT} no prefix", "int", "prefix-masked"),
-        Claim(f"{COVERS} no prefix", "int", "prefix-masked", coverage=True),
-        Claim(f"{DEFAULT} with suffix", "int", "suffix"),
-        Claim(f"{COVERS} with suffix", "int", "suffix", coverage=True),
+        Claim("the patch raises accuracy on the hard training problems", DEFAULT, UNTUNED),
+        Claim(f"{MORE_ACCURATE} no filter", DEFAULT, NO_FILTER),
+        Claim(f"{COVERS} no filter", DEFAULT, NO_FILTER, coverage=True),
+        Claim(f"{MORE_ACCURATE} no prefix", DEFAULT, NO_PREFIX),
+        Claim(f"{COVERS} no prefix", DEFAULT, NO_PREFIX, coverage=True),
+        Claim(f"{MORE_ACCURATE} with suffix", DEFAULT, SUFFIX),
+        Claim(f"{COVERS} with suffix", DEFAULT, SUFFIX, coverage=True),
     ),
-    "held_out": (Claim("the patch raises accuracy on held-out problems", "int", "base"),),
+    "held_out": (Claim("the patch raises accuracy on held-out problems", DEFAULT, UNTUNED),),
 }
 
 
 def _table2(runner: ExperimentRunner) -> Result:
-    models = {"base": ("int", BASE)} | {recipe: (recipe, PATCHED) for recipe in DESIGNS}
-    tables, claims = [], []
-    for eval_set, counts in evaluated(runner, models, *SETS).items():
-        rows = [(("the base, not fine-tuned", "–"), counts["base"])]
+    found = []
+    for eval_set, words in SETS.items():
+        base, patched = (partial(role_counts, role=r, eval_set=eval_set) for r in (BASE, PATCHED))
+        rows = [Row((UNTUNED, "–"), "int", base)]
         for recipe, (name, paper) in DESIGNS.items():
-            rows.append(((name, paper if eval_set == "train" else "–"), counts[recipe]))
-        title, columns = f"Table 2 on {SETS[eval_set]}", ("SFT rows", "paper: coverage, accuracy")
-        note = "After SFT, from the problem alone. 95 %: bootstrap over problems; Wilson."
-        tables.append(results.accuracy_table(title, columns, rows, note))
-        claims += judge(CLAIMS[eval_set], counts)
-    return Result(tables=tables, claims=claims)
+            rows.append(Row((name, paper if eval_set == "train" else "–"), recipe, patched))
+        made = results.compared(
+            runner,
+            title=f"Table 2 on {words}",
+            columns=("SFT rows", "paper: coverage, accuracy"),
+            rows=rows,
+            claims=CLAIMS[eval_set],
+            note=f"After SFT, from the problem alone. {results.BOTH}",
+        )
+        found.append(made)
+    tables = [table for made in found for table in made.tables]
+    return Result(tables=tables, claims=[claim for made in found for claim in made.claims])
 
 
 def _figure6(runner: ExperimentRunner) -> Result:
-    panels, tables, claims = [], [], []
     models = {str(role): ("pass-at-k", role) for role in (BASE, PATCHED)}
-    for eval_set, counts in evaluated(runner, models, *SETS).items():
-        words, ks = SETS[eval_set], usable_ks(counts)
+    panels, tables, claims = [], [], []
+    for words, counts, ks in _passes(runner, models):
         panels.append(results.pass_panel(words, counts, ks))
         tables.append(results.pass_table(f"Figure 6: pass@k on {words}", counts, ks))
         for k in (ks[len(ks) // 2], ks[-1]):
@@ -95,49 +100,40 @@ MEANS: dict[str, Callable[[Likelihood], float]] = {
 TEXTS = {"train": "intervention", "held out": "intervention_held_out"}
 #: Read off the plot, by model and texts.
 PAPER_FIGURE_7 = {
-    "base": {"train": "0.165", "held out": "0.18"},
-    "patched": {"train": "0.405", "held out": "0.42"},
+    ("base", "train"): "0.165",
+    ("base", "held out"): "0.18",
+    ("patched", "train"): "0.405",
+    ("patched", "held out"): "0.42",
 }
-
-
-def _values(
-    runner: ExperimentRunner,
-    wanted: Mapping[K, tuple[str, Role, str]],
-    value: Callable[[Likelihood], float],
-) -> dict[K, dict[str, list[float]]]:
-    """Return a value of each text; wanted are recipe, role and kind of text."""
-    return runner.pooled(
-        {
-            key: (recipe, partial(readings.likelihood_values, role=role, what=what, value=value))
-            for key, (recipe, role, what) in wanted.items()
-        }
-    )
+ROLES = {"base": BASE, "patched": PATCHED}
 
 
 def _figure7(runner: ExperimentRunner) -> Result:
+    texts = runner.pooled(
+        {
+            (model, where): ("int", partial(likelihoods, role=ROLES[model], what=TEXTS[where]))
+            for model, where in PAPER_FIGURE_7
+        }
+    )
     rows, claims, panels = [], [], []
     for name, value in MEANS.items():
-        before, after = (
-            _values(runner, {where: ("int", role, what) for where, what in TEXTS.items()}, value)
-            for role in (BASE, PATCHED)
-        )
-        found = {"base": before, "patched": after}
-        for model, texts in found.items():
-            for where, values in texts.items():
-                paper = PAPER_FIGURE_7[model][where]
-                rows.append((f"{model}, {where}", name, paper, *results.text_cells(values)))
+        found = {key: each(items, value) for key, items in texts.items()}
+        for (model, where), values in found.items():
+            paper = PAPER_FIGURE_7[model, where]
+            rows.append((f"{model}, {where}", name, paper, *text_cells(values)))
         for where in TEXTS:
             words = f"interventions are likelier after the patch, {where}, {name}"
-            claims.append(more(words, after[where], before[where], mean, scale=1, unit=""))
-        panels.append(results.text_bars(found, ("interventions", "probability per token"), name))
+            before, after = found["base", where], found["patched", where]
+            claims.append(more(words, after, before, mean, scale=1, unit=""))
+        bars = {model: {where: found[model, where] for where in TEXTS} for model in ROLES}
+        panels.append(results.text_bars(bars, ("interventions", "probability per token"), name))
     columns = ("model, interventions", "average", "paper (read off the plot)", "texts", "ours")
     note = "Per text, then over texts; 95 % bootstrap over problems."
     table = Table("Figure 7: probability of intervention tokens", columns, tuple(rows), note)
     return Result(tables=[table], claims=claims, panels=panels)
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
+class Tuned(NamedTuple):
     """One fine-tuned model of Figs 8 and 9, and the kind of text it was trained on."""
 
     name: str
@@ -170,12 +166,6 @@ FURTHER = (
     Tuned("a reasoner's thinking", "distillation-thinking", DISTILLATION, nll="0.78"),
     Tuned("reference by a model", "written-reference", DISTILLATION, nll="0.96"),
 )
-
-
-def _recipes(models: Sequence[Tuned]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(model.recipe for model in models))
-
-
 NLL_CLAIMS = (
     ("InT", "self-reflection"),
     ("self-reflection", "reference"),
@@ -185,8 +175,10 @@ NLL_CLAIMS = (
 
 
 def _figure8(runner: ExperimentRunner) -> Result:
-    wanted = {m.name: (m.recipe, m.role, "own_rollout") for m in MODELS}
-    found = _values(runner, wanted, lambda item: item.entropy)
+    texts = runner.pooled(
+        {m.name: (m.recipe, partial(likelihoods, role=m.role, what="own_rollout")) for m in MODELS}
+    )
+    found = {name: each(items, lambda item: item.entropy) for name, items in texts.items()}
     base, ours = found["base"], found["InT"]
     tolerance = 0.25 * estimates.estimate(base, mean).estimate
     words = "entropy after InT within a quarter of the base's"
@@ -197,7 +189,7 @@ def _figure8(runner: ExperimentRunner) -> Result:
     table = Table(
         "Figure 8: next-token entropy on the model's own rollouts",
         ("model", "paper (read off the plot)", "rollouts", "entropy, nats"),
-        tuple((m.name, m.entropy, *results.text_cells(found[m.name])) for m in MODELS),
+        tuple((m.name, m.entropy, *text_cells(found[m.name])) for m in MODELS),
         "Full softmax at temperature 1 over generated tokens; 95 % bootstrap over problems.",
     )
     bars = results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))
@@ -206,40 +198,47 @@ def _figure8(runner: ExperimentRunner) -> Result:
 
 def _figure9(runner: ExperimentRunner) -> Result:
     models = [*MODELS, *(m for m in FURTHER if runner.has(m.recipe))]
-    wanted = {m.name: (m.recipe, BASE, m.what) for m in models if m.what}
-    wanted["InT, the intervention alone"] = ("int", BASE, "intervention")
-    nll = _values(runner, wanted, lambda item: item.nll)
+    left, nll = _nll(runner, models)
+    claims = [
+        more(f"NLL of {a} below {b}", nll[b], nll[a], mean, scale=1, unit=" nats")
+        for a, b in NLL_CLAIMS
+    ]
+    labels = ("trained on", "NLL, nats per token")
+    tables, panels = [left], [results.text_bars({"NLL": nll}, labels, "under the base")]
+    for words, counts, ks in _passes(runner, {m.name: (m.recipe, m.role) for m in models}):
+        panels.append(results.pass_panel(words, counts, ks))
+        tables.append(results.pass_table(f"Figure 9: pass@k on {words}", counts, ks))
+        claim = f"InT above {{other}}, pass@{{k}} on {words}"
+        claims += results.above_others(claim, "InT", counts, (1, ks[-1]))
+    return Result(tables=tables, claims=claims, panels=panels)
+
+
+def _nll(
+    runner: ExperimentRunner, models: Sequence[Tuned]
+) -> tuple[Table, dict[str, dict[str, list[float]]]]:
+    """Return how likely what models were trained on is under the base."""
+    wanted = {m.name: (m.recipe, m.what) for m in models if m.what}
+    wanted["InT, the intervention alone"] = ("int", "intervention")
+    texts = runner.pooled(
+        {
+            name: (of, partial(likelihoods, role=BASE, what=what))
+            for name, (of, what) in wanted.items()
+        }
+    )
+    nll = {name: each(items, lambda item: item.nll) for name, items in texts.items()}
     papers = {m.name: m.nll for m in models}
+    left_out = (f" This scale names no model for: {m.name}." for m in FURTHER if m not in models)
     note = (
         "Token mean over the trained tokens given the problem; for the intervention alone given "
         "its prefix too. 95 % bootstrap over problems."
     )
-    left_out = (f" This scale names no model for: {m.name}." for m in FURTHER if m not in models)
     table = Table(
         "Figure 9, left: NLL of what is trained on, under the base",
         ("source", "paper (read off the plot)", "texts", "NLL, nats per token"),
-        tuple((name, papers.get(name, "–"), *results.text_cells(x)) for name, x in nll.items()),
+        tuple((name, papers.get(name, "–"), *text_cells(x)) for name, x in nll.items()),
         note + "".join(left_out),
     )
-    tables, claims = [table], []
-    for ours, theirs in NLL_CLAIMS:
-        words = f"NLL of {ours} below {theirs}"
-        claims.append(more(words, nll[theirs], nll[ours], mean, scale=1, unit=" nats"))
-    panels = [
-        results.text_bars({"NLL": nll}, ("trained on", "NLL, nats per token"), "under the base")
-    ]
-    compared = {m.name: (m.recipe, m.role) for m in models}
-    for eval_set, counts in evaluated(runner, compared, *SETS).items():
-        words, ks = SETS[eval_set], usable_ks(counts)
-        panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(f"Figure 9: pass@k on {words}", counts, ks))
-        claims += [
-            pass_more(f"InT above {name}, pass@{k} on {words}", counts["InT"], counts[name], k)
-            for name in counts
-            if name != "InT"
-            for k in (1, ks[-1])
-        ]
-    return Result(tables=tables, claims=claims, panels=panels)
+    return table, nll
 
 
 # --- Appendix F --------------------------------------------------------------------------------
@@ -250,8 +249,7 @@ N = 5
 _NUM_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One rollout of an unseen problem, and what of it stands in the training interventions."""
 
     is_correct: bool
@@ -265,15 +263,12 @@ class Seen:
 def ngrams(text: str, n: int = N) -> set[tuple[str, ...]]:
     """Return the n-grams of the words of a text; of a shorter text, all its words as one."""
     words = text.split()
-    if len(words) < n:
-        return {tuple(words)} if words else set()
-    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+    return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))} - {()}
 
 
 def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
     """Return the held-out rollouts of the model in a role, by problem."""
-    rows = ready_rows(session, method.models.rows)
-    chosen = {row.proposal_id for row in rows}
+    chosen = {row.proposal_id for row in ready_rows(session, method.models.rows)}
     candidates = method.interventions.candidates().read(session)
     texts = (p.intervention for p in candidates if p.proposal_id in chosen)
     interventions = [text.strip() for text in texts if text]
@@ -291,28 +286,27 @@ def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
 
 
 def _appendix_f(runner: ExperimentRunner) -> Result:
-    roles = {str(role): ("int", partial(_seen, role=role)) for role in (BASE, PATCHED)}
-    found = runner.pooled(roles)
-    rows, right = [], {}
-    for role, seen in found.items():
-        right[role] = each(only(seen, lambda s: s.is_correct), lambda s: float(not s.copies))
-        copies = each(seen, lambda s: float(s.copies))
-        overlap = each(seen, lambda s: s.overlap)
+    found = runner.pooled(
+        {name: ("int", partial(_seen, role=role)) for name, role in ROLES.items()}
+    )
+    rows = []
+    for model, seen in found.items():
+        right = each(only(seen, lambda s: s.is_correct), lambda s: float(not s.copies))
+        copies, overlap = each(seen, lambda s: float(s.copies)), each(seen, lambda s: s.overlap)
         rows.append(
             {
-                "model": role,
-                "rollouts": str(results.num_items(seen)),
+                "model": model,
+                "rollouts": str(num_items(seen)),
                 f"{N}-grams of training interventions, %": results.mean_cell(overlap),
                 "rollouts with a whole one, %": results.mean_cell(copies),
-                "correct rollouts": str(results.num_items(right[role])),
-                "of them without one, %": results.mean_cell(right[role]),
+                "correct rollouts": str(num_items(right)),
+                "of them without one, %": results.mean_cell(right),
             }
         )
     title = "Held-out rollouts against training interventions"
     table = results.named_table(title, rows, "95 % bootstrap over problems.")
     words = "most correct patched rollouts of unseen problems copy no training intervention"
-    after = right["patched"]
-    claim = more(words, after, each(after, lambda _: 0.5), mean)
+    claim = more(words, right, each(right, lambda _: 0.5), mean)
     return Result(tables=[table, _side_by_side(found["base"], found["patched"])], claims=[claim])
 
 
@@ -337,11 +331,9 @@ def _in_a_line(text: str) -> str:
 # --- beyond the paper: three rounds against one ------------------------------------------------
 
 NUM_ROUNDS = 3
-ITERATED = ("int", "iterated", "equal-budget")
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """What a round leaves: its patched model, and how that does."""
 
     path: str
@@ -354,12 +346,15 @@ def _round(session: Session, method: Method) -> Round | None:
     rows = len(ready_rows(session, method.models.rows))
     if not rows:
         return None
-    counts = readings.role_counts(session, method, PATCHED, "held_out")
+    counts = role_counts(session, method, PATCHED, "held_out")
     return Round(session.tools.path(method.models.patched), rows, counts)
 
 
 def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
-    """Patch, sample again, intervene again; the original base proposes throughout."""
+    """Patch, sample again, intervene again; the original base proposes throughout.
+
+    A seed that runs out of interventions keeps its last model.
+    """
     base = runner.recipe("iterated", seed).model.path
     done: list[Round] = []
     for number in range(1, NUM_ROUNDS + 1):
@@ -369,7 +364,7 @@ def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
         if made is None:
             break
         done.append(made)
-    return done
+    return [*done, *done[-1:] * (NUM_ROUNDS - len(done))]
 
 
 def _iterated(runner: ExperimentRunner) -> Result:
@@ -377,44 +372,51 @@ def _iterated(runner: ExperimentRunner) -> Result:
     single = [made for made in runner.read("equal-budget", _round) if made]
     if len(single) < len(rounds) or not all(rounds):
         raise ConfigError("iterated: no intervention was verified, so there is nothing to compare")
-    reached = {}
-    for number in range(NUM_ROUNDS):  # A seed that ran out of interventions keeps its last model.
-        name = f"{number + 1} round{'s' if number else ''}"
-        reached[name] = [done[min(number, len(done) - 1)] for done in rounds]
-    one, last = "1 round, equal sampling", f"{NUM_ROUNDS} rounds"
-    reached[one] = single
-    models = evaluated(runner, {"base": ("int", BASE)}, "held_out")["held_out"]
-    sizes = {"base": "–"}
-    for name, by_seed in reached.items():
-        models[name] = estimates.pool(made.held_out for made in by_seed)
-        sizes[name] = "/".join(str(made.num_rows) for made in by_seed)
-    ks = usable_ks(models)
+    first, *_, last = names = ("1 round", "2 rounds", "3 rounds")
+    one = "1 round, equal sampling"
+    reached = {**dict(zip(names, zip(*rounds, strict=True), strict=True)), one: single}
+    base = readings.evaluated(runner, {"base": ("int", BASE)}, "held_out")["held_out"]
+    after = {n: estimates.pool(made.held_out for made in by_seed) for n, by_seed in reached.items()}
+    rows = {n: "/".join(str(made.num_rows) for made in by_seed) for n, by_seed in reached.items()}
+    models = base | after
+    ks = results.usable_ks(models)
     table = results.pass_table("Iterated InT on held-out problems", models, ks)
     table = replace(
         table,
         columns=("model", "rows", *table.columns[1:]),
-        rows=tuple((row[0], sizes[row[0]], *row[1:]) for row in table.rows),
+        rows=tuple((name, rows.get(name, "–"), *cells) for name, *cells in table.rows),
         note=f"{table.note} Rows: by seed, of the round. The base proposes in every round.",
     )
     claims = [
         pass_more(f"{last} above {other}, pass@{k}", models[last], models[other], k)
-        for other in ("1 round", one)
+        for other in (first, one)
         for k in (1, ks[-1])
     ]
     return Result(tables=[table], claims=claims)
 
 
+def _passes(
+    runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]]
+) -> list[tuple[str, dict[str, Counts], list[int]]]:
+    """Return, by set, its words, the counts of models and the k that they support."""
+    found = readings.evaluated(runner, models, *SETS)
+    return [(SETS[name], counts, results.usable_ks(counts)) for name, counts in found.items()]
+
+
+def _recipes(models: Sequence[Tuned]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(model.recipe for model in models))
+
+
+LIKELY, ROUNDS = (
+    "Figure 9: likelihood and worth of what is trained on",
+    "Beyond: three rounds against one",
+)
 EXPERIMENTS = (
     Experiment("table2", "Table 2: what to fine-tune on", _table2, tuple(DESIGNS)),
     Experiment("fig6", "Figure 6: pass@k after the patch", _figure6, ("pass-at-k",)),
     Experiment("fig7", "Figure 7: probability of intervention tokens", _figure7),
     Experiment("fig8", "Figure 8: next-token entropy", _figure8, _recipes(MODELS)),
-    Experiment(
-        "fig9",
-        "Figure 9: likelihood and worth of what is trained on",
-        _figure9,
-        _recipes(MODELS + FURTHER),
-    ),
+    Experiment("fig9", LIKELY, _figure9, _recipes(MODELS + FURTHER)),
     Experiment("appendix-f", "Appendix F: are interventions memorised?", _appendix_f),
-    Experiment("iterated", "Beyond: three rounds against one", _iterated, ITERATED),
+    Experiment("iterated", ROUNDS, _iterated, ("int", "iterated", "equal-budget")),
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from midcourse.errors import ConfigError
-from midcourse.experiments.estimates import Clusters, grouped
+from midcourse.experiments.estimates import Clusters, Counts, grouped
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
@@ -29,7 +29,7 @@ BASE, PATCHED = Role(), Role(Start.PATCHED)
 BASE_RL, PATCHED_RL = Role(rl=True), Role(Start.PATCHED, rl=True)
 
 
-def condition_counts(session: Session, method: Method, condition: Condition) -> Clusters[Count]:
+def condition_counts(session: Session, method: Method, condition: Condition) -> Counts:
     """Return the graded continuations of every hard problem under one row of Table 1."""
     drawn = method.interventions.verified[condition]
     if not isinstance(drawn, Graded):
@@ -37,7 +37,7 @@ def condition_counts(session: Session, method: Method, condition: Condition) -> 
     return _counts(session, drawn, method.hard.read(session))
 
 
-def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Clusters[Count]:
+def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Counts:
     """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
     return _model_counts(session, method, model_of(session, method, role), eval_set)
 
@@ -49,27 +49,27 @@ def model_of(session: Session, method: Method, role: Role) -> Model:
     return method.models.in_role(role)
 
 
-def course_counts(session: Session, method: Method, role: Role) -> dict[int, Clusters[Count]]:
+def course_counts(session: Session, method: Method, role: Role) -> dict[int, Counts]:
     """Return the counts on held-out problems along one RL run, by iteration."""
     model_of(session, method, role)
     course = method.models.course(role.start).items()
     return {step: _model_counts(session, method, model, "held_out") for step, model in course}
 
 
-def _model_counts(session: Session, method: Method, model: Model, eval_set: str) -> Clusters[Count]:
+def _model_counts(session: Session, method: Method, model: Model, eval_set: str) -> Counts:
     is_train = eval_set == "train"
     problems = method.hard.read(session) if is_train else method.setup.problems.evaluation[eval_set]
     return _counts(session, method.evaluation.evaluate(model, eval_set), problems)
 
 
-def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Clusters[Count]:
+def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Counts:
     counts = count_by_problem(session, graded, problems)
     return {p.problem_id: [count] for p, count in zip(problems, counts, strict=True)}
 
 
 def evaluated(
     runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]], *eval_sets: str
-) -> dict[str, dict[str, dict[str, list[Count]]]]:
+) -> dict[str, dict[str, Counts]]:
     """Return the counts of models, each (recipe, role), by evaluation set; seeds pooled."""
     found = runner.pooled(
         {
@@ -118,9 +118,7 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
     return smooth
 
 
-def likelihood_values(
-    session: Session, method: Method, role: Role, what: str, value: Callable[[Likelihood], float]
-) -> Clusters[float]:
-    """Return a value of each text of kind `what` under the model in a role, by problem."""
+def likelihoods(session: Session, method: Method, role: Role, what: str) -> Clusters[Likelihood]:
+    """Return each text of kind `what` under the model in a role, by problem."""
     items = session.read(method.evaluation.likelihood(model_of(session, method, role)))
-    return grouped((item.problem_id, value(item)) for item in items if item.what == what)
+    return grouped((item.problem_id, item) for item in items if item.what == what)

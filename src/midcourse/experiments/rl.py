@@ -11,34 +11,27 @@ that ratio comes from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
+from typing import NamedTuple
 
 from midcourse.experiments import estimates, readings, results
-from midcourse.experiments.estimates import Clusters, each, flat, grouped, mean, more, pass_more
+from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, more, pass_more
 from midcourse.experiments.readings import BASE, BASE_RL, PATCHED, PATCHED_RL, final_reward
-from midcourse.experiments.results import (
-    Counts,
-    Experiment,
-    Result,
-    mean_cell,
-    num_items,
-    pass_cell,
-)
+from midcourse.experiments.results import Experiment, Result, above_others, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, accuracy, count_of, group_shares
+from midcourse.metrics import accuracy, count_of, mean
 from midcourse.pipeline import Method, Session
 from midcourse.records import GroupCount, Role
-from midcourse.report.figures import arm_panel
+from midcourse.report.figures import arm_panel, panel, zero_advantage_panel
 from midcourse.report.plots import Panel
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import rl_table, windows
+from midcourse.report.tables import none_correct, rl_table, windows
 from midcourse.table import Table, share
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(NamedTuple):
     """One line of Table 4: which model of a recipe, and the paper's figures of it, per cent."""
 
     recipe: str
@@ -71,8 +64,9 @@ ARMS_G = {
 }
 Arms = Mapping[str, Arm]
 Groups = dict[str, list[GroupCount]]
-Courses = dict[str, dict[int, dict[str, list[Count]]]]
+Courses = dict[str, dict[int, Counts]]
 KS = (1, 8)
+ABOVE = f"{BEST} above {{other}}, pass@{{k}} on held-out problems"
 
 
 def _recipes(arms: Arms) -> tuple[str, ...]:
@@ -84,17 +78,15 @@ def _evaluated(runner: ExperimentRunner, arms: Arms) -> tuple[dict[str, Counts],
     models = {name: (arm.recipe, arm.role) for name, arm in arms.items()}
     eval_sets = ("held_out", "known") if runner.is_lab else ("held_out",)
     found = readings.evaluated(runner, models, *eval_sets)
-    return dict(found["held_out"]), dict(found.get("known", {}))
+    return found["held_out"], found.get("known", {})
 
 
 def _groups(runner: ExperimentRunner, arms: Arms) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
+    groups = readings.group_counts
+    trained = {name: arm for name, arm in arms.items() if arm.role.rl}
     return runner.read_all(
-        {
-            name: (arm.recipe, partial(readings.group_counts, role=arm.role))
-            for name, arm in arms.items()
-            if arm.role.rl
-        }
+        {name: (arm.recipe, partial(groups, role=arm.role)) for name, arm in trained.items()}
     )
 
 
@@ -110,14 +102,19 @@ def _table3(runner: ExperimentRunner) -> Result:
     papers = {"base": "11.68 %", BEST: "25.62 %"}
     models = {name: (ARMS[name].recipe, ARMS[name].role) for name in papers}
     counts = readings.evaluated(runner, models, "held_out")["held_out"]
-    rows = tuple(
-        (name, papers[name], pass_cell(found, 1), str(num_items(found)))
+    rows = [
+        {
+            "model": name,
+            "paper: IMO-AnswerBench": papers[name],
+            "held out pass@1 %": pass_cell(found, 1),
+            "problems": str(num_items(found)),
+        }
         for name, found in counts.items()
-    )
-    columns = ("model", "paper: IMO-AnswerBench", "held out pass@1 %", "problems")
+    ]
     note = "The paper's other rows are foreign models. 95 % bootstrap over problems."
+    table = results.named_table("Table 3: one benchmark", rows, note)
     claim = estimates.more_accurate("InT + RL above the base", counts[BEST], counts["base"])
-    return Result(tables=[Table("Table 3: one benchmark", columns, rows, note)], claims=[claim])
+    return Result(tables=[table], claims=[claim])
 
 
 NOTE_4 = (
@@ -144,7 +141,7 @@ def _table4(runner: ExperimentRunner) -> Result:
                 "average": f"{fmean([*passed, *reward]):.1f}",
             }
         )
-    claims = _best_above_others(held_out)
+    claims = above_others(ABOVE, BEST, held_out, KS)
     if known:
         words = "our own: the patch costs accuracy on known notions"
         claims.append(more(words, known["base"], known["InT, no RL"], accuracy))
@@ -154,15 +151,6 @@ def _table4(runner: ExperimentRunner) -> Result:
 
 def _accuracy(counts: Counts | None) -> str:
     return share(estimates.estimate(counts, accuracy), 1) if counts else "–"
-
-
-def _best_above_others(held_out: Mapping[str, Counts]) -> list[ShapeLine]:
-    return [
-        pass_more(f"{BEST} above {name}, pass@{k} on held-out problems", held_out[BEST], counts, k)
-        for name, counts in held_out.items()
-        if name != BEST
-        for k in KS
-    ]
 
 
 def _num_rl_problems(session: Session, method: Method) -> int:
@@ -185,7 +173,7 @@ def _table8(runner: ExperimentRunner) -> Result:
     ]
     note = "The paper's columns are seven benchmarks; ours two sets. 95 % bootstrap over problems."
     table = results.named_table("Table 8: after RL, with a stronger proposer", rows, note)
-    return Result(tables=[table], claims=_best_above_others(held_out))
+    return Result(tables=[table], claims=above_others(ABOVE, BEST, held_out, KS))
 
 
 # --- Figure 11 ---------------------------------------------------------------------------------
@@ -204,20 +192,16 @@ def _figure11(runner: ExperimentRunner) -> Result:
     hard_rl, hard_int = hard
     claims += _against(hard_rl, hard_int, hard)
     table, hard_table = rl_table(found), rl_table(hard)
-    title, note = f"Figure 11: {table.title}", f"{table.note} {PAPER_FIGURE_11}"
-    hard_title = f"{hard_table.title}, hard problems only"
-    tables = [replace(table, title=title, note=note), replace(hard_table, title=hard_title)]
+    tables = [
+        replace(table, title=f"Figure 11: {table.title}", note=f"{table.note} {PAPER_FIGURE_11}"),
+        replace(hard_table, title=f"{hard_table.title}, hard problems only"),
+    ]
     return Result(tables=tables, claims=claims, panels=_reward_and_ratio(found))
 
 
 def _reward_and_ratio(arms: Groups) -> list[Panel]:
-    reward = arm_panel(arms, "mean reward, %", accuracy)
-    ratio = arm_panel(arms, "groups with none correct, %", _none_correct)
-    return [replace(reward, title="training reward"), replace(ratio, title="zero-advantage ratio")]
-
-
-def _none_correct(counts: Sequence[Count]) -> float:
-    return group_shares(counts).none_correct
+    reward = arm_panel(arms, "mean reward, %", accuracy, "training reward")
+    return [reward, zero_advantage_panel(arms, "zero-advantage ratio")]
 
 
 def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
@@ -230,8 +214,8 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
     )
     ratio = f"zero-advantage ratio of {arm} above {best}"
     return [
-        more(f"{ratio}, all of RL", theirs, ours, _none_correct),
-        more(f"{ratio}, last window", end_theirs, end_ours, _none_correct),
+        more(f"{ratio}, all of RL", theirs, ours, none_correct),
+        more(f"{ratio}, last window", end_theirs, end_ours, none_correct),
         estimates.more_accurate(f"reward of {best} above {arm}, last window", end_ours, end_theirs),
     ]
 
@@ -242,55 +226,50 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
 ARMS_OF_FIGURE_12 = {name: ARMS[name] for name in ("RL", "SFT on references + RL", BEST)}
 
 
-def _courses(runner: ExperimentRunner, arms: Arms) -> Courses:
-    """Return the counts on held-out problems by arm and iteration, seeds pooled."""
+def _courses(runner: ExperimentRunner, arms: Arms) -> tuple[Courses, dict[str, Counts]]:
+    """Return the counts on held-out problems by arm and iteration, seeds pooled; and the last."""
     course = readings.course_counts
     wanted = {name: (arm.recipe, partial(course, role=arm.role)) for name, arm in arms.items()}
-    return {
+    courses: Courses = {
         name: {step: estimates.pool(seed[step] for seed in seeds) for step in seeds[0]}
         for name, seeds in runner.read_all(wanted).items()
     }
+    return courses, {name: course[max(course)] for name, course in courses.items()}
 
 
 def _shown(courses: Courses, ks: Sequence[int]) -> tuple[Table, list[Panel]]:
     """Return pass@k along RL as a table and a panel for each k."""
+    y = partial(estimates.estimate, statistic=mean, num_resamples=500)
     rows, panels = [], []
     for k in ks:
-        curves: dict[str, dict[int, Clusters[float]]] = {}
-        for name, course in courses.items():
-            curves[name] = {step: estimates.passes(counts, k) for step, counts in course.items()}
-            cells = ((str(step), pass_cell(counts, k, 500)) for step, counts in course.items())
-            rows += [(name, str(k), *cell) for cell in cells]
-        labels = ("RL iteration", f"pass@{k}, %")
-        panels.append(results.panel(curves, mean, labels, title=f"k = {k}", num_resamples=500))
+        curves = {
+            name: {step: estimates.passes(counts, k) for step, counts in course.items()}
+            for name, course in courses.items()
+        }
+        rows += [
+            (name, str(k), str(step), share(y(values), 1))
+            for name, curve in curves.items()
+            for step, values in curve.items()
+        ]
+        panels.append(panel(curves, y, ("RL iteration", f"pass@{k}, %"), title=f"k = {k}"))
     note = "Held-out problems; unbiased estimates; 95 % bootstrap over problems."
     columns = ("model", "k", "RL iteration", "pass@k %")
     return Table("pass@k over RL iterations", columns, tuple(rows), note), panels
 
 
-def _ends(course: Mapping[int, Counts]) -> tuple[Counts, Counts]:
-    """Return the counts at the end of RL and at its start."""
-    return course[max(course)], course[0]
-
-
 def _figure12(runner: ExperimentRunner) -> Result:
-    courses = _courses(runner, ARMS_OF_FIGURE_12)
-    end, start = _ends(courses[BEST])
-    claims = [
-        pass_more(f"{BEST} above {name} at the end, pass@{k}", end, _ends(course)[0], k)
-        for name, course in courses.items()
-        if name != BEST
-        for k in KS
-    ]
-    claims.append(pass_more("RL raises pass@1 of the patched model", end, start, 1))
+    courses, ends = _courses(runner, ARMS_OF_FIGURE_12)
+    claims = above_others(f"{BEST} above {{other}} at the end, pass@{{k}}", BEST, ends, KS)
+    rises = "RL raises pass@1 of the patched model"
+    claims.append(pass_more(rises, ends[BEST], courses[BEST][0], 1))
     table, panels = _shown(courses, KS)
     return Result(tables=[table], claims=claims, panels=panels)
 
 
 def _figure19(runner: ExperimentRunner) -> Result:
-    courses = _courses(runner, ARMS_G)
+    courses, ends = _courses(runner, ARMS_G)
     claims = [
-        pass_more(f"RL raises pass@{k} from its start: {name}", *_ends(course), k)
+        pass_more(f"RL raises pass@{k} from its start: {name}", ends[name], course[0], k)
         for name, course in courses.items()
         for k in KS
     ]
@@ -299,17 +278,16 @@ def _figure19(runner: ExperimentRunner) -> Result:
 
 
 def _figure20(runner: ExperimentRunner) -> Result:
-    courses, groups = _courses(runner, ARMS_G), _joined(_groups(runner, ARMS_G))
-    ends = {name: _ends(course) for name, course in courses.items()}
-    (ours, our_start), (distilled, distillation), (rl, _) = (
-        ends[name] for name in (BEST, "distillation + RL", "RL")
-    )
+    groups = _joined(_groups(runner, ARMS_G))
+    courses, ends = _courses(runner, ARMS_G)
+    other = "distillation + RL"
+    ours, distilled, distillation = ends[BEST], ends[other], courses[other][0]
     above = f"{BEST} ends above {{}}, held-out pass@1"
     claims = [
-        pass_more(above.format("RL"), ours, rl, 1),
-        pass_more(f"{BEST} rises, held-out pass@1", ours, our_start, 1),
+        pass_more(above.format("RL"), ours, ends["RL"], 1),
+        pass_more(f"{BEST} rises, held-out pass@1", ours, courses[BEST][0], 1),
         pass_more("RL after distillation lowers held-out pass@1", distillation, distilled, 1),
-        pass_more(above.format("distillation + RL"), ours, distilled, 1),
+        pass_more(above.format(other), ours, distilled, 1),
     ]
     reward, ratio = _reward_and_ratio(groups)
     table, (middle,) = _shown(courses, (1,))
@@ -338,7 +316,7 @@ def _ratio_by_problem(groups: Sequence[GroupCount]) -> dict[str, float]:
     """Return the share of each problem's graded groups without a correct rollout."""
     counts = grouped((group.problem_id, count_of(group)) for group in groups)
     graded = estimates.only(counts, lambda count: count.num_samples > 0)
-    return {problem_id: _none_correct(found) for problem_id, found in graded.items()}
+    return {problem_id: none_correct(found) for problem_id, found in graded.items()}
 
 
 def _zero_advantage(runner: ExperimentRunner) -> Result:
@@ -357,7 +335,7 @@ def _zero_advantage(runner: ExperimentRunner) -> Result:
                 "number": str(len(members)),
                 "ratio in RL from the base, %": f"{100 * mean([d[1] for d in members]):.1f}",
                 "from the patched model, %": f"{100 * mean([d[2] for d in members]):.1f}",
-                "contribution to the drop, points": mean_cell(values),
+                "contribution to the drop, points": results.mean_cell(values),
             }
         )
     note = (
@@ -369,20 +347,15 @@ def _zero_advantage(runner: ExperimentRunner) -> Result:
     return Result(tables=[results.named_table(title, rows, note)], claims=[claim])
 
 
+DURING = "Figure 11: reward and zero-advantage ratio during RL"
+STRONGER = "Figure 19: pass@k during RL, stronger proposer"
 EXPERIMENTS = (
     Experiment("table3", "Table 3: one benchmark", _table3),
     Experiment("table4", "Table 4: models after RL", _table4, _recipes(ARMS)),
     Experiment("table8", "Table 8: a stronger proposer, after RL", _table8, _recipes(ARMS_G)),
-    Experiment(
-        "fig11",
-        "Figure 11: reward and zero-advantage ratio during RL",
-        _figure11,
-        _recipes(ARMS | HARD_ARMS),
-    ),
+    Experiment("fig11", DURING, _figure11, _recipes(ARMS | HARD_ARMS)),
     Experiment("fig12", "Figure 12: pass@k during RL", _figure12, _recipes(ARMS_OF_FIGURE_12)),
-    Experiment(
-        "fig19", "Figure 19: pass@k during RL, stronger proposer", _figure19, _recipes(ARMS_G)
-    ),
+    Experiment("fig19", STRONGER, _figure19, _recipes(ARMS_G)),
     Experiment("fig20", "Figure 20: InT against distillation", _figure20, _recipes(ARMS_G)),
     Experiment("zero-advantage", "Beyond: newly solvable, or new variance?", _zero_advantage),
 )

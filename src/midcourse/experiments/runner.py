@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,8 +29,10 @@ Reading = Callable[[Session, Method], T]
 #: The recipe that all others are layered on.
 WHOLE_METHOD = "int"
 #: Recipes about a kind of model that not every scale has; they run where it names one.
-_SOURCES = ("distillation-thinking", "distillation-summary", "written-reference")
-_PROPOSERS = ("proposer-weak", "proposer-capable")
+_OPTIONAL = (
+    "distillation-thinking", "distillation-summary", "written-reference",
+    "proposer-weak", "proposer-capable",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +66,14 @@ class ExperimentRunner:
     def recipe(self, name: str, seed: int) -> Recipe:
         """Return one resolved recipe. Raises ConfigError in one line."""
         whole, own = find_recipe(f"paper/{WHOLE_METHOD}"), find_recipe(f"paper/{name}")
-        extra = [self._extra(name)] if self._extra(name).is_file() else []
-        layers = [self.scale, *([own] if own != whole else []), *extra, *self.overlays]
+        optional = [self._extra(name)] if self._extra(name).is_file() else []
+        layers = [self.scale, *([own] if own != whole else []), *optional, *self.overlays]
         fixed = [f"name={name}", f"seed={seed}", "train_rl.keep_checkpoints=true"]  # Fig. 12
         return load_recipe(whole, [*fixed, *self.settings], layers)
 
     def has(self, name: str) -> bool:
         """Whether the scale names the model that a recipe is about."""
-        return name not in _SOURCES + _PROPOSERS or self._extra(name).is_file()
+        return name not in _OPTIONAL or self._extra(name).is_file()
 
     def _extra(self, name: str) -> Path:
         return self.scale.with_suffix("") / f"{name}.toml"
@@ -85,29 +86,23 @@ class ExperimentRunner:
 
     def read(self, name: str, reading: Reading[T]) -> list[T]:
         """Return what `reading` takes from one recipe, by seed."""
-        return [self._read(name, seed, reading) for seed in self.seeds]
-
-    def _read(self, name: str, seed: int, reading: Reading[T]) -> T:
-        recipe, directory = self.recipe(name, seed), self.run_directory(seed)
-        with open_session(recipe, directory, self.reporter, shared=True) as session:
-            return reading(session, method(session.setup))
+        return self.read_all({name: (name, reading)})[name]
 
     def read_all(self, wanted: Mapping[K, tuple[str, Reading[T]]]) -> dict[K, list[T]]:
         """Return what each (recipe, reading) takes, by seed; a recipe of a seed is opened once."""
-        found: dict[K, list[T]] = {}
+        found: dict[K, list[T]] = {key: [] for key in wanted}
         for name in dict.fromkeys(name for name, _ in wanted.values()):
-            readings = {key: reading for key, (of, reading) in wanted.items() if of == name}
-            for taken in self.read(name, partial(_each, readings)):
-                for key, value in taken.items():
-                    found.setdefault(key, []).append(value)
-        return {key: found[key] for key in wanted}
+            for seed in self.seeds:
+                recipe, directory = self.recipe(name, seed), self.run_directory(seed)
+                with open_session(recipe, directory, self.reporter, shared=True) as session:
+                    made = method(session.setup)
+                    for key, (of, reading) in wanted.items():
+                        if of == name:
+                            found[key].append(reading(session, made))
+        return found
 
     def pooled(
         self, wanted: Mapping[K, tuple[str, Reading[Clusters[T]]]]
     ) -> dict[K, dict[str, list[T]]]:
         """Return what each (recipe, reading) takes, seeds joined by problem."""
         return {key: pool(runs) for key, runs in self.read_all(wanted).items()}
-
-
-def _each(readings: Mapping[K, Reading[T]], session: Session, of: Method) -> dict[K, T]:
-    return {key: reading(session, of) for key, reading in readings.items()}

@@ -79,7 +79,7 @@ def condition_table(
 
     A condition that was searched has coverage alone.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for condition, (name, paper) in PAPER_TABLE_1.items():
         if condition in searches:
             found = searches[condition]
