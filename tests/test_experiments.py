@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from midcourse.errors import ArtifactError, ConfigError
+from midcourse.experiments.catalogue import experiments
 from midcourse.experiments.estimates import (
     close,
     covered,
     estimate,
     flat,
-    mean,
     more,
     more_accurate,
     passes,
@@ -27,9 +27,9 @@ from midcourse.experiments.estimates import (
 )
 from midcourse.experiments.page import write_page
 from midcourse.experiments.readings import BASE, condition_counts, final_reward
-from midcourse.experiments.reproduce import EXPERIMENTS, choose, default_folder, reproduce
+from midcourse.experiments.reproduce import choose, default_folder, reproduce
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, Interval, accuracy
+from midcourse.metrics import Count, Interval, accuracy, mean
 from midcourse.pipeline import Drawn, Method, Session
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes
@@ -106,8 +106,8 @@ def test_a_model_that_a_scale_does_not_name_is_left_out_by_name(runner: Experime
 
 def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
     page = (ROOT / "docs" / "reproduce.md").read_text()
-    assert not [name for name in EXPERIMENTS if f"`{name}`" not in page]
-    named = {name for experiment in EXPERIMENTS.values() for name in experiment.recipes}
+    assert not [name for name in experiments() if f"`{name}`" not in page]
+    named = {name for experiment in experiments().values() for name in experiment.recipes}
     assert named <= set(VARIANTS)
 
 
@@ -140,7 +140,7 @@ SMALL = {"table1", "table3", "table7", "fig2", "fig4", "fig7", "fig10", "appendi
          "localisation", "equal-hints", "zero-advantage"}  # fmt: skip
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow if name in SMALL else pytest.mark.nightly)
-    for name in EXPERIMENTS
+    for name in experiments()
 ]
 
 

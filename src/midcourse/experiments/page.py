@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from midcourse.experiments.results import Experiment
+from midcourse.experiments.catalogue import Experiment
 from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"

@@ -8,18 +8,18 @@ whole. A patch that only copies would solve nothing where it does not. Beyond th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 from midcourse.errors import ConfigError
 from midcourse.experiments import estimates, readings, results
-from midcourse.experiments.estimates import Clusters, Counts, each, grouped, more, only, pass_more
-from midcourse.experiments.readings import BASE, PATCHED, likelihoods, role_counts
-from midcourse.experiments.results import Claim, Experiment, Result, Row, num_items, text_cells
-from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import mean
+from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
+from midcourse.experiments.estimates import Clusters, Counts, each, grouped, only
+from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
+from midcourse.experiments.results import Maker, Result, judge, judge_means, num_items, text_cells
+from midcourse.experiments.runner import ExperimentRunner, Reading
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Likelihood, Role, Verdict
@@ -27,68 +27,38 @@ from midcourse.table import Table
 
 SETS = {"train": "hard training problems", "held_out": "held-out problems"}
 
-# --- Table 2 and Figure 6 ----------------------------------------------------------------------
 
-UNTUNED, DEFAULT = "the base, not fine-tuned", "prefix, no suffix, filter"
-NO_FILTER, NO_PREFIX, SUFFIX = "– no filter", "– no prefix (masked)", "+ suffix"
-#: Ways to build rows, by recipe, with the paper's figures. After the paper's four ours: the prefix
-#: not even in the context, and every kept intervention.
-DESIGNS = {
-    "int": (DEFAULT, "202/235, 7.71 %"),
-    "no-filter": (NO_FILTER, "196/235, 5.06 %"),
-    "prefix-masked": (NO_PREFIX, "162/235, 2.87 %"),
-    "suffix": (SUFFIX, "111/235, 2.31 %"),
-    "prefix-dropped": ("– prefix dropped from the context", "not run"),
-    "all-rows": ("all rows: prefix, no suffix, filter", "not run"),
-    "all-rows-no-filter": ("all rows: – no filter", "not run"),
-    "all-rows-prefix-masked": ("all rows: – no prefix (masked)", "not run"),
-    "all-rows-suffix": ("all rows: + suffix", "not run"),
-}
-MORE_ACCURATE, COVERS = "the default is more accurate than", "the default covers more problems than"
-CLAIMS = {
-    "train": (
-        Claim("the patch raises accuracy on the hard training problems", DEFAULT, UNTUNED),
-        Claim(f"{MORE_ACCURATE} no filter", DEFAULT, NO_FILTER),
-        Claim(f"{COVERS} no filter", DEFAULT, NO_FILTER, coverage=True),
-        Claim(f"{MORE_ACCURATE} no prefix", DEFAULT, NO_PREFIX),
-        Claim(f"{COVERS} no prefix", DEFAULT, NO_PREFIX, coverage=True),
-        Claim(f"{MORE_ACCURATE} with suffix", DEFAULT, SUFFIX),
-        Claim(f"{COVERS} with suffix", DEFAULT, SUFFIX, coverage=True),
-    ),
-    "held_out": (Claim("the patch raises accuracy on held-out problems", DEFAULT, UNTUNED),),
-}
+def _table2(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    (head,), tables, claims = experiment.tables, [], []
+    for eval_set, counts in evaluated(runner, experiment.rows, *SETS).items():
+        cells = [row.cells if eval_set == "train" else ("–",) for row in experiment.rows]
+        rows = [((name, *own), counts[name]) for name, own in zip(counts, cells, strict=True)]
+        of_set = replace(head, title=head.title.format(on=SETS[eval_set]))
+        tables.append(results.accuracy_table(of_set, rows))
+        claims += judge((c for c in experiment.claims if c.only == eval_set), counts)
+    return Result(tables=tables, claims=claims)
 
 
-def _table2(runner: ExperimentRunner) -> Result:
-    found = []
-    for eval_set, words in SETS.items():
-        base, patched = (partial(role_counts, role=r, eval_set=eval_set) for r in (BASE, PATCHED))
-        rows = [Row((UNTUNED, "–"), "int", base)]
-        for recipe, (name, paper) in DESIGNS.items():
-            rows.append(Row((name, paper if eval_set == "train" else "–"), recipe, patched))
-        made = results.compared(
-            runner,
-            title=f"Table 2 on {words}",
-            columns=("SFT rows", "paper: coverage, accuracy"),
-            rows=rows,
-            claims=CLAIMS[eval_set],
-            note=f"After SFT, from the problem alone. {results.BOTH}",
-        )
-        found.append(made)
-    tables = [table for made in found for table in made.tables]
-    return Result(tables=tables, claims=[claim for made in found for claim in made.claims])
-
-
-def _figure6(runner: ExperimentRunner) -> Result:
-    models = {str(role): ("pass-at-k", role) for role in (BASE, PATCHED)}
-    panels, tables, claims = [], [], []
-    for words, counts, ks in _passes(runner, models):
+def _passes(
+    runner: ExperimentRunner,
+    rows: Sequence[Row],
+    head: Head,
+    claims: Sequence[Claim],
+    compared: Callable[[Sequence[int]], Sequence[int]],
+) -> Result:
+    """Return pass@k of models on both sets, and verdicts at the k that are compared."""
+    tables, lines, panels = [], [], []
+    for eval_set, counts in evaluated(runner, rows, *SETS).items():
+        words, ks = SETS[eval_set], results.usable_ks(counts)
         panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(f"Figure 6: pass@k on {words}", counts, ks))
-        for k in (ks[len(ks) // 2], ks[-1]):
-            claim = f"pass@{k} rises with the patch on {words}"
-            claims.append(pass_more(claim, counts["patched"], counts["base"], k))
-    return Result(tables=tables, claims=claims, panels=panels)
+        tables.append(results.pass_table(head.title.format(on=words), counts, ks))
+        lines += judge(claims, counts, compared(ks), on=words)
+    return Result(tables=tables, claims=lines, panels=panels)
+
+
+def _figure6(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    (head,), claims = experiment.tables, experiment.claims
+    return _passes(runner, experiment.rows, head, claims, lambda ks: (ks[len(ks) // 2], ks[-1]))
 
 
 # --- Figures 7, 8 and 9: how likely tokens are -------------------------------------------------
@@ -97,148 +67,62 @@ MEANS: dict[str, Callable[[Likelihood], float]] = {
     "mean of probabilities": lambda item: item.mean_probability,
     "exp(mean log probability)": lambda item: item.exp_mean_logprob,
 }
-TEXTS = {"train": "intervention", "held out": "intervention_held_out"}
-#: Read off the plot, by model and texts.
-PAPER_FIGURE_7 = {
-    ("base", "train"): "0.165",
-    ("base", "held out"): "0.18",
-    ("patched", "train"): "0.405",
-    ("patched", "held out"): "0.42",
-}
-ROLES = {"base": BASE, "patched": PATCHED}
 
 
-def _figure7(runner: ExperimentRunner) -> Result:
-    texts = runner.pooled(
-        {
-            (model, where): ("int", partial(likelihoods, role=ROLES[model], what=TEXTS[where]))
-            for model, where in PAPER_FIGURE_7
-        }
-    )
+def _likelihoods(row: Row) -> Reading[Clusters[Likelihood]]:
+    return partial(likelihoods, role=row.role, what=row.text)
+
+
+def _under_base(row: Row) -> Reading[Clusters[Likelihood]]:
+    return partial(likelihoods, role=BASE, what=row.text)
+
+
+def _figure7(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    texts = results.read_rows(runner, experiment.rows, _likelihoods)
     rows, claims, panels = [], [], []
     for name, value in MEANS.items():
-        found = {key: each(items, value) for key, items in texts.items()}
-        for (model, where), values in found.items():
-            paper = PAPER_FIGURE_7[model, where]
-            rows.append((f"{model}, {where}", name, paper, *text_cells(values)))
-        for where in TEXTS:
-            words = f"interventions are likelier after the patch, {where}, {name}"
-            before, after = found["base", where], found["patched", where]
-            claims.append(more(words, after, before, mean, scale=1, unit=""))
-        bars = {model: {where: found[model, where] for where in TEXTS} for model in ROLES}
+        found = {of: each(items, value) for of, items in texts.items()}
+        bars: dict[str, dict[str, Clusters[float]]] = {}
+        for row in experiment.rows:
+            rows.append((row.name, name, *row.cells, *text_cells(found[row.name])))
+            model, _, where = row.name.partition(", ")
+            bars.setdefault(model, {})[where] = found[row.name]
+        claims += judge_means(experiment.claims, found, unit="", scale=1, on=name)
         panels.append(results.text_bars(bars, ("interventions", "probability per token"), name))
-    columns = ("model, interventions", "average", "paper (read off the plot)", "texts", "ours")
-    note = "Per text, then over texts; 95 % bootstrap over problems."
-    table = Table("Figure 7: probability of intervention tokens", columns, tuple(rows), note)
-    return Result(tables=[table], claims=claims, panels=panels)
+    return Result(tables=[experiment.tables[0].table(*rows)], claims=claims, panels=panels)
 
 
-class Tuned(NamedTuple):
-    """One fine-tuned model of Figs 8 and 9, and the kind of text it was trained on."""
-
-    name: str
-    recipe: str
-    what: str
-    """The kind of text in the likelihood stage; empty for the base."""
-    entropy: str = "–"
-    """The paper's, nats, read off the plot."""
-    nll: str = "–"
-
-    @property
-    def role(self) -> Role:
-        """Which model of its recipe it is."""
-        return PATCHED if self.what else BASE
-
-
-REFLECTION, DISTILLATION = "self_reflection_row", "distillation_row"
-UNFILTERED = "sft-self-reflection-no-filter"
-MODELS = (
-    Tuned("base", "int", "", "0.29"),
-    Tuned("InT", "int", "intervention_row", "0.26", "0.40"),
-    Tuned("self-reflection", "sft-self-reflection", REFLECTION, "0.43", "0.55"),
-    Tuned("self-reflection, no filter", UNFILTERED, REFLECTION),
-    Tuned("distillation", "sft-distillation", DISTILLATION),
-    Tuned("reference", "sft-reference", "reference_row", "1.66", "human 1.26"),
-)
-#: Further sources of Fig. 9, where the scale names a model of that kind.
-FURTHER = (
-    Tuned("a reasoner's summary", "distillation-summary", DISTILLATION, nll="0.62"),
-    Tuned("a reasoner's thinking", "distillation-thinking", DISTILLATION, nll="0.78"),
-    Tuned("reference by a model", "written-reference", DISTILLATION, nll="0.96"),
-)
-NLL_CLAIMS = (
-    ("InT", "self-reflection"),
-    ("self-reflection", "reference"),
-    ("InT", "distillation"),
-    ("distillation", "reference"),
-)
-
-
-def _figure8(runner: ExperimentRunner) -> Result:
-    texts = runner.pooled(
-        {m.name: (m.recipe, partial(likelihoods, role=m.role, what="own_rollout")) for m in MODELS}
-    )
+def _figure8(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    texts = results.read_rows(runner, experiment.rows, _likelihoods)
     found = {name: each(items, lambda item: item.entropy) for name, items in texts.items()}
-    base, ours = found["base"], found["InT"]
-    tolerance = 0.25 * estimates.estimate(base, mean).estimate
-    words = "entropy after InT within a quarter of the base's"
-    claims = [estimates.close(words, ours, base, mean, tolerance, scale=1, unit=" nats")]
-    for model in MODELS[2:]:
-        words = f"entropy after {model.name} above InT's"
-        claims.append(more(words, found[model.name], ours, mean, scale=1, unit=" nats"))
-    table = Table(
-        "Figure 8: next-token entropy on the model's own rollouts",
-        ("model", "paper (read off the plot)", "rollouts", "entropy, nats"),
-        tuple((m.name, m.entropy, *text_cells(found[m.name])) for m in MODELS),
-        "Full softmax at temperature 1 over generated tokens; 95 % bootstrap over problems.",
+    rows = [(row.name, *row.cells, *text_cells(found[row.name])) for row in experiment.rows]
+    return Result(
+        tables=[experiment.tables[0].table(*rows)],
+        claims=judge_means(experiment.claims, found, " nats", 1),
+        panels=[results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))],
     )
-    bars = results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))
-    return Result(tables=[table], claims=claims, panels=[bars])
 
 
-def _figure9(runner: ExperimentRunner) -> Result:
-    models = [*MODELS, *(m for m in FURTHER if runner.has(m.recipe))]
-    left, nll = _nll(runner, models)
-    claims = [
-        more(f"NLL of {a} below {b}", nll[b], nll[a], mean, scale=1, unit=" nats")
-        for a, b in NLL_CLAIMS
-    ]
-    labels = ("trained on", "NLL, nats per token")
-    tables, panels = [left], [results.text_bars({"NLL": nll}, labels, "under the base")]
-    for words, counts, ks in _passes(runner, {m.name: (m.recipe, m.role) for m in models}):
-        panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(f"Figure 9: pass@k on {words}", counts, ks))
-        claim = f"InT above {{other}}, pass@{{k}} on {words}"
-        claims += results.above_others(claim, "InT", counts, (1, ks[-1]))
-    return Result(tables=tables, claims=claims, panels=panels)
-
-
-def _nll(
-    runner: ExperimentRunner, models: Sequence[Tuned]
-) -> tuple[Table, dict[str, dict[str, list[float]]]]:
-    """Return how likely what models were trained on is under the base."""
-    wanted = {m.name: (m.recipe, m.what) for m in models if m.what}
-    wanted["InT, the intervention alone"] = ("int", "intervention")
-    texts = runner.pooled(
-        {
-            name: (of, partial(likelihoods, role=BASE, what=what))
-            for name, (of, what) in wanted.items()
-        }
-    )
+def _figure9(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    *models, alone = (row for row in experiment.rows if runner.has(row.recipe))
+    shown = [row for row in (*models, alone) if row.text]
+    texts = results.read_rows(runner, shown, _under_base)
     nll = {name: each(items, lambda item: item.nll) for name, items in texts.items()}
-    papers = {m.name: m.nll for m in models}
-    left_out = (f" This scale names no model for: {m.name}." for m in FURTHER if m not in models)
-    note = (
-        "Token mean over the trained tokens given the problem; for the intervention alone given "
-        "its prefix too. 95 % bootstrap over problems."
+    rows = [(row.name, *row.cells, *text_cells(nll[row.name])) for row in shown]
+    head, left = experiment.tables
+    missing = (row.name for row in experiment.rows if not runner.has(row.recipe))
+    note = left.note + "".join(f" This scale names no model for: {name}." for name in missing)
+    means, passed = (
+        [claim for claim in experiment.claims if claim.measure is measure]
+        for measure in (Measure.MEAN, Measure.PASS_AT_K)
     )
-    table = Table(
-        "Figure 9, left: NLL of what is trained on, under the base",
-        ("source", "paper (read off the plot)", "texts", "NLL, nats per token"),
-        tuple((name, papers.get(name, "–"), *text_cells(x)) for name, x in nll.items()),
-        note + "".join(left_out),
+    right = _passes(runner, models, head, passed, lambda ks: (1, ks[-1]))
+    bars = results.text_bars({"NLL": nll}, ("trained on", "NLL, nats per token"), "under the base")
+    return Result(
+        tables=[replace(left, note=note).table(*rows), *right.tables],
+        claims=[*judge_means(means, nll, " nats", 1), *right.claims],
+        panels=[bars, *right.panels],
     )
-    return table, nll
 
 
 # --- Appendix F --------------------------------------------------------------------------------
@@ -285,43 +169,32 @@ def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
     return grouped(found)
 
 
-def _appendix_f(runner: ExperimentRunner) -> Result:
-    found = runner.pooled(
-        {name: ("int", partial(_seen, role=role)) for name, role in ROLES.items()}
-    )
-    rows = []
+def _appendix_f(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    roles = {str(role): ("int", partial(_seen, role=role)) for role in (BASE, PATCHED)}
+    found = runner.pooled(roles)
+    rows, right = [], {}
     for model, seen in found.items():
-        right = each(only(seen, lambda s: s.is_correct), lambda s: float(not s.copies))
+        solved = only(seen, lambda s: s.is_correct)
+        right[model] = each(solved, lambda s: float(not s.copies))
         copies, overlap = each(seen, lambda s: float(s.copies)), each(seen, lambda s: s.overlap)
-        rows.append(
-            {
-                "model": model,
-                "rollouts": str(num_items(seen)),
-                f"{N}-grams of training interventions, %": results.mean_cell(overlap),
-                "rollouts with a whole one, %": results.mean_cell(copies),
-                "correct rollouts": str(num_items(right)),
-                "of them without one, %": results.mean_cell(right),
-            }
-        )
-    title = "Held-out rollouts against training interventions"
-    table = results.named_table(title, rows, "95 % bootstrap over problems.")
-    words = "most correct patched rollouts of unseen problems copy no training intervention"
-    claim = more(words, right, each(right, lambda _: 0.5), mean)
-    return Result(tables=[table, _side_by_side(found["base"], found["patched"])], claims=[claim])
+        all_rollouts = (str(num_items(seen)), results.mean_cell(overlap), results.mean_cell(copies))
+        solving = (str(num_items(solved)), results.mean_cell(right[model]))
+        rows.append((model, *all_rollouts, *solving))
+    head, side_by_side = experiment.tables
+    half = each(right["patched"], lambda _: 0.5)
+    return Result(
+        tables=[head.table(*rows), _side_by_side(side_by_side, found["base"], found["patched"])],
+        claims=judge_means(experiment.claims, {**right, "half": half}),
+    )
 
 
-def _side_by_side(before: Clusters[Seen], after: Clusters[Seen]) -> Table:
+def _side_by_side(head: Head, before: Clusters[Seen], after: Clusters[Seen]) -> Table:
     """Show problems that the base never solved and the patched model did (Figs 17, 18)."""
-    solved = only(before, lambda seen: seen.is_correct)
-    newly = only(after, lambda seen: seen.is_correct)
-    rows = [
-        (problem_id, _in_a_line(before[problem_id][0].text), _in_a_line(newly[problem_id][0].text))
-        for problem_id in sorted(newly)
-        if problem_id in before and problem_id not in solved
-    ]
-    note = "Unseen problems that no rollout of the base solved; steps are parted by ‖."
-    columns = ("problem", "base", "patched")
-    return Table("Side by side", columns, tuple(rows[:_NUM_SHOWN]), note)
+    solved, newly = (only(seen, lambda s: s.is_correct) for seen in (before, after))
+    shown = sorted((newly.keys() & before.keys()) - solved.keys())[:_NUM_SHOWN]
+    return head.table(
+        *((p, _in_a_line(before[p][0].text), _in_a_line(newly[p][0].text)) for p in shown)
+    )
 
 
 def _in_a_line(text: str) -> str:
@@ -346,7 +219,7 @@ def _round(session: Session, method: Method) -> Round | None:
     rows = len(ready_rows(session, method.models.rows))
     if not rows:
         return None
-    counts = role_counts(session, method, PATCHED, "held_out")
+    counts = readings.role_counts(session, method, PATCHED, "held_out")
     return Round(session.tools.path(method.models.patched), rows, counts)
 
 
@@ -367,56 +240,35 @@ def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
     return [*done, *done[-1:] * (NUM_ROUNDS - len(done))]
 
 
-def _iterated(runner: ExperimentRunner) -> Result:
+def _iterated(runner: ExperimentRunner, experiment: Experiment) -> Result:
     rounds = [_rounds(runner, seed) for seed in runner.seeds]
     single = [made for made in runner.read("equal-budget", _round) if made]
     if len(single) < len(rounds) or not all(rounds):
         raise ConfigError("iterated: no intervention was verified, so there is nothing to compare")
-    first, *_, last = names = ("1 round", "2 rounds", "3 rounds")
-    one = "1 round, equal sampling"
-    reached = {**dict(zip(names, zip(*rounds, strict=True), strict=True)), one: single}
-    base = readings.evaluated(runner, {"base": ("int", BASE)}, "held_out")["held_out"]
-    after = {n: estimates.pool(made.held_out for made in by_seed) for n, by_seed in reached.items()}
-    rows = {n: "/".join(str(made.num_rows) for made in by_seed) for n, by_seed in reached.items()}
-    models = base | after
-    ks = results.usable_ks(models)
-    table = results.pass_table("Iterated InT on held-out problems", models, ks)
+    reached = dict(zip(("1 round", "2 rounds", "3 rounds"), zip(*rounds, strict=True), strict=True))
+    reached["1 round, equal sampling"] = tuple(single)
+    models = evaluated(runner, [Row(name="base")], "held_out")["held_out"]
+    sizes = {"base": "–"}
+    for name, by_seed in reached.items():
+        models[name] = estimates.pool(made.held_out for made in by_seed)
+        sizes[name] = "/".join(str(made.num_rows) for made in by_seed)
+    (head,), ks = experiment.tables, results.usable_ks(models)
+    table = results.pass_table(head.title, models, ks)
     table = replace(
         table,
         columns=("model", "rows", *table.columns[1:]),
-        rows=tuple((name, rows.get(name, "–"), *cells) for name, *cells in table.rows),
-        note=f"{table.note} Rows: by seed, of the round. The base proposes in every round.",
+        rows=tuple((name, sizes[name], *cells) for name, *cells in table.rows),
+        note=table.note + head.note,
     )
-    claims = [
-        pass_more(f"{last} above {other}, pass@{k}", models[last], models[other], k)
-        for other in (first, one)
-        for k in (1, ks[-1])
-    ]
-    return Result(tables=[table], claims=claims)
+    return Result(tables=[table], claims=judge(experiment.claims, models, (1, ks[-1])))
 
 
-def _passes(
-    runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]]
-) -> list[tuple[str, dict[str, Counts], list[int]]]:
-    """Return, by set, its words, the counts of models and the k that they support."""
-    found = readings.evaluated(runner, models, *SETS)
-    return [(SETS[name], counts, results.usable_ks(counts)) for name, counts in found.items()]
-
-
-def _recipes(models: Sequence[Tuned]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(model.recipe for model in models))
-
-
-LIKELY, ROUNDS = (
-    "Figure 9: likelihood and worth of what is trained on",
-    "Beyond: three rounds against one",
-)
-EXPERIMENTS = (
-    Experiment("table2", "Table 2: what to fine-tune on", _table2, tuple(DESIGNS)),
-    Experiment("fig6", "Figure 6: pass@k after the patch", _figure6, ("pass-at-k",)),
-    Experiment("fig7", "Figure 7: probability of intervention tokens", _figure7),
-    Experiment("fig8", "Figure 8: next-token entropy", _figure8, _recipes(MODELS)),
-    Experiment("fig9", LIKELY, _figure9, _recipes(MODELS + FURTHER)),
-    Experiment("appendix-f", "Appendix F: are interventions memorised?", _appendix_f),
-    Experiment("iterated", ROUNDS, _iterated, ("int", "iterated", "equal-budget")),
-)
+MAKERS: dict[str, Maker] = {
+    "table2": _table2,
+    "fig6": _figure6,
+    "fig7": _figure7,
+    "fig8": _figure8,
+    "fig9": _figure9,
+    "appendix-f": _appendix_f,
+    "iterated": _iterated,
+}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from midcourse.errors import ConfigError
+from midcourse.experiments.catalogue import Row
 from midcourse.experiments.estimates import Clusters, Counts, grouped
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
@@ -68,17 +69,18 @@ def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Co
 
 
 def evaluated(
-    runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]], *eval_sets: str
+    runner: ExperimentRunner, models: Iterable[Row], *eval_sets: str
 ) -> dict[str, dict[str, Counts]]:
-    """Return the counts of models, each (recipe, role), by evaluation set; seeds pooled."""
-    found = runner.pooled(
-        {
-            (eval_set, name): (recipe, partial(role_counts, role=role, eval_set=eval_set))
-            for name, (recipe, role) in models.items()
-            for eval_set in eval_sets
-        }
-    )
-    return {eval_set: {name: found[eval_set, name] for name in models} for eval_set in eval_sets}
+    """Return the counts of models by evaluation set and name; seeds pooled."""
+    wanted = {
+        (eval_set, row.name): (row.recipe, partial(role_counts, role=row.role, eval_set=eval_set))
+        for eval_set in eval_sets
+        for row in models
+    }
+    found: dict[str, dict[str, Counts]] = {eval_set: {} for eval_set in eval_sets}
+    for (eval_set, name), counts in runner.pooled(wanted).items():
+        found[eval_set][name] = counts
+    return found
 
 
 def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:

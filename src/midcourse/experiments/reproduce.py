@@ -14,24 +14,25 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments import interventions, patches, rl
+from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
-from midcourse.experiments.results import Experiment, Result
+from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.report.plots import Figure, can_draw, csv_text, draw, figure_csv
 from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
 
-_EVERY = (*interventions.EXPERIMENTS, *patches.EXPERIMENTS, *rl.EXPERIMENTS)
-EXPERIMENTS = {experiment.name: experiment for experiment in _EVERY}
+MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS}
 
 
 def choose(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of `names`, each once; ``all`` is every one. Raises ConfigError."""
-    wanted = list(EXPERIMENTS) if "all" in names else list(dict.fromkeys(names))
+    known = experiments()
+    wanted = list(known) if "all" in names else list(dict.fromkeys(names))
     for name in wanted:
-        if name not in EXPERIMENTS:
-            raise ConfigError(f"no experiment {name!r}: choose from all, {', '.join(EXPERIMENTS)}")
-    return [EXPERIMENTS[name] for name in wanted]
+        if name not in known:
+            raise ConfigError(f"no experiment {name!r}: choose from all, {', '.join(known)}")
+    return [known[name] for name in wanted]
 
 
 def default_folder(runner: ExperimentRunner) -> Path:
@@ -54,7 +55,7 @@ def reproduce(experiments: Sequence[Experiment], runner: ExperimentRunner, out: 
         if _is_written(page.with_suffix(".json"), state):
             say(f"{name}: nothing to do, {page}")
             continue
-        result = experiment.make(runner)
+        result = MAKERS[name](runner, experiment)
         _write(experiment, result, state, out)
         say(f"{name}: {page}")
         for claim in result.claims:
