@@ -16,7 +16,6 @@ import pytest
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import experiments
 from midcourse.experiments.estimates import (
-    close,
     covered,
     estimate,
     flat,
@@ -312,10 +311,10 @@ def test_the_same_problems_are_compared_together() -> None:
 def test_close_needs_the_whole_interval_within_the_tolerance() -> None:
     left = {f"p{i}": [1.0 + 0.01 * (i % 2)] for i in range(40)}
     right = {p: [values[0] + 0.001] for p, values in left.items()}
-    assert close("x", left, right, mean, 0.01).holds is True
-    assert close("x", left, right, mean, 0.0005).holds is False
+    assert more("x", left, right, mean, tolerance=0.01).holds is True
+    assert more("x", left, right, mean, tolerance=0.0005).holds is False
     noisy = {f"q{i}": [1.0 + (-1) ** i] for i in range(10)}
-    assert close("x", left, noisy, mean, 0.01).holds is None
+    assert more("x", left, noisy, mean, tolerance=0.01).holds is None
 
 
 def test_resamples_without_one_side_do_not_spoil_the_interval() -> None:

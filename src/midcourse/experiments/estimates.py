@@ -9,6 +9,7 @@ open in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
@@ -73,51 +74,41 @@ def estimate(clusters: Clusters[T], statistic: Statistic[T], num_resamples: int 
     return bootstrap(members, lambda drawn: statistic(_joined(drawn)), num_resamples=num_resamples)
 
 
-def _difference(
-    ours: Clusters[T], theirs: Clusters[T], statistic: Statistic[T], factor: float = 1.0
-) -> Interval:
-    """Return ours − factor × theirs, over the problems of both resampled together."""
-    pairs = [(ours.get(p, ()), theirs.get(p, ())) for p in sorted(ours.keys() | theirs.keys())]
-
-    def difference(drawn: Sequence[tuple[Sequence[T], Sequence[T]]]) -> float:
-        left, right = (_joined(side) for side in zip(*drawn, strict=True))
-        return statistic(left) - factor * statistic(right)
-
-    return bootstrap(pairs, difference)
-
-
-def _verdict(found: Interval) -> bool | None:
-    return True if found.low > 0 else False if found.high < 0 else None
-
-
-def _words(
-    ours: Clusters[T],
-    theirs: Clusters[T],
-    statistic: Statistic[T],
-    found: Interval,
-    *,
-    scale: float = 100.0,
-    unit: str = " %",
-    name: str = "difference",
-) -> str:
-    values = statistic(flat(ours)), statistic(flat(theirs)), found.estimate, found.low, found.high
-    left, right, difference, low, high = (f"{scale * value:.3g}" for value in values)
-    return f"{left} against {right}{unit}; {name} {difference} [{low}, {high}]"
-
-
 def more(
     claim: str,
     ours: Clusters[T],
     theirs: Clusters[T],
     statistic: Statistic[T],
     *,
+    factor: float = 1.0,
+    tolerance: float | None = None,
+    margins: tuple[float, float] = (0.0, 0.0),
     scale: float = 100.0,
     unit: str = " %",
 ) -> ShapeLine:
-    """Return whether a statistic is larger for `ours`; `scale` and `unit` are for the words."""
-    found = _difference(ours, theirs, statistic)
-    words = _words(ours, theirs, statistic, found, scale=scale, unit=unit)
-    return ShapeLine(claim, _verdict(found), words)
+    """Return whether a statistic is larger for `ours` than `factor` times that for `theirs`.
+
+    With a tolerance, in the statistic's own unit, whether the two differ by less. `margins` widen
+    the interval downward and upward; `scale` and `unit` are for the words.
+    """
+    pairs = [(ours.get(p, ()), theirs.get(p, ())) for p in sorted(ours.keys() | theirs.keys())]
+
+    def difference(drawn: Sequence[tuple[Sequence[T], Sequence[T]]]) -> float:
+        left, right = (_joined(side) for side in zip(*drawn, strict=True))
+        return statistic(left) - factor * statistic(right)
+
+    found = bootstrap(pairs, difference)
+    low, high = found.low - margins[0], found.high + margins[1]
+    values = statistic(flat(ours)), statistic(flat(theirs)), found.estimate, low, high
+    left, right, middle, lower, upper = (f"{scale * value:.3g}" for value in values)
+    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
+    words = f"{left} against {right}{unit}; {name} {middle} [{lower}, {upper}]"
+    is_above, is_below = low > (tolerance or 0), high < -(tolerance or 0)
+    if tolerance is None:
+        return ShapeLine(claim, True if is_above else False if is_below else None, words)
+    is_close = -tolerance < low and high < tolerance
+    holds = True if is_close else False if is_above or is_below else None
+    return ShapeLine(claim, holds, f"{words}, tolerance {scale * tolerance:.3g}")
 
 
 def pass_more(claim: str, ours: Counts, theirs: Counts, k: int) -> ShapeLine:
@@ -131,13 +122,10 @@ def more_accurate(claim: str, ours: Counts, theirs: Counts, factor: float = 1.0)
     Where nothing of one side succeeds its resamples are all zero; Wilson's bound, which knows the
     number of samples, then stands for it.
     """
-    found = _difference(ours, theirs, accuracy, factor)
-    low, high = found.low - factor * _upper_of_zero(theirs), found.high + _upper_of_zero(ours)
-    found = Interval(found.estimate, low, high)
-    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
-    words = _words(ours, theirs, accuracy, found, name=name)
-    samples = [f"{sum(c.num_samples for c in flat(side)):,}" for side in (ours, theirs)]
-    return ShapeLine(claim, _verdict(found), f"{words}; n = {' and '.join(samples)}")
+    margins = factor * _upper_of_zero(theirs), _upper_of_zero(ours)
+    line = more(claim, ours, theirs, accuracy, factor=factor, margins=margins)
+    samples = (f"{sum(count.num_samples for count in flat(side)):,}" for side in (ours, theirs))
+    return replace(line, figures=f"{line.figures}; n = {' and '.join(samples)}")
 
 
 def _upper_of_zero(counts: Counts) -> float:
@@ -146,22 +134,3 @@ def _upper_of_zero(counts: Counts) -> float:
     if any(count.num_correct for count in every):
         return 0.0
     return wilson(0, sum(count.num_samples for count in every)).high
-
-
-def close(
-    claim: str,
-    ours: Clusters[T],
-    theirs: Clusters[T],
-    statistic: Statistic[T],
-    tolerance: float,
-    *,
-    scale: float = 100.0,
-    unit: str = " %",
-) -> ShapeLine:
-    """Return whether the two differ by less than `tolerance` (in the statistic's own unit)."""
-    found = _difference(ours, theirs, statistic)
-    is_apart = found.low > tolerance or found.high < -tolerance
-    is_close = -tolerance < found.low and found.high < tolerance
-    words = _words(ours, theirs, statistic, found, scale=scale, unit=unit)
-    holds = True if is_close else False if is_apart else None
-    return ShapeLine(claim, holds, f"{words}, tolerance {scale * tolerance:.3g}")

@@ -56,7 +56,7 @@ def _judged(claim: Claim, counts: Mapping[str, Counts]) -> ShapeLine:
     ours, theirs = counts[claim.ours], counts[claim.theirs]
     if claim.within:
         tolerance = claim.within * accuracy(flat(counts[claim.of]))
-        return estimates.close(claim.words, ours, theirs, accuracy, tolerance)
+        return estimates.more(claim.words, ours, theirs, accuracy, tolerance=tolerance)
     if claim.measure is Measure.PASS_AT_K:
         return estimates.pass_more(claim.words, ours, theirs, claim.k)
     if claim.measure is Measure.COVERAGE:
@@ -72,16 +72,18 @@ def judge_means(
     on: str = "",
 ) -> list[ShapeLine]:
     """Return the verdicts on claims about means."""
-    lines = []
-    for claim in claims:
-        words, ours, theirs = claim.words.format(on=on), values[claim.ours], values[claim.theirs]
-        if claim.within:
-            tolerance = claim.within * mean(flat(values[claim.of]))
-            line = estimates.close(words, ours, theirs, mean, tolerance, scale=scale, unit=unit)
-        else:
-            line = estimates.more(words, ours, theirs, mean, scale=scale, unit=unit)
-        lines.append(line)
-    return lines
+    return [
+        estimates.more(
+            claim.words.format(on=on),
+            values[claim.ours],
+            values[claim.theirs],
+            mean,
+            tolerance=claim.within * mean(flat(values[claim.of])) if claim.within else None,
+            scale=scale,
+            unit=unit,
+        )
+        for claim in claims
+    ]
 
 
 def read_rows(

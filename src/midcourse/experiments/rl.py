@@ -10,14 +10,14 @@ that ratio comes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
 from midcourse.experiments import estimates, readings, results
 from midcourse.experiments.catalogue import Experiment, Row
-from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, more
+from midcourse.experiments.estimates import Clusters, each, flat, grouped, more
 from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated, final_reward
 from midcourse.experiments.results import Maker, Result, judge, judge_means, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
@@ -35,15 +35,6 @@ KS = (1, 8)
 BEST = "InT + RL"
 
 
-def _evaluated(
-    runner: ExperimentRunner, rows: Sequence[Row]
-) -> tuple[dict[str, Counts], dict[str, Counts]]:
-    """Return the counts of all arms on held-out problems, and on the lab's known notions."""
-    eval_sets = ("held_out", "known") if runner.is_lab else ("held_out",)
-    found = evaluated(runner, rows, *eval_sets)
-    return found["held_out"], found.get("known", {})
-
-
 def _groups(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
     groups, trained = readings.group_counts, [row for row in rows if row.role.rl]
@@ -57,52 +48,43 @@ def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
 # --- Tables 3, 4 and 8 -------------------------------------------------------------------------
 
 
-def _table3(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    counts = evaluated(runner, experiment.rows, "held_out")["held_out"]
-    rows = [
-        (row.name, *row.cells, pass_cell(counts[row.name], 1), str(num_items(counts[row.name])))
-        for row in experiment.rows
-    ]
-    table = experiment.tables[0].table(*rows)
-    return Result(tables=[table], claims=judge(experiment.claims, counts))
-
-
-def _table4(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    held_out, known = _evaluated(runner, experiment.rows)
-    runs, rows = _groups(runner, experiment.rows), []
-    for row in experiment.rows:
-        counts = held_out[row.name]
-        reward = [100 * fmean(map(final_reward, runs[row.name]))] if row.role.rl else []
-        passed = [100 * mean(flat(estimates.passes(counts, k))) for k in KS]
-        cells = (*row.cells, *(pass_cell(counts, k) for k in KS), _accuracy(known.get(row.name)))
-        average = f"{fmean([*passed, *reward]):.1f}"
-        rows.append((row.name, *cells, f"{reward[0]:.1f}" if reward else "–", average))
-    claims = judge(experiment.claims, held_out, KS)
-    if known:
-        words = "our own: the patch costs accuracy on known notions"
-        claims.append(more(words, known["base"], known["InT, no RL"], accuracy))
-    return Result(tables=[experiment.tables[0].table(*rows)], claims=claims)
-
-
-def _accuracy(counts: Counts | None) -> str:
-    return share(estimates.estimate(counts, accuracy), 1) if counts else "–"
-
-
 def _num_rl_problems(session: Session, method: Method) -> int:
     return len(method.models.rl_problems.read(session))
 
 
-def _table8(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    held_out, known = _evaluated(runner, experiment.rows)
-    sizes = runner.read_all({row.name: (row.recipe, _num_rl_problems) for row in experiment.rows})
-    rows = []
-    for row in experiment.rows:
-        counts, by_seed = held_out[row.name], "/".join(map(str, sizes[row.name]))
-        passed = (pass_cell(counts, k) for k in KS)
-        cells = (*row.cells, by_seed, _accuracy(known.get(row.name)), *passed)
-        rows.append((row.name, *cells, str(num_items(counts))))
-    table = experiment.tables[0].table(*rows)
-    return Result(tables=[table], claims=judge(experiment.claims, held_out, KS))
+def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    """Tables 3, 4 and 8: the columns that each asks for."""
+    (head,), rows = experiment.tables, experiment.rows
+    known_notions = "known notions pass@1 %"
+    shows_known = known_notions in head.columns and runner.is_lab
+    eval_sets = ("held_out", "known") if shows_known else ("held_out",)
+    counts = evaluated(runner, rows, *eval_sets)
+    held_out, known = counts["held_out"], counts.get("known", {})
+    groups = _groups(runner, rows) if "average" in head.columns else {}
+    rewards = {name: 100 * fmean(map(final_reward, runs)) for name, runs in groups.items()}
+
+    def average(name: str) -> float:
+        passed = [100 * mean(flat(estimates.passes(held_out[name], k))) for k in KS]
+        return fmean([*passed, *([rewards[name]] if name in rewards else [])])
+
+    cells: dict[str, Callable[[Row], str]] = {
+        "held out pass@1 %": lambda row: pass_cell(held_out[row.name], 1),
+        "held out pass@8 %": lambda row: pass_cell(held_out[row.name], 8),
+        "problems": lambda row: str(num_items(held_out[row.name])),
+        known_notions: lambda row: (
+            share(estimates.estimate(known[row.name], accuracy), 1) if known else "–"
+        ),
+        "training reward %": lambda row: f"{rewards[row.name]:.1f}" if row.role.rl else "–",
+        "average": lambda row: f"{average(row.name):.1f}",
+        "RL problems, by seed": lambda row: "/".join(
+            map(str, runner.read(row.recipe, _num_rl_problems))
+        ),
+    }
+    shown = [(row.name, *row.cells, *(cells[c](row) for c in head.columns[2:])) for row in rows]
+    claims = judge((c for c in experiment.claims if c.only != "known"), held_out, KS)
+    for claim in (c for c in experiment.claims if c.only == "known" and known):
+        claims.append(more(claim.words, known[claim.ours], known[claim.theirs], accuracy))
+    return Result(tables=[head.table(*shown)], claims=claims)
 
 
 # --- Figure 11 ---------------------------------------------------------------------------------
@@ -222,9 +204,9 @@ def _zero_advantage(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 
 MAKERS: dict[str, Maker] = {
-    "table3": _table3,
-    "table4": _table4,
-    "table8": _table8,
+    "table3": _models,
+    "table4": _models,
+    "table8": _models,
     "fig11": _figure11,
     "fig12": _during_rl,
     "fig19": _during_rl,

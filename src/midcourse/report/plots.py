@@ -23,6 +23,10 @@ COLOURS = (
 MARKERS = "osD^vPX*"
 
 
+Format = Literal["svg", "png"]
+FORMATS: tuple[Format, ...] = ("svg", "png")
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One value with its 95 % interval, e.g. pass@8 of 31.2 % over 32 problems."""
@@ -68,7 +72,7 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw(figure: Figure, file_format: Literal["svg", "png"]) -> bytes:
+def draw(figure: Figure, file_format: Format) -> bytes:
     """Return the drawing; the same data give the same SVG."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
