@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
@@ -21,9 +20,8 @@ from midcourse.records import (
     Role,
     Rollout,
     Start,
-    Verdict,
 )
-from midcourse.report.collect import count_by_problem
+from midcourse.report.collect import count_by_problem, tally
 from midcourse.training.rewards import read_group_counts
 
 BASE, PATCHED = Role(), Role(Start.PATCHED)
@@ -38,11 +36,6 @@ def condition_counts(session: Session, method: Method, condition: Condition) -> 
     return _counts(session, drawn, method.hard.read(session))
 
 
-def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Counts:
-    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
-    return _model_counts(session, method, model_of(session, method, role), eval_set)
-
-
 def model_of(session: Session, method: Method, role: Role) -> Model:
     """Return the model in a role, trained; what the recipe trains by RL is trained together."""
     if role.rl:
@@ -54,11 +47,16 @@ def course_counts(session: Session, method: Method, role: Role) -> dict[int, Cou
     """Return the counts on held-out problems along one RL run, by iteration."""
     model_of(session, method, role)
     course = method.models.course(role.start).items()
-    return {step: _model_counts(session, method, model, "held_out") for step, model in course}
+    problems = method.setup.problems.evaluation["held_out"]
+    return {
+        step: _counts(session, method.evaluation.evaluate(model, "held_out"), problems)
+        for step, model in course
+    }
 
 
-def _model_counts(session: Session, method: Method, model: Model, eval_set: str) -> Counts:
-    is_train = eval_set == "train"
+def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Counts:
+    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
+    is_train, model = eval_set == "train", model_of(session, method, role)
     problems = method.hard.read(session) if is_train else method.setup.problems.evaluation[eval_set]
     return _counts(session, method.evaluation.evaluate(model, eval_set), problems)
 
@@ -85,10 +83,7 @@ def evaluated(
 
 def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:
     """Return the graded continuations of each proposal, by proposal id."""
-    graded = [g for g in session.read(drawn.grades) if g.verdict is not Verdict.UNGRADED]
-    samples = Counter(str(g.parent_id) for g in graded)
-    correct = Counter(str(g.parent_id) for g in graded if g.verdict is Verdict.CORRECT)
-    return {parent_id: Count(samples[parent_id], correct[parent_id]) for parent_id in samples}
+    return tally(session, drawn, lambda grade: str(grade.parent_id))
 
 
 def candidates_in_place(session: Session, method: Method) -> Iterator[tuple[Proposal, Rollout]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from midcourse.metrics import Count, StoppedCount, count_of, group_shares
 from midcourse.pipeline import Drawn, Graded, Method, Searched
 from midcourse.pipeline.interventions import INTERVENTION
-from midcourse.records import Condition, GroupCount, Likelihood, Problem, SftRow, Verdict
+from midcourse.records import Condition, Grade, GroupCount, Likelihood, Problem, SftRow, Verdict
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Run, Stage
 from midcourse.stages.build_sft import IGNORED
@@ -59,10 +59,11 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
         if model.trained and model.role and model.role.rl
     }
     candidates = method.interventions.candidates().read(run)
+    rl_counts = {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
     return ReportData(
         name=run.recipe.name,
         seed=run.recipe.seed,
-        funnel={**funnel_counts(run, method), **_rl_counts(arms)},
+        funnel=funnel_counts(run, method) | rl_counts,
         conditions={
             c: count_by_problem(run, d, hard) for c, d in verified if isinstance(d, Graded)
         },
@@ -86,33 +87,32 @@ def count_by_problem(reader: Reader, graded: Graded, problems: Sequence[Problem]
     """
     if not isinstance(graded, Graded):
         raise TypeError("a search stops at what it looks for: it has no unbiased counts")
-    samples, correct = _tally(reader, graded)
-    return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
+    counts = tally(reader, graded, lambda grade: grade.problem_id)
+    return [counts.get(p.problem_id, Count(0, 0)) for p in problems]
 
 
 def stopped_by_problem(
     run: Run, found: Searched, problems: Sequence[Problem]
 ) -> list[StoppedCount]:
     """Return for each problem how many rollouts a search drew and whether one was correct."""
-    samples, correct = _tally(run, found)
-    return [StoppedCount(samples[p.problem_id], correct[p.problem_id] > 0) for p in problems]
+    counts = tally(run, found, lambda grade: grade.problem_id)
+    every = (counts.get(p.problem_id, Count(0, 0)) for p in problems)
+    return [StoppedCount(count.num_samples, count.is_solved) for count in every]
 
 
-def _tally(reader: Reader, drawn: Drawn) -> tuple[Counter[str], Counter[str]]:
-    """Count graded and correct rollouts by problem."""
-    samples: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
+def tally(reader: Reader, drawn: Drawn, key: Callable[[Grade], str]) -> dict[str, Count]:
+    """Count graded and correct rollouts by what `key` returns."""
+    samples, correct = Counter[str](), Counter[str]()
     for grade in reader.read(drawn.grades):
         if grade.verdict is not Verdict.UNGRADED:
-            samples[grade.problem_id] += 1
-            correct[grade.problem_id] += grade.verdict is Verdict.CORRECT
-    return samples, correct
+            samples[key(grade)] += 1
+            correct[key(grade)] += grade.verdict is Verdict.CORRECT
+    return {name: Count(number, correct[name]) for name, number in samples.items()}
 
 
 def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
     """Count every stage up to the rows by outcome, from the manifests."""
-    models, interventions = method.models, method.interventions
-    recipe = method.setup.recipe
+    interventions, recipe = method.interventions, method.setup.recipe
     stages: dict[str, Stage[Any, Any] | None] = {
         "rollouts": method.train.rollouts,
         "grades": method.train.grades,
@@ -120,7 +120,7 @@ def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
         "proposals": method.proposals,
         _LEAKS: None,
         "continuations": interventions.verified[INTERVENTION].grades,
-        "candidates for a row": models.step_rows,
+        "candidates for a row": method.models.step_rows,
     }
     if recipe.reference.write != "none":
         stages["references"] = method.references
@@ -129,7 +129,7 @@ def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
     if recipe.verify.shift:
         stages["shifted"] = interventions.candidates().proposals
     if recipe.build_sft.is_baseline:
-        stages[f"rows of source {recipe.build_sft.source}"] = models.rows
+        stages[f"rows of source {recipe.build_sft.source}"] = method.models.rows
     counts = {name: _outcomes(run, stage) if stage else {} for name, stage in stages.items()}
     leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
     return counts | {_LEAKS: {"leak": leaks[True], "do not": leaks[False]}}
@@ -138,23 +138,14 @@ def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
 def _outcomes(run: Run, stage: Stage[Any, Any]) -> dict[str, int]:
     """Return the counts of a stage, the most common outcome first, and its total."""
     manifest = run.artifact(stage).manifest
-    counts = Counter({str(name): int(count) for name, count in manifest["counts"].items()})
-    return {**dict(counts.most_common()), "total": int(manifest["num_records"])}
-
-
-def _rl_counts(arms: Mapping[str, Sequence[GroupCount]]) -> dict[str, dict[str, int]]:
-    return {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
+    return {**dict(Counter(manifest["counts"]).most_common()), "total": manifest["num_records"]}
 
 
 def _group_kinds(groups: Sequence[GroupCount]) -> dict[str, int]:
     shares = group_shares([count_of(group) for group in groups])
-    kinds = {
-        "none correct": shares.none_correct,
-        "mixed": shares.mixed,
-        "all correct": shares.all_correct,
-    }
-    of = shares.num_groups
-    counts = {kind: round(share * of) if of else 0 for kind, share in kinds.items()}
+    of, kinds = shares.num_groups, (shares.none_correct, shares.mixed, shares.all_correct)
+    names = ("none correct", "mixed", "all correct")
+    counts = {n: round(kind * of) if of else 0 for n, kind in zip(names, kinds, strict=True)}
     return {**counts, "ungraded": len(groups) - of, "total": len(groups)}
 
 
@@ -168,8 +159,7 @@ def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[dict[str, 
     rows = {r.proposal_id: r for r in run.read(method.models.step_rows) if r.proposal_id in shown}
     for proposal in proposals:
         problem, rollout = problems[proposal.problem_id], rollouts[proposal.rollout_id]
-        found = continuations[proposal.proposal_id]
-        row = rows.get(proposal.proposal_id)
+        found, row = continuations[proposal.proposal_id], rows.get(proposal.proposal_id)
         yield {
             "problem_id": problem.problem_id,
             "problem": problem.text,

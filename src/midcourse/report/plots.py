@@ -122,26 +122,23 @@ def _draw_legend(canvas: Any, figure: Figure) -> None:
 
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
-    xs, found = [point.x for point in series.points], [point.y for point in series.points]
-    ys = [y.estimate for y in found]
-    axes.plot(xs, ys, marker=marker, color=colour, label=series.label, markersize=4)
-    lows, highs = [y.low for y in found], [y.high for y in found]
+    xs, ys = [point.x for point in series.points], [point.y for point in series.points]
+    drawn = {"marker": marker, "color": colour, "label": series.label, "markersize": 4}
+    axes.plot(xs, [y.estimate for y in ys], **drawn)
+    lows, highs = [y.low for y in ys], [y.high for y in ys]
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_bars(axes: Any, series: Sequence[Series]) -> None:
     ticks = list(dict.fromkeys(point.x for one in series for point in one.points))
-    width = 0.8 / max(1, len(series))
+    width, caps = 0.8 / max(1, len(series)), {"elinewidth": 1, "capsize": 2}
     for index, one in enumerate(series):
         places = [ticks.index(p.x) + (index - (len(series) - 1) / 2) * width for p in one.points]
-        found = [point.y for point in one.points]
-        errors = [
-            [max(0.0, y.estimate - y.low) for y in found],
-            [max(0.0, y.high - y.estimate) for y in found],
-        ]
-        heights, caps = [y.estimate for y in found], {"elinewidth": 1, "capsize": 2}
+        ys = [point.y for point in one.points]
+        below = [max(0.0, y.estimate - y.low) for y in ys]
+        above = [max(0.0, y.high - y.estimate) for y in ys]
         drawn = {"color": COLOURS[index % 8], "label": one.label, "error_kw": caps}
-        axes.bar(places, heights, 0.9 * width, yerr=errors, **drawn)
+        axes.bar(places, [y.estimate for y in ys], 0.9 * width, yerr=[below, above], **drawn)
     is_text = any(isinstance(tick, str) for tick in ticks)
     names = [str(tick) if isinstance(tick, str) else f"{tick:g}" for tick in ticks]
     slanted = {"rotation": 20, "ha": "right"} if is_text and len(ticks) > 2 else {}

@@ -6,6 +6,7 @@ Every figure is computed from counts handed in; a denominator stands next to eac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from midcourse.metrics import (
     Count,
@@ -32,11 +33,11 @@ def funnel_table(stages: Mapping[str, Mapping[str, int]]) -> Table:
 
     Raises ValueError if a stage's ``total`` is not the sum of its outcomes.
     """
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for stage, counts in stages.items():
         outcomes = {name: count for name, count in counts.items() if name != "total"}
-        total = counts.get("total", sum(outcomes.values()))
-        if total != sum(outcomes.values()):
+        total = sum(outcomes.values())
+        if counts.get("total", total) != total:
             raise ValueError(f"the funnel does not add up at {stage}: {dict(counts)}")
         said = " + ".join(f"{count:,} {name}" for name, count in outcomes.items())
         rows.append((stage, f"{total:,}", said or "–"))
@@ -108,21 +109,16 @@ def pass_at_k_table(
     tables = []
     for eval_set, models in results.items():
         smallest = min(c.num_samples for counts in models.values() for c in counts)
-        rows = [
-            (str(k), *(share(_pass_interval(counts, k), 1) for counts in models.values()))
-            for k in ks
-            if k <= smallest
-        ]
+        rows = []
+        for k in (k for k in ks if k <= smallest):
+            passed = partial(bootstrap, statistic=partial(mean_pass_at_k, k=k), num_resamples=500)
+            rows.append((str(k), *(share(passed(counts), 1) for counts in models.values())))
         sizes = {(len(counts), pooled(counts)[1]) for counts in models.values()}
         of = " or ".join(f"{problems} problems, {n:,} samples" for problems, n in sorted(sizes))
         note = f"{of} per model. Unbiased estimate; 95 % bootstrap over problems."
         title = f"pass@k on {eval_set}, %"
         tables.append(Table(title, ("k", *models), tuple(rows), note))
     return tables
-
-
-def _pass_interval(counts: Sequence[Count], k: int) -> Interval:
-    return bootstrap(counts, lambda drawn: mean_pass_at_k(drawn, k), num_resamples=500)
 
 
 def none_correct(counts: Sequence[Count]) -> float:
