@@ -58,6 +58,8 @@ class Claim:
     within: float = 0.0
     """That the two differ by less than this part of the row in `of` instead."""
     of: str = ""
+    unit: str = " %"
+    """What means are said in; as they are, or in per cent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

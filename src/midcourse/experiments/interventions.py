@@ -19,7 +19,7 @@ from midcourse.experiments import estimates, results
 from midcourse.experiments.catalogue import Experiment, Head, Row
 from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.experiments.readings import candidates_in_place, condition_counts, proposal_counts
-from midcourse.experiments.results import Maker, Result, judge, judge_means, num_items
+from midcourse.experiments.results import Maker, Result, judge, num_items
 from midcourse.experiments.runner import ExperimentRunner, Reading
 from midcourse.metrics import Count, accuracy, mean
 from midcourse.pipeline import Method, Session
@@ -118,7 +118,7 @@ def _figure2(runner: ExperimentRunner, experiment: Experiment) -> Result:
             (tenths, "tenth of the rollout's steps", "relative position"),
         )
     ]
-    return Result(tables=[table], claims=judge_means(experiment.claims, sides), panels=panels)
+    return Result(tables=[table], claims=judge(experiment.claims, sides), panels=panels)
 
 
 def _figure10(runner: ExperimentRunner, experiment: Experiment) -> Result:
@@ -133,7 +133,7 @@ def _figure10(runner: ExperimentRunner, experiment: Experiment) -> Result:
         rows.append((name, *results.text_cells(values, digits=1), middle, longest))
     return Result(
         tables=[experiment.tables[0].table(*rows)],
-        claims=judge_means(experiment.claims, lengths, " tokens", 1),
+        claims=judge(experiment.claims, lengths),
         panels=[_length_panel(name, values) for name, values in lengths.items()],
     )
 

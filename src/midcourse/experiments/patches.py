@@ -18,7 +18,7 @@ from midcourse.experiments import estimates, readings, results
 from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
 from midcourse.experiments.estimates import Clusters, Counts, each, grouped, only
 from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
-from midcourse.experiments.results import Maker, Result, judge, judge_means, num_items, text_cells
+from midcourse.experiments.results import Maker, Result, judge, num_items, text_cells
 from midcourse.experiments.runner import ExperimentRunner, Reading
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
@@ -41,24 +41,27 @@ def _table2(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 def _passes(
     runner: ExperimentRunner,
+    experiment: Experiment,
     rows: Sequence[Row],
-    head: Head,
-    claims: Sequence[Claim],
     compared: Callable[[Sequence[int]], Sequence[int]],
 ) -> Result:
     """Return pass@k of models on both sets, and verdicts at the k that are compared."""
     tables, lines, panels = [], [], []
+    claims = _about(experiment, Measure.PASS_AT_K)
     for eval_set, counts in evaluated(runner, rows, *SETS).items():
         words, ks = SETS[eval_set], results.usable_ks(counts)
         panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(head.title.format(on=words), counts, ks))
+        tables.append(results.pass_table(experiment.tables[0].title.format(on=words), counts, ks))
         lines += judge(claims, counts, compared(ks), on=words)
     return Result(tables=tables, claims=lines, panels=panels)
 
 
+def _about(experiment: Experiment, measure: Measure) -> list[Claim]:
+    return [claim for claim in experiment.claims if claim.measure is measure]
+
+
 def _figure6(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    (head,), claims = experiment.tables, experiment.claims
-    return _passes(runner, experiment.rows, head, claims, lambda ks: (ks[len(ks) // 2], ks[-1]))
+    return _passes(runner, experiment, experiment.rows, lambda ks: (ks[len(ks) // 2], ks[-1]))
 
 
 # --- Figures 7, 8 and 9: how likely tokens are -------------------------------------------------
@@ -87,7 +90,7 @@ def _figure7(runner: ExperimentRunner, experiment: Experiment) -> Result:
             rows.append((row.name, name, *row.cells, *text_cells(found[row.name])))
             model, _, where = row.name.partition(", ")
             bars.setdefault(model, {})[where] = found[row.name]
-        claims += judge_means(experiment.claims, found, unit="", scale=1, on=name)
+        claims += judge(experiment.claims, found, on=name)
         panels.append(results.text_bars(bars, ("interventions", "probability per token"), name))
     return Result(tables=[experiment.tables[0].table(*rows)], claims=claims, panels=panels)
 
@@ -98,7 +101,7 @@ def _figure8(runner: ExperimentRunner, experiment: Experiment) -> Result:
     rows = [(row.name, *row.cells, *text_cells(found[row.name])) for row in experiment.rows]
     return Result(
         tables=[experiment.tables[0].table(*rows)],
-        claims=judge_means(experiment.claims, found, " nats", 1),
+        claims=judge(experiment.claims, found),
         panels=[results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))],
     )
 
@@ -109,18 +112,14 @@ def _figure9(runner: ExperimentRunner, experiment: Experiment) -> Result:
     texts = results.read_rows(runner, shown, _under_base)
     nll = {name: each(items, lambda item: item.nll) for name, items in texts.items()}
     rows = [(row.name, *row.cells, *text_cells(nll[row.name])) for row in shown]
-    head, left = experiment.tables
+    _, left = experiment.tables
     missing = (row.name for row in experiment.rows if not runner.has(row.recipe))
     note = left.note + "".join(f" This scale names no model for: {name}." for name in missing)
-    means, passed = (
-        [claim for claim in experiment.claims if claim.measure is measure]
-        for measure in (Measure.MEAN, Measure.PASS_AT_K)
-    )
-    right = _passes(runner, models, head, passed, lambda ks: (1, ks[-1]))
+    right = _passes(runner, experiment, models, lambda ks: (1, ks[-1]))
     bars = results.text_bars({"NLL": nll}, ("trained on", "NLL, nats per token"), "under the base")
     return Result(
         tables=[replace(left, note=note).table(*rows), *right.tables],
-        claims=[*judge_means(means, nll, " nats", 1), *right.claims],
+        claims=[*judge(_about(experiment, Measure.MEAN), nll), *right.claims],
         panels=[bars, *right.panels],
     )
 
@@ -184,7 +183,7 @@ def _appendix_f(runner: ExperimentRunner, experiment: Experiment) -> Result:
     half = each(right["patched"], lambda _: 0.5)
     return Result(
         tables=[head.table(*rows), _side_by_side(side_by_side, found["base"], found["patched"])],
-        claims=judge_means(experiment.claims, {**right, "half": half}),
+        claims=judge(experiment.claims, {**right, "half": half}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from midcourse.experiments import estimates
 from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
@@ -34,56 +35,38 @@ Maker = Callable[[ExperimentRunner, Experiment], Result]
 
 def judge(
     claims: Iterable[Claim],
-    counts: Mapping[str, Counts],
+    found: Mapping[str, Clusters[Any]],
     ks: Sequence[int] = (),
     *,
     others: Iterable[str] = (),
     on: str = "",
 ) -> list[ShapeLine]:
-    """Return the verdicts on claims about counts; `others` are all rows by default."""
+    """Return the verdicts on claims about counts or values; `others` are all rows by default."""
     lines = []
     for claim in claims:
-        rest = [name for name in others or counts if name != claim.ours]
+        rest = [name for name in others or found if name != claim.ours]
         for name in [claim.theirs] if claim.theirs else rest:
             is_passed = claim.measure is Measure.PASS_AT_K and not claim.k
             for k in ks if is_passed else [claim.k]:
                 words = claim.words.format(other=name, k=k, on=on)
-                lines.append(_judged(replace(claim, words=words, theirs=name, k=k), counts))
+                lines.append(_judged(replace(claim, words=words, theirs=name, k=k), found))
     return lines
 
 
-def _judged(claim: Claim, counts: Mapping[str, Counts]) -> ShapeLine:
-    ours, theirs = counts[claim.ours], counts[claim.theirs]
-    if claim.within:
-        tolerance = claim.within * accuracy(flat(counts[claim.of]))
-        return estimates.more(claim.words, ours, theirs, accuracy, tolerance=tolerance)
-    if claim.measure is Measure.PASS_AT_K:
+def _judged(claim: Claim, found: Mapping[str, Clusters[Any]]) -> ShapeLine:
+    ours, theirs, measure = found[claim.ours], found[claim.theirs], claim.measure
+    if measure is Measure.PASS_AT_K:
         return estimates.pass_more(claim.words, ours, theirs, claim.k)
-    if claim.measure is Measure.COVERAGE:
+    if measure is Measure.COVERAGE:
         ours, theirs = estimates.covered(ours), estimates.covered(theirs)
-    return estimates.more_accurate(claim.words, ours, theirs, claim.factor)
-
-
-def judge_means(
-    claims: Iterable[Claim],
-    values: Mapping[str, Clusters[float]],
-    unit: str = " %",
-    scale: float = 100.0,
-    on: str = "",
-) -> list[ShapeLine]:
-    """Return the verdicts on claims about means."""
-    return [
-        estimates.more(
-            claim.words.format(on=on),
-            values[claim.ours],
-            values[claim.theirs],
-            mean,
-            tolerance=claim.within * mean(flat(values[claim.of])) if claim.within else None,
-            scale=scale,
-            unit=unit,
-        )
-        for claim in claims
-    ]
+    if measure is not Measure.MEAN and not claim.within:
+        return estimates.more_accurate(claim.words, ours, theirs, claim.factor)
+    statistic = mean if measure is Measure.MEAN else accuracy
+    tolerance = claim.within * statistic(flat(found[claim.of])) if claim.within else None
+    scale, unit = 100.0 if claim.unit == " %" else 1.0, claim.unit
+    return estimates.more(
+        claim.words, ours, theirs, statistic, tolerance=tolerance, scale=scale, unit=unit
+    )
 
 
 def read_rows(

@@ -19,7 +19,7 @@ from midcourse.experiments import estimates, readings, results
 from midcourse.experiments.catalogue import Experiment, Row
 from midcourse.experiments.estimates import Clusters, each, flat, grouped, more
 from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated, final_reward
-from midcourse.experiments.results import Maker, Result, judge, judge_means, num_items, pass_cell
+from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import accuracy, count_of, mean
 from midcourse.pipeline import Method, Session
@@ -200,7 +200,7 @@ def _zero_advantage(runner: ExperimentRunner, experiment: Experiment) -> Result:
         ratios = (f"{100 * mean([d[run] for d in members]):.1f}" for run in (1, 2))
         rows.append((name, str(len(members)), *ratios, results.mean_cell(values[name])))
     table = experiment.tables[0].table(*rows)
-    return Result(tables=[table], claims=judge_means([claim], values))
+    return Result(tables=[table], claims=judge([claim], values))
 
 
 MAKERS: dict[str, Maker] = {
