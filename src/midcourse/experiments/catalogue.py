@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Annotated
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter
 
 from midcourse.records import Condition, Role
 from midcourse.table import Table
@@ -96,7 +96,8 @@ class Experiment:
 def experiments() -> Mapping[str, Experiment]:
     """Return every experiment by name, in order."""
     text = (resources.files("midcourse.experiments") / "experiments.toml").read_text("utf-8")
-    read = TypeAdapter(dict[str, Experiment]).validate_python(tomllib.loads(text))
+    adapter = TypeAdapter(dict[str, Experiment], config=ConfigDict(extra="forbid"))
+    read = adapter.validate_python(tomllib.loads(text))
     return {name: _complete(name, of, read.get(of.like)) for name, of in read.items()}
 
 

@@ -51,16 +51,13 @@ def _kept(session: Session, method: Method, is_fresh: bool) -> Counts:
 def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     """Tables 1 and 7, and hints of equal length."""
     counts = results.read_rows(runner, experiment.rows, _continuations)
-    (head,), claims, rows = experiment.tables, experiment.claims, []
-    for row in experiment.rows:
-        if row.name in counts:
-            rows.append(((row.name, *row.cells), counts[row.name]))
-        else:
-            head = replace(
-                head, note=f"{head.note} The scale names no proposer for row {row.name}."
-            )
-            claims = tuple(c for c in claims if row.name not in (c.ours, c.theirs))
-    table = results.accuracy_table(head, rows)
+    there = [row for row in experiment.rows if row.name in counts]
+    missing = [row.name for row in experiment.rows if row not in there]
+    claims = [c for c in experiment.claims if not {c.ours, c.theirs} & set(missing)]
+    (head,) = experiment.tables
+    note = head.note + "".join(f" The scale names no proposer for row {name}." for name in missing)
+    rows = [((row.name, *row.cells), counts[row.name]) for row in there]
+    table = results.accuracy_table(replace(head, note=note), rows)
     return Result(tables=[table], claims=judge(claims, counts))
 
 

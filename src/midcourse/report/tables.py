@@ -130,8 +130,7 @@ def windows(groups: Sequence[GroupCount]) -> list[tuple[int, list[Count]]]:
     """Return the graded groups of every `WINDOW` iterations, by the window's first iteration."""
     found: dict[int, list[Count]] = {}
     for group in groups:
-        first = group.iteration - group.iteration % WINDOW
-        found.setdefault(first, []).append(count_of(group))
+        found.setdefault(group.iteration - group.iteration % WINDOW, []).append(count_of(group))
     return sorted(found.items())
 
 
