@@ -146,9 +146,6 @@ def _length_panel(name: str, lengths: Clusters[float]) -> Panel:
     return panel({name: bars}, y, labels, title=name, kind="bar", units=num_items)
 
 
-# --- beyond the paper: the lab knows the true first error --------------------------------------
-
-
 def _shifted(session: Session, method: Method, shift: int) -> Counts:
     """Return the counts of every candidate that can be moved so far, by problem."""
     candidates = method.interventions.candidates(shift).read(session)

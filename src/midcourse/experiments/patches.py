@@ -8,7 +8,7 @@ whole. A patch that only copies would solve nothing where it does not. Beyond th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Ro
 from midcourse.experiments.estimates import Clusters, Counts, each, grouped, only
 from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
 from midcourse.experiments.results import Maker, Result, judge, num_items, text_cells
-from midcourse.experiments.runner import ExperimentRunner, Reading
+from midcourse.experiments.runner import ExperimentRunner
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Likelihood, Role, Verdict
@@ -64,27 +64,26 @@ def _figure6(runner: ExperimentRunner, experiment: Experiment) -> Result:
     return _passes(runner, experiment, experiment.rows, lambda ks: (ks[len(ks) // 2], ks[-1]))
 
 
-# --- Figures 7, 8 and 9: how likely tokens are -------------------------------------------------
-
 MEANS: dict[str, Callable[[Likelihood], float]] = {
     "mean of probabilities": lambda item: item.mean_probability,
     "exp(mean log probability)": lambda item: item.exp_mean_logprob,
 }
 
 
-def _likelihoods(row: Row) -> Reading[Clusters[Likelihood]]:
-    return partial(likelihoods, role=row.role, what=row.text)
-
-
-def _under_base(row: Row) -> Reading[Clusters[Likelihood]]:
-    return partial(likelihoods, role=BASE, what=row.text)
+def _values(
+    runner: ExperimentRunner, rows: Iterable[Row], value: Callable[[Likelihood], float]
+) -> dict[str, dict[str, list[float]]]:
+    """Return a value of each row's texts under its model."""
+    texts = results.read_rows(
+        runner, rows, lambda row: partial(likelihoods, role=row.role, what=row.text)
+    )
+    return {name: each(items, value) for name, items in texts.items()}
 
 
 def _figure7(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    texts = results.read_rows(runner, experiment.rows, _likelihoods)
     rows, claims, panels = [], [], []
     for name, value in MEANS.items():
-        found = {of: each(items, value) for of, items in texts.items()}
+        found = _values(runner, experiment.rows, value)
         bars: dict[str, dict[str, Clusters[float]]] = {}
         for row in experiment.rows:
             rows.append((row.name, name, *row.cells, *text_cells(found[row.name])))
@@ -96,8 +95,7 @@ def _figure7(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 
 def _figure8(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    texts = results.read_rows(runner, experiment.rows, _likelihoods)
-    found = {name: each(items, lambda item: item.entropy) for name, items in texts.items()}
+    found = _values(runner, experiment.rows, lambda item: item.entropy)
     rows = [(row.name, *row.cells, *text_cells(found[row.name])) for row in experiment.rows]
     return Result(
         tables=[experiment.tables[0].table(*rows)],
@@ -109,8 +107,8 @@ def _figure8(runner: ExperimentRunner, experiment: Experiment) -> Result:
 def _figure9(runner: ExperimentRunner, experiment: Experiment) -> Result:
     *models, alone = (row for row in experiment.rows if runner.has(row.recipe))
     shown = [row for row in (*models, alone) if row.text]
-    texts = results.read_rows(runner, shown, _under_base)
-    nll = {name: each(items, lambda item: item.nll) for name, items in texts.items()}
+    under_base = [replace(row, role=BASE) for row in shown]
+    nll = _values(runner, under_base, lambda item: item.nll)
     rows = [(row.name, *row.cells, *text_cells(nll[row.name])) for row in shown]
     _, left = experiment.tables
     missing = (row.name for row in experiment.rows if not runner.has(row.recipe))
@@ -124,10 +122,8 @@ def _figure9(runner: ExperimentRunner, experiment: Experiment) -> Result:
     )
 
 
-# --- Appendix F --------------------------------------------------------------------------------
-
 #: Words of an n-gram: about a step of the lab; long enough that chance hits are rare elsewhere.
-N = 5
+N = 5  # The table's head in experiments.toml says so too.
 #: Problems shown side by side.
 _NUM_SHOWN = 3
 
@@ -199,8 +195,6 @@ def _side_by_side(head: Head, before: Clusters[Seen], after: Clusters[Seen]) -> 
 def _in_a_line(text: str) -> str:
     return text.strip().replace("\n\n", " ‖ ").replace("\n", " ")
 
-
-# --- beyond the paper: three rounds against one ------------------------------------------------
 
 NUM_ROUNDS = 3
 

@@ -43,10 +43,10 @@ def default_folder(runner: ExperimentRunner) -> Path:
     return runner.runs / f"reproduce-{runner.scale_name}-seeds-{joined}"
 
 
-def reproduce(experiments: Sequence[Experiment], runner: ExperimentRunner, out: Path) -> None:
-    """Run what is missing of each experiment and write its result under `out`."""
+def reproduce(chosen: Sequence[Experiment], runner: ExperimentRunner, out: Path) -> None:
+    """Run what is missing of each chosen experiment and write its result under `out`."""
     say = runner.reporter.say
-    for experiment in experiments:
+    for experiment in chosen:
         name, page = experiment.name, out / f"{experiment.name}.md"
         if experiment.needs_lab and not runner.is_lab:
             say(f"{name}: left out, only the lab knows the first error")

@@ -45,9 +45,6 @@ def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
     return {name: [group for run in seeds for group in run] for name, seeds in runs.items()}
 
 
-# --- Tables 3, 4 and 8 -------------------------------------------------------------------------
-
-
 def _num_rl_problems(session: Session, method: Method) -> int:
     return len(method.models.rl_problems.read(session))
 
@@ -87,9 +84,6 @@ def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
     return Result(tables=[head.table(*shown)], claims=claims)
 
 
-# --- Figure 11 ---------------------------------------------------------------------------------
-
-
 def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
     found = _joined(_groups(runner, experiment.rows))
     hard_rl, hard_int = (row.name for row in experiment.rows if row.recipe == "hard-only")
@@ -122,9 +116,6 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
         more(f"{ratio}, last window", end_theirs, end_ours, none_correct),
         estimates.more_accurate(f"reward of {best} above {arm}, last window", end_ours, end_theirs),
     ]
-
-
-# --- pass@k along RL: Figures 12, 19 and 20 ----------------------------------------------------
 
 
 def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[int] = KS) -> Result:
@@ -162,9 +153,6 @@ def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
     (reward, ratio), (middle,) = _reward_and_ratio(groups), course.panels
     panels = [reward, replace(middle, title="held-out problems"), ratio]
     return replace(course, tables=[rl_table(groups), *course.tables], panels=panels)
-
-
-# --- beyond the paper: where the drop of the zero-advantage ratio comes from -------------------
 
 
 def _drops(session: Session, method: Method) -> Clusters[tuple[bool, float, float]]:
