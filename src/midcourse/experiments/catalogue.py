@@ -38,6 +38,8 @@ class Row:
     """What is continued from; of rows of continuations, none stands for those kept for training."""
     is_fresh: bool = False
     """Of those, the continuations that were drawn after the choice."""
+    shift: int = 0
+    """How many steps later the intervention is put."""
     text: str = ""
     """The kind of text whose likelihood is read."""
 

@@ -20,7 +20,7 @@ from midcourse.experiments.catalogue import Experiment, Head, Row
 from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.experiments.readings import candidates_in_place, condition_counts, proposal_counts
 from midcourse.experiments.results import Maker, Result, judge, num_items
-from midcourse.experiments.runner import ExperimentRunner, Reading
+from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, mean
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
@@ -31,10 +31,10 @@ from midcourse.steps import insert_step, split_steps
 from midcourse.table import Table
 
 
-def _continuations(row: Row) -> Reading[Counts]:
+def _continuations(session: Session, method: Method, row: Row) -> Counts:
     if row.condition is None:
-        return partial(_kept, is_fresh=row.is_fresh)
-    return partial(condition_counts, condition=row.condition)
+        return _kept(session, method, row.is_fresh)
+    return condition_counts(session, method, row.condition)
 
 
 def _kept(session: Session, method: Method, is_fresh: bool) -> Counts:
@@ -50,7 +50,7 @@ def _kept(session: Session, method: Method, is_fresh: bool) -> Counts:
 
 def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     """Tables 1 and 7, and hints of equal length."""
-    counts = results.read_rows(runner, experiment.rows, _continuations)
+    counts = runner.pooled(experiment.rows, _continuations)
     there = [row for row in experiment.rows if row.name in counts]
     missing = [row.name for row in experiment.rows if row not in there]
     claims = [c for c in experiment.claims if not {c.ours, c.theirs} & set(missing)]
@@ -63,7 +63,7 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 def _figure4(runner: ExperimentRunner, experiment: Experiment) -> Result:
     _, *others = rows = experiment.rows[:4]
-    counts = results.read_rows(runner, rows, _continuations)
+    counts = runner.pooled(rows, _continuations)
     bars = {row.cells[1].removeprefix("+ "): counts[row.name] for row in others}
     solved = {name: estimates.covered(found) for name, found in bars.items()}
     y = partial(estimates.estimate, statistic=accuracy)
@@ -146,25 +146,24 @@ def _length_panel(name: str, lengths: Clusters[float]) -> Panel:
     return panel({name: bars}, y, labels, title=name, kind="bar", units=num_items)
 
 
-def _shifted(session: Session, method: Method, shift: int) -> Counts:
+def _shifted(session: Session, method: Method, row: Row) -> Counts:
     """Return the counts of every candidate that can be moved so far, by problem."""
-    candidates = method.interventions.candidates(shift).read(session)
+    candidates = method.interventions.candidates(row.shift).read(session)
     problems = {proposal.proposal_id: proposal.problem_id for proposal in candidates}
-    drawn = method.interventions.verify(Condition.PREFIX_INTERVENTION, shift)
+    drawn = method.interventions.verify(Condition.PREFIX_INTERVENTION, row.shift)
     counts = proposal_counts(session, drawn)
     return grouped((problems[proposal_id], count) for proposal_id, count in counts.items())
 
 
 def _shift(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    (recipe,) = experiment.recipes
-    counts = runner.pooled({by: (recipe, partial(_shifted, shift=by)) for by in range(-3, 4)})
-    named = {f"{by:+d}" if by else "0": found for by, found in counts.items()}
+    counts = runner.pooled(experiment.rows, _shifted)
+    curve = {row.shift: counts[row.name] for row in experiment.rows}
     y = partial(estimates.estimate, statistic=accuracy)
     labels = ("intervention moved by, steps", "correct continuations, %")
     return Result(
-        tables=[_by_candidate(experiment.tables[0], named)],
-        claims=judge(experiment.claims, named),
-        panels=[panel({"accuracy": counts}, y, labels)],
+        tables=[_by_candidate(experiment.tables[0], counts)],
+        claims=judge(experiment.claims, counts),
+        panels=[panel({"accuracy": curve}, y, labels)],
     )
 
 

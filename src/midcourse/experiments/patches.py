@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 from midcourse.errors import ConfigError
@@ -22,7 +21,7 @@ from midcourse.experiments.results import Maker, Result, judge, num_items, text_
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
-from midcourse.records import Likelihood, Role, Verdict
+from midcourse.records import Likelihood, Verdict
 from midcourse.table import Table
 
 SETS = {"train": "hard training problems", "held_out": "held-out problems"}
@@ -74,9 +73,7 @@ def _values(
     runner: ExperimentRunner, rows: Iterable[Row], value: Callable[[Likelihood], float]
 ) -> dict[str, dict[str, list[float]]]:
     """Return a value of each row's texts under its model."""
-    texts = results.read_rows(
-        runner, rows, lambda row: partial(likelihoods, role=row.role, what=row.text)
-    )
+    texts = runner.pooled(rows, likelihoods)
     return {name: each(items, value) for name, items in texts.items()}
 
 
@@ -145,14 +142,14 @@ def ngrams(text: str, n: int = N) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))} - {()}
 
 
-def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
+def _seen(session: Session, method: Method, row: Row) -> Clusters[Seen]:
     """Return the held-out rollouts of the model in a role, by problem."""
     chosen = {row.proposal_id for row in ready_rows(session, method.models.rows)}
     candidates = method.interventions.candidates().read(session)
     texts = (p.intervention for p in candidates if p.proposal_id in chosen)
     interventions = [text.strip() for text in texts if text]
     known = {gram for text in interventions for gram in ngrams(text)}
-    drawn = method.evaluation.evaluate(readings.model_of(session, method, role), "held_out")
+    drawn = method.evaluation.evaluate(readings.model_of(session, method, row.role), "held_out")
     verdicts = {g.rollout_id: g.verdict for g in session.read(drawn.grades)}
     found = []
     for rollout in session.read(drawn.rollouts, ("token_ids",)):
@@ -165,8 +162,7 @@ def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
 
 
 def _appendix_f(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    roles = {str(role): ("int", partial(_seen, role=role)) for role in (BASE, PATCHED)}
-    found = runner.pooled(roles)
+    found = runner.pooled(experiment.rows, _seen)
     rows, right = [], {}
     for model, seen in found.items():
         solved = only(seen, lambda s: s.is_correct)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
-from midcourse.experiments.estimates import Clusters, Counts, grouped
+from midcourse.experiments.estimates import Clusters, Counts, grouped, pool
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
@@ -43,10 +42,10 @@ def model_of(session: Session, method: Method, role: Role) -> Model:
     return method.models.in_role(role)
 
 
-def course_counts(session: Session, method: Method, role: Role) -> dict[int, Counts]:
+def course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
     """Return the counts on held-out problems along one RL run, by iteration."""
-    model_of(session, method, role)
-    course = method.models.course(role.start).items()
+    model_of(session, method, row.role)
+    course = method.models.course(row.role.start).items()
     problems = method.setup.problems.evaluation["held_out"]
     return {
         step: _counts(session, method.evaluation.evaluate(model, "held_out"), problems)
@@ -70,15 +69,13 @@ def evaluated(
     runner: ExperimentRunner, models: Iterable[Row], *eval_sets: str
 ) -> dict[str, dict[str, Counts]]:
     """Return the counts of models by evaluation set and name; seeds pooled."""
-    wanted = {
-        (eval_set, row.name): (row.recipe, partial(role_counts, role=row.role, eval_set=eval_set))
-        for eval_set in eval_sets
-        for row in models
+    by_seed = runner.read_rows(
+        models, lambda s, m, row: {e: role_counts(s, m, row.role, e) for e in eval_sets}
+    )
+    return {
+        e: {name: pool(seed[e] for seed in seeds) for name, seeds in by_seed.items()}
+        for e in eval_sets
     }
-    found: dict[str, dict[str, Counts]] = {eval_set: {} for eval_set in eval_sets}
-    for (eval_set, name), counts in runner.pooled(wanted).items():
-        found[eval_set][name] = counts
-    return found
 
 
 def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:
@@ -115,7 +112,7 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
     return smooth
 
 
-def likelihoods(session: Session, method: Method, role: Role, what: str) -> Clusters[Likelihood]:
-    """Return each text of kind `what` under the model in a role, by problem."""
-    items = session.read(method.evaluation.likelihood(model_of(session, method, role)))
-    return grouped((item.problem_id, item) for item in items if item.what == what)
+def likelihoods(session: Session, method: Method, row: Row) -> Clusters[Likelihood]:
+    """Return the texts of a row under its model, by problem."""
+    items = session.read(method.evaluation.likelihood(model_of(session, method, row.role)))
+    return grouped((item.problem_id, item) for item in items if item.what == row.text)

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from midcourse.experiments import estimates
-from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
+from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure
 from midcourse.experiments.estimates import Clusters, Counts, T, estimate, flat, passes
-from midcourse.experiments.runner import ExperimentRunner, Reading
+from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import accuracy, mean
 from midcourse.report.figures import panel
 from midcourse.report.plots import Panel
@@ -67,14 +67,6 @@ def _judged(claim: Claim, found: Mapping[str, Clusters[Any]]) -> ShapeLine:
     return estimates.more(
         claim.words, ours, theirs, statistic, tolerance=tolerance, scale=scale, unit=unit
     )
-
-
-def read_rows(
-    runner: ExperimentRunner, rows: Iterable[Row], reading: Callable[[Row], Reading[Clusters[T]]]
-) -> dict[str, dict[str, list[T]]]:
-    """Return what is read of each row that the scale has a model for, seeds pooled."""
-    there = [row for row in rows if runner.has(row.recipe)]
-    return runner.pooled({row.name: (row.recipe, reading(row)) for row in there})
 
 
 def accuracy_table(head: Head, rows: Iterable[tuple[Sequence[str], Counts]]) -> Table:

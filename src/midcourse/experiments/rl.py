@@ -37,8 +37,8 @@ BEST = "InT + RL"
 
 def _groups(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
-    groups, trained = readings.group_counts, [row for row in rows if row.role.rl]
-    return runner.read_all({r.name: (r.recipe, partial(groups, role=r.role)) for r in trained})
+    trained = (row for row in rows if row.role.rl)
+    return runner.read_rows(trained, lambda s, m, row: readings.group_counts(s, m, row.role))
 
 
 def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
@@ -120,10 +120,7 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
 
 def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[int] = KS) -> Result:
     """Return pass@k on held-out problems along RL, by arm and iteration, seeds pooled."""
-    reading = readings.course_counts
-    by_seed = runner.read_all(
-        {row.name: (row.recipe, partial(reading, role=row.role)) for row in experiment.rows}
-    )
+    by_seed = runner.read_rows(experiment.rows, readings.course_counts)
     courses = {
         name: {step: estimates.pool(seed[step] for seed in seeds) for step in seeds[0]}
         for name, seeds in by_seed.items()

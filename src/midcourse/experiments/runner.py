@@ -8,12 +8,13 @@ in common is made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from midcourse.config import Recipe, load_recipe
+from midcourse.experiments.catalogue import Row
 from midcourse.experiments.estimates import Clusters, pool
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import Reporter
@@ -21,10 +22,10 @@ from midcourse.recipes import find_recipe
 from midcourse.records import content_id
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 Reading = Callable[[Session, Method], T]
 """Takes something from one recipe of one seed; what is missing is made."""
+RowReading = Callable[[Session, Method, Row], T]
 
 #: The recipe that all others are layered on.
 WHOLE_METHOD = "int"
@@ -86,23 +87,28 @@ class ExperimentRunner:
 
     def read(self, name: str, reading: Reading[T]) -> list[T]:
         """Return what `reading` takes from one recipe, by seed."""
-        return self.read_all({name: (name, reading)})[name]
+        row = Row(name=name, recipe=name)
+        return self.read_rows([row], lambda session, made, _: reading(session, made))[name]
 
-    def read_all(self, wanted: Mapping[K, tuple[str, Reading[T]]]) -> dict[K, list[T]]:
-        """Return what each (recipe, reading) takes, by seed; a recipe of a seed is opened once."""
-        found: dict[K, list[T]] = {key: [] for key in wanted}
-        for name in dict.fromkeys(name for name, _ in wanted.values()):
+    def read_rows(self, rows: Iterable[Row], reading: RowReading[T]) -> dict[str, list[T]]:
+        """Return what is read of each row that the scale has a model for, by name and seed.
+
+        A recipe of a seed is opened once.
+        """
+        there = [row for row in rows if self.has(row.recipe)]
+        found: dict[str, list[T]] = {row.name: [] for row in there}
+        for name in dict.fromkeys(row.recipe for row in there):
             for seed in self.seeds:
                 recipe, directory = self.recipe(name, seed), self.run_directory(seed)
                 with open_session(recipe, directory, self.reporter, shared=True) as session:
                     made = method(session.setup)
-                    for key, (of, reading) in wanted.items():
-                        if of == name:
-                            found[key].append(reading(session, made))
+                    for row in there:
+                        if row.recipe == name:
+                            found[row.name].append(reading(session, made, row))
         return found
 
     def pooled(
-        self, wanted: Mapping[K, tuple[str, Reading[Clusters[T]]]]
-    ) -> dict[K, dict[str, list[T]]]:
-        """Return what each (recipe, reading) takes, seeds joined by problem."""
-        return {key: pool(runs) for key, runs in self.read_all(wanted).items()}
+        self, rows: Iterable[Row], reading: RowReading[Clusters[T]]
+    ) -> dict[str, dict[str, list[T]]]:
+        """Return what is read of each row, seeds joined by problem."""
+        return {name: pool(runs) for name, runs in self.read_rows(rows, reading).items()}
