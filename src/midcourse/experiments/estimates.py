@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
-from midcourse.metrics import Count, Interval, accuracy, bootstrap, mean, pass_at_k, wilson
+from midcourse.metrics import Count, Interval, accuracy, bootstrap, pass_at_k, wilson
 from midcourse.report.shape import ShapeLine
 
 T = TypeVar("T")
@@ -109,11 +109,6 @@ def more(
     is_close = -tolerance < low and high < tolerance
     holds = True if is_close else False if is_above or is_below else None
     return ShapeLine(claim, holds, f"{words}, tolerance {scale * tolerance:.3g}")
-
-
-def pass_more(claim: str, ours: Counts, theirs: Counts, k: int) -> ShapeLine:
-    """Return whether pass@k is larger for `ours`."""
-    return more(claim, passes(ours, k), passes(theirs, k), mean)
 
 
 def more_accurate(claim: str, ours: Counts, theirs: Counts, factor: float = 1.0) -> ShapeLine:

@@ -56,12 +56,13 @@ def judge(
 def _judged(claim: Claim, found: Mapping[str, Clusters[Any]]) -> ShapeLine:
     ours, theirs, measure = found[claim.ours], found[claim.theirs], claim.measure
     if measure is Measure.PASS_AT_K:
-        return estimates.pass_more(claim.words, ours, theirs, claim.k)
+        ours, theirs = passes(ours, claim.k), passes(theirs, claim.k)
     if measure is Measure.COVERAGE:
         ours, theirs = estimates.covered(ours), estimates.covered(theirs)
-    if measure is not Measure.MEAN and not claim.within:
+    is_mean = measure in (Measure.MEAN, Measure.PASS_AT_K)
+    if not is_mean and not claim.within:
         return estimates.more_accurate(claim.words, ours, theirs, claim.factor)
-    statistic = mean if measure is Measure.MEAN else accuracy
+    statistic = mean if is_mean else accuracy
     tolerance = claim.within * statistic(flat(found[claim.of])) if claim.within else None
     scale, unit = 100.0 if claim.unit == " %" else 1.0, claim.unit
     return estimates.more(

@@ -108,17 +108,16 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 
 def _draw_legend(canvas: Any, figure: Figure) -> None:
     """Put one legend for all panels below them, where it hides no data."""
-    named: dict[str, Any] = {}
-    for axes, panel in zip(canvas.axes, figure.panels, strict=True):
-        handles, labels = axes.get_legend_handles_labels()
-        if len(panel.series) > 1:
-            named |= dict(zip(labels, handles, strict=True))
+    named = {
+        label: handle
+        for axes, panel in zip(canvas.axes, figure.panels, strict=True)
+        if len(panel.series) > 1
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     if named:
         columns = min(len(named), 2 * len(figure.panels))
-        canvas.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=columns,
-            frameon=False, fontsize="small",
-        )  # fmt: skip
+        style = {"ncols": columns, "frameon": False, "fontsize": "small"}
+        canvas.legend(named.values(), named.keys(), loc="outside lower center", **style)
 
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:

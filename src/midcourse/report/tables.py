@@ -51,15 +51,11 @@ PAPER_TABLE_1 = {
     Condition.PROBLEM: ("problem only", "40/334, 0.0984"),
     Condition.PREFIX: ("+ correct prefix", "31/334, 0.0726"),
     Condition.PREFIX_ERROR: ("+ prefix + original step", "29/334, 0.0713"),
-    Condition.PREFIX_INTERVENTION: (
-        "+ prefix + intervention", "80/334, 1.56; row 9: 18/176, 3.05",
-    ),
+    Condition.PREFIX_INTERVENTION: ("+ prefix + intervention", "80/334, 1.56; row 9: 18/176, 3.05"),
     Condition.HINT: ("+ hint", "–"),
     Condition.HINT_PREFIX: ("+ hint + prefix", "row 8: 11/176, 2.38"),
-    Condition.HINT_PREFIX_INTERVENTION: (
-        "+ hint + prefix + intervention", "row 10: 25/176, 4.62",
-    ),
-}  # fmt: skip
+    Condition.HINT_PREFIX_INTERVENTION: ("+ hint + prefix + intervention", "row 10: 25/176, 4.62"),
+}
 
 
 ACCURACY_COLUMNS = ("coverage", "correct", "accuracy %, by problem", "accuracy %, Wilson")
