@@ -79,8 +79,7 @@ def pass_at_k(num_samples: int, num_correct: int, k: int) -> float:
 
 def mean_pass_at_k(counts: Sequence[Count], k: int) -> float:
     """Return the mean over problems of pass@k; NaN without problems."""
-    total = sum(pass_at_k(count.num_samples, count.num_correct, k) for count in counts)
-    return total / len(counts) if counts else math.nan
+    return mean([pass_at_k(count.num_samples, count.num_correct, k) for count in counts])
 
 
 def coverage(counts: Sequence[Count] | Sequence[StoppedCount]) -> int:
@@ -163,3 +162,8 @@ def wilson(num_correct: int, num_samples: int) -> Interval:
     spread = share * (1 - share) / num_samples + z * z / (4 * num_samples**2)
     half = z * math.sqrt(spread) / denominator
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean; NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan

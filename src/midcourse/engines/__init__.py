@@ -1,12 +1,19 @@
 """Engines: one seam to models. `open_engine` and `open_renderer` make them from a recipe."""
 
 from midcourse.engines.kinds import check_model, engine_identity, open_engine, open_renderer
-from midcourse.engines.models import IDENTITY, model_fingerprint, model_folder, resolve_model
+from midcourse.engines.models import (
+    IDENTITY,
+    is_model,
+    model_fingerprint,
+    model_folder,
+    resolve_model,
+)
 
 __all__ = [
     "IDENTITY",
     "check_model",
     "engine_identity",
+    "is_model",
     "model_fingerprint",
     "model_folder",
     "open_engine",

@@ -88,9 +88,7 @@ def check_model(config: EngineConfig, path: str) -> None:
     """
     if not _KINDS[type(single_engine(config))].needs_model:
         return
-    resolved = models.resolve_model(path)
-    is_hub_name = resolved.count("/") == 1 and not resolved.startswith((".", "/", "~"))
-    if not (Path(resolved) / "config.json").is_file() and not is_hub_name:
+    if not models.is_model(path):
         raise ConfigError(
             f"model.path: there is no model at {path!r}: give a folder with a config.json"
         )

@@ -27,6 +27,13 @@ def resolve_model(path: str) -> str:
     return str(base_folder()) if path == "lab" else path
 
 
+def is_model(path: str) -> bool:
+    """Whether `path` is a model folder, or shaped like a hub name."""
+    resolved = resolve_model(path)
+    is_hub_name = resolved.count("/") == 1 and not resolved.startswith((".", "/", "~"))
+    return is_hub_name or (Path(resolved) / "config.json").is_file()
+
+
 def model_folder(path: str, revision: str | None = None) -> Path:
     """Return a model's folder; one of the hub is fetched at its revision, or found in the cache.
 

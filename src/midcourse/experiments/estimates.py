@@ -8,8 +8,9 @@ open in between.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from typing import TypeVar
 
 from midcourse.metrics import Count, Interval, accuracy, bootstrap, pass_at_k, wilson
@@ -21,6 +22,7 @@ K = TypeVar("K", bound=Hashable)
 
 Clusters = Mapping[str, Sequence[T]]
 """By problem id, one item (a count, a number) of each run or text that belongs to it."""
+Counts = Clusters[Count]
 Statistic = Callable[[Sequence[T]], float]
 
 
@@ -39,9 +41,7 @@ def pool(runs: Iterable[Clusters[T]]) -> dict[str, list[T]]:
 
 def each(clusters: Clusters[T], function: Callable[[T], U]) -> dict[str, list[U]]:
     """Return what a function makes of every item."""
-    return {
-        problem_id: [function(item) for item in items] for problem_id, items in clusters.items()
-    }
+    return {problem_id: list(map(function, items)) for problem_id, items in clusters.items()}
 
 
 def only(clusters: Clusters[T], chosen: Callable[[T], bool]) -> dict[str, list[T]]:
@@ -51,24 +51,19 @@ def only(clusters: Clusters[T], chosen: Callable[[T], bool]) -> dict[str, list[T
 
 def flat(clusters: Clusters[T]) -> list[T]:
     """Return all items of all clusters."""
-    return _concatenated(clusters.values())
+    return _joined(clusters.values())
 
 
-def _concatenated(members: Iterable[Sequence[T]]) -> list[T]:
-    return [item for member in members for item in member]
+def _joined(members: Iterable[Sequence[T]]) -> list[T]:
+    return list(chain.from_iterable(members))
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the arithmetic mean; NaN of nothing."""
-    return sum(values) / len(values) if values else math.nan
-
-
-def covered(clusters: Clusters[Count]) -> dict[str, list[Count]]:
+def covered(clusters: Counts) -> dict[str, list[Count]]:
     """Turn counts into one trial per problem and run: was any sample correct? (coverage)."""
     return each(clusters, lambda count: Count(1, int(count.is_solved)))
 
 
-def passes(clusters: Clusters[Count], k: int) -> dict[str, list[float]]:
+def passes(clusters: Counts, k: int) -> dict[str, list[float]]:
     """Turn counts into pass@k of each problem and run."""
     return each(clusters, lambda count: pass_at_k(count.num_samples, count.num_correct, k))
 
@@ -76,29 +71,7 @@ def passes(clusters: Clusters[Count], k: int) -> dict[str, list[float]]:
 def estimate(clusters: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000) -> Interval:
     """Return a statistic of all items with its interval, clusters resampled whole."""
     members = list(clusters.values())
-    return bootstrap(
-        members, lambda drawn: statistic(_concatenated(drawn)), num_resamples=num_resamples
-    )
-
-
-def _difference(
-    ours: Clusters[T], theirs: Clusters[T], statistic: Statistic[T], factor: float
-) -> Interval:
-    """Return ours − factor × theirs, over the problems of both resampled together."""
-    pairs = [(ours.get(p, ()), theirs.get(p, ())) for p in sorted(ours.keys() | theirs.keys())]
-
-    def difference(drawn: Sequence[tuple[Sequence[T], Sequence[T]]]) -> float:
-        left = _concatenated(a for a, _ in drawn)
-        right = _concatenated(b for _, b in drawn)
-        return statistic(left) - factor * statistic(right)
-
-    return bootstrap(pairs, difference)
-
-
-def _verdict(interval: Interval) -> bool | None:
-    if interval.low > 0:
-        return True
-    return False if interval.high < 0 else None
+    return bootstrap(members, lambda drawn: statistic(_joined(drawn)), num_resamples=num_resamples)
 
 
 def more(
@@ -107,70 +80,52 @@ def more(
     theirs: Clusters[T],
     statistic: Statistic[T],
     *,
+    factor: float = 1.0,
+    tolerance: float | None = None,
+    margins: tuple[float, float] = (0.0, 0.0),
     scale: float = 100.0,
     unit: str = " %",
 ) -> ShapeLine:
-    """Return whether a statistic is larger for `ours`; `scale` and `unit` are for the words."""
-    found = _difference(ours, theirs, statistic, 1.0)
-    values = scale * statistic(flat(ours)), scale * statistic(flat(theirs))
-    return ShapeLine(claim, _verdict(found), _words(values, found, scale, unit))
+    """Return whether a statistic is larger for `ours` than `factor` times that for `theirs`.
+
+    With a tolerance, in the statistic's own unit, whether the two differ by less. `margins` widen
+    the interval downward and upward; `scale` and `unit` are for the words.
+    """
+    pairs = [(ours.get(p, ()), theirs.get(p, ())) for p in sorted(ours.keys() | theirs.keys())]
+
+    def difference(drawn: Sequence[tuple[Sequence[T], Sequence[T]]]) -> float:
+        left, right = (_joined(side) for side in zip(*drawn, strict=True))
+        return statistic(left) - factor * statistic(right)
+
+    found = bootstrap(pairs, difference)
+    low, high = found.low - margins[0], found.high + margins[1]
+    values = statistic(flat(ours)), statistic(flat(theirs)), found.estimate, low, high
+    left, right, middle, lower, upper = (f"{scale * value:.3g}" for value in values)
+    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
+    words = f"{left} against {right}{unit}; {name} {middle} [{lower}, {upper}]"
+    is_above, is_below = low > (tolerance or 0), high < -(tolerance or 0)
+    if tolerance is None:
+        return ShapeLine(claim, True if is_above else False if is_below else None, words)
+    is_close = -tolerance < low and high < tolerance
+    holds = True if is_close else False if is_above or is_below else None
+    return ShapeLine(claim, holds, f"{words}, tolerance {scale * tolerance:.3g}")
 
 
-def _words(values: tuple[float, float], found: Interval, scale: float, unit: str) -> str:
-    return (
-        f"{values[0]:.3g} against {values[1]:.3g}{unit}; difference "
-        f"{scale * found.estimate:.3g} [{scale * found.low:.3g}, {scale * found.high:.3g}]"
-    )
-
-
-def pass_more(claim: str, ours: Clusters[Count], theirs: Clusters[Count], k: int) -> ShapeLine:
-    """Return whether pass@k is larger for `ours`."""
-    return more(claim, passes(ours, k), passes(theirs, k), mean)
-
-
-def more_accurate(
-    claim: str, ours: Clusters[Count], theirs: Clusters[Count], factor: float = 1.0
-) -> ShapeLine:
+def more_accurate(claim: str, ours: Counts, theirs: Counts, factor: float = 1.0) -> ShapeLine:
     """Return whether `ours` succeeds more than `factor` times as often as `theirs`.
 
     Where nothing of one side succeeds its resamples are all zero; Wilson's bound, which knows the
     number of samples, then stands for it.
     """
-    found = _difference(ours, theirs, accuracy, factor)
-    bound, other = _upper_of_zero(theirs), _upper_of_zero(ours)
-    low = found.low if bound is None else min(found.low, found.low - factor * bound)
-    high = found.high if other is None else max(found.high, found.high + other)
-    values = 100 * accuracy(flat(ours)), 100 * accuracy(flat(theirs))
-    widened = Interval(found.estimate, low, high)
-    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
-    words = _words(values, widened, 100, " %").replace("difference", name)
-    samples = [sum(c.num_samples for c in flat(side)) for side in (ours, theirs)]
-    return ShapeLine(claim, _verdict(widened), f"{words}; n = {samples[0]:,} and {samples[1]:,}")
+    margins = factor * _upper_of_zero(theirs), _upper_of_zero(ours)
+    line = more(claim, ours, theirs, accuracy, factor=factor, margins=margins)
+    samples = (f"{sum(count.num_samples for count in flat(side)):,}" for side in (ours, theirs))
+    return replace(line, figures=f"{line.figures}; n = {' and '.join(samples)}")
 
 
-def _upper_of_zero(clusters: Clusters[Count]) -> float | None:
-    counts = flat(clusters)
-    if any(count.num_correct for count in counts):
-        return None
-    return wilson(0, sum(count.num_samples for count in counts)).high
-
-
-def close(
-    claim: str,
-    ours: Clusters[T],
-    theirs: Clusters[T],
-    statistic: Statistic[T],
-    tolerance: float,
-    *,
-    scale: float = 100.0,
-    unit: str = " %",
-) -> ShapeLine:
-    """Return whether the two differ by less than `tolerance` (in the statistic's own unit)."""
-    found = _difference(ours, theirs, statistic, 1.0)
-    if -tolerance < found.low and found.high < tolerance:
-        holds: bool | None = True
-    else:
-        holds = False if found.low > tolerance or found.high < -tolerance else None
-    values = scale * statistic(flat(ours)), scale * statistic(flat(theirs))
-    words = f"{_words(values, found, scale, unit)}, tolerance {scale * tolerance:.3g}"
-    return ShapeLine(claim, holds, words)
+def _upper_of_zero(counts: Counts) -> float:
+    """Return how high the share may be where nothing succeeded; 0 if anything did."""
+    every = flat(counts)
+    if any(count.num_correct for count in every):
+        return 0.0
+    return wilson(0, sum(count.num_samples for count in every)).high

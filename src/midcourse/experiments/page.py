@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from midcourse.experiments.results import Experiment
+from midcourse.experiments.catalogue import Experiment
 from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"
@@ -23,27 +23,19 @@ END = "<!-- end of what is written by hand -->"
 
 def write_page(experiments: Sequence[Experiment], results: Path, page: Path) -> None:
     """Write `page` from the results of `experiments`; those without a result are left out."""
-    found = {e.name: _read(results, e) for e in experiments}
-    present = {name: result for name, result in found.items() if result}
-    by_hand = _by_hand(page)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    folder = page.with_suffix("")
-    folder.mkdir(exist_ok=True)
-    for name in present:
-        for file in sorted(results.glob(f"{name}*")):
-            if file.stem == name or file.stem.startswith(f"{name}-table"):
-                shutil.copyfile(file, folder / file.name)
-    lines = [*_head(present), "", BEGIN, by_hand, END, *_summary(present)]
-    for name, result in present.items():
+    files = {experiment.name: results / f"{experiment.name}.json" for experiment in experiments}
+    found: dict[str, dict[str, Any]] = {
+        name: json.loads(path.read_text("utf-8")) for name, path in files.items() if path.is_file()
+    }
+    by_hand, folder = _by_hand(page), page.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [*_head(list(found.values())), "", BEGIN, by_hand, END, *_summary(found)]
+    for name, result in found.items():
+        for file in (*results.glob(f"{name}.*"), *results.glob(f"{name}-table*")):
+            shutil.copyfile(file, folder / file.name)
         lines += ["", f'<a id="{name}"></a>', "", f"## {result['title']}"]
         lines += result_lines(result, name, folder, f"{folder.name}/", "###")
     page.write_text("\n".join(lines) + "\n", "utf-8")
-
-
-def _read(results: Path, experiment: Experiment) -> dict[str, Any]:
-    path = results / f"{experiment.name}.json"
-    content: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    return content
 
 
 def _by_hand(page: Path) -> str:
@@ -55,27 +47,26 @@ def _by_hand(page: Path) -> str:
     return f"\n{written}\n"
 
 
-def _head(present: dict[str, dict[str, Any]]) -> list[str]:
-    states = [result["state"] for result in present.values()]
-    scales, codes = (sorted({str(s[key]) for s in states}) for key in ("scale", "code"))
-    seeds = sorted({seed for s in states for seed in s["seeds"]})
-    versions = next(iter(present.values()))["versions"] if present else {}
-    made = f"Scale {', '.join(scales)}; seeds {', '.join(map(str, seeds))}, pooled; code "
-    with_versions = ", ".join(f"{name} {value}" for name, value in versions.items())
+def _head(found: Sequence[dict[str, Any]]) -> list[str]:
+    states = [result["state"] for result in found]
+    scales, codes = (", ".join(sorted({s[key] for s in states})) for key in ("scale", "code"))
+    seeds = ", ".join(map(str, sorted({seed for s in states for seed in s["seeds"]})))
+    versions = found[0]["versions"].items() if found else ()
+    made_with = ", ".join(f"{name} {value}" for name, value in versions)
     return [
         "# The paper's experiments, run",
         "",
-        f"{made}{', '.join(codes)}; {with_versions}.",
+        f"Scale {scales}; seeds {seeds}, pooled; code {codes}; {made_with}.",
         "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
         "parameters and is no evidence about large models.",
     ]
 
 
-def _summary(present: dict[str, dict[str, Any]]) -> list[str]:
+def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
     """Count the verdicts of each result."""
     verdicts = ("holds", "does not hold", "cannot tell")
     rows = []
-    for name, result in present.items():
+    for name, result in found.items():
         counts = Counter(claim["verdict"] for claim in result["claims"])
         rows.append((f"[{name}](#{name})", result["title"], *(str(counts[v]) for v in verdicts)))
     table = Table("Summary", ("result", "", *verdicts), tuple(rows), "Numbers of statements.")

@@ -8,250 +8,124 @@ whole. A patch that only copies would solve nothing where it does not. Beyond th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from midcourse.errors import ConfigError
 from midcourse.experiments import estimates, readings, results
-from midcourse.experiments.estimates import Clusters, each, grouped, mean, more, only, pass_more
-from midcourse.experiments.readings import BASE, PATCHED, evaluated
-from midcourse.experiments.results import Claim, Counts, Experiment, Result, judge, usable_ks
+from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
+from midcourse.experiments.estimates import Clusters, Counts, each, grouped, only
+from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
+from midcourse.experiments.results import Maker, Result, judge, num_items, text_cells
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
-from midcourse.records import Likelihood, Role, Verdict
+from midcourse.records import Likelihood, Verdict
 from midcourse.table import Table
-
-K = TypeVar("K", bound=Hashable)
 
 SETS = {"train": "hard training problems", "held_out": "held-out problems"}
 
-# --- Table 2 and Figure 6 ----------------------------------------------------------------------
 
-#: Ways to build rows, by recipe, with the paper's figures. After the paper's four ours: the prefix
-#: not even in the context, and every kept intervention.
-DESIGNS = {
-    "int": ("prefix, no suffix, filter", "202/235, 7.71 %"),
-    "no-filter": ("– no filter", "196/235, 5.06 %"),
-    "prefix-masked": ("– no prefix (masked)", "162/235, 2.87 %"),
-    "suffix": ("+ suffix", "111/235, 2.31 %"),
-    "prefix-dropped": ("– prefix dropped from the context", "not run"),
-    "all-rows": ("all rows: prefix, no suffix, filter", "not run"),
-    "all-rows-no-filter": ("all rows: – no filter", "not run"),
-    "all-rows-prefix-masked": ("all rows: – no prefix (masked)", "not run"),
-    "all-rows-suffix": ("all rows: + suffix", "not run"),
-}
-DEFAULT = "the default is more accurate than"
-COVERS = "the default covers more problems than"
-CLAIMS = {
-    "train": (
-        Claim("the patch raises accuracy on the hard training problems", "int", "base"),
-        Claim(f"{DEFAULT} no filter", "int", "no-filter"),
-        Claim(f"{COVERS} no filter", "int", "no-filter", coverage=True),
-        Claim(f"{DEFAULT} no prefix", "int", "prefix-masked"),
-        Claim(f"{COVERS} no prefix", "int", "prefix-masked", coverage=True),
-        Claim(f"{DEFAULT} with suffix", "int", "suffix"),
-        Claim(f"{COVERS} with suffix", "int", "suffix", coverage=True),
-    ),
-    "held_out": (Claim("the patch raises accuracy on held-out problems", "int", "base"),),
-}
-
-
-def _table2(runner: ExperimentRunner) -> Result:
-    models = {"base": ("int", BASE)} | {recipe: (recipe, PATCHED) for recipe in DESIGNS}
-    tables, claims = [], []
-    for eval_set, counts in evaluated(runner, models, *SETS).items():
-        rows = [(("the base, not fine-tuned", "–"), counts["base"])]
-        for recipe, (name, paper) in DESIGNS.items():
-            rows.append(((name, paper if eval_set == "train" else "–"), counts[recipe]))
-        title, columns = f"Table 2 on {SETS[eval_set]}", ("SFT rows", "paper: coverage, accuracy")
-        note = "After SFT, from the problem alone. 95 %: bootstrap over problems; Wilson."
-        tables.append(results.accuracy_table(title, columns, rows, note))
-        claims += judge(CLAIMS[eval_set], counts)
+def _table2(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    (head,), tables, claims = experiment.tables, [], []
+    for eval_set, counts in evaluated(runner, experiment.rows, *SETS).items():
+        cells = [row.cells if eval_set == "train" else ("–",) for row in experiment.rows]
+        rows = [((name, *own), counts[name]) for name, own in zip(counts, cells, strict=True)]
+        of_set = replace(head, title=head.title.format(on=SETS[eval_set]))
+        tables.append(results.accuracy_table(of_set, rows))
+        claims += judge((c for c in experiment.claims if c.only == eval_set), counts)
     return Result(tables=tables, claims=claims)
 
 
-def _figure6(runner: ExperimentRunner) -> Result:
-    panels, tables, claims = [], [], []
-    models = {str(role): ("pass-at-k", role) for role in (BASE, PATCHED)}
-    for eval_set, counts in evaluated(runner, models, *SETS).items():
-        words, ks = SETS[eval_set], usable_ks(counts)
+def _passes(
+    runner: ExperimentRunner,
+    experiment: Experiment,
+    rows: Sequence[Row],
+    compared: Callable[[Sequence[int]], Sequence[int]],
+) -> Result:
+    """Return pass@k of models on both sets, and verdicts at the k that are compared."""
+    tables, lines, panels = [], [], []
+    claims = _about(experiment, Measure.PASS_AT_K)
+    for eval_set, counts in evaluated(runner, rows, *SETS).items():
+        words, ks = SETS[eval_set], results.usable_ks(counts)
         panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(f"Figure 6: pass@k on {words}", counts, ks))
-        for k in (ks[len(ks) // 2], ks[-1]):
-            claim = f"pass@{k} rises with the patch on {words}"
-            claims.append(pass_more(claim, counts["patched"], counts["base"], k))
-    return Result(tables=tables, claims=claims, panels=panels)
+        tables.append(results.pass_table(experiment.tables[0].title.format(on=words), counts, ks))
+        lines += judge(claims, counts, compared(ks), on=words)
+    return Result(tables=tables, claims=lines, panels=panels)
 
 
-# --- Figures 7, 8 and 9: how likely tokens are -------------------------------------------------
+def _about(experiment: Experiment, measure: Measure) -> list[Claim]:
+    return [claim for claim in experiment.claims if claim.measure is measure]
+
+
+def _figure6(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    return _passes(runner, experiment, experiment.rows, lambda ks: (ks[len(ks) // 2], ks[-1]))
+
 
 MEANS: dict[str, Callable[[Likelihood], float]] = {
     "mean of probabilities": lambda item: item.mean_probability,
     "exp(mean log probability)": lambda item: item.exp_mean_logprob,
 }
-TEXTS = {"train": "intervention", "held out": "intervention_held_out"}
-#: Read off the plot, by model and texts.
-PAPER_FIGURE_7 = {
-    "base": {"train": "0.165", "held out": "0.18"},
-    "patched": {"train": "0.405", "held out": "0.42"},
-}
 
 
 def _values(
-    runner: ExperimentRunner,
-    wanted: Mapping[K, tuple[str, Role, str]],
-    value: Callable[[Likelihood], float],
-) -> dict[K, dict[str, list[float]]]:
-    """Return a value of each text; wanted are recipe, role and kind of text."""
-    return runner.pooled(
-        {
-            key: (recipe, partial(readings.likelihood_values, role=role, what=what, value=value))
-            for key, (recipe, role, what) in wanted.items()
-        }
-    )
+    runner: ExperimentRunner, rows: Iterable[Row], value: Callable[[Likelihood], float]
+) -> dict[str, dict[str, list[float]]]:
+    """Return a value of each row's texts under its model."""
+    texts = runner.pooled(rows, likelihoods)
+    return {name: each(items, value) for name, items in texts.items()}
 
 
-def _figure7(runner: ExperimentRunner) -> Result:
+def _figure7(runner: ExperimentRunner, experiment: Experiment) -> Result:
     rows, claims, panels = [], [], []
     for name, value in MEANS.items():
-        before, after = (
-            _values(runner, {where: ("int", role, what) for where, what in TEXTS.items()}, value)
-            for role in (BASE, PATCHED)
-        )
-        found = {"base": before, "patched": after}
-        for model, texts in found.items():
-            for where, values in texts.items():
-                paper = PAPER_FIGURE_7[model][where]
-                rows.append((f"{model}, {where}", name, paper, *results.text_cells(values)))
-        for where in TEXTS:
-            words = f"interventions are likelier after the patch, {where}, {name}"
-            claims.append(more(words, after[where], before[where], mean, scale=1, unit=""))
-        panels.append(results.text_bars(found, ("interventions", "probability per token"), name))
-    columns = ("model, interventions", "average", "paper (read off the plot)", "texts", "ours")
-    note = "Per text, then over texts; 95 % bootstrap over problems."
-    table = Table("Figure 7: probability of intervention tokens", columns, tuple(rows), note)
-    return Result(tables=[table], claims=claims, panels=panels)
+        found = _values(runner, experiment.rows, value)
+        bars: dict[str, dict[str, Clusters[float]]] = {}
+        for row in experiment.rows:
+            rows.append((row.name, name, *row.cells, *text_cells(found[row.name])))
+            model, _, where = row.name.partition(", ")
+            bars.setdefault(model, {})[where] = found[row.name]
+        claims += judge(experiment.claims, found, on=name)
+        panels.append(results.text_bars(bars, ("interventions", "probability per token"), name))
+    return Result(tables=[experiment.tables[0].table(*rows)], claims=claims, panels=panels)
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """One fine-tuned model of Figs 8 and 9, and the kind of text it was trained on."""
-
-    name: str
-    recipe: str
-    what: str
-    """The kind of text in the likelihood stage; empty for the base."""
-    entropy: str = "–"
-    """The paper's, nats, read off the plot."""
-    nll: str = "–"
-
-    @property
-    def role(self) -> Role:
-        """Which model of its recipe it is."""
-        return PATCHED if self.what else BASE
-
-
-REFLECTION, DISTILLATION = "self_reflection_row", "distillation_row"
-UNFILTERED = "sft-self-reflection-no-filter"
-MODELS = (
-    Tuned("base", "int", "", "0.29"),
-    Tuned("InT", "int", "intervention_row", "0.26", "0.40"),
-    Tuned("self-reflection", "sft-self-reflection", REFLECTION, "0.43", "0.55"),
-    Tuned("self-reflection, no filter", UNFILTERED, REFLECTION),
-    Tuned("distillation", "sft-distillation", DISTILLATION),
-    Tuned("reference", "sft-reference", "reference_row", "1.66", "human 1.26"),
-)
-#: Further sources of Fig. 9, where the scale names a model of that kind.
-FURTHER = (
-    Tuned("a reasoner's summary", "distillation-summary", DISTILLATION, nll="0.62"),
-    Tuned("a reasoner's thinking", "distillation-thinking", DISTILLATION, nll="0.78"),
-    Tuned("reference by a model", "written-reference", DISTILLATION, nll="0.96"),
-)
-
-
-def _recipes(models: Sequence[Tuned]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(model.recipe for model in models))
-
-
-NLL_CLAIMS = (
-    ("InT", "self-reflection"),
-    ("self-reflection", "reference"),
-    ("InT", "distillation"),
-    ("distillation", "reference"),
-)
-
-
-def _figure8(runner: ExperimentRunner) -> Result:
-    wanted = {m.name: (m.recipe, m.role, "own_rollout") for m in MODELS}
-    found = _values(runner, wanted, lambda item: item.entropy)
-    base, ours = found["base"], found["InT"]
-    tolerance = 0.25 * estimates.estimate(base, mean).estimate
-    words = "entropy after InT within a quarter of the base's"
-    claims = [estimates.close(words, ours, base, mean, tolerance, scale=1, unit=" nats")]
-    for model in MODELS[2:]:
-        words = f"entropy after {model.name} above InT's"
-        claims.append(more(words, found[model.name], ours, mean, scale=1, unit=" nats"))
-    table = Table(
-        "Figure 8: next-token entropy on the model's own rollouts",
-        ("model", "paper (read off the plot)", "rollouts", "entropy, nats"),
-        tuple((m.name, m.entropy, *results.text_cells(found[m.name])) for m in MODELS),
-        "Full softmax at temperature 1 over generated tokens; 95 % bootstrap over problems.",
+def _figure8(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    found = _values(runner, experiment.rows, lambda item: item.entropy)
+    rows = [(row.name, *row.cells, *text_cells(found[row.name])) for row in experiment.rows]
+    return Result(
+        tables=[experiment.tables[0].table(*rows)],
+        claims=judge(experiment.claims, found),
+        panels=[results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))],
     )
-    bars = results.text_bars({"entropy": found}, ("model", "entropy, nats per token"))
-    return Result(tables=[table], claims=claims, panels=[bars])
 
 
-def _figure9(runner: ExperimentRunner) -> Result:
-    models = [*MODELS, *(m for m in FURTHER if runner.has(m.recipe))]
-    wanted = {m.name: (m.recipe, BASE, m.what) for m in models if m.what}
-    wanted["InT, the intervention alone"] = ("int", BASE, "intervention")
-    nll = _values(runner, wanted, lambda item: item.nll)
-    papers = {m.name: m.nll for m in models}
-    note = (
-        "Token mean over the trained tokens given the problem; for the intervention alone given "
-        "its prefix too. 95 % bootstrap over problems."
+def _figure9(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    *models, alone = (row for row in experiment.rows if runner.has(row.recipe))
+    shown = [row for row in (*models, alone) if row.text]
+    under_base = [replace(row, role=BASE) for row in shown]
+    nll = _values(runner, under_base, lambda item: item.nll)
+    rows = [(row.name, *row.cells, *text_cells(nll[row.name])) for row in shown]
+    _, left = experiment.tables
+    missing = (row.name for row in experiment.rows if not runner.has(row.recipe))
+    note = left.note + "".join(f" This scale names no model for: {name}." for name in missing)
+    right = _passes(runner, experiment, models, lambda ks: (1, ks[-1]))
+    bars = results.text_bars({"NLL": nll}, ("trained on", "NLL, nats per token"), "under the base")
+    return Result(
+        tables=[replace(left, note=note).table(*rows), *right.tables],
+        claims=[*judge(_about(experiment, Measure.MEAN), nll), *right.claims],
+        panels=[bars, *right.panels],
     )
-    left_out = (f" This scale names no model for: {m.name}." for m in FURTHER if m not in models)
-    table = Table(
-        "Figure 9, left: NLL of what is trained on, under the base",
-        ("source", "paper (read off the plot)", "texts", "NLL, nats per token"),
-        tuple((name, papers.get(name, "–"), *results.text_cells(x)) for name, x in nll.items()),
-        note + "".join(left_out),
-    )
-    tables, claims = [table], []
-    for ours, theirs in NLL_CLAIMS:
-        words = f"NLL of {ours} below {theirs}"
-        claims.append(more(words, nll[theirs], nll[ours], mean, scale=1, unit=" nats"))
-    panels = [
-        results.text_bars({"NLL": nll}, ("trained on", "NLL, nats per token"), "under the base")
-    ]
-    compared = {m.name: (m.recipe, m.role) for m in models}
-    for eval_set, counts in evaluated(runner, compared, *SETS).items():
-        words, ks = SETS[eval_set], usable_ks(counts)
-        panels.append(results.pass_panel(words, counts, ks))
-        tables.append(results.pass_table(f"Figure 9: pass@k on {words}", counts, ks))
-        claims += [
-            pass_more(f"InT above {name}, pass@{k} on {words}", counts["InT"], counts[name], k)
-            for name in counts
-            if name != "InT"
-            for k in (1, ks[-1])
-        ]
-    return Result(tables=tables, claims=claims, panels=panels)
 
-
-# --- Appendix F --------------------------------------------------------------------------------
 
 #: Words of an n-gram: about a step of the lab; long enough that chance hits are rare elsewhere.
-N = 5
+N = 5  # The table's head in experiments.toml says so too.
 #: Problems shown side by side.
 _NUM_SHOWN = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """One rollout of an unseen problem, and what of it stands in the training interventions."""
 
     is_correct: bool
@@ -265,20 +139,17 @@ class Seen:
 def ngrams(text: str, n: int = N) -> set[tuple[str, ...]]:
     """Return the n-grams of the words of a text; of a shorter text, all its words as one."""
     words = text.split()
-    if len(words) < n:
-        return {tuple(words)} if words else set()
-    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+    return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))} - {()}
 
 
-def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
+def _seen(session: Session, method: Method, row: Row) -> Clusters[Seen]:
     """Return the held-out rollouts of the model in a role, by problem."""
-    rows = ready_rows(session, method.models.rows)
-    chosen = {row.proposal_id for row in rows}
+    chosen = {row.proposal_id for row in ready_rows(session, method.models.rows)}
     candidates = method.interventions.candidates().read(session)
     texts = (p.intervention for p in candidates if p.proposal_id in chosen)
     interventions = [text.strip() for text in texts if text]
     known = {gram for text in interventions for gram in ngrams(text)}
-    drawn = method.evaluation.evaluate(readings.model_of(session, method, role), "held_out")
+    drawn = method.evaluation.evaluate(readings.model_of(session, method, row.role), "held_out")
     verdicts = {g.rollout_id: g.verdict for g in session.read(drawn.grades)}
     found = []
     for rollout in session.read(drawn.rollouts, ("token_ids",)):
@@ -290,58 +161,41 @@ def _seen(session: Session, method: Method, role: Role) -> Clusters[Seen]:
     return grouped(found)
 
 
-def _appendix_f(runner: ExperimentRunner) -> Result:
-    roles = {str(role): ("int", partial(_seen, role=role)) for role in (BASE, PATCHED)}
-    found = runner.pooled(roles)
+def _appendix_f(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    found = runner.pooled(experiment.rows, _seen)
     rows, right = [], {}
-    for role, seen in found.items():
-        right[role] = each(only(seen, lambda s: s.is_correct), lambda s: float(not s.copies))
-        copies = each(seen, lambda s: float(s.copies))
-        overlap = each(seen, lambda s: s.overlap)
-        rows.append(
-            {
-                "model": role,
-                "rollouts": str(results.num_items(seen)),
-                f"{N}-grams of training interventions, %": results.mean_cell(overlap),
-                "rollouts with a whole one, %": results.mean_cell(copies),
-                "correct rollouts": str(results.num_items(right[role])),
-                "of them without one, %": results.mean_cell(right[role]),
-            }
-        )
-    title = "Held-out rollouts against training interventions"
-    table = results.named_table(title, rows, "95 % bootstrap over problems.")
-    words = "most correct patched rollouts of unseen problems copy no training intervention"
-    after = right["patched"]
-    claim = more(words, after, each(after, lambda _: 0.5), mean)
-    return Result(tables=[table, _side_by_side(found["base"], found["patched"])], claims=[claim])
+    for model, seen in found.items():
+        solved = only(seen, lambda s: s.is_correct)
+        right[model] = each(solved, lambda s: float(not s.copies))
+        copies, overlap = each(seen, lambda s: float(s.copies)), each(seen, lambda s: s.overlap)
+        all_rollouts = (str(num_items(seen)), results.mean_cell(overlap), results.mean_cell(copies))
+        solving = (str(num_items(solved)), results.mean_cell(right[model]))
+        rows.append((model, *all_rollouts, *solving))
+    head, side_by_side = experiment.tables
+    half = each(right["patched"], lambda _: 0.5)
+    return Result(
+        tables=[head.table(*rows), _side_by_side(side_by_side, found["base"], found["patched"])],
+        claims=judge(experiment.claims, {**right, "half": half}),
+    )
 
 
-def _side_by_side(before: Clusters[Seen], after: Clusters[Seen]) -> Table:
+def _side_by_side(head: Head, before: Clusters[Seen], after: Clusters[Seen]) -> Table:
     """Show problems that the base never solved and the patched model did (Figs 17, 18)."""
-    solved = only(before, lambda seen: seen.is_correct)
-    newly = only(after, lambda seen: seen.is_correct)
-    rows = [
-        (problem_id, _in_a_line(before[problem_id][0].text), _in_a_line(newly[problem_id][0].text))
-        for problem_id in sorted(newly)
-        if problem_id in before and problem_id not in solved
-    ]
-    note = "Unseen problems that no rollout of the base solved; steps are parted by ‖."
-    columns = ("problem", "base", "patched")
-    return Table("Side by side", columns, tuple(rows[:_NUM_SHOWN]), note)
+    solved, newly = (only(seen, lambda s: s.is_correct) for seen in (before, after))
+    shown = sorted((newly.keys() & before.keys()) - solved.keys())[:_NUM_SHOWN]
+    return head.table(
+        *((p, _in_a_line(before[p][0].text), _in_a_line(newly[p][0].text)) for p in shown)
+    )
 
 
 def _in_a_line(text: str) -> str:
     return text.strip().replace("\n\n", " ‖ ").replace("\n", " ")
 
 
-# --- beyond the paper: three rounds against one ------------------------------------------------
-
 NUM_ROUNDS = 3
-ITERATED = ("int", "iterated", "equal-budget")
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
+class Round(NamedTuple):
     """What a round leaves: its patched model, and how that does."""
 
     path: str
@@ -359,7 +213,10 @@ def _round(session: Session, method: Method) -> Round | None:
 
 
 def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
-    """Patch, sample again, intervene again; the original base proposes throughout."""
+    """Patch, sample again, intervene again; the original base proposes throughout.
+
+    A seed that runs out of interventions keeps its last model.
+    """
     base = runner.recipe("iterated", seed).model.path
     done: list[Round] = []
     for number in range(1, NUM_ROUNDS + 1):
@@ -369,52 +226,38 @@ def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
         if made is None:
             break
         done.append(made)
-    return done
+    return [*done, *done[-1:] * (NUM_ROUNDS - len(done))]
 
 
-def _iterated(runner: ExperimentRunner) -> Result:
+def _iterated(runner: ExperimentRunner, experiment: Experiment) -> Result:
     rounds = [_rounds(runner, seed) for seed in runner.seeds]
     single = [made for made in runner.read("equal-budget", _round) if made]
     if len(single) < len(rounds) or not all(rounds):
         raise ConfigError("iterated: no intervention was verified, so there is nothing to compare")
-    reached = {}
-    for number in range(NUM_ROUNDS):  # A seed that ran out of interventions keeps its last model.
-        name = f"{number + 1} round{'s' if number else ''}"
-        reached[name] = [done[min(number, len(done) - 1)] for done in rounds]
-    one, last = "1 round, equal sampling", f"{NUM_ROUNDS} rounds"
-    reached[one] = single
-    models = evaluated(runner, {"base": ("int", BASE)}, "held_out")["held_out"]
+    reached = dict(zip(("1 round", "2 rounds", "3 rounds"), zip(*rounds, strict=True), strict=True))
+    reached["1 round, equal sampling"] = tuple(single)
+    models = evaluated(runner, [Row(name="base")], "held_out")["held_out"]
     sizes = {"base": "–"}
     for name, by_seed in reached.items():
         models[name] = estimates.pool(made.held_out for made in by_seed)
         sizes[name] = "/".join(str(made.num_rows) for made in by_seed)
-    ks = usable_ks(models)
-    table = results.pass_table("Iterated InT on held-out problems", models, ks)
+    (head,), ks = experiment.tables, results.usable_ks(models)
+    table = results.pass_table(head.title, models, ks)
     table = replace(
         table,
         columns=("model", "rows", *table.columns[1:]),
-        rows=tuple((row[0], sizes[row[0]], *row[1:]) for row in table.rows),
-        note=f"{table.note} Rows: by seed, of the round. The base proposes in every round.",
+        rows=tuple((name, sizes[name], *cells) for name, *cells in table.rows),
+        note=table.note + head.note,
     )
-    claims = [
-        pass_more(f"{last} above {other}, pass@{k}", models[last], models[other], k)
-        for other in ("1 round", one)
-        for k in (1, ks[-1])
-    ]
-    return Result(tables=[table], claims=claims)
+    return Result(tables=[table], claims=judge(experiment.claims, models, (1, ks[-1])))
 
 
-EXPERIMENTS = (
-    Experiment("table2", "Table 2: what to fine-tune on", _table2, tuple(DESIGNS)),
-    Experiment("fig6", "Figure 6: pass@k after the patch", _figure6, ("pass-at-k",)),
-    Experiment("fig7", "Figure 7: probability of intervention tokens", _figure7),
-    Experiment("fig8", "Figure 8: next-token entropy", _figure8, _recipes(MODELS)),
-    Experiment(
-        "fig9",
-        "Figure 9: likelihood and worth of what is trained on",
-        _figure9,
-        _recipes(MODELS + FURTHER),
-    ),
-    Experiment("appendix-f", "Appendix F: are interventions memorised?", _appendix_f),
-    Experiment("iterated", "Beyond: three rounds against one", _iterated, ITERATED),
-)
+MAKERS: dict[str, Maker] = {
+    "table2": _table2,
+    "fig6": _figure6,
+    "fig7": _figure7,
+    "fig8": _figure8,
+    "fig9": _figure9,
+    "appendix-f": _appendix_f,
+    "iterated": _iterated,
+}

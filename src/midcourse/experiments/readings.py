@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 
 from midcourse.errors import ConfigError
-from midcourse.experiments.estimates import Clusters, grouped
+from midcourse.experiments.catalogue import Row
+from midcourse.experiments.estimates import Clusters, Counts, grouped, pool
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
@@ -20,26 +19,20 @@ from midcourse.records import (
     Role,
     Rollout,
     Start,
-    Verdict,
 )
-from midcourse.report.collect import count_by_problem
+from midcourse.report.collect import count_by_problem, tally
 from midcourse.training.rewards import read_group_counts
 
 BASE, PATCHED = Role(), Role(Start.PATCHED)
 BASE_RL, PATCHED_RL = Role(rl=True), Role(Start.PATCHED, rl=True)
 
 
-def condition_counts(session: Session, method: Method, condition: Condition) -> Clusters[Count]:
+def condition_counts(session: Session, method: Method, condition: Condition) -> Counts:
     """Return the graded continuations of every hard problem under one row of Table 1."""
     drawn = method.interventions.verified[condition]
     if not isinstance(drawn, Graded):
         raise ConfigError("verify.rounds: a search has no accuracy; experiments need all samples")
     return _counts(session, drawn, method.hard.read(session))
-
-
-def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Clusters[Count]:
-    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
-    return _model_counts(session, method, model_of(session, method, role), eval_set)
 
 
 def model_of(session: Session, method: Method, role: Role) -> Model:
@@ -49,44 +42,45 @@ def model_of(session: Session, method: Method, role: Role) -> Model:
     return method.models.in_role(role)
 
 
-def course_counts(session: Session, method: Method, role: Role) -> dict[int, Clusters[Count]]:
+def course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
     """Return the counts on held-out problems along one RL run, by iteration."""
-    model_of(session, method, role)
-    course = method.models.course(role.start).items()
-    return {step: _model_counts(session, method, model, "held_out") for step, model in course}
+    model_of(session, method, row.role)
+    course = method.models.course(row.role.start).items()
+    problems = method.setup.problems.evaluation["held_out"]
+    return {
+        step: _counts(session, method.evaluation.evaluate(model, "held_out"), problems)
+        for step, model in course
+    }
 
 
-def _model_counts(session: Session, method: Method, model: Model, eval_set: str) -> Clusters[Count]:
-    is_train = eval_set == "train"
+def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Counts:
+    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
+    is_train, model = eval_set == "train", model_of(session, method, role)
     problems = method.hard.read(session) if is_train else method.setup.problems.evaluation[eval_set]
     return _counts(session, method.evaluation.evaluate(model, eval_set), problems)
 
 
-def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Clusters[Count]:
+def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Counts:
     counts = count_by_problem(session, graded, problems)
     return {p.problem_id: [count] for p, count in zip(problems, counts, strict=True)}
 
 
 def evaluated(
-    runner: ExperimentRunner, models: Mapping[str, tuple[str, Role]], *eval_sets: str
-) -> dict[str, dict[str, dict[str, list[Count]]]]:
-    """Return the counts of models, each (recipe, role), by evaluation set; seeds pooled."""
-    found = runner.pooled(
-        {
-            (eval_set, name): (recipe, partial(role_counts, role=role, eval_set=eval_set))
-            for name, (recipe, role) in models.items()
-            for eval_set in eval_sets
-        }
+    runner: ExperimentRunner, models: Iterable[Row], *eval_sets: str
+) -> dict[str, dict[str, Counts]]:
+    """Return the counts of models by evaluation set and name; seeds pooled."""
+    by_seed = runner.read_rows(
+        models, lambda s, m, row: {e: role_counts(s, m, row.role, e) for e in eval_sets}
     )
-    return {eval_set: {name: found[eval_set, name] for name in models} for eval_set in eval_sets}
+    return {
+        e: {name: pool(seed[e] for seed in seeds) for name, seeds in by_seed.items()}
+        for e in eval_sets
+    }
 
 
 def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:
     """Return the graded continuations of each proposal, by proposal id."""
-    graded = [g for g in session.read(drawn.grades) if g.verdict is not Verdict.UNGRADED]
-    samples = Counter(str(g.parent_id) for g in graded)
-    correct = Counter(str(g.parent_id) for g in graded if g.verdict is Verdict.CORRECT)
-    return {parent_id: Count(samples[parent_id], correct[parent_id]) for parent_id in samples}
+    return tally(session, drawn, lambda grade: str(grade.parent_id))
 
 
 def candidates_in_place(session: Session, method: Method) -> Iterator[tuple[Proposal, Rollout]]:
@@ -118,9 +112,7 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
     return smooth
 
 
-def likelihood_values(
-    session: Session, method: Method, role: Role, what: str, value: Callable[[Likelihood], float]
-) -> Clusters[float]:
-    """Return a value of each text of kind `what` under the model in a role, by problem."""
-    items = session.read(method.evaluation.likelihood(model_of(session, method, role)))
-    return grouped((item.problem_id, value(item)) for item in items if item.what == what)
+def likelihoods(session: Session, method: Method, row: Row) -> Clusters[Likelihood]:
+    """Return the texts of a row under its model, by problem."""
+    items = session.read(method.evaluation.likelihood(model_of(session, method, row.role)))
+    return grouped((item.problem_id, item) for item in items if item.what == row.text)

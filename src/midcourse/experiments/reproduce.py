@@ -14,24 +14,25 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments import interventions, patches, rl
+from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
-from midcourse.experiments.results import Experiment, Result
+from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.report.plots import Figure, can_draw, csv_text, draw, figure_csv
+from midcourse.report.plots import FORMATS, Figure, can_draw, csv_text, draw, figure_csv
 from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
 
-_EVERY = (*interventions.EXPERIMENTS, *patches.EXPERIMENTS, *rl.EXPERIMENTS)
-EXPERIMENTS = {experiment.name: experiment for experiment in _EVERY}
+MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS}
 
 
 def choose(names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of `names`, each once; ``all`` is every one. Raises ConfigError."""
-    wanted = list(EXPERIMENTS) if "all" in names else list(dict.fromkeys(names))
+    known = experiments()
+    wanted = list(known) if "all" in names else list(dict.fromkeys(names))
     for name in wanted:
-        if name not in EXPERIMENTS:
-            raise ConfigError(f"no experiment {name!r}: choose from all, {', '.join(EXPERIMENTS)}")
-    return [EXPERIMENTS[name] for name in wanted]
+        if name not in known:
+            raise ConfigError(f"no experiment {name!r}: choose from all, {', '.join(known)}")
+    return [known[name] for name in wanted]
 
 
 def default_folder(runner: ExperimentRunner) -> Path:
@@ -42,39 +43,34 @@ def default_folder(runner: ExperimentRunner) -> Path:
     return runner.runs / f"reproduce-{runner.scale_name}-seeds-{joined}"
 
 
-def reproduce(experiments: Sequence[Experiment], runner: ExperimentRunner, out: Path) -> None:
-    """Run what is missing of each experiment and write its result under `out`."""
+def reproduce(chosen: Sequence[Experiment], runner: ExperimentRunner, out: Path) -> None:
+    """Run what is missing of each chosen experiment and write its result under `out`."""
     say = runner.reporter.say
-    for experiment in experiments:
+    for experiment in chosen:
         name, page = experiment.name, out / f"{experiment.name}.md"
         if experiment.needs_lab and not runner.is_lab:
             say(f"{name}: left out, only the lab knows the first error")
             continue
-        state = _state(experiment, runner)
-        if _is_written(page.with_suffix(".json"), state):
+        state = {
+            "recipes": runner.identity(experiment.recipes),
+            "seeds": list(runner.seeds),
+            "scale": runner.scale_name,
+            "code": code_revision(),
+            "drawn": can_draw(),
+        }
+        if _state(page.with_suffix(".json")) == state:
             say(f"{name}: nothing to do, {page}")
             continue
-        result = experiment.make(runner)
+        result = MAKERS[name](runner, experiment)
         _write(experiment, result, state, out)
         say(f"{name}: {page}")
         for claim in result.claims:
             say(f"  {claim.verdict:<14} {claim.claim}: {claim.figures}")
 
 
-def _state(experiment: Experiment, runner: ExperimentRunner) -> dict[str, Any]:
-    """Return what decides a result: the same state makes the same files."""
-    return {
-        "recipes": runner.identity(experiment.recipes),
-        "seeds": list(runner.seeds),
-        "scale": runner.scale_name,
-        "code": code_revision(),
-        "drawn": can_draw(),
-    }
-
-
-def _is_written(path: Path, state: dict[str, Any]) -> bool:
-    """Whether a result of this state is there; the JSON file is written last."""
-    return path.is_file() and bool(json.loads(path.read_text("utf-8"))["state"] == state)
+def _state(path: Path) -> object:
+    """Return what an earlier result was made of; the JSON file is written last."""
+    return json.loads(path.read_text("utf-8"))["state"] if path.is_file() else None
 
 
 def _write(experiment: Experiment, result: Result, state: dict[str, Any], out: Path) -> None:
@@ -83,9 +79,8 @@ def _write(experiment: Experiment, result: Result, state: dict[str, Any], out: P
     name, figure = experiment.name, Figure(experiment.name, tuple(result.panels))
     if figure.panels:
         (out / f"{name}.csv").write_text(figure_csv(figure), "utf-8")
-    if figure.panels and can_draw():
-        (out / f"{name}.svg").write_bytes(draw(figure, "svg"))
-        (out / f"{name}.png").write_bytes(draw(figure, "png"))
+        for file_format in FORMATS if can_draw() else ():
+            (out / f"{name}.{file_format}").write_bytes(draw(figure, file_format))
     for index, table in enumerate(result.tables, start=1):
         suffix = "" if len(result.tables) == 1 and not figure.panels else f"-table{index}"
         (out / f"{name}{suffix}.csv").write_text(csv_text(table.columns, table.rows), "utf-8")

@@ -1,32 +1,22 @@
-"""What an experiment comes to, and the shapes that results share: panels, tables, claims."""
+"""What an experiment comes to, and the shapes that results share: claims, tables, panels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
-from midcourse.experiments.estimates import (
-    Clusters,
-    Statistic,
-    covered,
-    estimate,
-    flat,
-    mean,
-    more_accurate,
-    passes,
-)
+from midcourse.experiments import estimates
+from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure
+from midcourse.experiments.estimates import Clusters, Counts, T, estimate, flat, passes
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, Interval, accuracy, coverage, wilson
-from midcourse.report.figures import percent
-from midcourse.report.plots import Panel, Point, Series
+from midcourse.metrics import accuracy, mean
+from midcourse.report.figures import panel
+from midcourse.report.plots import Panel
 from midcourse.report.shape import ShapeLine
+from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.table import Table, share
-
-T = TypeVar("T")
-X = TypeVar("X", int, str)
-
-Counts = Clusters[Count]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,111 +30,58 @@ class Result:
     """Its figure."""
 
 
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """One table, figure or analysis, e.g. ``table1``."""
-
-    name: str
-    title: str
-    make: Callable[[ExperimentRunner], Result]
-    recipes: Sequence[str] = ("int",)
-    """The recipes of ``paper/`` that it opens."""
-    needs_lab: bool = False
-    """Whether it asks for the true first error, which only the lab knows."""
+Maker = Callable[[ExperimentRunner, Experiment], Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A statement that some counts are more accurate than others, by what they are called."""
-
-    words: str
-    ours: str
-    theirs: str
-    coverage: bool = False
-    """Whether it is about problems with a correct continuation instead."""
-    factor: float = 1.0
-
-
-def judge(claims: Iterable[Claim], counts: Mapping[str, Counts]) -> list[ShapeLine]:
-    """Return the verdicts on claims about counts."""
+def judge(
+    claims: Iterable[Claim],
+    found: Mapping[str, Clusters[Any]],
+    ks: Sequence[int] = (),
+    *,
+    others: Iterable[str] = (),
+    on: str = "",
+) -> list[ShapeLine]:
+    """Return the verdicts on claims about counts or values; `others` are all rows by default."""
     lines = []
     for claim in claims:
-        sides = [counts[claim.ours], counts[claim.theirs]]
-        ours, theirs = map(covered, sides) if claim.coverage else sides
-        lines.append(more_accurate(claim.words, ours, theirs, claim.factor))
+        rest = [name for name in others or found if name != claim.ours]
+        for name in [claim.theirs] if claim.theirs else rest:
+            is_passed = claim.measure is Measure.PASS_AT_K and not claim.k
+            for k in ks if is_passed else [claim.k]:
+                words = claim.words.format(other=name, k=k, on=on)
+                lines.append(_judged(replace(claim, words=words, theirs=name, k=k), found))
     return lines
 
 
-def panel(
-    curves: Mapping[str, Mapping[X, Clusters[T]]],
-    statistic: Statistic[T],
-    labels: tuple[str, str],
-    *,
-    title: str = "",
-    kind: Literal["line", "bar"] = "line",
-    log_x: bool = False,
-    shown: Callable[[Interval], Interval] = percent,
-    units: Callable[[Clusters[T]], int] = len,
-    num_resamples: int = 1000,
-) -> Panel:
-    """Return a statistic with its interval by series and x; `labels` are those of x and y."""
-    series = []
-    for name, curve in curves.items():
-        points = [
-            Point(x, shown(estimate(found, statistic, num_resamples)), units(found))
-            for x, found in curve.items()
-        ]
-        series.append(Series(name, tuple(points)))
-    x_label, y_label = labels
-    return Panel(
-        title=title, x_label=x_label, y_label=y_label, series=tuple(series), kind=kind, log_x=log_x
+def _judged(claim: Claim, found: Mapping[str, Clusters[Any]]) -> ShapeLine:
+    ours, theirs, measure = found[claim.ours], found[claim.theirs], claim.measure
+    if measure is Measure.PASS_AT_K:
+        ours, theirs = passes(ours, claim.k), passes(theirs, claim.k)
+    if measure is Measure.COVERAGE:
+        ours, theirs = estimates.covered(ours), estimates.covered(theirs)
+    is_mean = measure in (Measure.MEAN, Measure.PASS_AT_K)
+    if not is_mean and not claim.within:
+        return estimates.more_accurate(claim.words, ours, theirs, claim.factor)
+    statistic = mean if is_mean else accuracy
+    tolerance = claim.within * statistic(flat(found[claim.of])) if claim.within else None
+    scale, unit = 100.0 if claim.unit == " %" else 1.0, claim.unit
+    return estimates.more(
+        claim.words, ours, theirs, statistic, tolerance=tolerance, scale=scale, unit=unit
     )
 
 
-def pass_panel(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> Panel:
-    """Return pass@k by model and k."""
-    curves = {name: {k: passes(counts, k) for k in ks} for name, counts in models.items()}
-    labels = ("k", "pass@k, %")
-    return panel(curves, mean, labels, title=title, log_x=True, num_resamples=500)
-
-
-def text_bars(
-    values: Mapping[str, Mapping[str, Clusters[float]]], labels: tuple[str, str], title: str = ""
-) -> Panel:
-    """Return means over texts by series and tick, as they are."""
-    return panel(values, mean, labels, title=title, kind="bar", shown=lambda y: y, units=num_items)
-
-
-def text_cells(values: Clusters[float]) -> tuple[str, str]:
-    """Return the number of texts, and their mean with its interval."""
-    y = estimate(values, mean)
-    return str(num_items(values)), f"{y.estimate:.3f} [{y.low:.3f}, {y.high:.3f}]"
+def accuracy_table(head: Head, rows: Iterable[tuple[Sequence[str], Counts]]) -> Table:
+    """Return coverage and accuracy with both intervals next to each row's own cells."""
+    cells = [
+        (*own, *accuracy_cells(flat(counts), estimate(counts, accuracy))) for own, counts in rows
+    ]
+    return replace(head, columns=(*head.columns, *ACCURACY_COLUMNS)).table(*cells)
 
 
 def usable_ks(models: Mapping[str, Counts]) -> list[int]:
     """Return the powers of two that every problem's samples support."""
     limit = min(count.num_samples for counts in models.values() for count in flat(counts))
     return [2**i for i in range(limit.bit_length())]
-
-
-def num_items(clusters: Clusters[T]) -> int:
-    """Return how many items there are, of all problems together."""
-    return len(flat(clusters))
-
-
-def pass_cell(counts: Counts, k: int, num_resamples: int = 1000) -> str:
-    """Return pass@k in per cent with its interval."""
-    return share(estimate(passes(counts, k), mean, num_resamples), 1)
-
-
-def mean_cell(values: Clusters[float]) -> str:
-    """Return a mean of shares in per cent with its interval."""
-    return share(estimate(values, mean), 1)
-
-
-def named_table(title: str, rows: Sequence[Mapping[str, str]], note: str) -> Table:
-    """Return rows, each cell under the name of its column, as a table."""
-    return Table(title, tuple(rows[0]), tuple(tuple(row.values()) for row in rows), note)
 
 
 def pass_table(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> Table:
@@ -158,20 +95,38 @@ def pass_table(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> T
     return Table(title, columns, tuple(rows), "Unbiased estimates; 95 % bootstrap over problems.")
 
 
-def accuracy_table(
-    title: str,
-    columns: Sequence[str],
-    rows: Iterable[tuple[Sequence[str], Counts]],
-    note: str = "95 %: bootstrap over problems; Wilson.",
-) -> Table:
-    """Return coverage and accuracy with both intervals; `columns` head each row's own cells."""
-    cells = tuple((*own, *_accuracy_cells(counts)) for own, counts in rows)
-    ours = ("coverage", "correct", "accuracy %, by problem", "accuracy %, Wilson")
-    return Table(title, (*columns, *ours), cells, note)
+def pass_panel(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> Panel:
+    """Return pass@k by model and k."""
+    curves = {name: {k: passes(counts, k) for k in ks} for name, counts in models.items()}
+    y = partial(estimate, statistic=mean, num_resamples=500)
+    return panel(curves, y, ("k", "pass@k, %"), title=title, log_x=True)
 
 
-def _accuracy_cells(counts: Counts) -> tuple[str, ...]:
-    every = flat(counts)
-    correct, samples = sum(c.num_correct for c in every), sum(c.num_samples for c in every)
-    shares = share(estimate(counts, accuracy)), share(wilson(correct, samples))
-    return (f"{coverage(every)}/{len(every)}", f"{correct:,}/{samples:,}", *shares)
+def pass_cell(counts: Counts, k: int, num_resamples: int = 1000) -> str:
+    """Return pass@k in per cent with its interval."""
+    return share(estimate(passes(counts, k), mean, num_resamples), 1)
+
+
+def mean_cell(values: Clusters[float]) -> str:
+    """Return a mean of shares in per cent with its interval."""
+    return share(estimate(values, mean), 1)
+
+
+def num_items(clusters: Clusters[T]) -> int:
+    """Return how many items there are, of all problems together."""
+    return len(flat(clusters))
+
+
+def text_cells(values: Clusters[float], digits: int = 3) -> tuple[str, str]:
+    """Return the number of texts, and their mean with its interval."""
+    y = estimate(values, mean)
+    low, high = f"{y.low:.{digits}f}", f"{y.high:.{digits}f}"
+    return str(num_items(values)), f"{y.estimate:.{digits}f} [{low}, {high}]"
+
+
+def text_bars(
+    values: Mapping[str, Mapping[str, Clusters[float]]], labels: tuple[str, str], title: str = ""
+) -> Panel:
+    """Return means over texts by series and tick, as they are."""
+    y = partial(estimate, statistic=mean)
+    return panel(values, y, labels, title=title, kind="bar", scale=1, units=num_items)

@@ -10,214 +10,96 @@ that ratio comes from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from statistics import fmean
 
 from midcourse.experiments import estimates, readings, results
-from midcourse.experiments.estimates import Clusters, each, flat, grouped, mean, more, pass_more
-from midcourse.experiments.readings import BASE, BASE_RL, PATCHED, PATCHED_RL, final_reward
-from midcourse.experiments.results import (
-    Counts,
-    Experiment,
-    Result,
-    mean_cell,
-    num_items,
-    pass_cell,
-)
+from midcourse.experiments.catalogue import Experiment, Row
+from midcourse.experiments.estimates import Clusters, each, flat, grouped, more
+from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated, final_reward
+from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, accuracy, count_of, group_shares
+from midcourse.metrics import accuracy, count_of, mean
 from midcourse.pipeline import Method, Session
-from midcourse.records import GroupCount, Role
-from midcourse.report.figures import arm_panel
+from midcourse.records import GroupCount
+from midcourse.report.figures import arm_panel, panel, zero_advantage_panel
 from midcourse.report.plots import Panel
 from midcourse.report.shape import ShapeLine
-from midcourse.report.tables import rl_table, windows
+from midcourse.report.tables import none_correct, rl_table, windows
 from midcourse.table import Table, share
 
-
-@dataclass(frozen=True, slots=True)
-class Arm:
-    """One line of Table 4: which model of a recipe, and the paper's figures of it, per cent."""
-
-    recipe: str
-    role: Role
-    paper: str = "–"
-
-
-ARMS = {
-    "base": Arm("int", BASE, "21.17; 5.53"),
-    "RL": Arm("int", BASE_RL, "28.26; 13.47"),
-    "hint-guided RL": Arm("hint-rl", BASE_RL, "28.56; 23.06"),
-    "SFT on references + RL": Arm("sft-reference", PATCHED_RL, "20.76; 19.07"),
-    "SFT on self-reflections + RL": Arm("sft-self-reflection", PATCHED_RL, "27.60; 23.19"),
-    "distillation + RL": Arm("sft-distillation", PATCHED_RL, "not run"),
-    "Step-DPO + RL": Arm("step-dpo", PATCHED_RL, "not run"),
-    "InT, no RL": Arm("int", PATCHED, "not run"),
-    "InT + RL": Arm("int", PATCHED_RL, "33.72; 28.83"),
-}
-BEST = "InT + RL"
-#: On hard problems alone: a second run, whose outcome is near to settled by that choice.
-HARD_ARMS = {
-    "RL, hard problems only": Arm("hard-only", BASE_RL),
-    "InT + RL, hard problems only": Arm("hard-only", PATCHED_RL),
-}
-#: Of Appendix G; the paper's figures are the average and pass@8 on a hard test.
-ARMS_G = {
-    "RL": Arm("appendix-g-rl", BASE_RL, "27.73; 15.85"),
-    "distillation + RL": Arm("appendix-g-distillation", PATCHED_RL, "27.38; 14.8"),
-    BEST: Arm("appendix-g", PATCHED_RL, "29.65; 23.56"),
-}
-Arms = Mapping[str, Arm]
 Groups = dict[str, list[GroupCount]]
-Courses = dict[str, dict[int, dict[str, list[Count]]]]
 KS = (1, 8)
+BEST = "InT + RL"
 
 
-def _recipes(arms: Arms) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(arm.recipe for arm in arms.values()))
-
-
-def _evaluated(runner: ExperimentRunner, arms: Arms) -> tuple[dict[str, Counts], dict[str, Counts]]:
-    """Return the counts of all arms on held-out problems, and on the lab's known notions."""
-    models = {name: (arm.recipe, arm.role) for name, arm in arms.items()}
-    eval_sets = ("held_out", "known") if runner.is_lab else ("held_out",)
-    found = readings.evaluated(runner, models, *eval_sets)
-    return dict(found["held_out"]), dict(found.get("known", {}))
-
-
-def _groups(runner: ExperimentRunner, arms: Arms) -> dict[str, list[list[GroupCount]]]:
+def _groups(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
-    return runner.read_all(
-        {
-            name: (arm.recipe, partial(readings.group_counts, role=arm.role))
-            for name, arm in arms.items()
-            if arm.role.rl
-        }
-    )
+    trained = (row for row in rows if row.role.rl)
+    return runner.read_rows(trained, lambda s, m, row: readings.group_counts(s, m, row.role))
 
 
 def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
     return {name: [group for run in seeds for group in run] for name, seeds in runs.items()}
 
 
-# --- Tables 3, 4 and 8 -------------------------------------------------------------------------
-
-
-def _table3(runner: ExperimentRunner) -> Result:
-    # The other models of Table 3 are not ours to train.
-    papers = {"base": "11.68 %", BEST: "25.62 %"}
-    models = {name: (ARMS[name].recipe, ARMS[name].role) for name in papers}
-    counts = readings.evaluated(runner, models, "held_out")["held_out"]
-    rows = tuple(
-        (name, papers[name], pass_cell(found, 1), str(num_items(found)))
-        for name, found in counts.items()
-    )
-    columns = ("model", "paper: IMO-AnswerBench", "held out pass@1 %", "problems")
-    note = "The paper's other rows are foreign models. 95 % bootstrap over problems."
-    claim = estimates.more_accurate("InT + RL above the base", counts[BEST], counts["base"])
-    return Result(tables=[Table("Table 3: one benchmark", columns, rows, note)], claims=[claim])
-
-
-NOTE_4 = (
-    "Training reward: last iteration, exponential moving average (0.9). The average mixes "
-    "pass@1, pass@8 and, where there is one, the training reward, as the paper's does: it "
-    "is no estimate of anything. Intervals: 95 % bootstrap over problems."
-)
-
-
-def _table4(runner: ExperimentRunner) -> Result:
-    held_out, known = _evaluated(runner, ARMS)
-    runs = _groups(runner, ARMS)
-    rows = []
-    for name, counts in held_out.items():
-        reward = [100 * fmean(map(final_reward, runs[name]))] if name in runs else []
-        passed = [100 * mean(flat(estimates.passes(counts, k))) for k in KS]
-        rows.append(
-            {
-                "model": name,
-                "paper: average; training reward": ARMS[name].paper,
-                **{f"held out pass@{k} %": pass_cell(counts, k) for k in KS},
-                "known notions pass@1 %": _accuracy(known.get(name)),
-                "training reward %": f"{reward[0]:.1f}" if reward else "–",
-                "average": f"{fmean([*passed, *reward]):.1f}",
-            }
-        )
-    claims = _best_above_others(held_out)
-    if known:
-        words = "our own: the patch costs accuracy on known notions"
-        claims.append(more(words, known["base"], known["InT, no RL"], accuracy))
-    table = results.named_table("Table 4: models after RL", rows, NOTE_4)
-    return Result(tables=[table], claims=claims)
-
-
-def _accuracy(counts: Counts | None) -> str:
-    return share(estimates.estimate(counts, accuracy), 1) if counts else "–"
-
-
-def _best_above_others(held_out: Mapping[str, Counts]) -> list[ShapeLine]:
-    return [
-        pass_more(f"{BEST} above {name}, pass@{k} on held-out problems", held_out[BEST], counts, k)
-        for name, counts in held_out.items()
-        if name != BEST
-        for k in KS
-    ]
-
-
 def _num_rl_problems(session: Session, method: Method) -> int:
     return len(method.models.rl_problems.read(session))
 
 
-def _table8(runner: ExperimentRunner) -> Result:
-    held_out, known = _evaluated(runner, ARMS_G)
-    sizes = runner.read_all({name: (a.recipe, _num_rl_problems) for name, a in ARMS_G.items()})
-    rows = [
-        {
-            "model": name,
-            "paper: average; hard test pass@8": ARMS_G[name].paper,
-            "RL problems, by seed": "/".join(map(str, sizes[name])),
-            "known notions pass@1 %": _accuracy(known.get(name)),
-            **{f"held out pass@{k} %": pass_cell(counts, k) for k in KS},
-            "problems": str(num_items(counts)),
-        }
-        for name, counts in held_out.items()
-    ]
-    note = "The paper's columns are seven benchmarks; ours two sets. 95 % bootstrap over problems."
-    table = results.named_table("Table 8: after RL, with a stronger proposer", rows, note)
-    return Result(tables=[table], claims=_best_above_others(held_out))
+def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    """Tables 3, 4 and 8: the columns that each asks for."""
+    (head,), rows = experiment.tables, experiment.rows
+    known_notions = "known notions pass@1 %"
+    shows_known = known_notions in head.columns and runner.is_lab
+    eval_sets = ("held_out", "known") if shows_known else ("held_out",)
+    counts = evaluated(runner, rows, *eval_sets)
+    held_out, known = counts["held_out"], counts.get("known", {})
+    groups = _groups(runner, rows) if "average" in head.columns else {}
+    rewards = {name: 100 * fmean(map(final_reward, runs)) for name, runs in groups.items()}
+
+    def average(name: str) -> float:
+        passed = [100 * mean(flat(estimates.passes(held_out[name], k))) for k in KS]
+        return fmean([*passed, *([rewards[name]] if name in rewards else [])])
+
+    cells: dict[str, Callable[[Row], str]] = {
+        "held out pass@1 %": lambda row: pass_cell(held_out[row.name], 1),
+        "held out pass@8 %": lambda row: pass_cell(held_out[row.name], 8),
+        "problems": lambda row: str(num_items(held_out[row.name])),
+        known_notions: lambda row: (
+            share(estimates.estimate(known[row.name], accuracy), 1) if known else "–"
+        ),
+        "training reward %": lambda row: f"{rewards[row.name]:.1f}" if row.role.rl else "–",
+        "average": lambda row: f"{average(row.name):.1f}",
+        "RL problems, by seed": lambda row: "/".join(
+            map(str, runner.read(row.recipe, _num_rl_problems))
+        ),
+    }
+    shown = [(row.name, *row.cells, *(cells[c](row) for c in head.columns[2:])) for row in rows]
+    claims = judge((c for c in experiment.claims if c.only != "known"), held_out, KS)
+    for claim in (c for c in experiment.claims if c.only == "known" and known):
+        claims.append(more(claim.words, known[claim.ours], known[claim.theirs], accuracy))
+    return Result(tables=[head.table(*shown)], claims=claims)
 
 
-# --- Figure 11 ---------------------------------------------------------------------------------
-
-#: Read off the published plot at iteration 400; the paper gives no table of these numbers.
-PAPER_FIGURE_11 = (
-    "Paper, at iteration 400, reward and zero-advantage ratio: InT 29 and 42 %, self-reflections "
-    "26 and 45 %, references 22 and 45 %, RL 14 and 65 %."
-)
-
-
-def _figure11(runner: ExperimentRunner) -> Result:
-    found = _joined(_groups(runner, ARMS | HARD_ARMS))
-    hard = {name: found.pop(name) for name in HARD_ARMS}
+def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    found = _joined(_groups(runner, experiment.rows))
+    hard_rl, hard_int = (row.name for row in experiment.rows if row.recipe == "hard-only")
+    hard = {name: found.pop(name) for name in (hard_rl, hard_int)}
     claims = [line for name in found if name != BEST for line in _against(name, BEST, found)]
-    hard_rl, hard_int = hard
     claims += _against(hard_rl, hard_int, hard)
-    table, hard_table = rl_table(found), rl_table(hard)
-    title, note = f"Figure 11: {table.title}", f"{table.note} {PAPER_FIGURE_11}"
-    hard_title = f"{hard_table.title}, hard problems only"
-    tables = [replace(table, title=title, note=note), replace(hard_table, title=hard_title)]
+    tables = []
+    for head, groups in zip(experiment.tables, (found, hard), strict=True):
+        table = rl_table(groups)
+        tables.append(replace(table, title=head.title, note=table.note + head.note))
     return Result(tables=tables, claims=claims, panels=_reward_and_ratio(found))
 
 
 def _reward_and_ratio(arms: Groups) -> list[Panel]:
-    reward = arm_panel(arms, "mean reward, %", accuracy)
-    ratio = arm_panel(arms, "groups with none correct, %", _none_correct)
-    return [replace(reward, title="training reward"), replace(ratio, title="zero-advantage ratio")]
-
-
-def _none_correct(counts: Sequence[Count]) -> float:
-    return group_shares(counts).none_correct
+    reward = arm_panel(arms, "mean reward, %", accuracy, "training reward")
+    return [reward, zero_advantage_panel(arms, "zero-advantage ratio")]
 
 
 def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
@@ -230,94 +112,44 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
     )
     ratio = f"zero-advantage ratio of {arm} above {best}"
     return [
-        more(f"{ratio}, all of RL", theirs, ours, _none_correct),
-        more(f"{ratio}, last window", end_theirs, end_ours, _none_correct),
+        more(f"{ratio}, all of RL", theirs, ours, none_correct),
+        more(f"{ratio}, last window", end_theirs, end_ours, none_correct),
         estimates.more_accurate(f"reward of {best} above {arm}, last window", end_ours, end_theirs),
     ]
 
 
-# --- pass@k along RL: Figures 12, 19 and 20 ----------------------------------------------------
-
-#: The initialisations of Fig. 12.
-ARMS_OF_FIGURE_12 = {name: ARMS[name] for name in ("RL", "SFT on references + RL", BEST)}
-
-
-def _courses(runner: ExperimentRunner, arms: Arms) -> Courses:
-    """Return the counts on held-out problems by arm and iteration, seeds pooled."""
-    course = readings.course_counts
-    wanted = {name: (arm.recipe, partial(course, role=arm.role)) for name, arm in arms.items()}
-    return {
+def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[int] = KS) -> Result:
+    """Return pass@k on held-out problems along RL, by arm and iteration, seeds pooled."""
+    by_seed = runner.read_rows(experiment.rows, readings.course_counts)
+    courses = {
         name: {step: estimates.pool(seed[step] for seed in seeds) for step in seeds[0]}
-        for name, seeds in runner.read_all(wanted).items()
+        for name, seeds in by_seed.items()
     }
-
-
-def _shown(courses: Courses, ks: Sequence[int]) -> tuple[Table, list[Panel]]:
-    """Return pass@k along RL as a table and a panel for each k."""
+    y = partial(estimates.estimate, statistic=mean, num_resamples=500)
     rows, panels = [], []
     for k in ks:
-        curves: dict[str, dict[int, Clusters[float]]] = {}
-        for name, course in courses.items():
-            curves[name] = {step: estimates.passes(counts, k) for step, counts in course.items()}
-            cells = ((str(step), pass_cell(counts, k, 500)) for step, counts in course.items())
-            rows += [(name, str(k), *cell) for cell in cells]
-        labels = ("RL iteration", f"pass@{k}, %")
-        panels.append(results.panel(curves, mean, labels, title=f"k = {k}", num_resamples=500))
+        curves = {
+            name: {step: estimates.passes(counts, k) for step, counts in course.items()}
+            for name, course in courses.items()
+        }
+        for name, curve in curves.items():
+            rows += [(name, str(k), str(step), share(y(of), 1)) for step, of in curve.items()]
+        panels.append(panel(curves, y, ("RL iteration", f"pass@{k}, %"), title=f"k = {k}"))
     note = "Held-out problems; unbiased estimates; 95 % bootstrap over problems."
     columns = ("model", "k", "RL iteration", "pass@k %")
-    return Table("pass@k over RL iterations", columns, tuple(rows), note), panels
-
-
-def _ends(course: Mapping[int, Counts]) -> tuple[Counts, Counts]:
-    """Return the counts at the end of RL and at its start."""
-    return course[max(course)], course[0]
-
-
-def _figure12(runner: ExperimentRunner) -> Result:
-    courses = _courses(runner, ARMS_OF_FIGURE_12)
-    end, start = _ends(courses[BEST])
-    claims = [
-        pass_more(f"{BEST} above {name} at the end, pass@{k}", end, _ends(course)[0], k)
-        for name, course in courses.items()
-        if name != BEST
-        for k in KS
-    ]
-    claims.append(pass_more("RL raises pass@1 of the patched model", end, start, 1))
-    table, panels = _shown(courses, KS)
+    table = Table("pass@k over RL iterations", columns, tuple(rows), note)
+    ends = {name: course[max(course)] for name, course in courses.items()}
+    counts = ends | {f"start: {name}": course[0] for name, course in courses.items()}
+    claims = judge(experiment.claims, counts, ks, others=ends)
     return Result(tables=[table], claims=claims, panels=panels)
 
 
-def _figure19(runner: ExperimentRunner) -> Result:
-    courses = _courses(runner, ARMS_G)
-    claims = [
-        pass_more(f"RL raises pass@{k} from its start: {name}", *_ends(course), k)
-        for name, course in courses.items()
-        for k in KS
-    ]
-    table, panels = _shown(courses, KS)
-    return Result(tables=[table], claims=claims, panels=panels)
-
-
-def _figure20(runner: ExperimentRunner) -> Result:
-    courses, groups = _courses(runner, ARMS_G), _joined(_groups(runner, ARMS_G))
-    ends = {name: _ends(course) for name, course in courses.items()}
-    (ours, our_start), (distilled, distillation), (rl, _) = (
-        ends[name] for name in (BEST, "distillation + RL", "RL")
-    )
-    above = f"{BEST} ends above {{}}, held-out pass@1"
-    claims = [
-        pass_more(above.format("RL"), ours, rl, 1),
-        pass_more(f"{BEST} rises, held-out pass@1", ours, our_start, 1),
-        pass_more("RL after distillation lowers held-out pass@1", distillation, distilled, 1),
-        pass_more(above.format("distillation + RL"), ours, distilled, 1),
-    ]
-    reward, ratio = _reward_and_ratio(groups)
-    table, (middle,) = _shown(courses, (1,))
+def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    groups = _joined(_groups(runner, experiment.rows))
+    course = _during_rl(runner, experiment, (1,))
+    (reward, ratio), (middle,) = _reward_and_ratio(groups), course.panels
     panels = [reward, replace(middle, title="held-out problems"), ratio]
-    return Result(tables=[rl_table(groups), table], claims=claims, panels=panels)
-
-
-# --- beyond the paper: where the drop of the zero-advantage ratio comes from -------------------
+    return replace(course, tables=[rl_table(groups), *course.tables], panels=panels)
 
 
 def _drops(session: Session, method: Method) -> Clusters[tuple[bool, float, float]]:
@@ -338,51 +170,31 @@ def _ratio_by_problem(groups: Sequence[GroupCount]) -> dict[str, float]:
     """Return the share of each problem's graded groups without a correct rollout."""
     counts = grouped((group.problem_id, count_of(group)) for group in groups)
     graded = estimates.only(counts, lambda count: count.num_samples > 0)
-    return {problem_id: _none_correct(found) for problem_id, found in graded.items()}
+    return {problem_id: none_correct(found) for problem_id, found in graded.items()}
 
 
-def _zero_advantage(runner: ExperimentRunner) -> Result:
+def _zero_advantage(runner: ExperimentRunner, experiment: Experiment) -> Result:
     drops = estimates.pool(runner.read("int", _drops))
-    new = each(drops, lambda d: (d[1] - d[2]) * d[0])
-    old = each(drops, lambda d: (d[1] - d[2]) * (not d[0]))
-    rows = []
-    for name, is_hard, values in (
-        ("newly solvable: pass@k = 0 under the base", True, new),
-        ("solvable before: more variance", False, old),
-    ):
+    (claim,), rows = experiment.claims, []
+    values = {
+        claim.ours: each(drops, lambda d: (d[1] - d[2]) * d[0]),
+        claim.theirs: each(drops, lambda d: (d[1] - d[2]) * (not d[0])),
+    }
+    for name, is_hard in zip(values, (True, False), strict=True):
         members = [d for d in flat(drops) if d[0] is is_hard]
-        rows.append(
-            {
-                "problems": name,
-                "number": str(len(members)),
-                "ratio in RL from the base, %": f"{100 * mean([d[1] for d in members]):.1f}",
-                "from the patched model, %": f"{100 * mean([d[2] for d in members]):.1f}",
-                "contribution to the drop, points": mean_cell(values),
-            }
-        )
-    note = (
-        "Mean over problems that both runs met, all iterations; the contributions add up to the "
-        "whole drop. 95 % bootstrap over problems."
-    )
-    title = "Where the drop of the zero-advantage ratio comes from"
-    claim = more("most of the drop comes from newly solvable problems", new, old, mean)
-    return Result(tables=[results.named_table(title, rows, note)], claims=[claim])
+        ratios = (f"{100 * mean([d[run] for d in members]):.1f}" for run in (1, 2))
+        rows.append((name, str(len(members)), *ratios, results.mean_cell(values[name])))
+    table = experiment.tables[0].table(*rows)
+    return Result(tables=[table], claims=judge([claim], values))
 
 
-EXPERIMENTS = (
-    Experiment("table3", "Table 3: one benchmark", _table3),
-    Experiment("table4", "Table 4: models after RL", _table4, _recipes(ARMS)),
-    Experiment("table8", "Table 8: a stronger proposer, after RL", _table8, _recipes(ARMS_G)),
-    Experiment(
-        "fig11",
-        "Figure 11: reward and zero-advantage ratio during RL",
-        _figure11,
-        _recipes(ARMS | HARD_ARMS),
-    ),
-    Experiment("fig12", "Figure 12: pass@k during RL", _figure12, _recipes(ARMS_OF_FIGURE_12)),
-    Experiment(
-        "fig19", "Figure 19: pass@k during RL, stronger proposer", _figure19, _recipes(ARMS_G)
-    ),
-    Experiment("fig20", "Figure 20: InT against distillation", _figure20, _recipes(ARMS_G)),
-    Experiment("zero-advantage", "Beyond: newly solvable, or new variance?", _zero_advantage),
-)
+MAKERS: dict[str, Maker] = {
+    "table3": _models,
+    "table4": _models,
+    "table8": _models,
+    "fig11": _figure11,
+    "fig12": _during_rl,
+    "fig19": _during_rl,
+    "fig20": _figure20,
+    "zero-advantage": _zero_advantage,
+}

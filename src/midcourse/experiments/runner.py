@@ -8,13 +8,14 @@ in common is made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from midcourse.config import Recipe, load_recipe
+from midcourse.engines import is_model
+from midcourse.experiments.catalogue import Row
 from midcourse.experiments.estimates import Clusters, pool
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import Reporter
@@ -22,16 +23,18 @@ from midcourse.recipes import find_recipe
 from midcourse.records import content_id
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Hashable)
 
 Reading = Callable[[Session, Method], T]
 """Takes something from one recipe of one seed; what is missing is made."""
+RowReading = Callable[[Session, Method, Row], T]
 
 #: The recipe that all others are layered on.
 WHOLE_METHOD = "int"
 #: Recipes about a kind of model that not every scale has; they run where it names one.
-_SOURCES = ("distillation-thinking", "distillation-summary", "written-reference")
-_PROPOSERS = ("proposer-weak", "proposer-capable")
+_OPTIONAL = (
+    "distillation-thinking", "distillation-summary", "written-reference",
+    "proposer-weak", "proposer-capable",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +68,19 @@ class ExperimentRunner:
     def recipe(self, name: str, seed: int) -> Recipe:
         """Return one resolved recipe. Raises ConfigError in one line."""
         whole, own = find_recipe(f"paper/{WHOLE_METHOD}"), find_recipe(f"paper/{name}")
-        extra = [self._extra(name)] if self._extra(name).is_file() else []
-        layers = [self.scale, *([own] if own != whole else []), *extra, *self.overlays]
+        optional = [self._extra(name)] if self._extra(name).is_file() else []
+        layers = [self.scale, *([own] if own != whole else []), *optional, *self.overlays]
         fixed = [f"name={name}", f"seed={seed}", "train_rl.keep_checkpoints=true"]  # Fig. 12
         return load_recipe(whole, [*fixed, *self.settings], layers)
 
     def has(self, name: str) -> bool:
-        """Whether the scale names the model that a recipe is about."""
-        return name not in _SOURCES + _PROPOSERS or self._extra(name).is_file()
+        """Whether the model that a recipe is about is named by the scale, and is there."""
+        if name not in _OPTIONAL:
+            return True
+        if not self._extra(name).is_file():
+            return False
+        recipe = self.recipe(name, self.seeds[0])
+        return recipe.proposer_model is None or is_model(recipe.proposer_model.path)
 
     def _extra(self, name: str) -> Path:
         return self.scale.with_suffix("") / f"{name}.toml"
@@ -85,29 +93,28 @@ class ExperimentRunner:
 
     def read(self, name: str, reading: Reading[T]) -> list[T]:
         """Return what `reading` takes from one recipe, by seed."""
-        return [self._read(name, seed, reading) for seed in self.seeds]
+        row = Row(name=name, recipe=name)
+        return self.read_rows([row], lambda session, made, _: reading(session, made))[name]
 
-    def _read(self, name: str, seed: int, reading: Reading[T]) -> T:
-        recipe, directory = self.recipe(name, seed), self.run_directory(seed)
-        with open_session(recipe, directory, self.reporter, shared=True) as session:
-            return reading(session, method(session.setup))
+    def read_rows(self, rows: Iterable[Row], reading: RowReading[T]) -> dict[str, list[T]]:
+        """Return what is read of each row that the scale has a model for, by name and seed.
 
-    def read_all(self, wanted: Mapping[K, tuple[str, Reading[T]]]) -> dict[K, list[T]]:
-        """Return what each (recipe, reading) takes, by seed; a recipe of a seed is opened once."""
-        found: dict[K, list[T]] = {}
-        for name in dict.fromkeys(name for name, _ in wanted.values()):
-            readings = {key: reading for key, (of, reading) in wanted.items() if of == name}
-            for taken in self.read(name, partial(_each, readings)):
-                for key, value in taken.items():
-                    found.setdefault(key, []).append(value)
-        return {key: found[key] for key in wanted}
+        A recipe of a seed is opened once.
+        """
+        there = [row for row in rows if self.has(row.recipe)]
+        found: dict[str, list[T]] = {row.name: [] for row in there}
+        for name in dict.fromkeys(row.recipe for row in there):
+            for seed in self.seeds:
+                recipe, directory = self.recipe(name, seed), self.run_directory(seed)
+                with open_session(recipe, directory, self.reporter, shared=True) as session:
+                    made = method(session.setup)
+                    for row in there:
+                        if row.recipe == name:
+                            found[row.name].append(reading(session, made, row))
+        return found
 
     def pooled(
-        self, wanted: Mapping[K, tuple[str, Reading[Clusters[T]]]]
-    ) -> dict[K, dict[str, list[T]]]:
-        """Return what each (recipe, reading) takes, seeds joined by problem."""
-        return {key: pool(runs) for key, runs in self.read_all(wanted).items()}
-
-
-def _each(readings: Mapping[K, Reading[T]], session: Session, of: Method) -> dict[K, T]:
-    return {key: reading(session, of) for key, reading in readings.items()}
+        self, rows: Iterable[Row], reading: RowReading[Clusters[T]]
+    ) -> dict[str, dict[str, list[T]]]:
+        """Return what is read of each row, seeds joined by problem."""
+        return {name: pool(runs) for name, runs in self.read_rows(rows, reading).items()}

@@ -70,11 +70,15 @@ class Setup:
         return cls(recipe=recipe, problems=problems, prompts=prompts, base=base, identify=identify)
 
     def helper(self, path: str, source: ModelConfig | None, engine: EngineConfig | None) -> Model:
-        """Return who helps: the base itself unless the recipe names another model or engine."""
+        """Return who helps: the base itself unless the recipe names another model or engine.
+
+        Raises ConfigError if there is no such model.
+        """
         if not path and source is None and engine is None:
             return self.base
         source = ModelConfig(path=path) if path else source or self.recipe.model
         engine = engine or self.recipe.engine
+        check_model(engine, source.path)
         if isinstance(engine, OpenAIConfig) and engine.served_model:
             name = engine.served_model
         else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -11,39 +11,18 @@ from typing import Any
 from midcourse.metrics import Count, StoppedCount, count_of, group_shares
 from midcourse.pipeline import Drawn, Graded, Method, Searched
 from midcourse.pipeline.interventions import INTERVENTION
-from midcourse.records import (
-    Condition,
-    GroupCount,
-    Likelihood,
-    Problem,
-    Proposal,
-    Rollout,
-    SftRow,
-    Verdict,
-)
+from midcourse.records import Condition, Grade, GroupCount, Likelihood, Problem, SftRow, Verdict
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Run, Stage
 from midcourse.stages.build_sft import IGNORED
+from midcourse.steps import split_steps
 from midcourse.training.rewards import read_group_counts
 
 #: Continuations shown per trace; the rest is counted.
 _SHOWN_CONTINUATIONS = 6
 #: Traces in the page; tables count all.
 _SHOWN_TRACES = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """One proposal with everything around it, as the viewer shows it."""
-
-    problem: Problem
-    rollout: Rollout
-    proposal: Proposal
-    continuations: list[tuple[str, str]]
-    """(text, verdict) of the first few."""
-    verdicts: dict[str, int]
-    row_tokens: list[tuple[str, bool]]
-    """(token text, trained?) of the row's last tokens; empty without a row."""
+_LEAKS = "of them, substring rule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +41,29 @@ class ReportData:
     model_labels: dict[str, str]
     error_steps: list[int]
     ks: tuple[int, ...]
-    traces: list[Trace]
+    traces: list[dict[str, object]]
+    """Proposals with everything around them, as the viewer shows them."""
 
 
 def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
     """Read every artifact of a finished run. Raises ArtifactError if one is missing."""
     evaluations: dict[str, dict[str, list[Count]]] = {}
     for (role, eval_set), graded in method.evaluation.all.items():
-        problems = method.setup.problems.evaluation[eval_set]
-        label = method.models.in_role(role).label
-        counts = count_by_problem(run, graded, problems)
-        evaluations.setdefault(eval_set, {})[label] = counts
+        counts = count_by_problem(run, graded, method.setup.problems.evaluation[eval_set])
+        evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
     hard = method.hard.read(run)
     verified = method.interventions.verified.items()
+    arms = {
+        model.label: read_group_counts(run.path(model.trained) / "groups.jsonl")
+        for model in method.models.compared
+        if model.trained and model.role and model.role.rl
+    }
     candidates = method.interventions.candidates().read(run)
-    arms = group_counts(run, method)
+    rl_counts = {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
     return ReportData(
         name=run.recipe.name,
         seed=run.recipe.seed,
-        funnel={**funnel_counts(run, method), **_rl_counts(arms)},
+        funnel=funnel_counts(run, method) | rl_counts,
         conditions={
             c: count_by_problem(run, d, hard) for c, d in verified if isinstance(d, Graded)
         },
@@ -97,15 +80,6 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
     )
 
 
-def group_counts(run: Run, method: Method) -> dict[str, list[GroupCount]]:
-    """Return what the reward saw of every group, by the RL model that is compared."""
-    return {
-        model.label: read_group_counts(run.path(model.trained) / "groups.jsonl")
-        for model in method.models.compared
-        if model.trained and model.role and model.role.rl
-    }
-
-
 def count_by_problem(reader: Reader, graded: Graded, problems: Sequence[Problem]) -> list[Count]:
     """Return one count per problem, with zero samples where there is no graded rollout.
 
@@ -113,125 +87,110 @@ def count_by_problem(reader: Reader, graded: Graded, problems: Sequence[Problem]
     """
     if not isinstance(graded, Graded):
         raise TypeError("a search stops at what it looks for: it has no unbiased counts")
-    samples, correct = _tally(reader, graded)
-    return [Count(samples[p.problem_id], correct[p.problem_id]) for p in problems]
+    counts = tally(reader, graded, lambda grade: grade.problem_id)
+    return [counts.get(p.problem_id, Count(0, 0)) for p in problems]
 
 
 def stopped_by_problem(
     run: Run, found: Searched, problems: Sequence[Problem]
 ) -> list[StoppedCount]:
     """Return for each problem how many rollouts a search drew and whether one was correct."""
-    samples, correct = _tally(run, found)
-    return [StoppedCount(samples[p.problem_id], correct[p.problem_id] > 0) for p in problems]
+    counts = tally(run, found, lambda grade: grade.problem_id)
+    every = (counts.get(p.problem_id, Count(0, 0)) for p in problems)
+    return [StoppedCount(count.num_samples, count.is_solved) for count in every]
 
 
-def _tally(reader: Reader, drawn: Drawn) -> tuple[Counter[str], Counter[str]]:
-    """Count graded and correct rollouts by problem."""
-    samples: Counter[str] = Counter()
-    correct: Counter[str] = Counter()
+def tally(reader: Reader, drawn: Drawn, key: Callable[[Grade], str]) -> dict[str, Count]:
+    """Count graded and correct rollouts by what `key` returns."""
+    samples, correct = Counter[str](), Counter[str]()
     for grade in reader.read(drawn.grades):
         if grade.verdict is not Verdict.UNGRADED:
-            samples[grade.problem_id] += 1
-            correct[grade.problem_id] += grade.verdict is Verdict.CORRECT
-    return samples, correct
+            samples[key(grade)] += 1
+            correct[key(grade)] += grade.verdict is Verdict.CORRECT
+    return {name: Count(number, correct[name]) for name, number in samples.items()}
 
 
 def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
     """Count every stage up to the rows by outcome, from the manifests."""
-    verified, rows = method.interventions.verified[INTERVENTION], method.models.step_rows
-    stages: dict[str, Stage[Any, Any]] = {
+    interventions, recipe = method.interventions, method.setup.recipe
+    stages: dict[str, Stage[Any, Any] | None] = {
         "rollouts": method.train.rollouts,
         "grades": method.train.grades,
         "problems": method.statuses,
         "proposals": method.proposals,
-        "continuations": verified.grades,
-        "candidates for a row": rows,
-        **_of_options(method),
+        _LEAKS: None,
+        "continuations": interventions.verified[INTERVENTION].grades,
+        "candidates for a row": method.models.step_rows,
     }
-    counts = {name: _outcomes(run, stage) for name, stage in stages.items()}
-    leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
-    substring = {"leak": leaks[True], "do not": leaks[False]}
-    before = ("rollouts", "grades", "problems", "proposals")
-    return {
-        **{name: counts[name] for name in before},
-        "of them, substring rule": substring,
-        **{name: count for name, count in counts.items() if name not in before},
-    }
-
-
-def _of_options(method: Method) -> dict[str, Stage[Any, Any]]:
-    """Return the stages that only some recipes have."""
-    recipe, stages = method.setup.recipe, dict[str, Stage[Any, Any]]()
     if recipe.reference.write != "none":
         stages["references"] = method.references
     if method.hinted_statuses is not None:
         stages["problems with a hint"] = method.hinted_statuses
     if recipe.verify.shift:
-        stages["shifted"] = method.interventions.candidates().proposals
+        stages["shifted"] = interventions.candidates().proposals
     if recipe.build_sft.is_baseline:
         stages[f"rows of source {recipe.build_sft.source}"] = method.models.rows
-    return stages
+    counts = {name: _outcomes(run, stage) if stage else {} for name, stage in stages.items()}
+    leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
+    return counts | {_LEAKS: {"leak": leaks[True], "do not": leaks[False]}}
 
 
 def _outcomes(run: Run, stage: Stage[Any, Any]) -> dict[str, int]:
     """Return the counts of a stage, the most common outcome first, and its total."""
     manifest = run.artifact(stage).manifest
-    counts = Counter({str(name): int(count) for name, count in manifest["counts"].items()})
-    return {**dict(counts.most_common()), "total": int(manifest["num_records"])}
+    return {**dict(Counter(manifest["counts"]).most_common()), "total": manifest["num_records"]}
 
 
-def _rl_counts(arms: Mapping[str, Sequence[GroupCount]]) -> dict[str, dict[str, int]]:
-    counts = {}
-    for arm, groups in arms.items():
-        shares = group_shares([count_of(group) for group in groups])
-        of = shares.num_groups
-        counts[f"groups of {arm}"] = {
-            "none correct": round(shares.none_correct * of) if of else 0,
-            "mixed": round(shares.mixed * of) if of else 0,
-            "all correct": round(shares.all_correct * of) if of else 0,
-            "ungraded": len(groups) - of,
-            "total": len(groups),
-        }
-    return counts
+def _group_kinds(groups: Sequence[GroupCount]) -> dict[str, int]:
+    shares = group_shares([count_of(group) for group in groups])
+    of, kinds = shares.num_groups, (shares.none_correct, shares.mixed, shares.all_correct)
+    names = ("none correct", "mixed", "all correct")
+    counts = {n: round(kind * of) if of else 0 for n, kind in zip(names, kinds, strict=True)}
+    return {**counts, "ungraded": len(groups) - of, "total": len(groups)}
 
 
-def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[Trace]:
+def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[dict[str, object]]:
     """Yield a trace per proposal, accepted or not; of very many, the first ones on disk."""
     problems = {problem.problem_id: problem for problem in method.setup.problems.train}
     proposals = list(islice(run.read(method.proposals), _SHOWN_TRACES))
     shown = {proposal.proposal_id for proposal in proposals}
     rollouts = {rollout.rollout_id: rollout for rollout in run.read(method.cases)}
-    verified = method.interventions.verified[INTERVENTION]
-    continuations = _continuations(run, verified, shown)
+    continuations = _continuations(run, method.interventions.verified[INTERVENTION], shown)
     rows = {r.proposal_id: r for r in run.read(method.models.step_rows) if r.proposal_id in shown}
     for proposal in proposals:
-        texts, verdicts = continuations.get(proposal.proposal_id, ([], Counter()))
-        row = rows.get(proposal.proposal_id)
-        yield Trace(
-            problem=problems[proposal.problem_id],
-            rollout=rollouts[proposal.rollout_id],
-            proposal=proposal,
-            continuations=texts,
-            verdicts=dict(verdicts),
-            row_tokens=_row_tokens(renderer, row) if row else [],
-        )
+        problem, rollout = problems[proposal.problem_id], rollouts[proposal.rollout_id]
+        found, row = continuations[proposal.proposal_id], rows.get(proposal.proposal_id)
+        yield {
+            "problem_id": problem.problem_id,
+            "problem": problem.text,
+            "answer": problem.answer,
+            "reference": problem.reference_solution or "none",
+            "rollout_id": rollout.rollout_id,
+            "steps": [step.strip() for step in split_steps(rollout.text)],
+            "proposal_id": proposal.proposal_id,
+            "outcome": str(proposal.outcome),
+            "detail": proposal.detail,
+            "location": proposal.location,
+            "intervention": (proposal.intervention or "").strip(),
+            "turns": [[turn.prompt, turn.reply] for turn in proposal.turns],
+            "continuations": found[:_SHOWN_CONTINUATIONS],
+            "verdicts": dict(Counter(verdict for _, verdict in found)),
+            "tokens": _row_tokens(renderer, row) if row else [],
+        }
 
 
 def _continuations(
     run: Run, drawn: Drawn, proposal_ids: Collection[str]
-) -> dict[str, tuple[list[tuple[str, str]], Counter[str]]]:
-    """Return the first few continuations of each proposal, and all its verdicts counted."""
+) -> Mapping[str, list[tuple[str, str]]]:
+    """Return (text, verdict) of each proposal's continuations; texts only of those shown."""
     wanted = (g for g in run.read(drawn.grades) if g.parent_id in proposal_ids)
     verdicts = {g.rollout_id: str(g.verdict) for g in wanted}
-    found: dict[str, tuple[list[tuple[str, str]], Counter[str]]] = {}
+    found = defaultdict[str, list[tuple[str, str]]](list)
     for rollout in run.read(drawn.rollouts, ("token_ids",)):
-        if rollout.rollout_id not in verdicts:
-            continue
-        shown, counts = found.setdefault(str(rollout.parent_id), ([], Counter()))
-        verdict = verdicts[rollout.rollout_id]
-        counts[verdict] += 1
-        if len(shown) < _SHOWN_CONTINUATIONS:
-            shown.append((rollout.text, verdict))
+        if rollout.rollout_id in verdicts:
+            of = found[str(rollout.parent_id)]
+            text = rollout.text if len(of) < _SHOWN_CONTINUATIONS else ""
+            of.append((text, verdicts[rollout.rollout_id]))
     return found
 
 

@@ -2,92 +2,104 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
+from typing import Literal, TypeVar
 
 from midcourse.metrics import (
     Count,
     Interval,
     accuracy,
     bootstrap,
-    group_shares,
-    mean_pass_at_k,
+    mean,
+    pass_at_k,
     wilson,
 )
 from midcourse.records import GroupCount
 from midcourse.report.collect import ReportData
 from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
-from midcourse.report.tables import WINDOW, windows
+from midcourse.report.tables import WINDOW, none_correct, windows
 from midcourse.steps import location_from_error_step
+
+X = TypeVar("X", bound=float | str)
+V = TypeVar("V", bound=Sized)
 
 
 def draw_figures(data: ReportData) -> dict[str, str]:
     """Return SVG by figure name; empty without matplotlib."""
     if not can_draw():
         return {}
-    panels = {
-        "first_errors": histogram_panel(
-            [location_from_error_step(step) for step in data.error_steps],
-            "substep of the first error, as proposed", "interventions, %",
-        )
-    }  # fmt: skip
+    places = [location_from_error_step(step) for step in data.error_steps]
+    labels = ("substep of the first error, as proposed", "interventions, %")
+    panels = {"first_errors": histogram_panel(places, labels)}
     if "held_out" in data.evaluations:
-        panels["pass_at_k"] = _pass_panel(data)
+        panels["pass_at_k"] = _pass_panel(data.evaluations["held_out"], data.ks)
     if any(data.arms.values()):
-        panels["zero_advantage"] = arm_panel(
-            data.arms, "groups with none correct, %", lambda c: group_shares(c).none_correct
-        )
+        panels["zero_advantage"] = zero_advantage_panel(data.arms)
         panels["reward"] = arm_panel(data.arms, "mean reward, %", accuracy)
     drawn = {name: draw(Figure(name, (panel,)), "svg").decode() for name, panel in panels.items()}
     return {name: "<svg" + svg.partition("<svg")[2] for name, svg in drawn.items()}
 
 
-def percent(interval: Interval) -> Interval:
-    """Return a share and its bounds in per cent."""
-    return Interval(100 * interval.estimate, 100 * interval.low, 100 * interval.high)
+def panel(
+    curves: Mapping[str, Mapping[X, V]],
+    estimate: Callable[[V], Interval],
+    labels: tuple[str, str],
+    *,
+    title: str = "",
+    kind: Literal["line", "bar"] = "line",
+    log_x: bool = False,
+    scale: float = 100.0,
+    units: Callable[[V], int] = len,
+) -> Panel:
+    """Return an estimate, by default in per cent, by series and x; `labels` are of x and y."""
+    x_label, y_label = labels
 
+    def point(x: X, found: V) -> Point:
+        y = estimate(found)
+        scaled = Interval(scale * y.estimate, scale * y.low, scale * y.high)
+        return Point(x, scaled, units(found))
 
-def histogram_panel(values: Sequence[int], x_label: str, y_label: str, title: str = "") -> Panel:
-    """Return the shares of small whole numbers as bars, with Wilson intervals."""
-    found, total = Counter(values), len(values)
-    span = range(min(found, default=0), max(found, default=-1) + 1)
-    points = tuple(Point(value, percent(wilson(found[value], total)), total) for value in span)
-    return Panel(
-        title=title, x_label=x_label, y_label=y_label, series=(Series("share", points),), kind="bar"
-    )
-
-
-def _pass_panel(data: ReportData) -> Panel:
     series = tuple(
-        Series(
-            model,
-            tuple(_point(k, counts, partial(mean_pass_at_k, k=k)) for k in data.ks),
-        )
-        for model, counts in data.evaluations["held_out"].items()
+        Series(name, tuple(point(x, found) for x, found in curve.items()))
+        for name, curve in curves.items()
     )
     return Panel(
-        title="held-out problems", x_label="k", y_label="pass@k, %", series=series, log_x=True
+        title=title, x_label=x_label, y_label=y_label, series=series, kind=kind, log_x=log_x
     )
+
+
+def histogram_panel(values: Sequence[int], labels: tuple[str, str], title: str = "") -> Panel:
+    """Return the shares of small whole numbers as bars, with Wilson intervals."""
+    span = range(min(values, default=0), max(values, default=-1) + 1)
+    shares = {"share": {x: [value == x for value in values] for x in span}}
+    return panel(shares, lambda x: wilson(sum(x), len(x)), labels, title=title, kind="bar")
+
+
+def _pass_panel(models: Mapping[str, Sequence[Count]], ks: Sequence[int]) -> Panel:
+    curves = {
+        model: {k: [pass_at_k(c.num_samples, c.num_correct, k) for c in counts] for k in ks}
+        for model, counts in models.items()
+    }
+    estimate = partial(bootstrap, statistic=mean, num_resamples=300)
+    return panel(curves, estimate, ("k", "pass@k, %"), title="held-out problems", log_x=True)
+
+
+def zero_advantage_panel(arms: Mapping[str, Sequence[GroupCount]], title: str = "") -> Panel:
+    """Return the zero-advantage ratio during RL."""
+    return arm_panel(arms, "groups with none correct, %", none_correct, title)
 
 
 def arm_panel(
-    arms: dict[str, list[GroupCount]], y_label: str, statistic: Callable[[Sequence[Count]], float]
+    arms: Mapping[str, Sequence[GroupCount]],
+    y_label: str,
+    statistic: Callable[[Sequence[Count]], float],
+    title: str = "",
 ) -> Panel:
     """Return a statistic of the groups in windows of RL iterations, one series per arm."""
-    middle = (WINDOW + 1) / 2
-    series = tuple(
-        Series(
-            arm,
-            tuple(_point(first + middle, counts, statistic) for first, counts in windows(groups)),
-        )
+    curves = {
+        arm: {first + (WINDOW + 1) / 2: counts for first, counts in windows(groups)}
         for arm, groups in arms.items()
-    )
-    x_label = f"RL iteration (windows of {WINDOW})"
-    return Panel(title="", x_label=x_label, y_label=y_label, series=series)
-
-
-def _point(
-    x: float, counts: Sequence[Count], statistic: Callable[[Sequence[Count]], float]
-) -> Point:
-    return Point(x, percent(bootstrap(counts, statistic, num_resamples=300)), len(counts))
+    }
+    estimate = partial(bootstrap, statistic=statistic, num_resamples=300)
+    return panel(curves, estimate, (f"RL iteration (windows of {WINDOW})", y_label), title=title)

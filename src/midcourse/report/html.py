@@ -13,10 +13,10 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
+from string import Template
 
-from midcourse.report.collect import ReportData, Trace
+from midcourse.report.collect import ReportData
 from midcourse.report.shape import ShapeLine
-from midcourse.steps import split_steps
 from midcourse.table import Table
 
 
@@ -33,21 +33,16 @@ def render_html(
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     said = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
     drawn = "".join(f"<figure>{svg}</figure>" for svg in figures.values())
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>midcourse: {escape(data.name)}</title><style>{style}</style></head><body>
-<h1>{escape(data.name)}</h1><p class="facts">{said}</p>
-{_shape(shape)}{"".join(_table(table) for table in tables)}
-<h2>Figures</h2><div class="figures">{drawn or "<p>matplotlib is not installed.</p>"}</div>
-<h2>Traces</h2><p class="note">j and k move, / searches.</p>
-<div id="viewer"><div><div id="filters"><input id="query" aria-label="search" placeholder="search">
-<select id="outcome" aria-label="outcome"><option value="">all outcomes</option></select></div>
-<div id="list"></div></div><div id="detail"></div></div>
-<script type="application/json" id="traces">{json_island([_trace(t) for t in data.traces])}</script>
-<script>{script}</script></body></html>
-"""
+    return Template(_asset("report.html")).substitute(
+        policy=policy,
+        name=escape(data.name),
+        style=style,
+        facts=said,
+        tables=_shape(shape) + "".join(_table(table) for table in tables),
+        figures=drawn or "<p>matplotlib is not installed.</p>",
+        traces=json_island(data.traces),
+        script=script,
+    )
 
 
 def json_island(data: object) -> str:
@@ -82,24 +77,3 @@ def _table(table: Table) -> str:
 
 def _cells(tag: str, texts: Sequence[str]) -> str:
     return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
-
-
-def _trace(trace: Trace) -> dict[str, object]:
-    proposal = trace.proposal
-    return {
-        "problem_id": trace.problem.problem_id,
-        "problem": trace.problem.text,
-        "answer": trace.problem.answer,
-        "reference": trace.problem.reference_solution or "none",
-        "rollout_id": trace.rollout.rollout_id,
-        "steps": [step.strip() for step in split_steps(trace.rollout.text)],
-        "proposal_id": proposal.proposal_id,
-        "outcome": str(proposal.outcome),
-        "detail": proposal.detail,
-        "location": proposal.location,
-        "intervention": (proposal.intervention or "").strip(),
-        "turns": [[turn.prompt, turn.reply] for turn in proposal.turns],
-        "continuations": trace.continuations,
-        "verdicts": trace.verdicts,
-        "tokens": trace.row_tokens,
-    }

@@ -23,6 +23,10 @@ COLOURS = (
 MARKERS = "osD^vPX*"
 
 
+Format = Literal["svg", "png"]
+FORMATS: tuple[Format, ...] = ("svg", "png")
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """One value with its 95 % interval, e.g. pass@8 of 31.2 % over 32 problems."""
@@ -68,7 +72,7 @@ def can_draw() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw(figure: Figure, file_format: Literal["svg", "png"]) -> bytes:
+def draw(figure: Figure, file_format: Format) -> bytes:
     """Return the drawing; the same data give the same SVG."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -104,40 +108,36 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
 
 def _draw_legend(canvas: Any, figure: Figure) -> None:
     """Put one legend for all panels below them, where it hides no data."""
-    named: dict[str, Any] = {}
-    for axes, panel in zip(canvas.axes, figure.panels, strict=True):
-        handles, labels = axes.get_legend_handles_labels()
-        if len(panel.series) > 1:
-            named |= dict(zip(labels, handles, strict=True))
+    named = {
+        label: handle
+        for axes, panel in zip(canvas.axes, figure.panels, strict=True)
+        if len(panel.series) > 1
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     if named:
         columns = min(len(named), 2 * len(figure.panels))
-        canvas.legend(
-            named.values(), named.keys(), loc="outside lower center", ncols=columns,
-            frameon=False, fontsize="small",
-        )  # fmt: skip
+        style = {"ncols": columns, "frameon": False, "fontsize": "small"}
+        canvas.legend(named.values(), named.keys(), loc="outside lower center", **style)
 
 
 def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
-    xs, found = [point.x for point in series.points], [point.y for point in series.points]
-    ys = [y.estimate for y in found]
-    axes.plot(xs, ys, marker=marker, color=colour, label=series.label, markersize=4)
-    lows, highs = [y.low for y in found], [y.high for y in found]
+    xs, ys = [point.x for point in series.points], [point.y for point in series.points]
+    drawn = {"marker": marker, "color": colour, "label": series.label, "markersize": 4}
+    axes.plot(xs, [y.estimate for y in ys], **drawn)
+    lows, highs = [y.low for y in ys], [y.high for y in ys]
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_bars(axes: Any, series: Sequence[Series]) -> None:
     ticks = list(dict.fromkeys(point.x for one in series for point in one.points))
-    width = 0.8 / max(1, len(series))
+    width, caps = 0.8 / max(1, len(series)), {"elinewidth": 1, "capsize": 2}
     for index, one in enumerate(series):
         places = [ticks.index(p.x) + (index - (len(series) - 1) / 2) * width for p in one.points]
-        found = [point.y for point in one.points]
-        errors = [
-            [max(0.0, y.estimate - y.low) for y in found],
-            [max(0.0, y.high - y.estimate) for y in found],
-        ]
-        heights, caps = [y.estimate for y in found], {"elinewidth": 1, "capsize": 2}
+        ys = [point.y for point in one.points]
+        below = [max(0.0, y.estimate - y.low) for y in ys]
+        above = [max(0.0, y.high - y.estimate) for y in ys]
         drawn = {"color": COLOURS[index % 8], "label": one.label, "error_kw": caps}
-        axes.bar(places, heights, 0.9 * width, yerr=errors, **drawn)
+        axes.bar(places, [y.estimate for y in ys], 0.9 * width, yerr=[below, above], **drawn)
     is_text = any(isinstance(tick, str) for tick in ticks)
     names = [str(tick) if isinstance(tick, str) else f"{tick:g}" for tick in ticks]
     slanted = {"rotation": 20, "ha": "right"} if is_text and len(ticks) > 2 else {}

@@ -62,12 +62,8 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
             "'midcourse show', without an id"
         )
     wanted = {p.rollout_id for p in found}
-    rollouts = {
-        r.rollout_id: r
-        for path in _stages(run_dir, "sample")
-        for r in read_stage(path, Rollout)
-        if r.rollout_id in wanted
-    }
+    every = (r for path in _stages(run_dir, "sample") for r in read_stage(path, Rollout))
+    rollouts = {rollout.rollout_id: rollout for rollout in every if rollout.rollout_id in wanted}
     return Group(*(_panel(p, rollouts[p.rollout_id]) for p in found), *rewarded)
 
 
@@ -90,12 +86,10 @@ def _stages(run_dir: Path, stage: str) -> list[Path]:
 
 def _panel(proposal: Proposal, rollout: Rollout) -> Panel:
     """Return the attempt with its first error marked, and the intervention."""
-    text = Text()
-    for index, step in enumerate(split_steps(rollout.text)):
-        style = "default"
-        if proposal.location is not None and index >= proposal.location - 1:
-            style = "red" if index == proposal.location - 1 else "dim"
-        text.append(f"{index + 1:3d} {printable(step.strip())}\n", style)
+    text, location = Text(), proposal.location or len(rollout.text) + 1
+    for number, step in enumerate(split_steps(rollout.text), start=1):
+        style = "red" if number == location else "dim" if number > location else "default"
+        text.append(f"{number:3d} {printable(step.strip())}\n", style)
     if proposal.intervention:
         text.append(f"\n → {printable(proposal.intervention.strip())}\n", "green")
     detail = f"{proposal.outcome} {json.dumps(proposal.detail) if proposal.detail else ''}"

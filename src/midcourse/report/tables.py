@@ -6,6 +6,7 @@ Every figure is computed from counts handed in; a denominator stands next to eac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from midcourse.metrics import (
     Count,
@@ -16,6 +17,7 @@ from midcourse.metrics import (
     count_of,
     coverage,
     group_shares,
+    mean,
     mean_pass_at_k,
     wilson,
 )
@@ -31,11 +33,11 @@ def funnel_table(stages: Mapping[str, Mapping[str, int]]) -> Table:
 
     Raises ValueError if a stage's ``total`` is not the sum of its outcomes.
     """
-    rows: list[tuple[str, ...]] = []
+    rows = []
     for stage, counts in stages.items():
         outcomes = {name: count for name, count in counts.items() if name != "total"}
-        total = counts.get("total", sum(outcomes.values()))
-        if total != sum(outcomes.values()):
+        total = sum(outcomes.values())
+        if counts.get("total", total) != total:
             raise ValueError(f"the funnel does not add up at {stage}: {dict(counts)}")
         said = " + ".join(f"{count:,} {name}" for name, count in outcomes.items())
         rows.append((stage, f"{total:,}", said or "–"))
@@ -49,15 +51,21 @@ PAPER_TABLE_1 = {
     Condition.PROBLEM: ("problem only", "40/334, 0.0984"),
     Condition.PREFIX: ("+ correct prefix", "31/334, 0.0726"),
     Condition.PREFIX_ERROR: ("+ prefix + original step", "29/334, 0.0713"),
-    Condition.PREFIX_INTERVENTION: (
-        "+ prefix + intervention", "80/334, 1.56; row 9: 18/176, 3.05",
-    ),
+    Condition.PREFIX_INTERVENTION: ("+ prefix + intervention", "80/334, 1.56; row 9: 18/176, 3.05"),
     Condition.HINT: ("+ hint", "–"),
     Condition.HINT_PREFIX: ("+ hint + prefix", "row 8: 11/176, 2.38"),
-    Condition.HINT_PREFIX_INTERVENTION: (
-        "+ hint + prefix + intervention", "row 10: 25/176, 4.62",
-    ),
-}  # fmt: skip
+    Condition.HINT_PREFIX_INTERVENTION: ("+ hint + prefix + intervention", "row 10: 25/176, 4.62"),
+}
+
+
+ACCURACY_COLUMNS = ("coverage", "correct", "accuracy %, by problem", "accuracy %, Wilson")
+
+
+def accuracy_cells(counts: Sequence[Count], by_problem: Interval) -> tuple[str, ...]:
+    """Return coverage, and accuracy with both intervals; one of them is given."""
+    correct, samples = pooled(counts)
+    solved, drawn = f"{coverage(counts)}/{len(counts)}", f"{correct:,}/{samples:,}"
+    return solved, drawn, share(by_problem), share(wilson(correct, samples))
 
 
 def condition_table(
@@ -68,7 +76,7 @@ def condition_table(
 
     A condition that was searched has coverage alone.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for condition, (name, paper) in PAPER_TABLE_1.items():
         if condition in searches:
             found = searches[condition]
@@ -76,14 +84,8 @@ def condition_table(
             rows.append((name, f"{coverage(found)}/{len(found)}", drawn, "–", "–", paper))
         if condition in conditions:
             counts = conditions[condition]
-            correct, samples = pooled(counts)
-            by_problem, by_sample = bootstrap(counts, accuracy), wilson(correct, samples)
-            solved, drawn = f"{coverage(counts)}/{len(counts)}", f"{correct:,}/{samples:,}"
-            rows.append((name, solved, drawn, share(by_problem), share(by_sample), paper))
-    columns = (
-        "base model given", "coverage", "correct", "accuracy %, by problem",
-        "accuracy %, Wilson", "paper: coverage, %",
-    )  # fmt: skip
+            rows.append((name, *accuracy_cells(counts, bootstrap(counts, accuracy)), paper))
+    columns = ("base model given", *ACCURACY_COLUMNS, "paper: coverage, %")
     note = "95 % intervals: bootstrap over problems, and Wilson over samples."
     return Table("Table 1: what an intervention is worth", columns, tuple(rows), note)
 
@@ -103,11 +105,10 @@ def pass_at_k_table(
     tables = []
     for eval_set, models in results.items():
         smallest = min(c.num_samples for counts in models.values() for c in counts)
-        rows = [
-            (str(k), *(share(_pass_interval(counts, k), 1) for counts in models.values()))
-            for k in ks
-            if k <= smallest
-        ]
+        rows = []
+        for k in (k for k in ks if k <= smallest):
+            passed = partial(bootstrap, statistic=partial(mean_pass_at_k, k=k), num_resamples=500)
+            rows.append((str(k), *(share(passed(counts), 1) for counts in models.values())))
         sizes = {(len(counts), pooled(counts)[1]) for counts in models.values()}
         of = " or ".join(f"{problems} problems, {n:,} samples" for problems, n in sorted(sizes))
         note = f"{of} per model. Unbiased estimate; 95 % bootstrap over problems."
@@ -116,16 +117,16 @@ def pass_at_k_table(
     return tables
 
 
-def _pass_interval(counts: Sequence[Count], k: int) -> Interval:
-    return bootstrap(counts, lambda drawn: mean_pass_at_k(drawn, k), num_resamples=500)
+def none_correct(counts: Sequence[Count]) -> float:
+    """Return the share of groups without a correct rollout, the zero-advantage ratio."""
+    return group_shares(counts).none_correct
 
 
 def windows(groups: Sequence[GroupCount]) -> list[tuple[int, list[Count]]]:
     """Return the graded groups of every `WINDOW` iterations, by the window's first iteration."""
     found: dict[int, list[Count]] = {}
     for group in groups:
-        first = group.iteration - group.iteration % WINDOW
-        found.setdefault(first, []).append(count_of(group))
+        found.setdefault(group.iteration - group.iteration % WINDOW, []).append(count_of(group))
     return sorted(found.items())
 
 
@@ -136,15 +137,8 @@ def rl_table(arms: Mapping[str, Sequence[GroupCount]]) -> Table:
         for first, counts in windows(groups):
             shares, reward = group_shares(counts), bootstrap(counts, accuracy, num_resamples=500)
             kinds = (shares.none_correct, shares.mixed, shares.all_correct)
-            rows.append(
-                (
-                    arm,
-                    f"{first + 1}-{first + WINDOW}",
-                    str(shares.num_groups),
-                    share(reward, 1),
-                    *(f"{100 * kind:.0f}" for kind in kinds),
-                )
-            )
+            cells = (f"{first + 1}-{first + WINDOW}", str(shares.num_groups), share(reward, 1))
+            rows.append((arm, *cells, *(f"{100 * kind:.0f}" for kind in kinds)))
     columns = ("arm", "iterations", "groups", "reward %", "none correct %", "mixed %", "all %")
     note = "The zero-advantage ratio of Fig. 11 is “none correct”. 95 % bootstrap over groups."
     return Table("RL: reward and zero-advantage ratio", columns, tuple(rows), note)
@@ -152,17 +146,14 @@ def rl_table(arms: Mapping[str, Sequence[GroupCount]]) -> Table:
 
 def likelihood_table(items: Sequence[Likelihood], labels: Mapping[str, str]) -> Table:
     """Build NLL, entropy and both token probabilities per model and kind of text."""
+    names = ("nll", "entropy", "mean_probability", "exp_mean_logprob")
     groups: dict[tuple[str, str], list[Likelihood]] = {}
     for item in items:
-        groups.setdefault((labels.get(item.model, item.model), item.what), []).append(item)
+        groups.setdefault((item.what, labels.get(item.model, item.model)), []).append(item)
     rows = []
-    for (model, what), members in sorted(groups.items(), key=lambda pair: (pair[0][1], pair[0][0])):
-        count = len(members)
-        means = [
-            sum(getattr(m, name) for m in members) / count
-            for name in ("nll", "entropy", "mean_probability", "exp_mean_logprob")
-        ]
-        rows.append((what, model, str(count), *(f"{mean:.3f}" for mean in means)))
+    for key, members in sorted(groups.items()):
+        means = (mean([getattr(item, name) for item in members]) for name in names)
+        rows.append((*key, str(len(members)), *(f"{value:.3f}" for value in means)))
     measures = ("NLL, nats/token", "entropy, nats", "mean p", "exp(mean log p)")
     note = (
         "Figs 7-9: token means per text, then the mean over texts; full softmax at temperature 1."

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
+from pydantic import TypeAdapter
 from rich.text import Text
 
 from midcourse.pipeline import Method, Session
@@ -26,6 +26,9 @@ from midcourse.run import code_revision, package_versions
 from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
+#: The bare counts behind the tables.
+_COUNTS = {"conditions", "evaluations", "arms", "error_steps"}
+
 
 def is_reported(run_dir: Path) -> bool:
     """Whether the report, the last thing a run makes, is there."""
@@ -36,16 +39,18 @@ def write_report(session: Session, made: Method) -> None:
     """Collect, write and print the report of a finished run. Nothing is sampled or trained."""
     run = session.run
     data = collect(run, made, session.tools.renderer(made.setup.base))
-    tables = make_tables(data)
+    tables = [
+        funnel_table(data.funnel),
+        condition_table(data.conditions, data.searches),
+        *pass_at_k_table(data.evaluations, data.ks),
+        *([rl_table(data.arms)] if data.arms else []),
+        likelihood_table(data.likelihoods, data.model_labels),
+    ]
     shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
     folder = run.directory / "report"
     folder.mkdir(exist_ok=True)
-    facts = {
-        "recipe": data.name,
-        "seed": str(data.seed),
-        "code": code_revision(),
-        **package_versions(),
-    }
+    code, versions = code_revision(), package_versions()
+    facts = {"recipe": data.name, "seed": str(data.seed), "code": code, **versions}
     figures = draw_figures(data)
     for name, svg in figures.items():
         (folder / f"{name}.svg").write_text(svg, "utf-8")
@@ -57,39 +62,16 @@ def write_report(session: Session, made: Method) -> None:
             "facts": facts,
             "tables": [asdict(table) for table in tables],
             "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
-            "counts": _counts(data),
+            # So that runs of several seeds can be put together.
+            "counts": TypeAdapter(ReportData).dump_python(data, include=_COUNTS),
             "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         },
     )
-    _say(open_console(), tables, shape, folder / "report.html")
+    _say(tables, shape, folder / "report.html")
 
 
-def make_tables(data: ReportData) -> list[Table]:
-    """Build every table that the data allow."""
-    tables = [funnel_table(data.funnel), condition_table(data.conditions, data.searches)]
-    if data.evaluations:
-        tables += pass_at_k_table(data.evaluations, data.ks)
-    if data.arms:
-        tables.append(rl_table(data.arms))
-    return [*tables, likelihood_table(data.likelihoods, data.model_labels)]
-
-
-def _counts(data: ReportData) -> dict[str, object]:
-    """The bare counts behind the tables, so that runs of several seeds can be put together."""
-    return {
-        "conditions": {
-            str(c): [asdict(x) for x in counts] for c, counts in data.conditions.items()
-        },
-        "evaluations": {
-            eval_set: {model: [asdict(x) for x in counts] for model, counts in models.items()}
-            for eval_set, models in data.evaluations.items()
-        },
-        "arms": {arm: [asdict(group) for group in groups] for arm, groups in data.arms.items()},
-        "error_steps": data.error_steps,
-    }
-
-
-def _say(console: Console, tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
+def _say(tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
+    console = open_console()
     for table in tables:
         console.print(table.rich())
     console.print(Text("\nThe paper's shape", style="bold"))

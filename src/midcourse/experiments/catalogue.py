@@ -1,0 +1,110 @@
+"""The experiments as data, from ``experiments.toml``: what is read, the paper's figures, claims."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cache
+from importlib import resources
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter
+
+from midcourse.records import Condition, Role
+from midcourse.table import Table
+
+
+class Measure(StrEnum):
+    """What a claim compares."""
+
+    ACCURACY = "accuracy"
+    COVERAGE = "coverage"
+    PASS_AT_K = "pass@k"
+    MEAN = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of a table, e.g. a model or a condition, and where it is read."""
+
+    name: str
+    recipe: str = "int"
+    cells: tuple[str, ...] = ()
+    """What stands next to the name, the paper's figures among it."""
+    role: Annotated[Role, BeforeValidator(Role.parse)] = field(default_factory=Role)
+    condition: Condition | None = None
+    """What is continued from; of rows of continuations, none stands for those kept for training."""
+    is_fresh: bool = False
+    """Of those, the continuations that were drawn after the choice."""
+    shift: int = 0
+    """How many steps later the intervention is put."""
+    text: str = ""
+    """The kind of text whose likelihood is read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """That one row is above another, or above every other; words name {other}, {k}, {on}."""
+
+    words: str
+    ours: str
+    theirs: str = ""
+    measure: Measure = Measure.ACCURACY
+    factor: float = 1.0
+    k: int = 0
+    """The only k, e.g. 1; none for those of the experiment."""
+    only: str = ""
+    """The evaluation set that it is about."""
+    within: float = 0.0
+    """That the two differ by less than this part of the row in `of` instead."""
+    of: str = ""
+    unit: str = " %"
+    """What means are said in; as they are, or in per cent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What stands around the rows of a table."""
+
+    title: str
+    columns: tuple[str, ...] = ()
+    note: str = ""
+
+    def table(self, *rows: tuple[str, ...]) -> Table:
+        """Return the table with its rows."""
+        return Table(self.title, self.columns, rows, self.note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One table, figure or analysis, e.g. ``table1``."""
+
+    name: str = ""
+    title: str
+    tables: tuple[Head, ...] = ()
+    rows: tuple[Row, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    like: str = ""
+    """Another experiment whose rows come first, and whose claims stand in for none."""
+    recipes: tuple[str, ...] = ()
+    """The recipes of ``paper/`` that it opens; left out, those of its rows."""
+    needs_lab: bool = False
+    """Whether it asks for the true first error, which only the lab knows."""
+
+
+@cache
+def experiments() -> Mapping[str, Experiment]:
+    """Return every experiment by name, in order."""
+    text = (resources.files("midcourse.experiments") / "experiments.toml").read_text("utf-8")
+    adapter = TypeAdapter(dict[str, Experiment], config=ConfigDict(extra="forbid"))
+    read = adapter.validate_python(tomllib.loads(text))
+    return {name: _complete(name, of, read.get(of.like)) for name, of in read.items()}
+
+
+def _complete(name: str, of: Experiment, like: Experiment | None) -> Experiment:
+    rows = (*like.rows, *of.rows) if like else of.rows
+    claims = of.claims or (like.claims if like else ())
+    recipes = of.recipes or tuple(dict.fromkeys(row.recipe for row in rows)) or ("int",)
+    return replace(of, name=name, rows=rows, claims=claims, recipes=recipes)
