@@ -130,7 +130,7 @@ def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRun
     assert verdicts["a more capable proposer above the base itself (rows 6, 4)"] == "cannot tell"
     assert result["state"]["seeds"] == [0]
     assert "5" not in rows
-    assert "names no proposer for row 5" in result["tables"][0]["note"]
+    assert "Row 5 is left out: the scale names no proposer for it" in result["tables"][0]["note"]
     text = (out / "table1.md").read_text()
     assert "| 1 | – | problem | 40/334, 0.0984 % |" in text
 

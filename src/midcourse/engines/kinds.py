@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from midcourse.config import (
@@ -25,7 +24,7 @@ from midcourse.config import (
 )
 from midcourse.engines import models, scripted_engine
 from midcourse.engines.base import Engine
-from midcourse.errors import ConfigError, MissingExtra
+from midcourse.errors import MissingExtra
 from midcourse.rendering import Renderer
 
 
@@ -88,7 +87,4 @@ def check_model(config: EngineConfig, path: str) -> None:
     """
     if not _KINDS[type(single_engine(config))].needs_model:
         return
-    if not models.is_model(path):
-        raise ConfigError(
-            f"model.path: there is no model at {path!r}: give a folder with a config.json"
-        )
+    models.require_model(path)

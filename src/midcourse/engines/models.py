@@ -13,7 +13,7 @@ from pathlib import Path
 
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.errors import EngineError, MissingExtra
+from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
 
 #: A file in a model folder that names the training which made it.
@@ -32,6 +32,14 @@ def is_model(path: str) -> bool:
     resolved = resolve_model(path)
     is_hub_name = resolved.count("/") == 1 and not resolved.startswith((".", "/", "~"))
     return is_hub_name or (Path(resolved) / "config.json").is_file()
+
+
+def require_model(path: str) -> None:
+    """Raise ConfigError unless `path` is a model folder, or shaped like a hub name."""
+    if not is_model(path):
+        raise ConfigError(
+            f"there is no model at {path!r}: give a folder with a config.json, or OWNER/NAME"
+        )
 
 
 def model_folder(path: str, revision: str | None = None) -> Path:
@@ -81,10 +89,12 @@ def model_fingerprint(path: str, revision: str | None = None) -> dict[str, objec
     no part. A folder that holds an `IDENTITY` is what that file says: it may have been made of its
     adapters again, where rounding differs.
 
-    Of a hub model: its name and commit. Raises EngineError if the commit is not to be had.
+    Of a hub model: its name and commit. Raises ConfigError if `path` is neither, EngineError if
+    the commit is not to be had.
     """
     folder = Path(resolve_model(path))
     if not folder.is_dir():
+        require_model(path)
         return {"name": path, "commit": hub_commit(path, revision)}
     if (folder / IDENTITY).is_file():
         return {"identity": (folder / IDENTITY).read_text("utf-8")}

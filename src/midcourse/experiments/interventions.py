@@ -55,7 +55,8 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     missing = [row.name for row in experiment.rows if row not in there]
     claims = [c for c in experiment.claims if not {c.ours, c.theirs} & set(missing)]
     (head,) = experiment.tables
-    note = head.note + "".join(f" Row {name} is left out: the scale names no proposer for it, or it is not there." for name in missing)
+    left_out = " Row {} is left out: the scale names no proposer for it, or its model is not here."
+    note = head.note + "".join(map(left_out.format, missing))
     rows = [((row.name, *row.cells), counts[row.name]) for row in there]
     table = results.accuracy_table(replace(head, note=note), rows)
     return Result(tables=[table], claims=judge(claims, counts))

@@ -78,7 +78,6 @@ class Setup:
             return self.base
         source = ModelConfig(path=path) if path else source or self.recipe.model
         engine = engine or self.recipe.engine
-        check_model(engine, source.path)
         if isinstance(engine, OpenAIConfig) and engine.served_model:
             name = engine.served_model
         else:
