@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import experiments
 from midcourse.experiments.estimates import (
@@ -101,6 +103,27 @@ def test_a_model_that_a_scale_does_not_name_is_left_out_by_name(runner: Experime
     paper = replace(runner, scale=find_recipe("scale/paper"))
     assert all(paper.has(name) for name in names)
     assert paper.identity(names) != paper.identity(("int",))
+
+
+def test_a_row_whose_model_is_not_here_is_left_out(runner: ExperimentRunner) -> None:
+    extra = runner.scale.with_suffix("") / "proposer-weak.toml"
+    extra.write_text('proposer_model.path = "./nowhere"\n')
+    assert not runner.has("proposer-weak")
+    extra.write_text('proposer_model.path = "owner/name"\n')
+    assert runner.has("proposer-weak")
+
+
+def test_the_command_makes_a_figure(
+    runner: ExperimentRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["reproduce", "fig4", "--scale", str(runner.scale), "--out", "made", "--page", "p.md"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "made" / "fig4.json").read_text())
+    assert len(result["claims"]) == 4
+    assert (tmp_path / "made" / "fig4.csv").read_text().count("\n") > 4
+    assert "Figure 4" in (tmp_path / "p.md").read_text()
 
 
 def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
