@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-
-from midcourse.errors import EngineError
 
 
 def register_attention() -> str:
@@ -24,7 +22,7 @@ def register_attention() -> str:
 
 
 def _attention(
-    module: torch.nn.Module,
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -41,35 +39,21 @@ def _attention(
         return output
     assert attention_mask is not None
     scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    return buffer.attend(scaled, key, value, attention_mask, layer), None
+    return buffer.attend(scaled, attention_mask, int(module.layer_idx)), None
 
 
 @dataclass(slots=True)
 class _SharedContext:
-    """A context that the neighbouring rows ``start:stop`` have in common."""
+    """A context that the neighbours `rows` have in common."""
 
-    start: int
-    stop: int
+    rows: slice
     keys: list[torch.Tensor]
     """One per layer, (key-value heads, columns, width)."""
     values: list[torch.Tensor]
 
     @property
-    def rows(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
     def columns(self) -> int:
         return int(self.keys[0].shape[1])
-
-    def scores(self, layer: int, query: torch.Tensor) -> torch.Tensor:
-        """Return (rows, heads, group, columns) for a query (rows, heads, group, width)."""
-        return _per_head(query, self.keys[layer].transpose(1, 2))
-
-    def weigh(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
-        """Return (rows, heads, group, width) for weights (rows, heads, group, columns)."""
-        return _per_head(weights, self.values[layer])
 
 
 def _per_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -104,9 +88,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """The next column to write."""
         self.first = 0
         """The first column that any row still uses."""
-        self._starts_at = torch.zeros(0, dtype=torch.long)
-        self._offsets_at = torch.zeros(0, dtype=torch.long)
-        self._num_attended = 0
+        self._starts_at = self._offsets_at = torch.zeros(0, dtype=torch.long)
 
     @property
     def num_rows(self) -> int:
@@ -132,56 +114,43 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one column of one layer; return everything of the rows' own from `first` on."""
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys[:, :, self.column : self.column + 1] = key_states
-        values[:, :, self.column : self.column + 1] = value_states
-        used = slice(self.first, self.column + 1)
-        return keys[:, :, used], values[:, :, used]
+        """Write one column of one layer, and return it: `attend` reads all of them.
 
-    def attend(
-        self,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        mask: torch.Tensor,
-        layer: int,
-    ) -> torch.Tensor:
+        A layer that attends by itself has too few columns for the mask, which is an error.
+        """
+        self.keys[layer_idx][:, :, self.column : self.column + 1] = key_states
+        self.values[layer_idx][:, :, self.column : self.column + 1] = value_states
+        return key_states, value_states
+
+    def attend(self, query: torch.Tensor, mask: torch.Tensor, layer: int) -> torch.Tensor:
         """Return (rows, 1, heads, width) for a scaled query (rows, heads, 1, width).
 
         Keys are not repeated for grouped heads: at one token a step that copy costs more than
         the attention. One softmax covers the shared and the own part, so the result is the same
         as if every row held its whole context.
         """
-        self._num_attended += 1
+        used = slice(self.first, self.column + 1)
+        keys, values = self.keys[layer][:, :, used], self.values[layer][:, :, used]
         rows, heads, _, width = query.shape
         grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
         scores = grouped @ keys.transpose(2, 3)
         if self.first < max(self.starts):
             scores.masked_fill_(~mask, -torch.inf)
-        if not self.shared:
-            attended = scores.float().softmax(-1).to(values.dtype) @ values
-            return attended.reshape(rows, 1, heads, width)
-        widest = max(shared.columns for shared in self.shared)
-        whole = scores.new_full((*scores.shape[:3], widest + scores.shape[3]), -torch.inf)
-        whole[..., widest:] = scores
+        widest = max((shared.columns for shared in self.shared), default=0)
+        if self.shared:
+            own = scores
+            scores = own.new_full((*own.shape[:3], widest + own.shape[3]), -torch.inf)
+            scores[..., widest:] = own
         for shared in self.shared:
-            whole[shared.rows, :, :, : shared.columns] = shared.scores(layer, grouped[shared.rows])
-        weights = whole.float().softmax(-1).to(values.dtype)
+            scores[shared.rows, :, :, : shared.columns] = _per_head(
+                grouped[shared.rows], shared.keys[layer].transpose(1, 2)
+            )
+        weights = scores.float().softmax(-1).to(values.dtype)
         attended = weights[..., widest:] @ values
         for shared in self.shared:
             part = weights[shared.rows, :, :, : shared.columns]
-            attended[shared.rows] += shared.weigh(layer, part)
+            attended[shared.rows] += _per_head(part, shared.values[layer])
         return attended.reshape(rows, 1, heads, width)
-
-    def end_step(self) -> None:
-        """Go on to the next column. Raises EngineError if a layer attended without the buffer."""
-        if self._num_attended != len(self.keys):
-            raise EngineError(
-                "this architecture does not hand its cache to attention: use engine.kind = 'vllm'"
-            )
-        self._num_attended = 0
-        self.column += 1
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns of the rows' own that a query attends to, the next one excluded."""
@@ -199,16 +168,13 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order."""
         at = torch.tensor(rows, device=self.keys[0].device)
-        self.keys = [keys[at] for keys in self.keys]
-        self.values = [values[at] for values in self.values]
+        self._change(lambda tensor: tensor[at])
         self.starts = [self.starts[row] for row in rows]
         self.offsets = [self.offsets[row] for row in rows]
         for shared in self.shared:
-            shared.start, shared.stop = (
-                bisect_left(rows, shared.start),
-                bisect_left(rows, shared.stop),
-            )
-        self.shared = [shared for shared in self.shared if shared.start < shared.stop]
+            ends = (shared.rows.start, shared.rows.stop)
+            shared.rows = slice(*(bisect_left(rows, end) for end in ends))
+        self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
         self._settle()
 
     def join(
@@ -226,15 +192,17 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """
         contexts = list(zip(lengths, counts, is_shared, strict=True))
         own = max((length for length, _, shared in contexts if not shared), default=0)
-        self._align(own)
-        source = [i for i, count in enumerate(counts) for _ in range(count)]
-        row = self.num_rows
+        if not self.starts:
+            self.column = own
+        else:
+            self._shift(max(own - self.column, -self.first))
         for index, (length, count, shared) in enumerate(contexts):
+            row = self.num_rows
             if shared:
                 self.shared.append(_shared_context(prefilled, index, length, row, row + count))
             self.starts += [self.column - (0 if shared else length)] * count
             self.offsets += [length if shared else 0] * count
-            row += count
+        source = [i for i, count in enumerate(counts) for _ in range(count)]
         for index, layer in enumerate(prefilled.layers):
             for store, fresh in ((self.keys, layer.keys), (self.values, layer.values)):
                 shape = (len(source), fresh.shape[1], self.column + spare, fresh.shape[3])
@@ -251,31 +219,22 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
 
     def make_room(self, spare: int) -> None:
         """If the next column is past the end, drop unused columns and add `spare` new ones."""
-        if self.column < self.keys[0].shape[2]:
-            return
-        self._shift(-self.first)
-        for store in (self.keys, self.values):
-            for index, tensor in enumerate(store):
-                store[index] = _widen(tensor, tensor.shape[2] + spare)
+        if self.column == self.keys[0].shape[2]:
+            self._shift(-self.first, spare)
 
-    def _align(self, columns: int) -> None:
-        """Have `columns` columns before the next one, and no more unused ones than that leaves."""
-        if not self.num_rows:
-            self.column = columns
-        elif columns > self.column:
-            self._shift(columns - self.column)
-        else:
-            self._shift(-min(self.first, self.column - columns))
-
-    def _shift(self, count: int) -> None:
+    def _shift(self, count: int, spare: int = 0) -> None:
         """Move every column `count` to the right; to the left, the first ones are forgotten."""
-        if not count:
-            return
+        if count or spare:
+            self._change(lambda tensor: torch.nn.functional.pad(tensor, (0, 0, count, spare)))
+            self.starts = [start + count for start in self.starts]
+            self.column += count
+            self._settle()
+
+    def _change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Replace the keys and values of every layer, one by one."""
         for store in (self.keys, self.values):
-            store[:] = [torch.nn.functional.pad(tensor, (0, 0, count, 0)) for tensor in store]
-        self.starts = [start + count for start in self.starts]
-        self.column += count
-        self._settle()
+            for layer, tensor in enumerate(store):
+                store[layer] = change(tensor)
 
     def _settle(self) -> None:
         """Have `first` and the tensors say what the lists say."""
@@ -291,7 +250,7 @@ def _shared_context(
     # A copy, so that the prefill of all contexts, padding included, can be let go of.
     keys = [layer.keys[index, :, -length:].clone() for layer in prefilled.layers]
     values = [layer.values[index, :, -length:].clone() for layer in prefilled.layers]
-    return _SharedContext(start, stop, keys, values)
+    return _SharedContext(slice(start, stop), keys, values)
 
 
 def _widen(tensor: torch.Tensor, columns: int) -> torch.Tensor:

@@ -107,7 +107,7 @@ class FastBatch:
         logits = self._decoder.run(
             tokens[:, None], buffer.mask(), buffer.positions(), buffer, buffer=buffer
         )
-        buffer.end_step()
+        buffer.column += 1
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
