@@ -34,24 +34,23 @@ class PlainBatch:
 
     def begin(self, rows: Sequence[Row], upcoming: Sequence[Context]) -> bool:
         """Begin a batch, unless one runs."""
-        if rows:
-            return False
         self._contexts = set()
         self._num_rows = self._width = self._to_come = 0
-        return True
+        return not rows
 
     def fits(self, context: Context, max_tokens: int) -> bool:
         """Whether cache and prefill hold one more row; one row alone always runs."""
         contexts = self._contexts | {context}
         width = max(self._width, len(context))
         to_come = max(self._to_come, max_tokens)
-        if self._num_rows:
-            if self._decoder.keeps_state and len(context) != self._width:
-                return False
-            per_row, per_token = self._decoder.sizes
-            needed = (self._num_rows + 1) * (per_row + (width + to_come) * per_token)
-            if needed > self._cache_bytes or len(contexts) * width > PASS_TOKENS:
-                return False
+        per_row, per_token = self._decoder.sizes
+        needed = (self._num_rows + 1) * (per_row + (width + to_come) * per_token)
+        if self._num_rows and (
+            (self._decoder.keeps_state and len(context) != self._width)
+            or needed > self._cache_bytes
+            or len(contexts) * width > PASS_TOKENS
+        ):
+            return False
         self._contexts, self._width, self._to_come = contexts, width, to_come
         self._num_rows += 1
         return True
