@@ -251,10 +251,11 @@ def test_a_dead_or_wrong_server_stops_the_run(server: str, monkeypatch: pytest.M
 def test_closing_amid_connecting_leaves_nothing_behind(server: str) -> None:
     engine = openai(server)
     for turns_of_the_loop in range(12):
-        with engine.session() as session:
-            session.submit([ask(engine, n, WARM) for n in range(8)])
+        with engine.connect() as connection:
+            for n in range(8):
+                connection.ask(ask(engine, n, WARM))
             for _ in range(turns_of_the_loop):
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), session._loop).result()
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), connection._loop).result()
     gc.collect()  # a coroutine that was never awaited warns here, and warnings are errors
 
 
