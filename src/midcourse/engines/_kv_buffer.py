@@ -47,13 +47,12 @@ class _SharedContext:
     """A context that the neighbours `rows` have in common."""
 
     rows: slice
-    keys: list[torch.Tensor]
-    """One per layer, (key-value heads, columns, width)."""
-    values: list[torch.Tensor]
+    stores: list[torch.Tensor]
+    """As the buffer's, (key-value heads, columns, width)."""
 
     @property
     def columns(self) -> int:
-        return int(self.keys[0].shape[1])
+        return int(self.stores[0].shape[1])
 
 
 def _per_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -76,9 +75,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     def __init__(self) -> None:
         self.layers: list[Any] = []
         """None of transformers' own: its masks ask."""
-        self.keys: list[torch.Tensor] = []
-        """One per layer, (rows, key-value heads, columns, width)."""
-        self.values: list[torch.Tensor] = []
+        self.stores: list[torch.Tensor] = []
+        """Keys and values in turn, layer by layer, (rows, key-value heads, columns, width)."""
         self.shared: list[_SharedContext] = []
         self.starts: list[int] = []
         """The first column of each row's own."""
@@ -118,8 +116,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
 
         A layer that attends by itself has too few columns for the mask, which is an error.
         """
-        self.keys[layer_idx][:, :, self.column : self.column + 1] = key_states
-        self.values[layer_idx][:, :, self.column : self.column + 1] = value_states
+        self.stores[2 * layer_idx][:, :, self.column : self.column + 1] = key_states
+        self.stores[2 * layer_idx + 1][:, :, self.column : self.column + 1] = value_states
         return key_states, value_states
 
     def attend(self, query: torch.Tensor, mask: torch.Tensor, layer: int) -> torch.Tensor:
@@ -129,8 +127,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         the attention. One softmax covers the shared and the own part, so the result is the same
         as if every row held its whole context.
         """
-        used = slice(self.first, self.column + 1)
-        keys, values = self.keys[layer][:, :, used], self.values[layer][:, :, used]
+        pair, used = slice(2 * layer, 2 * layer + 2), slice(self.first, self.column + 1)
+        keys, values = (store[:, :, used] for store in self.stores[pair])
         rows, heads, _, width = query.shape
         grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
         scores = grouped @ keys.transpose(2, 3)
@@ -143,13 +141,13 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             scores[..., widest:] = own
         for shared in self.shared:
             scores[shared.rows, :, :, : shared.columns] = _per_head(
-                grouped[shared.rows], shared.keys[layer].transpose(1, 2)
+                grouped[shared.rows], shared.stores[2 * layer].transpose(1, 2)
             )
         weights = scores.float().softmax(-1).to(values.dtype)
         attended = weights[..., widest:] @ values
         for shared in self.shared:
             part = weights[shared.rows, :, :, : shared.columns]
-            attended[shared.rows] += _per_head(part, shared.values[layer])
+            attended[shared.rows] += _per_head(part, shared.stores[2 * layer + 1])
         return attended.reshape(rows, 1, heads, width)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -167,8 +165,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order."""
-        at = torch.tensor(rows, device=self.keys[0].device)
-        self._change(lambda tensor: tensor[at])
+        at = torch.tensor(rows, device=self.stores[0].device)
+        self._change(lambda store: store[at])
         self.starts = [self.starts[row] for row in rows]
         self.offsets = [self.offsets[row] for row in rows]
         for shared in self.shared:
@@ -177,83 +175,60 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
         self._settle()
 
-    def join(
-        self,
-        prefilled: Cache,
-        lengths: Sequence[int],
-        counts: Sequence[int],
-        is_shared: Sequence[bool],
-        spare: int,
-    ) -> None:
-        """Add rows: ``counts[i]`` neighbours for context i of a left-padded prefill.
+    def join(self, prefilled: Cache, contexts: Sequence[tuple[int, int, bool]], spare: int) -> None:
+        """Add the rows of each context of a left-padded prefill.
 
-        ``lengths[i]`` are its tokens, ``is_shared[i]`` says whether its rows hold it together.
+        A context is how many tokens it has, how many rows, and whether they hold it together.
         `spare` columns are kept free for tokens to come.
         """
-        contexts = list(zip(lengths, counts, is_shared, strict=True))
-        own = max((length for length, _, shared in contexts if not shared), default=0)
-        if not self.starts:
-            self.column = own
-        else:
+        before = self.num_rows
+        own = max((length for length, _, is_shared in contexts if not is_shared), default=0)
+        if before:
             self._shift(max(own - self.column, -self.first))
-        for index, (length, count, shared) in enumerate(contexts):
-            row = self.num_rows
-            if shared:
-                self.shared.append(_shared_context(prefilled, index, length, row, row + count))
-            self.starts += [self.column - (0 if shared else length)] * count
-            self.offsets += [length if shared else 0] * count
-        source = [i for i, count in enumerate(counts) for _ in range(count)]
-        for index, layer in enumerate(prefilled.layers):
-            for store, fresh in ((self.keys, layer.keys), (self.values, layer.values)):
-                shape = (len(source), fresh.shape[1], self.column + spare, fresh.shape[3])
-                rows = fresh.new_zeros(shape)
-                if own:
-                    last = fresh[:, :, fresh.shape[2] - own :]
-                    rows[:, :, self.column - own : self.column] = last[source]
-                if index == len(store):
-                    store.append(rows)
-                else:
-                    columns = max(rows.shape[2], store[index].shape[2])
-                    store[index] = torch.cat([_widen(store[index], columns), _widen(rows, columns)])
+        else:
+            self.column = own
+        joining = [store for layer in prefilled.layers for store in (layer.keys, layer.values)]
+        for index, (length, count, is_shared) in enumerate(contexts):
+            if is_shared:
+                rows = slice(self.num_rows, self.num_rows + count)
+                # Copies, so that the prefill of all, padding included, can be let go of.
+                stores = [store[index, :, -length:].clone() for store in joining]
+                self.shared.append(_SharedContext(rows, stores))
+            self.starts += [self.column - (0 if is_shared else length)] * count
+            self.offsets += [length if is_shared else 0] * count
+        source = [index for index, (_, count, _) in enumerate(contexts) for _ in range(count)]
+        held = self.stores[0].shape[2] if before else 0
+        columns = max(held, self.column + spare)
+        self.stores = self.stores or [*joining]
+        for index, store in enumerate(joining):
+            merged = store.new_zeros(self.num_rows, store.shape[1], columns, store.shape[3])
+            if before:
+                merged[:before, :, :held] = self.stores[index]
+            if own:
+                merged[before:, :, self.column - own : self.column] = store[:, :, -own:][source]
+            self.stores[index] = merged
         self._settle()
 
     def make_room(self, spare: int) -> None:
         """If the next column is past the end, drop unused columns and add `spare` new ones."""
-        if self.column == self.keys[0].shape[2]:
+        if self.column == self.stores[0].shape[2]:
             self._shift(-self.first, spare)
 
     def _shift(self, count: int, spare: int = 0) -> None:
         """Move every column `count` to the right; to the left, the first ones are forgotten."""
         if count or spare:
-            self._change(lambda tensor: torch.nn.functional.pad(tensor, (0, 0, count, spare)))
+            self._change(lambda store: torch.nn.functional.pad(store, (0, 0, count, spare)))
             self.starts = [start + count for start in self.starts]
             self.column += count
             self._settle()
 
     def _change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Replace the keys and values of every layer, one by one."""
-        for store in (self.keys, self.values):
-            for layer, tensor in enumerate(store):
-                store[layer] = change(tensor)
+        for index, store in enumerate(self.stores):
+            self.stores[index] = change(store)
 
     def _settle(self) -> None:
         """Have `first` and the tensors say what the lists say."""
         self.first = min(self.starts)
-        device = self.keys[0].device
+        device = self.stores[0].device
         self._starts_at = torch.tensor(self.starts, device=device)
         self._offsets_at = torch.tensor(self.offsets, device=device)
-
-
-def _shared_context(
-    prefilled: Cache, index: int, length: int, start: int, stop: int
-) -> _SharedContext:
-    # A copy, so that the prefill of all contexts, padding included, can be let go of.
-    keys = [layer.keys[index, :, -length:].clone() for layer in prefilled.layers]
-    values = [layer.values[index, :, -length:].clone() for layer in prefilled.layers]
-    return _SharedContext(slice(start, stop), keys, values)
-
-
-def _widen(tensor: torch.Tensor, columns: int) -> torch.Tensor:
-    """Return `tensor` with `columns` columns, the new ones zero, at the end."""
-    missing = columns - tensor.shape[2]
-    return torch.nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor

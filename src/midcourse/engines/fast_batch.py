@@ -88,10 +88,9 @@ class FastBatch:
             # Told of the model, the cache would forget what a sliding window has left.
             cache = DynamicCache()
             last, _ = self._decoder.prefill(chunk, cache)
-            rows = [counts[context] for context in chunk]
-            is_shared = [context in self._shared for context in chunk]
-            self.buffer.join(cache, [len(c) for c in chunk], rows, is_shared, _SPARE_COLUMNS)
-            logits.append(last[repeated(rows).to(last.device)])
+            joining = [(len(c), counts[c], c in self._shared) for c in chunk]
+            self.buffer.join(cache, joining, _SPARE_COLUMNS)
+            logits.append(last[repeated([counts[c] for c in chunk]).to(last.device)])
         return torch.cat(logits)
 
     @torch.inference_mode()
