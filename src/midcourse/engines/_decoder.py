@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache
 
 from midcourse.errors import EngineError
@@ -91,14 +92,11 @@ class Decoder:
 
         They are padded on the left; where padding would enter a state, they have one length.
         """
-        width = max(map(len, contexts))
-        ids = torch.zeros(len(contexts), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, context in enumerate(contexts):
-            ids[row, width - len(context) :] = torch.tensor(context)
-            mask[row, width - len(context) :] = 1
+        rows = [torch.tensor(context) for context in contexts]
+        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        ids = pad(rows).to(self.device)
+        mask = pad([torch.ones_like(row) for row in rows]).to(self.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        ids, mask, positions = (tensor.to(self.device) for tensor in (ids, mask, positions))
         return self.run(ids, None if self.keeps_state else mask, positions, cache), mask
 
     def logits_of(self, contexts: Sequence[Context]) -> torch.Tensor:

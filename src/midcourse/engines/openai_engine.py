@@ -44,25 +44,17 @@ def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEn
     return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
 
 
+@dataclass(eq=False)
 class OpenAIEngine:
     """A client of one or more servers that serve the same model."""
 
-    def __init__(
-        self,
-        config: OpenAIConfig,
-        renderer: Renderer | None = None,
-        stop_token_ids: Sequence[int] = (),
-        *,
-        max_retries: int = 5,
-        backoff_seconds: float = 1.0,
-        trust_env: bool = True,
-    ) -> None:
-        self.config, self._renderer = config, renderer
-        self._stop_token_ids = list(stop_token_ids)
-        self.max_retries, self.backoff_seconds = max_retries, backoff_seconds
-        self.trust_env = trust_env
-        """Whether a proxy that the environment names may be used."""
-        self.urls = [url.rstrip("/") for url in config.urls]
+    config: OpenAIConfig
+    renderer: Renderer | None = None
+    stop_token_ids: Sequence[int] = ()
+    max_retries: int = 5
+    backoff_seconds: float = 1.0
+    trust_env: bool = True
+    """Whether a proxy that the environment names may be used."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -74,16 +66,6 @@ class OpenAIEngine:
             concurrency=self.config.concurrency,
         )
 
-    @property
-    def headers(self) -> dict[str, str]:
-        """The authorisation header; the key itself is in no message of ours."""
-        if self.config.api_key_env is None:
-            return {}
-        key = os.environ.get(self.config.api_key_env)
-        if not key:
-            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
-        return {"Authorization": f"Bearer {key}"}
-
     @contextmanager
     def session(self) -> Iterator[Stream]:
         """Check every server, then open a session. Raises EngineError."""
@@ -93,13 +75,14 @@ class OpenAIEngine:
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Check every server, then connect. Raises EngineError."""
-        for url in self.urls:
+        urls = [url.rstrip("/") for url in self.config.urls]
+        for url in urls:
             try:
                 self._preflight(url)
             except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
                 said = f"{_redact(url)} does not answer as expected: {error!r}"
                 raise EngineError(said) from error
-        connection = Connection(self)
+        connection = Connection(self, urls)
         try:
             yield connection
         finally:
@@ -131,15 +114,25 @@ class OpenAIEngine:
                     f"{_redact(url)} returns no token ids, so it cannot sample the policy: use "
                     "vLLM, or set engine.chat and use it as a proposer only"
                 )
-            if self._renderer is None:
+            if self.renderer is None:
                 return
             asked = {**model, "prompt": PROBE, "add_special_tokens": False}
             reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
-            if reply.is_success and reply.json()["tokens"] != self._renderer.encode(PROBE):
+            if reply.is_success and reply.json()["tokens"] != self.renderer.encode(PROBE):
                 raise EngineError(
                     f"{_redact(url)} has another tokenizer than the policy: set model.path to the "
                     "folder or hub name of what it serves"
                 )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The authorisation header; the key itself is in no message of ours."""
+        if self.config.api_key_env is None:
+            return {}
+        key = os.environ.get(self.config.api_key_env)
+        if not key:
+            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
+        return {"Authorization": f"Bearer {key}"}
 
     def body(self, request: Request) -> dict[str, Any]:
         """Return the request as the server reads it; nothing is left to its defaults."""
@@ -154,8 +147,8 @@ class OpenAIEngine:
         }
         if self.config.chat:
             return body | {"messages": [dict(message) for message in request.messages]}
-        if self._stop_token_ids:
-            body["stop_token_ids"] = self._stop_token_ids
+        if self.stop_token_ids:
+            body["stop_token_ids"] = list(self.stop_token_ids)
         return body | {
             "prompt": list(request.prompt_token_ids),
             "top_k": sampling.top_k or -1,
@@ -194,12 +187,12 @@ class _Server:
 class Connection:
     """Asks the servers, from a thread in which the network lives."""
 
-    def __init__(self, engine: OpenAIEngine) -> None:
+    def __init__(self, engine: OpenAIEngine, urls: Sequence[str]) -> None:
         self.engine = engine
         self._results = queue.Queue[Completion | EngineError]()
         self._tasks = dict[str, asyncio.Task[None]]()
         self._loop = asyncio.new_event_loop()
-        self._servers = [_Server(url) for url in engine.urls]
+        self._servers = [_Server(url) for url in urls]
         concurrency = engine.config.concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(

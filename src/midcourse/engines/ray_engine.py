@@ -26,11 +26,6 @@ _CHUNKS_PER_ACTOR = 2
 _REPLACEMENTS = 5
 
 
-def from_config(config: RayConfig, model: ModelConfig, path: str) -> RayEngine:
-    """Make the pool; it starts on first use."""
-    return RayEngine(config, model, path)
-
-
 class RayEngine:
     """A pool of `config.num_actors` actors; `config.inner` says which engine each one holds."""
 
@@ -60,6 +55,9 @@ class RayEngine:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+
+from_config = RayEngine  # the pool starts on first use
 
 
 class _Worker:
@@ -201,7 +199,7 @@ def _join_cluster(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one on this machine."""
     settings: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+        ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True, **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"engine.address: cannot join a Ray cluster at {address!r}: {error}"

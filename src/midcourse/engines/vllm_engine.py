@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +50,21 @@ def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine
         arguments = ("--dtype", model.dtype, *config.server_arguments)
         config = config.model_copy(update={"server_arguments": arguments})
     folder = str(model_folder(path, model.revision))
-    return VllmEngine(config, folder, open_renderer(model, path), stop_token_ids(folder))
+    stops = tuple(stop_token_ids(folder))
+    return VllmEngine(config, folder, open_renderer(model, path), stops)
 
 
+@dataclass(eq=False)
 class VllmEngine:
     """Samples the model at `model` from vLLM servers that live as long as the engine."""
 
-    def __init__(
-        self,
-        config: VllmConfig,
-        model: str,
-        renderer: Renderer,
-        stop_token_ids: Sequence[int] = (),
-        *,
-        start_seconds: float = 600.0,
-    ) -> None:
-        self.config, self.model, self.renderer = config, model, renderer
-        self.stop_token_ids, self._start_seconds = tuple(stop_token_ids), start_seconds
-        self._servers: list[_Server] = []
-        self._num_restarts = 0
+    config: VllmConfig
+    model: str
+    renderer: Renderer
+    stop_token_ids: Sequence[int] = ()
+    start_seconds: float = 600.0
+    _servers: list[_Server] = field(default_factory=list, init=False)
+    _num_restarts: int = field(default=0, init=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -128,17 +125,16 @@ class VllmEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
             self._start()
-        config = self.config
-        length = min(server.max_context_tokens for server in self._servers)
-        theirs = OpenAIConfig(
+        lengths = [server.max_context_tokens for server in self._servers]
+        config = OpenAIConfig(
             urls=tuple(f"{server.url}/v1" for server in self._servers),
             served_model="policy",
-            max_context_tokens=min(length, config.max_context_tokens or length),
-            concurrency=config.concurrency * len(self._servers),
-            timeout_seconds=config.timeout_seconds,
+            max_context_tokens=min([*lengths, self.config.max_context_tokens or lengths[0]]),
+            concurrency=self.config.concurrency * len(self._servers),
+            timeout_seconds=self.config.timeout_seconds,
         )
         return OpenAIEngine(
-            theirs,
+            config,
             stop_token_ids=self.stop_token_ids,
             # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
@@ -152,7 +148,7 @@ class VllmEngine:
         with ExitStack() as undo:
             undo.callback(self.close)
             for server in self._servers:
-                server.wait_until_up(self._start_seconds)
+                server.wait_until_up(self.start_seconds)
                 _check(server.client, self.renderer)
             undo.pop_all()
 
