@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -23,17 +24,17 @@ def register_attention() -> str:
 
 def _attention(
     module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     buffer: KvBuffer | None = None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Attend as sdpa; with a buffer, one query per row over all that the buffer holds."""
     if buffer is None:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
@@ -47,7 +48,7 @@ class _SharedContext:
     """A context that the neighbours `rows` have in common."""
 
     rows: slice
-    stores: list[torch.Tensor]
+    stores: list[Tensor]
     """As the buffer's, (key-value heads, columns, width)."""
 
     @property
@@ -55,7 +56,7 @@ class _SharedContext:
         return int(self.stores[0].shape[1])
 
 
-def _per_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _per_head(left: Tensor, right: Tensor) -> Tensor:
     """Multiply (rows, heads, group, a) by (heads, a, b), all rows of a head in one product."""
     rows, heads, group, _ = left.shape
     product = left.transpose(0, 1).reshape(heads, rows * group, -1) @ right
@@ -75,7 +76,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     def __init__(self) -> None:
         self.layers: list[Any] = []
         """None of transformers' own: its masks ask."""
-        self.stores: list[torch.Tensor] = []
+        self.stores: list[Tensor] = []
         """Keys and values in turn, layer by layer, (rows, key-value heads, columns, width)."""
         self.shared: list[_SharedContext] = []
         self.starts: list[int] = []
@@ -105,13 +106,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         return sum(shared.columns for shared in self.shared)
 
     def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Write one column of one layer, and return it: `attend` reads all of them.
 
         A layer that attends by itself has too few columns for the mask, which is an error.
@@ -120,12 +116,11 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         self.stores[2 * layer_idx + 1][:, :, self.column : self.column + 1] = value_states
         return key_states, value_states
 
-    def attend(self, query: torch.Tensor, mask: torch.Tensor, layer: int) -> torch.Tensor:
+    def attend(self, query: Tensor, mask: Tensor, layer: int) -> Tensor:
         """Return (rows, 1, heads, width) for a scaled query (rows, heads, 1, width).
 
         Keys are not repeated for grouped heads: at one token a step that copy costs more than
-        the attention. One softmax covers the shared and the own part, so the result is the same
-        as if every row held its whole context.
+        the attention. One softmax covers the shared and the own part.
         """
         pair, used = slice(2 * layer, 2 * layer + 2), slice(self.first, self.column + 1)
         keys, values = (store[:, :, used] for store in self.stores[pair])
@@ -154,12 +149,12 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """Columns of the rows' own that a query attends to, the next one excluded."""
         return self.column - self.first
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Tensor:
         """Return the mask of the rows' own columns, (rows, 1, 1, columns)."""
         columns = torch.arange(self.first, self.column + 1, device=self._starts_at.device)
         return (columns >= self._starts_at[:, None])[:, None, None, :]
 
-    def positions(self) -> torch.Tensor:
+    def positions(self) -> Tensor:
         """Return the position of the next token of each row, (rows, 1)."""
         return (self._offsets_at + (self.column - self._starts_at))[:, None]
 
@@ -222,7 +217,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             self.column += count
             self._settle()
 
-    def _change(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
         for index, store in enumerate(self.stores):
             self.stores[index] = change(store)
 

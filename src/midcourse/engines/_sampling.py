@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from midcourse.records import Sampling
 
@@ -13,8 +14,7 @@ from midcourse.records import Sampling
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return one number in [0, 1) per (seed, position), by the SplitMix64 finaliser.
 
-    Counter-based, so a row's draws depend on nothing but its own seed and how many tokens it has:
-    the batch it happens to share does not matter.
+    A row's draws depend on nothing but its own seed and how many tokens it has.
     """
     with np.errstate(over="ignore"):
         state = seeds.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -26,11 +26,8 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def sample_tokens(
-    logits: torch.Tensor,
-    parameters: Sequence[Sampling],
-    draws: torch.Tensor,
-    seen: torch.Tensor | None,
-) -> torch.Tensor:
+    logits: Tensor, parameters: Sequence[Sampling], draws: Tensor, seen: Tensor | None
+) -> Tensor:
     """Return one token id per row of `logits` (rows, vocabulary).
 
     `draws` are uniforms in [0, 1); `seen` marks the ids of each row's context for the repetition
@@ -50,9 +47,7 @@ def sample_tokens(
     return tokens
 
 
-def _sample(
-    logits: torch.Tensor, sampling: Sampling, draws: torch.Tensor, seen: torch.Tensor | None
-) -> torch.Tensor:
+def _sample(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | None) -> Tensor:
     if sampling.repetition_penalty != 1.0 and seen is not None:
         penalised = torch.where(
             logits < 0, logits * sampling.repetition_penalty, logits / sampling.repetition_penalty
@@ -68,7 +63,7 @@ def _sample(
     return found.clamp(max=logits.shape[-1] - 1)
 
 
-def _warp(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def _warp(logits: Tensor, sampling: Sampling) -> Tensor:
     """Apply top-k, top-p and min-p, in that order and as `generate` defines them."""
     if sampling.top_k:
         kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]

@@ -6,6 +6,7 @@ time; `PlainBatch` is transformers' own cache, for architectures that need it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from midcourse.engines._decoder import Context
 from midcourse.engines._sampling import sample_tokens, uniforms
@@ -48,13 +50,10 @@ class Batch(Protocol):
     def fits(self, context: Context, max_tokens: int) -> bool:
         """Whether one more row may join; if so it is counted."""
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
-        """Add ``counts[context]`` rows for each context, in order; return the logits that follow.
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
+        """Add ``counts[context]`` rows for each context, longest first; return what follows."""
 
-        Contexts come longest first.
-        """
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits (rows, vocabulary) that follow."""
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -86,21 +85,19 @@ class BatchAnswers:
                 last = [row.token_ids[-1] for row in self._rows]
                 self._logits = self.batch.step(torch.tensor(last, device=self._logits.device))
 
-    def _admit(self, stream: Stream) -> list[Completion]:
-        """Let waiting requests join where there is room; return those that cannot run at all."""
+    def _admit(self, stream: Stream) -> Iterator[Completion]:
+        """Let waiting requests join where there is room; yield those that cannot run at all."""
         free = self.max_rows - len(self._rows)
         if not stream.waiting or (self._rows and free < _REFILL_SHARE * self.max_rows):
-            return []
+            return
         upcoming = [request.prompt_token_ids for request in islice(stream.waiting, free)]
         if not self.batch.begin(self._rows, upcoming):
-            return []
-        joining: list[Row] = []
-        passed_over: list[Request] = []
-        refused: list[Completion] = []
+            return
+        joining, passed_over = list[Row](), list[Request]()
         for request in stream.take():
             limit = request.limit(self.max_context_tokens)
             if limit < 1:
-                refused.append(too_long(request))
+                yield too_long(request)
             elif self.batch.fits(request.prompt_token_ids, limit):
                 joining.append(Row(request, limit))
             else:
@@ -110,13 +107,12 @@ class BatchAnswers:
         stream.waiting.extendleft(reversed(passed_over))
         if joining:
             self._join(joining)
-        return refused
 
     def _join(self, joining: Sequence[Row]) -> None:
         """Lay rows down, those of one context side by side."""
-        by_context: dict[Context, list[Row]] = {}
+        by_context = defaultdict[Context, list[Row]](list)
         for row in joining:
-            by_context.setdefault(row.request.prompt_token_ids, []).append(row)
+            by_context[row.request.prompt_token_ids].append(row)
         contexts = sorted(by_context, key=len, reverse=True)  # Like lengths waste no padding.
         logits = self.batch.join({context: len(by_context[context]) for context in contexts})
         self._logits = logits if self._logits is None else torch.cat([self._logits, logits])
@@ -133,7 +129,7 @@ class BatchAnswers:
             if row.finish_reason is None:
                 row.token_ids.append(token)
 
-    def _seen(self) -> torch.Tensor | None:
+    def _seen(self) -> Tensor | None:
         """Mark the ids of every row's context, where a repetition penalty asks for it."""
         if all(row.request.sampling.repetition_penalty == 1.0 for row in self._rows):
             return None
@@ -162,8 +158,7 @@ class BatchAnswers:
     def _compact(self) -> None:
         """Drop finished rows once enough of them have gathered: dropping copies the rest."""
         running = [i for i, row in enumerate(self._rows) if row.finish_reason is None]
-        num_finished = len(self._rows) - len(running)
-        if running and num_finished < _REFILL_SHARE * len(self._rows):
+        if running and len(self._rows) - len(running) < _REFILL_SHARE * len(self._rows):
             return
         self._rows = [self._rows[i] for i in running]
         self.batch.keep(running)

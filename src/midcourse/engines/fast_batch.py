@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -78,7 +79,7 @@ class FastBatch:
         self._counted.add(context)
         return True
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
         """Prefill each context once, in passes of bounded size, and lay rows down."""
         contexts = list(counts)
         per_pass = max(1, PASS_TOKENS // len(contexts[0]))
@@ -94,7 +95,7 @@ class FastBatch:
         return torch.cat(logits)
 
     @torch.inference_mode()
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits that follow."""
         buffer = self.buffer
         buffer.make_room(_SPARE_COLUMNS)

@@ -10,13 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from midcourse.config import (
-    EngineConfig,
-    ModelConfig,
-    OpenAIConfig,
-    ScriptedConfig,
-    single_engine,
-)
+from midcourse.config import EngineConfig, ModelConfig, OpenAIConfig, ScriptedConfig, single_engine
 from midcourse.engines import models
 from midcourse.engines.base import Engine
 from midcourse.engines.scripted_engine import ByteTokenizer, read_script

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
 from midcourse.engines._session import PASS_TOKENS, Row
@@ -55,7 +56,7 @@ class PlainBatch:
         self._num_rows += 1
         return True
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
         """Prefill each context once, then repeat what the model kept of it."""
         self._cache = self._decoder.new_cache()
         logits, self._mask = self._decoder.prefill(list(counts), self._cache)
@@ -63,7 +64,7 @@ class PlainBatch:
         self._select(index)
         return logits[index]
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits that follow."""
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
         mask = None if self._decoder.keeps_state else self._mask
@@ -71,7 +72,7 @@ class PlainBatch:
         return self._decoder.run(tokens[:, None], mask, positions, self._cache)
 
     @torch.inference_mode()
-    def _select(self, index: torch.Tensor) -> None:
+    def _select(self, index: Tensor) -> None:
         """Have the rows that `index` names, as often as it names them."""
         self._cache.reorder_cache(index)
         self._mask = self._mask[index]

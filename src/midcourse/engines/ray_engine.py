@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -31,30 +32,27 @@ class RayEngine:
 
     def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
         self._config, self._model, self._path = config, model, path
-        self._pool: _Pool | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         """What one actor can do, with room for all of them; starts the pool."""
-        inner = self.pool().capabilities
+        inner = self.pool.capabilities
         return replace(inner, concurrency=inner.concurrency * self._config.num_actors)
 
     @contextmanager
     def session(self) -> Iterator[Stream]:
         """Open a session. Raises EngineError if the cluster cannot place a single actor."""
-        yield Stream(self.pool().answer)
+        yield Stream(self.pool.answer)
 
+    @cached_property
     def pool(self) -> _Pool:
-        """Return the actors, starting them if need be."""
-        if self._pool is None:
-            self._pool = _Pool(self._config, self._model, self._path)
-        return self._pool
+        """The actors; started on first use."""
+        return _Pool(self._config, self._model, self._path)
 
     def close(self) -> None:
         """End the actors and leave the cluster."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        if pool := self.__dict__.pop("pool", None):
+            pool.close()
 
 
 from_config = RayEngine  # the pool starts on first use
@@ -67,7 +65,7 @@ class _Worker:
         self._settings = config, model, path
 
     def capabilities(self) -> Capabilities:
-        """Load the model and say what it can do. What goes wrong here is raised to the caller."""
+        """Load the model and say what it can do."""
         from midcourse.engines import open_engine
 
         self._engine: Engine = open_engine(*self._settings)

