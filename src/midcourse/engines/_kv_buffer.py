@@ -85,9 +85,6 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """Tokens of each row before its own columns: those of its shared context."""
         self.column = 0
         """The next column to write."""
-        self.first = 0
-        """The first column that any row still uses."""
-        self._starts_at = self._offsets_at = torch.zeros(0, dtype=torch.long)
 
     @property
     def num_rows(self) -> int:
@@ -95,10 +92,15 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         return len(self.starts)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        lengths = (offset - start for start, offset in zip(self.starts, self.offsets, strict=True))
-        return self.column + max(lengths)
+    def first(self) -> int:
+        """The first column that any row still uses."""
+        return min(self.starts, default=self.column)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        pairs = zip(self.starts, self.offsets, strict=True)
+        return [self.column - start + offset for start, offset in pairs]
 
     @property
     def shared_columns(self) -> int:
@@ -122,12 +124,13 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         Keys are not repeated for grouped heads: at one token a step that copy costs more than
         the attention. One softmax covers the shared and the own part.
         """
-        pair, used = slice(2 * layer, 2 * layer + 2), slice(self.first, self.column + 1)
+        first = self.column + 1 - mask.shape[-1]
+        pair, used = slice(2 * layer, 2 * layer + 2), slice(first, self.column + 1)
         keys, values = (store[:, :, used] for store in self.stores[pair])
         rows, heads, _, width = query.shape
         grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
         scores = grouped @ keys.transpose(2, 3)
-        if self.first < max(self.starts):
+        if first < max(self.starts):
             scores.masked_fill_(~mask, -torch.inf)
         widest = max((shared.columns for shared in self.shared), default=0)
         if self.shared:
@@ -151,12 +154,10 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
 
     def mask(self) -> Tensor:
         """Return the mask of the rows' own columns, (rows, 1, 1, columns)."""
-        columns = torch.arange(self.first, self.column + 1, device=self._starts_at.device)
-        return (columns >= self._starts_at[:, None])[:, None, None, :]
-
-    def positions(self) -> Tensor:
-        """Return the position of the next token of each row, (rows, 1)."""
-        return (self._offsets_at + (self.column - self._starts_at))[:, None]
+        device = self.stores[0].device
+        columns = torch.arange(self.first, self.column + 1, device=device)
+        starts = torch.tensor(self.starts, device=device)
+        return (columns >= starts[:, None])[:, None, None, :]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order."""
@@ -168,7 +169,6 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             ends = (shared.rows.start, shared.rows.stop)
             shared.rows = slice(*(bisect_left(rows, end) for end in ends))
         self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
-        self._settle()
 
     def join(self, prefilled: Cache, contexts: Sequence[tuple[int, int, bool]], spare: int) -> None:
         """Add the rows of each context of a left-padded prefill.
@@ -202,7 +202,6 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             if own:
                 merged[before:, :, self.column - own : self.column] = store[:, :, -own:][source]
             self.stores[index] = merged
-        self._settle()
 
     def make_room(self, spare: int) -> None:
         """If the next column is past the end, drop unused columns and add `spare` new ones."""
@@ -215,15 +214,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             self._change(lambda store: torch.nn.functional.pad(store, (0, 0, count, spare)))
             self.starts = [start + count for start in self.starts]
             self.column += count
-            self._settle()
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> None:
         for index, store in enumerate(self.stores):
             self.stores[index] = change(store)
-
-    def _settle(self) -> None:
-        """Have `first` and the tensors say what the lists say."""
-        self.first = min(self.starts)
-        device = self.stores[0].device
-        self._starts_at = torch.tensor(self.starts, device=device)
-        self._offsets_at = torch.tensor(self.offsets, device=device)

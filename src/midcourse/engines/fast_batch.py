@@ -63,7 +63,7 @@ class FastBatch:
 
         One row alone always runs.
         """
-        if self.buffer.num_rows and len(context) > self.buffer.longest:
+        if self.buffer.num_rows and len(context) > max(self.buffer.lengths):
             return False
         is_shared = context in self._shared
         own = self._own if is_shared else max(self._own, len(context))
@@ -99,9 +99,8 @@ class FastBatch:
         """Feed one token per row; return the logits that follow."""
         buffer = self.buffer
         buffer.make_room(_SPARE_COLUMNS)
-        logits = self._decoder.run(
-            tokens[:, None], buffer.mask(), buffer.positions(), buffer, buffer=buffer
-        )
+        positions = torch.tensor(buffer.lengths, device=tokens.device)[:, None]
+        logits = self._decoder.run(tokens[:, None], buffer.mask(), positions, buffer, buffer=buffer)
         buffer.column += 1
         return logits
 
