@@ -13,8 +13,9 @@ import os
 import queue
 import random
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +83,8 @@ class OpenAIEngine:
             except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
                 said = f"{_redact(url)} does not answer as expected: {error!r}"
                 raise EngineError(said) from error
-        connection = Connection(self, urls)
-        try:
+        with closing(Connection(self, urls)) as connection:
             yield connection
-        finally:
-            connection.close()
 
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""
@@ -165,23 +163,14 @@ class OpenAIEngine:
             text = choice["message"]["content"] if self.config.chat else choice["text"]
             ids = () if self.config.chat else tuple(choice["token_ids"])
             finish = _FINISH[choice["finish_reason"]]
+            if not isinstance(text, str):
+                raise TypeError(f"text is {text}")
         except (ValueError, LookupError, TypeError) as error:
             lack = f"the reply lacks something that was asked for ({error!r})"
             return _failed(request, f"{lack}: {reply.text[:100]!r}")
-        if not isinstance(text, str):
-            return _failed(request, f"the reply has no text: {reply.text[:100]!r}")
         return Completion(
             request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
         )
-
-
-@dataclass(slots=True)
-class _Server:
-    """One URL and how it is doing."""
-
-    url: str
-    num_in_flight: int = 0
-    num_failed_in_a_row: int = 0
 
 
 class Connection:
@@ -192,7 +181,9 @@ class Connection:
         self._results = queue.Queue[Completion | EngineError]()
         self._tasks = dict[str, asyncio.Task[None]]()
         self._loop = asyncio.new_event_loop()
-        self._servers = [_Server(url) for url in urls]
+        self._urls = urls
+        self._num_busy, self._num_failed = Counter[str](), Counter[str]()
+        """Requests of each server: in flight, and failed in a row."""
         concurrency = engine.config.concurrency
         self._slots = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
@@ -263,40 +254,38 @@ class Connection:
 
     async def _retry(self, request: Request) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one."""
-        path = "chat/completions" if self.engine.config.chat else "completions"
-        reason = ""
-        for attempt in range(self.engine.max_retries + 1):
-            server = min(self._servers, key=lambda s: (s.num_failed_in_a_row, s.num_in_flight))
-            server.num_in_flight += 1
-            wait = self.engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+        engine, reason = self.engine, ""
+        path = "chat/completions" if engine.config.chat else "completions"
+        for attempt in range(engine.max_retries + 1):
+            url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
+            wait = engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+            self._num_busy[url] += 1
             try:
-                reply = await self._client.post(
-                    f"{server.url}/{path}", json=self.engine.body(request)
-                )
+                reply = await self._client.post(f"{url}/{path}", json=engine.body(request))
             except httpx.TransportError as error:
                 reason = type(error).__name__
             else:
                 if reply.status_code == 200:
-                    server.num_failed_in_a_row = 0
-                    return self.engine.parse(request, reply)
+                    self._num_failed[url] = 0
+                    return engine.parse(request, reply)
                 reason = f"status {reply.status_code}"
                 if reply.status_code < 500 and reply.status_code != 429:
                     return _failed(request, f"{reason}: {reply.text[:200]}")
                 with suppress(ValueError):
                     wait = max(wait, float(reply.headers.get("Retry-After", "")))
             finally:
-                server.num_in_flight -= 1
-            self._count_failure(server, reason)
+                self._num_busy[url] -= 1
+            self._count_failure(url, reason)
             await asyncio.sleep(wait)
-        return _failed(request, f"{reason} after {self.engine.max_retries + 1} attempts")
+        return _failed(request, f"{reason} after {engine.max_retries + 1} attempts")
 
-    def _count_failure(self, server: _Server, reason: str) -> None:
+    def _count_failure(self, url: str, reason: str) -> None:
         """Stop the run once every server has failed too often in a row."""
-        server.num_failed_in_a_row += 1
+        self._num_failed[url] += 1
         limit = _BREAKER * max(1, self.engine.max_retries)
-        if all(s.num_failed_in_a_row >= limit for s in self._servers):
+        if all(self._num_failed[url] >= limit for url in self._urls):
             raise EngineError(
-                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost; "
+                f"{_redact(url)} failed {limit} times in a row ({reason}): nothing is lost; "
                 "fix the server and rerun the same command"
             )
 

@@ -84,7 +84,13 @@ def from_config(config: ScriptedConfig, model: ModelConfig, path: str) -> Script
         raise ConfigError(
             f"engine.script: {config.script} is not a list of [pattern, reply, …]: {error}"
         ) from error
-    return ScriptedEngine(lambda text, seed: _first_rule(rules, text, seed))
+
+    def script(text: str, seed: int) -> str:
+        found = (replies for pattern, replies in rules if pattern.search(text))
+        replies = next(found, [""])
+        return replies[seed % len(replies)]
+
+    return ScriptedEngine(script)
 
 
 def read_script(config: ScriptedConfig) -> str:
@@ -139,10 +145,3 @@ class ScriptedEngine:
             count = len(asked.token_ids) - asked.num_context
             scores = {"logprobs": (-nats,) * count, "entropies": (nats,) * count}
             yield TokenScores(request_id=asked.request_id, **scores)
-
-
-def _first_rule(rules: Sequence[tuple[re.Pattern[str], list[str]]], text: str, seed: int) -> str:
-    for pattern, replies in rules:
-        if pattern.search(text):
-            return replies[seed % len(replies)]
-    return ""
