@@ -89,8 +89,6 @@ class _Pool:
         """By Ray's reference: an actor and the chunk it was given, empty while it starts."""
         self.load = dict[Any, int]()
         """Chunks in hand of each actor that is up."""
-        self.alive = set[Any]()
-        """Actors that are up or starting."""
         self._num_started = 0
         self.ray = _import_ray()
         if not self.ray.is_initialized():
@@ -117,7 +115,6 @@ class _Pool:
             max_restarts=0,  # a lost actor is replaced by us, its chunk goes elsewhere at once
         )
         actor = worker.remote(self.config.inner, self.model, self.path)
-        self.alive.add(actor)
         self.tasks[actor.capabilities.remote()] = actor, []
 
     def answer(self, stream: Stream) -> Iterator[Completion]:
@@ -165,10 +162,8 @@ class _Pool:
         except self.ray.exceptions.RayError:
             if chunk:
                 chunks.appendleft(chunk)
-            if actor in self.alive:  # once, however many chunks it had
-                self.alive.discard(actor)
-                self.load.pop(actor, None)
-                self._start_actor()
+            if not chunk or self.load.pop(actor, None) is not None:
+                self._start_actor()  # once, however many chunks it had
             return []
         if isinstance(result, Capabilities):
             self.capabilities, self.load[actor] = result, 0
@@ -197,7 +192,7 @@ def _join_cluster(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one on this machine."""
     settings: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True, **settings)
+        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"engine.address: cannot join a Ray cluster at {address!r}: {error}"

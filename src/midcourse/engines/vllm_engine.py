@@ -9,7 +9,6 @@ computes the prefix once.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -158,23 +157,22 @@ class _Server:
         self.url, self.max_context_tokens = f"http://127.0.0.1:{port}", 0
         command = self._command(port)
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
-        self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
+        self._log = tempfile.NamedTemporaryFile(prefix="midcourse-vllm-")  # noqa: SIM115 - until stop
         environment = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_CPU_KVCACHE_SPACE": f"{config.kv_cache_gib or 4.0:g}",
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
         }
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=os.environ | environment,
-                start_new_session=True,
-                preexec_fn=end_with_parent(),
-            )
+        self._process = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            start_new_session=True,
+            preexec_fn=end_with_parent(),
+        )
 
     def _command(self, port: int) -> list[str]:
         """Return the command. Raises EngineError if there is no such interpreter."""
@@ -221,7 +219,7 @@ class _Server:
 
     def last_words(self) -> str:
         """Return the line of the log that tells most: what went wrong first, then went through."""
-        lines = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
+        lines = Path(self._log.name).read_text("utf-8", "replace").strip().splitlines()
         errors = [line for line in lines if "Error: " in line]
         logged = [line for line in errors if " ERROR " in line]
         telling = logged[:1] or errors[-1:] or lines[-1:]
@@ -235,7 +233,7 @@ class _Server:
                 os.killpg(self._process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._log.close()
 
 
 def _check(client: httpx.Client, renderer: Renderer) -> None:
