@@ -6,6 +6,7 @@ everything before them. `adopt` finds out.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +45,7 @@ class FastBatch:
         self._cache_tokens = cache_bytes // decoder.sizes[1]
         self.buffer = KvBuffer()
         self._shared, self._counted = set[Context](), set[Context]()
-        self._rows = self._own = self._to_come = self._shared_columns = 0
+        self._rows = self._own = self._to_come = self._shared_columns = self._longest = 0
 
     def begin(self, rows: Sequence[Row], upcoming: Sequence[Context]) -> bool:
         """Count what the running rows will have taken by their end; anyone may join."""
@@ -56,6 +57,7 @@ class FastBatch:
         self._own = self.buffer.column - self.buffer.first
         self._to_come = max((row.max_tokens - len(row.token_ids) for row in rows), default=0)
         self._shared_columns = self.buffer.shared_columns
+        self._longest = max(self.buffer.lengths, default=sys.maxsize)
         return True
 
     def fits(self, context: Context, max_tokens: int) -> bool:
@@ -63,7 +65,7 @@ class FastBatch:
 
         One row alone always runs.
         """
-        if self.buffer.num_rows and len(context) > max(self.buffer.lengths):
+        if len(context) > self._longest:
             return False
         is_shared = context in self._shared
         own = self._own if is_shared else max(self._own, len(context))
