@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from midcourse.records import Sampling
 
@@ -66,14 +67,10 @@ def _sample(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | No
 def _warp(logits: Tensor, sampling: Sampling) -> Tensor:
     """Apply top-k, top-p and min-p, in that order and as `generate` defines them."""
     if sampling.top_k:
-        kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < kept, -torch.inf)
+        logits = TopKLogitsWarper(sampling.top_k)(None, logits)
     if sampling.top_p < 1:
-        ascending, order = logits.sort(dim=-1)
-        dropped = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
-        dropped[:, -1] = False
-        logits = logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
-    if sampling.min_p > 0:
+        logits = TopPLogitsWarper(sampling.top_p)(None, logits)
+    if sampling.min_p > 0:  # not by MinPLogitsWarper: that sorts
         probabilities = logits.softmax(-1)
         floor = sampling.min_p * probabilities.max(-1, keepdim=True).values
         logits = logits.masked_fill(probabilities < floor, -torch.inf)

@@ -24,6 +24,8 @@ from midcourse.records import FinishReason
 
 #: Tokens of one prefill or scoring pass, padding included.
 PASS_TOKENS = 16_384
+#: The token by which batches are compared with the model that they run.
+PROBE = 32
 #: Share of rows that must be free before rows are dropped and others join.
 _REFILL_SHARE = 0.125
 
@@ -58,6 +60,15 @@ class Batch(Protocol):
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order; there may be none."""
+
+
+@torch.inference_mode()
+def strays(batch: Batch, counts: Mapping[Context, int], expected: Tensor, share: float) -> Tensor:
+    """Run rows and one more token, `PROBE`; return whose logits differ by more than a share."""
+    batch.join(counts)
+    found = batch.step(torch.full((len(expected),), PROBE, device=expected.device))
+    is_close: Tensor = (found - expected).norm(dim=-1) <= share * expected.norm(dim=-1)
+    return ~is_close
 
 
 @dataclass(slots=True, kw_only=True)

@@ -70,12 +70,6 @@ class OpenAIEngine:
     @contextmanager
     def session(self) -> Iterator[Stream]:
         """Check every server, then open a session. Raises EngineError."""
-        with self.connect() as connection:
-            yield Stream(connection.answer)
-
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Check every server, then connect. Raises EngineError."""
         urls = [url.rstrip("/") for url in self.config.urls]
         for url in urls:
             try:
@@ -84,7 +78,7 @@ class OpenAIEngine:
                 said = f"{_redact(url)} does not answer as expected: {error!r}"
                 raise EngineError(said) from error
         with closing(Connection(self, urls)) as connection:
-            yield connection
+            yield Stream(connection.answer)
 
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""

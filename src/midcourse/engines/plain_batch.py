@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
-from midcourse.engines._session import PASS_TOKENS, Row
+from midcourse.engines._session import PASS_TOKENS, PROBE, Row, strays
 
 #: Relative difference of logits that only a lost state makes.
 _LOST = 0.2
@@ -91,12 +91,10 @@ def check_state(decoder: Decoder) -> None:
     A lost state changes every row's logits, by far more than rounding does.
     """
     first, second = tuple(range(16)), tuple(range(16, 32))
-    batch = PlainBatch(decoder, cache_bytes=0)
     try:
-        expected = decoder.logits_of([(*context, 32) for context in (first, second, second)])
-        batch.join({first: 1, second: 2})
-        difference = batch.step(torch.tensor([32, 32, 32], device=decoder.device)) - expected
+        expected = decoder.logits_of([(*context, PROBE) for context in (first, second, second)])
+        lost = strays(PlainBatch(decoder, cache_bytes=0), {first: 1, second: 2}, expected, _LOST)
     except FAILURES as error:
         raise decoder.refusal() from error
-    if bool((difference.norm(dim=-1) > _LOST * expected.norm(dim=-1)).all()):
+    if lost.all():
         raise decoder.refusal()

@@ -16,7 +16,7 @@ class Stream:
     """
 
     def __init__(self, answer: Callable[[Stream], Iterator[Completion]]) -> None:
-        self._answer = answer
+        self.answer = answer
         self.waiting = deque[Request]()
         self.pending = dict[str, Request]()
         """What has no completion yet and is not cancelled."""
@@ -33,7 +33,7 @@ class Stream:
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they finish. Raises EngineError."""
-        for completion in self._answer(self):
+        for completion in self.answer(self):
             if self.pending.pop(completion.request_id, None):
                 yield completion
 

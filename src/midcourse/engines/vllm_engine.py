@@ -74,14 +74,14 @@ class VllmEngine:
         It outlives one death of a server: what is pending is sent again.
         """
         with ExitStack() as connected:
-            connection = connected.enter_context(self.client().connect())
+            inner = connected.enter_context(self.client().session())
 
             def answer(stream: Stream) -> Iterator[Completion]:
-                nonlocal connection
-                while (yield from self._until_down(connection.answer(stream))):
+                nonlocal inner
+                while (yield from self._until_down(inner.answer(stream))):
                     connected.close()
                     self.restart()
-                    connection = connected.enter_context(self.client().connect())
+                    inner = connected.enter_context(self.client().session())
                     stream.waiting = deque(stream.pending.values())
 
             yield Stream(answer)
