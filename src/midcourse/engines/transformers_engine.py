@@ -58,13 +58,12 @@ class TransformersEngine:
         # float32 is the faster type on most CPUs; on a GPU it would double everything.
         preferred = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, preferred if self.dtype == "auto" else self.dtype)
+        name = str(self.folder)
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                str(self.folder), dtype=dtype, trust_remote_code=False
-            )
+            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise EngineError(f"cannot load the model at {str(self.folder)!r}: {reason}") from error
+            raise EngineError(f"cannot load the model at {name!r}: {reason}") from error
         decoder = Decoder(model.to(device).eval())
         is_fast = adopt(decoder, self._context_tokens(model))
         if not is_fast:
@@ -95,12 +94,8 @@ class TransformersEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Token ids and seeds; the context is the model's own unless set lower."""
-        return Capabilities(
-            token_ids=True,
-            seeds=True,
-            max_context_tokens=self._context_tokens(self.model),
-            concurrency=self.max_batch_rows,
-        )
+        length, rows = self._context_tokens(self.model), self.max_batch_rows
+        return Capabilities(token_ids=True, seeds=True, max_context_tokens=length, concurrency=rows)
 
     def _cache_bytes(self) -> int:
         """Memory of the key-value cache: 4 GiB, or half of what is free on a GPU, unless set."""

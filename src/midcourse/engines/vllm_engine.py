@@ -195,13 +195,12 @@ class _Server:
 
     def is_healthy(self) -> bool:
         """Whether it can still answer: one whose engine died refuses all for a while, then ends."""
-        try:
-            status = self.client.get("/health", timeout=5.0).status_code
-        except httpx.TimeoutException:
-            status = 0
-        except httpx.TransportError:
+        if self._process.poll() is not None:
             return False
-        return status != 503 and self._process.poll() is None
+        try:
+            return self.client.get("/health", timeout=5.0).status_code != 503
+        except httpx.TransportError as error:
+            return isinstance(error, httpx.TimeoutException)
 
     def wait_until_up(self, seconds: float) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""
