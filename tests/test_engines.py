@@ -7,7 +7,7 @@ import gc
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from midcourse.engines import (
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.models import hub_commit
-from midcourse.engines.openai_engine import OpenAIEngine
+from midcourse.engines.openai_engine import Connection, OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.errors import ConfigError, EngineError
@@ -251,10 +251,11 @@ def test_a_dead_or_wrong_server_stops_the_run(server: str, monkeypatch: pytest.M
 def test_closing_amid_connecting_leaves_nothing_behind(server: str) -> None:
     engine = openai(server)
     for turns_of_the_loop in range(12):
-        with engine.session() as session:
-            session.submit([ask(engine, n, WARM) for n in range(8)])
+        with closing(Connection(engine, [server])) as connection:
+            for n in range(8):
+                connection.ask(ask(engine, n, WARM))
             for _ in range(turns_of_the_loop):
-                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), session._loop).result()
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), connection._loop).result()
     gc.collect()  # a coroutine that was never awaited warns here, and warnings are errors
 
 

@@ -65,7 +65,7 @@ def test_a_node_killed_in_mid_stage_loses_and_doubles_nothing(
                 if len(done) == 200:
                     cluster.remove_node(second)
         assert sorted(done) == sorted(request.request_id for request in requests)
-        assert opened.pool()._num_started == 3  # the lost actor was replaced
+        assert opened.pool._num_started == 3  # the lost actor was replaced
     finally:
         opened.close()
 

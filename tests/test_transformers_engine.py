@@ -88,7 +88,7 @@ def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
         logits, buffer = step(self, tokens), self.buffer
-        held.append(buffer.num_rows * buffer.keys[0].shape[2] + buffer.shared_columns)
+        held.append(buffer.num_rows * buffer.stores[0].shape[2] + buffer.shared_columns)
         return logits
 
     monkeypatch.setattr(FastBatch, "step", watch)
@@ -312,7 +312,7 @@ def test_the_key_value_cache_stays_within_its_memory(
 
     def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
         logits, buffer = step(self, tokens), self.buffer
-        held.append(buffer.num_rows * buffer.keys[0].shape[2])
+        held.append(buffer.num_rows * buffer.stores[0].shape[2])
         return logits
 
     monkeypatch.setattr(FastBatch, "step", watch)

@@ -48,7 +48,7 @@ def test_a_second_death_ends_the_run_with_the_servers_words(start_vllm: StartVll
     engine = start_vllm("")
     with engine.session():
         engine._num_restarts = 1
-        (engine._servers[0]._folder / "log").write_text(
+        Path(engine._servers[0]._log.name).write_text(
             "(Worker) ERROR [executor.py] RuntimeError: no offset\n"
             "(APIServer) ERROR [llm.py] EngineDeadError: see above\n"
             'INFO: "POST /v1/completions" 500 Internal Server Error\n'

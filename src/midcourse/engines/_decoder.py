@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicCache
 
 from midcourse.errors import EngineError
@@ -34,6 +36,7 @@ class Decoder:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.device: torch.device = model.device
         self.parameters: Collection[str] = inspect.signature(model.forward).parameters.keys()
         self._cache_name = next((name for name in _CACHE_NAMES if name in self.parameters), "")
         layers = self.new_cache().layers
@@ -44,31 +47,17 @@ class Decoder:
         self.keeps_state = bool(holds_state or kinds - _ATTENTION)
 
     def refusal(self) -> EngineError:
-        """Return the error of a model that no batch of ours can run."""
+        """Return the error of a model that no batch can run."""
         return EngineError(
             f"{self.model.config.model_type} keeps its state outside transformers' cache, so it "
             "cannot be sampled in process: use another model, or engine.kind = 'vllm'"
         )
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        device: torch.device = self.model.device
-        return device
-
     @torch.inference_mode()
     def run(
-        self,
-        ids: torch.Tensor,
-        mask: torch.Tensor | None,
-        positions: torch.Tensor,
-        cache: Any,
-        **more: Any,
-    ) -> torch.Tensor:
-        """Run `ids` on from `cache`, which grows; return the logits after the last column.
-
-        What a model does not know is not passed.
-        """
+        self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, **more: Any
+    ) -> Tensor:
+        """Run `ids` on from `cache`, which grows; return the logits after the last column."""
         known = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": 1}
         output = self.model(
             input_ids=ids,
@@ -77,40 +66,32 @@ class Decoder:
             **{self._cache_name: cache},
             **more,
         )
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[:, -1]
         return logits
 
     def new_cache(self) -> DynamicCache:
         """Return a cache that holds all that the model keeps, of a window no more than it sees."""
         return DynamicCache(config=self.model.config)
 
-    def prefill(
-        self, contexts: Sequence[Context], cache: DynamicCache
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def prefill(self, contexts: Sequence[Context], cache: DynamicCache) -> tuple[Tensor, Tensor]:
         """Run contexts into an empty cache; return the last logits, and the mask of padding.
 
         They are padded on the left; where padding would enter a state, they have one length.
         """
-        width = max(map(len, contexts))
-        ids = torch.zeros(len(contexts), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, context in enumerate(contexts):
-            ids[row, width - len(context) :] = torch.tensor(context)
-            mask[row, width - len(context) :] = 1
+        rows = [torch.tensor(context) for context in contexts]
+        pad = partial(pad_sequence, batch_first=True, padding_side="left")
+        ids = pad(rows).to(self.device)
+        mask = pad([torch.ones_like(row) for row in rows]).to(self.device)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        ids, mask, positions = (tensor.to(self.device) for tensor in (ids, mask, positions))
         return self.run(ids, None if self.keeps_state else mask, positions, cache), mask
 
-    def logits_of(self, contexts: Sequence[Context]) -> torch.Tensor:
+    def logits_of(self, contexts: Sequence[Context]) -> Tensor:
         """Return what follows each context, computed alone and at once."""
         return torch.cat([self.prefill([context], self.new_cache())[0] for context in contexts])
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
-        """Bytes of the cache for a row, however long, and for each of its tokens: measured.
-
-        Of a sliding window, as long as it is not full: an upper bound.
-        """
+        """Bytes of the cache, measured, for a row and for each of its tokens while all are kept."""
         caches = self.new_cache(), self.new_cache()
         for count, cache in enumerate(caches, start=1):
             self.prefill([(0,) * count], cache)
@@ -118,14 +99,14 @@ class Decoder:
         return max(0, 2 * one - two), two - one
 
 
-def _held(cache: Any) -> Iterator[torch.Tensor]:
+def _held(cache: Any) -> Iterator[Tensor]:
     """Yield the tensors of a cache: keys and values, and what of a state there is."""
     for layer in cache.layers:
         for value in vars(layer).values():
             held = value.values() if isinstance(value, dict) else (value,)
-            yield from (tensor for tensor in held if isinstance(tensor, torch.Tensor))
+            yield from (tensor for tensor in held if isinstance(tensor, Tensor))
 
 
-def repeated(counts: Sequence[int]) -> torch.Tensor:
+def repeated(counts: Sequence[int]) -> Tensor:
     """Return the index that repeats item i ``counts[i]`` times."""
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
-
-from midcourse.errors import EngineError
 
 
 def register_attention() -> str:
@@ -24,55 +23,40 @@ def register_attention() -> str:
 
 
 def _attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     buffer: KvBuffer | None = None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:
     """Attend as sdpa; with a buffer, one query per row over all that the buffer holds."""
     if buffer is None:
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        output: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
     assert attention_mask is not None
     scaled = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    layer = int(module.layer_idx)  # type: ignore[arg-type]
-    return buffer.attend(scaled, key, value, attention_mask, layer), None
+    return buffer.attend(scaled, attention_mask, int(module.layer_idx)), None
 
 
 @dataclass(slots=True)
 class _SharedContext:
-    """A context that the neighbouring rows ``start:stop`` have in common."""
+    """A context that the neighbours `rows` have in common."""
 
-    start: int
-    stop: int
-    keys: list[torch.Tensor]
-    """One per layer, (key-value heads, columns, width)."""
-    values: list[torch.Tensor]
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.start, self.stop)
+    rows: slice
+    stores: list[Tensor]
+    """As the buffer's, (key-value heads, columns, width)."""
 
     @property
     def columns(self) -> int:
-        return int(self.keys[0].shape[1])
-
-    def scores(self, layer: int, query: torch.Tensor) -> torch.Tensor:
-        """Return (rows, heads, group, columns) for a query (rows, heads, group, width)."""
-        return _per_head(query, self.keys[layer].transpose(1, 2))
-
-    def weigh(self, layer: int, weights: torch.Tensor) -> torch.Tensor:
-        """Return (rows, heads, group, width) for weights (rows, heads, group, columns)."""
-        return _per_head(weights, self.values[layer])
+        return int(self.stores[0].shape[1])
 
 
-def _per_head(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _per_head(left: Tensor, right: Tensor) -> Tensor:
     """Multiply (rows, heads, group, a) by (heads, a, b), all rows of a head in one product."""
     rows, heads, group, _ = left.shape
     product = left.transpose(0, 1).reshape(heads, rows * group, -1) @ right
@@ -92,9 +76,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     def __init__(self) -> None:
         self.layers: list[Any] = []
         """None of transformers' own: its masks ask."""
-        self.keys: list[torch.Tensor] = []
-        """One per layer, (rows, key-value heads, columns, width)."""
-        self.values: list[torch.Tensor] = []
+        self.stores: list[Tensor] = []
+        """Keys and values in turn, layer by layer, (rows, key-value heads, columns, width)."""
         self.shared: list[_SharedContext] = []
         self.starts: list[int] = []
         """The first column of each row's own."""
@@ -102,11 +85,6 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """Tokens of each row before its own columns: those of its shared context."""
         self.column = 0
         """The next column to write."""
-        self.first = 0
-        """The first column that any row still uses."""
-        self._starts_at = torch.zeros(0, dtype=torch.long)
-        self._offsets_at = torch.zeros(0, dtype=torch.long)
-        self._num_attended = 0
 
     @property
     def num_rows(self) -> int:
@@ -114,10 +92,15 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         return len(self.starts)
 
     @property
-    def longest(self) -> int:
-        """Tokens of the longest row."""
-        lengths = (offset - start for start, offset in zip(self.starts, self.offsets, strict=True))
-        return self.column + max(lengths)
+    def first(self) -> int:
+        """The first column that any row still uses."""
+        return min(self.starts, default=self.column)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        pairs = zip(self.starts, self.offsets, strict=True)
+        return [self.column - start + offset for start, offset in pairs]
 
     @property
     def shared_columns(self) -> int:
@@ -125,176 +108,113 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         return sum(shared.columns for shared in self.shared)
 
     def update(
-        self,
-        key_states: torch.Tensor,
-        value_states: torch.Tensor,
-        layer_idx: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one column of one layer; return everything of the rows' own from `first` on."""
-        keys, values = self.keys[layer_idx], self.values[layer_idx]
-        keys[:, :, self.column : self.column + 1] = key_states
-        values[:, :, self.column : self.column + 1] = value_states
-        used = slice(self.first, self.column + 1)
-        return keys[:, :, used], values[:, :, used]
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Write one column of one layer, and return it: `attend` reads all of them.
 
-    def attend(
-        self,
-        query: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        mask: torch.Tensor,
-        layer: int,
-    ) -> torch.Tensor:
+        A layer that attends by itself has too few columns for the mask, which is an error.
+        """
+        self.stores[2 * layer_idx][:, :, self.column : self.column + 1] = key_states
+        self.stores[2 * layer_idx + 1][:, :, self.column : self.column + 1] = value_states
+        return key_states, value_states
+
+    def attend(self, query: Tensor, mask: Tensor, layer: int) -> Tensor:
         """Return (rows, 1, heads, width) for a scaled query (rows, heads, 1, width).
 
         Keys are not repeated for grouped heads: at one token a step that copy costs more than
-        the attention. One softmax covers the shared and the own part, so the result is the same
-        as if every row held its whole context.
+        the attention. One softmax covers the shared and the own part.
         """
-        self._num_attended += 1
+        first = self.column + 1 - mask.shape[-1]
+        pair, used = slice(2 * layer, 2 * layer + 2), slice(first, self.column + 1)
+        keys, values = (store[:, :, used] for store in self.stores[pair])
         rows, heads, _, width = query.shape
         grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
         scores = grouped @ keys.transpose(2, 3)
-        if self.first < max(self.starts):
+        if first < max(self.starts):
             scores.masked_fill_(~mask, -torch.inf)
-        if not self.shared:
-            attended = scores.float().softmax(-1).to(values.dtype) @ values
-            return attended.reshape(rows, 1, heads, width)
-        widest = max(shared.columns for shared in self.shared)
-        whole = scores.new_full((*scores.shape[:3], widest + scores.shape[3]), -torch.inf)
-        whole[..., widest:] = scores
+        widest = max((shared.columns for shared in self.shared), default=0)
+        if self.shared:
+            own = scores
+            scores = own.new_full((*own.shape[:3], widest + own.shape[3]), -torch.inf)
+            scores[..., widest:] = own
         for shared in self.shared:
-            whole[shared.rows, :, :, : shared.columns] = shared.scores(layer, grouped[shared.rows])
-        weights = whole.float().softmax(-1).to(values.dtype)
+            scores[shared.rows, :, :, : shared.columns] = _per_head(
+                grouped[shared.rows], shared.stores[2 * layer].transpose(1, 2)
+            )
+        weights = scores.float().softmax(-1).to(values.dtype)
         attended = weights[..., widest:] @ values
         for shared in self.shared:
             part = weights[shared.rows, :, :, : shared.columns]
-            attended[shared.rows] += shared.weigh(layer, part)
+            attended[shared.rows] += _per_head(part, shared.stores[2 * layer + 1])
         return attended.reshape(rows, 1, heads, width)
-
-    def end_step(self) -> None:
-        """Go on to the next column. Raises EngineError if a layer attended without the buffer."""
-        if self._num_attended != len(self.keys):
-            raise EngineError(
-                "this architecture does not hand its cache to attention: use engine.kind = 'vllm'"
-            )
-        self._num_attended = 0
-        self.column += 1
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Columns of the rows' own that a query attends to, the next one excluded."""
         return self.column - self.first
 
-    def mask(self) -> torch.Tensor:
+    def mask(self) -> Tensor:
         """Return the mask of the rows' own columns, (rows, 1, 1, columns)."""
-        columns = torch.arange(self.first, self.column + 1, device=self._starts_at.device)
-        return (columns >= self._starts_at[:, None])[:, None, None, :]
-
-    def positions(self) -> torch.Tensor:
-        """Return the position of the next token of each row, (rows, 1)."""
-        return (self._offsets_at + (self.column - self._starts_at))[:, None]
+        device = self.stores[0].device
+        columns = torch.arange(self.first, self.column + 1, device=device)
+        starts = torch.tensor(self.starts, device=device)
+        return (columns >= starts[:, None])[:, None, None, :]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order."""
-        at = torch.tensor(rows, device=self.keys[0].device)
-        self.keys = [keys[at] for keys in self.keys]
-        self.values = [values[at] for values in self.values]
+        at = torch.tensor(rows, device=self.stores[0].device)
+        self._change(lambda store: store[at])
         self.starts = [self.starts[row] for row in rows]
         self.offsets = [self.offsets[row] for row in rows]
         for shared in self.shared:
-            shared.start, shared.stop = (
-                bisect_left(rows, shared.start),
-                bisect_left(rows, shared.stop),
-            )
-        self.shared = [shared for shared in self.shared if shared.start < shared.stop]
-        self._settle()
+            ends = (shared.rows.start, shared.rows.stop)
+            shared.rows = slice(*(bisect_left(rows, end) for end in ends))
+        self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
 
-    def join(
-        self,
-        prefilled: Cache,
-        lengths: Sequence[int],
-        counts: Sequence[int],
-        is_shared: Sequence[bool],
-        spare: int,
-    ) -> None:
-        """Add rows: ``counts[i]`` neighbours for context i of a left-padded prefill.
+    def join(self, prefilled: Cache, contexts: Sequence[tuple[int, int, bool]], spare: int) -> None:
+        """Add the rows of each context of a left-padded prefill.
 
-        ``lengths[i]`` are its tokens, ``is_shared[i]`` says whether its rows hold it together.
+        A context is how many tokens it has, how many rows, and whether they hold it together.
         `spare` columns are kept free for tokens to come.
         """
-        contexts = list(zip(lengths, counts, is_shared, strict=True))
-        own = max((length for length, _, shared in contexts if not shared), default=0)
-        self._align(own)
-        source = [i for i, count in enumerate(counts) for _ in range(count)]
-        row = self.num_rows
-        for index, (length, count, shared) in enumerate(contexts):
-            if shared:
-                self.shared.append(_shared_context(prefilled, index, length, row, row + count))
-            self.starts += [self.column - (0 if shared else length)] * count
-            self.offsets += [length if shared else 0] * count
-            row += count
-        for index, layer in enumerate(prefilled.layers):
-            for store, fresh in ((self.keys, layer.keys), (self.values, layer.values)):
-                shape = (len(source), fresh.shape[1], self.column + spare, fresh.shape[3])
-                rows = fresh.new_zeros(shape)
-                if own:
-                    last = fresh[:, :, fresh.shape[2] - own :]
-                    rows[:, :, self.column - own : self.column] = last[source]
-                if index == len(store):
-                    store.append(rows)
-                else:
-                    columns = max(rows.shape[2], store[index].shape[2])
-                    store[index] = torch.cat([_widen(store[index], columns), _widen(rows, columns)])
-        self._settle()
+        before = self.num_rows
+        own = max((length for length, _, is_shared in contexts if not is_shared), default=0)
+        if before:
+            self._shift(max(own - self.column, -self.first))
+        else:
+            self.column = own
+        joining = [store for layer in prefilled.layers for store in (layer.keys, layer.values)]
+        for index, (length, count, is_shared) in enumerate(contexts):
+            if is_shared:
+                rows = slice(self.num_rows, self.num_rows + count)
+                # Copies, so that the prefill of all, padding included, can be let go of.
+                stores = [store[index, :, -length:].clone() for store in joining]
+                self.shared.append(_SharedContext(rows, stores))
+            self.starts += [self.column - (0 if is_shared else length)] * count
+            self.offsets += [length if is_shared else 0] * count
+        source = [index for index, (_, count, _) in enumerate(contexts) for _ in range(count)]
+        held = self.stores[0].shape[2] if before else 0
+        columns = max(held, self.column + spare)
+        self.stores = self.stores or [*joining]
+        for index, store in enumerate(joining):
+            merged = store.new_zeros(self.num_rows, store.shape[1], columns, store.shape[3])
+            if before:
+                merged[:before, :, :held] = self.stores[index]
+            if own:
+                merged[before:, :, self.column - own : self.column] = store[:, :, -own:][source]
+            self.stores[index] = merged
 
     def make_room(self, spare: int) -> None:
         """If the next column is past the end, drop unused columns and add `spare` new ones."""
-        if self.column < self.keys[0].shape[2]:
-            return
-        self._shift(-self.first)
-        for store in (self.keys, self.values):
-            for index, tensor in enumerate(store):
-                store[index] = _widen(tensor, tensor.shape[2] + spare)
+        if self.column == self.stores[0].shape[2]:
+            self._shift(-self.first, spare)
 
-    def _align(self, columns: int) -> None:
-        """Have `columns` columns before the next one, and no more unused ones than that leaves."""
-        if not self.num_rows:
-            self.column = columns
-        elif columns > self.column:
-            self._shift(columns - self.column)
-        else:
-            self._shift(-min(self.first, self.column - columns))
-
-    def _shift(self, count: int) -> None:
+    def _shift(self, count: int, spare: int = 0) -> None:
         """Move every column `count` to the right; to the left, the first ones are forgotten."""
-        if not count:
-            return
-        for store in (self.keys, self.values):
-            store[:] = [torch.nn.functional.pad(tensor, (0, 0, count, 0)) for tensor in store]
-        self.starts = [start + count for start in self.starts]
-        self.column += count
-        self._settle()
+        if count or spare:
+            self._change(lambda store: torch.nn.functional.pad(store, (0, 0, count, spare)))
+            self.starts = [start + count for start in self.starts]
+            self.column += count
 
-    def _settle(self) -> None:
-        """Have `first` and the tensors say what the lists say."""
-        self.first = min(self.starts)
-        device = self.keys[0].device
-        self._starts_at = torch.tensor(self.starts, device=device)
-        self._offsets_at = torch.tensor(self.offsets, device=device)
-
-
-def _shared_context(
-    prefilled: Cache, index: int, length: int, start: int, stop: int
-) -> _SharedContext:
-    # A copy, so that the prefill of all contexts, padding included, can be let go of.
-    keys = [layer.keys[index, :, -length:].clone() for layer in prefilled.layers]
-    values = [layer.values[index, :, -length:].clone() for layer in prefilled.layers]
-    return _SharedContext(start, stop, keys, values)
-
-
-def _widen(tensor: torch.Tensor, columns: int) -> torch.Tensor:
-    """Return `tensor` with `columns` columns, the new ones zero, at the end."""
-    missing = columns - tensor.shape[2]
-    return torch.nn.functional.pad(tensor, (0, 0, 0, missing)) if missing else tensor
+    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
+        for index, store in enumerate(self.stores):
+            self.stores[index] = change(store)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
+from transformers import TopKLogitsWarper, TopPLogitsWarper
 
 from midcourse.records import Sampling
 
@@ -13,8 +15,7 @@ from midcourse.records import Sampling
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Return one number in [0, 1) per (seed, position), by the SplitMix64 finaliser.
 
-    Counter-based, so a row's draws depend on nothing but its own seed and how many tokens it has:
-    the batch it happens to share does not matter.
+    A row's draws depend on nothing but its own seed and how many tokens it has.
     """
     with np.errstate(over="ignore"):
         state = seeds.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -26,11 +27,8 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def sample_tokens(
-    logits: torch.Tensor,
-    parameters: Sequence[Sampling],
-    draws: torch.Tensor,
-    seen: torch.Tensor | None,
-) -> torch.Tensor:
+    logits: Tensor, parameters: Sequence[Sampling], draws: Tensor, seen: Tensor | None
+) -> Tensor:
     """Return one token id per row of `logits` (rows, vocabulary).
 
     `draws` are uniforms in [0, 1); `seen` marks the ids of each row's context for the repetition
@@ -50,9 +48,7 @@ def sample_tokens(
     return tokens
 
 
-def _sample(
-    logits: torch.Tensor, sampling: Sampling, draws: torch.Tensor, seen: torch.Tensor | None
-) -> torch.Tensor:
+def _sample(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | None) -> Tensor:
     if sampling.repetition_penalty != 1.0 and seen is not None:
         penalised = torch.where(
             logits < 0, logits * sampling.repetition_penalty, logits / sampling.repetition_penalty
@@ -68,17 +64,13 @@ def _sample(
     return found.clamp(max=logits.shape[-1] - 1)
 
 
-def _warp(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+def _warp(logits: Tensor, sampling: Sampling) -> Tensor:
     """Apply top-k, top-p and min-p, in that order and as `generate` defines them."""
     if sampling.top_k:
-        kept = logits.topk(min(sampling.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < kept, -torch.inf)
+        logits = TopKLogitsWarper(sampling.top_k)(None, logits)
     if sampling.top_p < 1:
-        ascending, order = logits.sort(dim=-1)
-        dropped = ascending.softmax(-1).cumsum(-1) <= 1 - sampling.top_p
-        dropped[:, -1] = False
-        logits = logits.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
-    if sampling.min_p > 0:
+        logits = TopPLogitsWarper(sampling.top_p)(None, logits)
+    if sampling.min_p > 0:  # not by MinPLogitsWarper: that sorts
         probabilities = logits.softmax(-1)
         floor = sampling.min_p * probabilities.max(-1, keepdim=True).values
         logits = logits.masked_fill(probabilities < floor, -torch.inf)

@@ -1,4 +1,4 @@
-"""The session of the in-process engine: who joins the batch, who leaves it, and their tokens.
+"""Decoding in this process: who joins the batch, who leaves it, and their tokens.
 
 How rows are decoded is a `Batch`'s affair: `FastBatch` shares contexts and takes rows in at any
 time; `PlainBatch` is transformers' own cache, for architectures that need it.
@@ -6,7 +6,7 @@ time; `PlainBatch` is transformers' own cache, for architectures that need it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,14 +14,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from midcourse.engines._decoder import Context
 from midcourse.engines._sampling import sample_tokens, uniforms
 from midcourse.engines.base import Completion, Request, too_long
+from midcourse.engines.stream import Stream
 from midcourse.records import FinishReason
 
 #: Tokens of one prefill or scoring pass, padding included.
 PASS_TOKENS = 16_384
+#: The token by which batches are compared with the model that they run.
+PROBE = 32
 #: Share of rows that must be free before rows are dropped and others join.
 _REFILL_SHARE = 0.125
 
@@ -48,89 +52,78 @@ class Batch(Protocol):
     def fits(self, context: Context, max_tokens: int) -> bool:
         """Whether one more row may join; if so it is counted."""
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
-        """Add ``counts[context]`` rows for each context, in order; return the logits that follow.
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
+        """Add ``counts[context]`` rows for each context, longest first; return what follows."""
 
-        Contexts come longest first.
-        """
-
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits (rows, vocabulary) that follow."""
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order; there may be none."""
 
 
+@torch.inference_mode()
+def strays(batch: Batch, counts: Mapping[Context, int], expected: Tensor, share: float) -> Tensor:
+    """Run rows and one more token, `PROBE`; return whose logits differ by more than a share."""
+    batch.join(counts)
+    found = batch.step(torch.full((len(expected),), PROBE, device=expected.device))
+    is_close: Tensor = (found - expected).norm(dim=-1) <= share * expected.norm(dim=-1)
+    return ~is_close
+
+
 @dataclass(slots=True, kw_only=True)
-class BatchSession:
-    """One stream of requests over one batch."""
+class BatchAnswers:
+    """What answers one stream of requests: a batch that runs until nothing waits."""
 
     batch: Batch
     max_rows: int
     max_context_tokens: int
     stop_ids: Collection[int]
     decode: Callable[[Sequence[int]], str]
-    _waiting: deque[Request] = field(default_factory=deque)
-    _cancelled: set[str] = field(default_factory=set)
     _rows: list[Row] = field(default_factory=list)
     _logits: Any = None
 
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests."""
-        self._waiting.extend(requests)
-
-    def cancel(self, request_ids: Collection[str]) -> None:
-        """Drop these requests."""
-        self._cancelled.update(request_ids)
-
-    def completions(self) -> Iterator[Completion]:
+    def answer(self, stream: Stream) -> Iterator[Completion]:
         """Yield completions as rows finish."""
-        while self._waiting or self._rows:
-            yield from self._admit()
+        while stream.waiting or self._rows:
+            yield from self._admit(stream)
             if not self._rows:
                 continue
             self._sample()
-            yield from self._finished()
+            yield from self._finished(stream)
             self._compact()
             if any(row.finish_reason is None for row in self._rows):
                 last = [row.token_ids[-1] for row in self._rows]
                 self._logits = self.batch.step(torch.tensor(last, device=self._logits.device))
 
-    def _admit(self) -> list[Completion]:
-        """Let waiting requests join where there is room; return those that cannot run at all."""
+    def _admit(self, stream: Stream) -> Iterator[Completion]:
+        """Let waiting requests join where there is room; yield those that cannot run at all."""
         free = self.max_rows - len(self._rows)
-        if not self._waiting or (self._rows and free < _REFILL_SHARE * self.max_rows):
-            return []
-        upcoming = [request.prompt_token_ids for request in islice(self._waiting, free)]
+        if not stream.waiting or (self._rows and free < _REFILL_SHARE * self.max_rows):
+            return
+        upcoming = [request.prompt_token_ids for request in islice(stream.waiting, free)]
         if not self.batch.begin(self._rows, upcoming):
-            return []
-        joining: list[Row] = []
-        passed_over: list[Request] = []
-        refused: list[Completion] = []
-        while self._waiting and len(joining) < free:
-            request = self._waiting.popleft()
-            if request.request_id in self._cancelled:
-                continue
-            context = request.prompt_token_ids
-            limit = min(request.sampling.max_tokens, self.max_context_tokens - len(context))
+            return
+        joining, passed_over = list[Row](), list[Request]()
+        for request in stream.take():
+            limit = request.limit(self.max_context_tokens)
             if limit < 1:
-                refused.append(too_long(request))
-            elif self.batch.fits(context, limit):
+                yield too_long(request)
+            elif self.batch.fits(request.prompt_token_ids, limit):
                 joining.append(Row(request, limit))
             else:
                 passed_over.append(request)
-                if self.batch.in_order:
-                    break
-        self._waiting.extendleft(reversed(passed_over))
+            if len(joining) == free or (passed_over and self.batch.in_order):
+                break
+        stream.waiting.extendleft(reversed(passed_over))
         if joining:
             self._join(joining)
-        return refused
 
     def _join(self, joining: Sequence[Row]) -> None:
         """Lay rows down, those of one context side by side."""
-        by_context: dict[Context, list[Row]] = {}
+        by_context = defaultdict[Context, list[Row]](list)
         for row in joining:
-            by_context.setdefault(row.request.prompt_token_ids, []).append(row)
+            by_context[row.request.prompt_token_ids].append(row)
         contexts = sorted(by_context, key=len, reverse=True)  # Like lengths waste no padding.
         logits = self.batch.join({context: len(by_context[context]) for context in contexts})
         self._logits = logits if self._logits is None else torch.cat([self._logits, logits])
@@ -138,18 +131,16 @@ class BatchSession:
 
     def _sample(self) -> None:
         """Draw the next token of every row, finished ones included: they are ignored."""
-        requests = [row.request for row in self._rows]
-        seeds = np.array([request.seed for request in requests])
+        seeds = np.array([row.request.seed for row in self._rows])
         counts = np.array([len(row.token_ids) for row in self._rows])
         draws = torch.from_numpy(uniforms(seeds, counts)).to(self._logits.device)
-        tokens = sample_tokens(
-            self._logits, [request.sampling for request in requests], draws, self._seen()
-        )
+        sampling = [row.request.sampling for row in self._rows]
+        tokens = sample_tokens(self._logits, sampling, draws, self._seen())
         for row, token in zip(self._rows, tokens.tolist(), strict=True):
             if row.finish_reason is None:
                 row.token_ids.append(token)
 
-    def _seen(self) -> torch.Tensor | None:
+    def _seen(self) -> Tensor | None:
         """Mark the ids of every row's context, where a repetition penalty asks for it."""
         if all(row.request.sampling.repetition_penalty == 1.0 for row in self._rows):
             return None
@@ -158,18 +149,16 @@ class BatchSession:
             mark[[*row.request.prompt_token_ids, *row.token_ids]] = True
         return seen
 
-    def _finished(self) -> Iterator[Completion]:
+    def _finished(self, stream: Stream) -> Iterator[Completion]:
         """Yield the rows that end with this token."""
         for row in self._rows:
             if row.finish_reason is not None:
                 continue
-            if row.token_ids[-1] in self.stop_ids:
+            if row.token_ids[-1] in self.stop_ids or row.request.request_id not in stream.pending:
                 row.finish_reason = FinishReason.STOP
             elif len(row.token_ids) >= row.max_tokens:
                 row.finish_reason = FinishReason.LENGTH
-            if row.request.request_id in self._cancelled:
-                row.finish_reason = FinishReason.STOP
-            elif row.finish_reason is not None:
+            if row.finish_reason is not None:
                 yield Completion(
                     request_id=row.request.request_id,
                     token_ids=tuple(row.token_ids),
@@ -180,8 +169,7 @@ class BatchSession:
     def _compact(self) -> None:
         """Drop finished rows once enough of them have gathered: dropping copies the rest."""
         running = [i for i, row in enumerate(self._rows) if row.finish_reason is None]
-        num_finished = len(self._rows) - len(running)
-        if running and num_finished < _REFILL_SHARE * len(self._rows):
+        if running and len(self._rows) - len(running) < _REFILL_SHARE * len(self._rows):
             return
         self._rows = [self._rows[i] for i in running]
         self.batch.keep(running)

@@ -52,15 +52,19 @@ class Request:
     messages: tuple[Message, ...] = ()
     """The same context as messages, for engines that take nothing else (proposing only)."""
 
+    def limit(self, max_context_tokens: int) -> int:
+        """Return how many new tokens there is room for."""
+        return min(self.sampling.max_tokens, max_context_tokens - len(self.prompt_token_ids))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What one request returned."""
 
     request_id: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = ()
     """Sampled ids, the end-of-turn included; empty from engines that return text only."""
-    text: str
+    text: str = ""
     """The sampled text without control tokens."""
     finish_reason: FinishReason
     error: str | None = None
@@ -70,12 +74,7 @@ class Completion:
 
 def too_long(request: Request) -> Completion:
     """Return the outcome of a request whose prompt leaves no room."""
-    return Completion(
-        request_id=request.request_id,
-        token_ids=(),
-        text="",
-        finish_reason=FinishReason.PROMPT_TOO_LONG,
-    )
+    return Completion(request_id=request.request_id, finish_reason=FinishReason.PROMPT_TOO_LONG)
 
 
 class Session(Protocol):

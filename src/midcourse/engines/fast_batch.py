@@ -6,12 +6,14 @@ everything before them. `adopt` finds out.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -19,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 
 from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
 from midcourse.engines._kv_buffer import KvBuffer, register_attention
-from midcourse.engines._session import PASS_TOKENS, Row
+from midcourse.engines._session import PASS_TOKENS, PROBE, Row, strays
 
 #: Columns added to the key-value buffer at a time.
 _SPARE_COLUMNS = 64
@@ -43,38 +45,34 @@ class FastBatch:
         self._cache_tokens = cache_bytes // decoder.sizes[1]
         self.buffer = KvBuffer()
         self._shared, self._counted = set[Context](), set[Context]()
-        self._rows = self._own = self._to_come = self._shared_columns = 0
+        self._rows = self._own = self._to_come = self._shared_columns = self._longest = 0
 
     def begin(self, rows: Sequence[Row], upcoming: Sequence[Context]) -> bool:
         """Count what the running rows will have taken by their end; anyone may join."""
-        self._shared, self._counted = self._worth_sharing(upcoming), set()
+        least = _WORTH_SHARING.get(self._decoder.device.type, _WORTH_SHARING["cuda"])
+        counts = Counter(upcoming).items()
+        self._shared = {context for context, n in counts if (n - 1) * len(context) >= least}
+        self._counted = set()
         self._rows = len(rows)
         self._own = self.buffer.column - self.buffer.first
         self._to_come = max((row.max_tokens - len(row.token_ids) for row in rows), default=0)
         self._shared_columns = self.buffer.shared_columns
+        self._longest = max(self.buffer.lengths, default=sys.maxsize)
         return True
-
-    def _worth_sharing(self, upcoming: Sequence[Context]) -> set[Context]:
-        """Return the contexts that enough of the next requests have in common."""
-        least = _WORTH_SHARING.get(self._decoder.device.type, _WORTH_SHARING["cuda"])
-        return {
-            context
-            for context, count in Counter(upcoming).items()
-            if (count - 1) * len(context) >= least
-        }
 
     def fits(self, context: Context, max_tokens: int) -> bool:
         """Whether the cache holds one more row; a longer context waits until the batch is as long.
 
         One row alone always runs.
         """
-        if self.buffer.num_rows and len(context) > self.buffer.longest:
+        if len(context) > self._longest:
             return False
         is_shared = context in self._shared
         own = self._own if is_shared else max(self._own, len(context))
         to_come = max(self._to_come, max_tokens)
-        is_new = is_shared and context not in self._counted
-        shared = self._shared_columns + (len(context) if is_new else 0)
+        shared = self._shared_columns
+        if is_shared and context not in self._counted:
+            shared += len(context)
         tokens = (self._rows + 1) * (own + to_come + _SPARE_COLUMNS) + shared
         if self._rows and tokens > self._cache_tokens:
             return False
@@ -83,7 +81,7 @@ class FastBatch:
         self._counted.add(context)
         return True
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
         """Prefill each context once, in passes of bounded size, and lay rows down."""
         contexts = list(counts)
         per_pass = max(1, PASS_TOKENS // len(contexts[0]))
@@ -93,21 +91,19 @@ class FastBatch:
             # Told of the model, the cache would forget what a sliding window has left.
             cache = DynamicCache()
             last, _ = self._decoder.prefill(chunk, cache)
-            rows = [counts[context] for context in chunk]
-            is_shared = [context in self._shared for context in chunk]
-            self.buffer.join(cache, [len(c) for c in chunk], rows, is_shared, _SPARE_COLUMNS)
-            logits.append(last[repeated(rows).to(last.device)])
+            joining = [(len(c), counts[c], c in self._shared) for c in chunk]
+            self.buffer.join(cache, joining, _SPARE_COLUMNS)
+            logits.append(last[repeated([counts[c] for c in chunk]).to(last.device)])
         return torch.cat(logits)
 
     @torch.inference_mode()
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits that follow."""
         buffer = self.buffer
         buffer.make_room(_SPARE_COLUMNS)
-        logits = self._decoder.run(
-            tokens[:, None], buffer.mask(), buffer.positions(), buffer, buffer=buffer
-        )
-        buffer.end_step()
+        positions = torch.tensor(buffer.lengths, device=tokens.device)[:, None]
+        logits = self._decoder.run(tokens[:, None], buffer.mask(), positions, buffer, buffer=buffer)
+        buffer.column += 1
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -116,39 +112,6 @@ class FastBatch:
             self.buffer.keep(rows)
         else:
             self.buffer = KvBuffer()
-
-
-@dataclass(slots=True)
-class _Wishes:
-    """What a model wants of attention, noted while attending for it."""
-
-    max_tokens: int
-    others: set[str] = field(default_factory=set)
-    """Arguments that no step of ours heeds: soft caps, sinks, biases."""
-    see_all: list[bool] = field(default_factory=list)
-    """Of each mask, and of short windows, whether the longest row's last token sees all of it."""
-
-    def attend(
-        self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
-        attention_mask: torch.Tensor | None, scaling: float | None = None, **asked: Any,
-    ) -> tuple[torch.Tensor, None]:  # fmt: skip
-        """Attend as sdpa, and note what else was asked for."""
-        given = {name for name, value in asked.items() if torch.is_tensor(value) or value}
-        self.others |= given - _HARMLESS
-        if (asked.get("sliding_window") or self.max_tokens) < self.max_tokens:
-            self.see_all.append(False)
-        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling
-        )
-        return output
-
-    def mask(self, *args: Any, **asked: Any) -> torch.Tensor | None:
-        """Make the mask of sdpa, and note whether the longest row would see all of itself."""
-        before = torch.arange(self.max_tokens, device=asked.get("device"))
-        seen = torch.as_tensor(asked["mask_function"](0, 0, before[-1], before))
-        self.see_all.append(bool(seen.all()))
-        mask: torch.Tensor | None = sdpa_mask(*args, **asked)
-        return mask
 
 
 def adopt(decoder: Decoder, max_tokens: int) -> bool:
@@ -163,46 +126,57 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
     model, own = decoder.model, decoder.model.config._attn_implementation
     if not model._can_set_attn_implementation():
         return False
-    wishes = _wishes(decoder, max_tokens)
-    sees_all = bool(wishes.see_all) and all(wishes.see_all)
-    model.set_attn_implementation("eager" if wishes.others else own)
-    if wishes.others or not sees_all or decoder.keeps_state:
+    wishes, sees_all = _wishes(decoder, max_tokens)
+    model.set_attn_implementation("eager" if wishes else own)
+    if wishes or not sees_all or decoder.keeps_state or "position_ids" not in decoder.parameters:
         return False
-    try:
-        agrees = "position_ids" in decoder.parameters and _agrees(decoder)
-    except FAILURES:
-        agrees = False
+    agrees = False
+    with suppress(*FAILURES):
+        agrees = _agrees(decoder)
     if not agrees:
         model.set_attn_implementation(own)
     return agrees
 
 
 @torch.inference_mode()
-def _wishes(decoder: Decoder, max_tokens: int) -> _Wishes:
-    """Run a model on three tokens and return what it wants; if it fails, that is unknown."""
-    wishes = _Wishes(max_tokens)
-    AttentionInterface.register("midcourse-wishes", wishes.attend)
-    AttentionMaskInterface.register("midcourse-wishes", wishes.mask)
+def _wishes(decoder: Decoder, max_tokens: int) -> tuple[set[str], bool]:
+    """Run a model on three tokens, attending for it, and note what it asks of attention.
+
+    Returns the arguments that no step of ours heeds (soft caps, sinks, biases), and whether the
+    last token of a row of `max_tokens` sees all of it.
+    """
+    wishes, windows, masks = set[str](), list[bool](), list[bool]()
+
+    def attend(module: Any, *states: Any, scaling: float | None = None, **asked: Any) -> Any:
+        given = {name for name, value in asked.items() if torch.is_tensor(value) or value}
+        wishes.update(given - _HARMLESS)
+        windows.append((asked.get("sliding_window") or max_tokens) >= max_tokens)
+        return sdpa_attention_forward(module, *states, scaling=scaling)
+
+    def mask(*args: Any, **asked: Any) -> Any:
+        before = torch.arange(max_tokens, device=asked.get("device"))
+        seen = torch.as_tensor(asked["mask_function"](0, 0, before[-1], before))
+        masks.append(bool(seen.all()))
+        return sdpa_mask(*args, **asked)
+
+    AttentionInterface.register("midcourse-wishes", attend)
+    AttentionMaskInterface.register("midcourse-wishes", mask)
     try:
         decoder.model.set_attn_implementation("midcourse-wishes")
         decoder.prefill([(0, 1, 2)], decoder.new_cache())
     except FAILURES:
-        wishes.others.add("unknown")
-    return wishes
+        wishes.add("unknown")
+    return wishes, bool(masks) and all(masks + windows)
 
 
-@torch.inference_mode()
 def _agrees(decoder: Decoder) -> bool:
     """Have the model attend our way; return whether it gives the logits that it gave before.
 
     Of two rows of different lengths, one with a shared context, the other with its own.
     """
     shared, own = tuple(range(16)), (16,)
-    expected = decoder.logits_of([(*shared, 17), (*own, 17)])
+    expected = decoder.logits_of([(*shared, PROBE), (*own, PROBE)])
     decoder.model.set_attn_implementation(register_attention())
     batch = FastBatch(decoder, cache_bytes=0)
     batch._shared = {shared}
-    batch.join({shared: 1, own: 1})
-    difference = batch.step(torch.tensor([17, 17], device=decoder.device)) - expected
-    rounding = _ROUNDING[expected.dtype]
-    return bool((difference.norm(dim=-1) <= rounding * expected.norm(dim=-1)).all())
+    return not strays(batch, {shared: 1, own: 1}, expected, _ROUNDING[expected.dtype]).any()

@@ -53,16 +53,14 @@ def model_folder(path: str, revision: str | None = None) -> Path:
 
 @cache
 def hub_commit(name: str, revision: str | None) -> str:
-    """Return the commit of a hub model that a revision, or none, stands for now.
+    """Return the commit that a revision stands for; without the hub, the one fetched last.
 
-    Without the hub it is the one that was fetched last. Asked once per process: an upload during a
-    run changes nothing. Raises EngineError if it is not to be had.
+    Asked once per process: an upload during a run changes nothing. Raises EngineError.
     """
     return _fetch(name, revision, ("config.json",)).name
 
 
 def _fetch(name: str, revision: str | None, files: tuple[str, ...] = ()) -> Path:
-    """Return the cached snapshot of a hub model, after fetching what it lacks."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
@@ -82,15 +80,12 @@ def _fetch(name: str, revision: str | None, files: tuple[str, ...] = ()) -> Path
 
 
 def model_fingerprint(path: str, revision: str | None = None) -> dict[str, object]:
-    """Return what tells one model from another.
+    """Return what tells one model from another. Raises MidcourseError if there is no such model.
 
-    Of a folder: its small JSON files, samples of the rest. A fine-tuned model has the files of its
-    base, at their sizes: only the weights differ. Where a folder lies, or what it is called, plays
-    no part. A folder that holds an `IDENTITY` is what that file says: it may have been made of its
-    adapters again, where rounding differs.
-
-    Of a hub model: its name and commit. Raises ConfigError if `path` is neither, EngineError if
-    the commit is not to be had.
+    Of a hub model it is name and commit; of a folder, wherever it lies, its small JSON files and
+    samples of the rest: a fine-tuned model differs from its base in the weights only. A folder that
+    holds an `IDENTITY` is what that file says: it may have been made of its adapters again, where
+    rounding differs.
     """
     folder = Path(resolve_model(path))
     if not folder.is_dir():
@@ -107,10 +102,7 @@ def model_fingerprint(path: str, revision: str | None = None) -> dict[str, objec
 
 
 def _sampled_sha(file: Path, num_blocks: int = 256, block_bytes: int = 65_536) -> str:
-    """Hash a file's size and evenly spread blocks of it: all of a small one, 16 MiB of a large.
-
-    Training moves every weight a little, so that a sample tells; a large file is not read whole.
-    """
+    """Hash a file's size and evenly spread blocks: training moves every weight, a sample tells."""
     size = file.stat().st_size
     step = max(block_bytes, size // num_blocks)
     digest = hashlib.sha256(str(size).encode())
@@ -123,7 +115,7 @@ def _sampled_sha(file: Path, num_blocks: int = 256, block_bytes: int = 65_536) -
 
 def stop_token_ids(path: str) -> list[int]:
     """Return the ids that end a turn as the model folder names them; a hub name's server knows."""
-    found: set[int] = set()
+    found = set[int]()
     for name in ("generation_config.json", "config.json"):
         file = Path(resolve_model(path)) / name
         ids = json.loads(file.read_text("utf-8")).get("eos_token_id") if file.is_file() else None

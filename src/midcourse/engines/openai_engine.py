@@ -13,8 +13,9 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ import httpx
 from midcourse.config import ModelConfig, OpenAIConfig
 from midcourse.engines.base import Capabilities, Completion, Request, too_long
 from midcourse.engines.models import open_renderer, stop_token_ids
+from midcourse.engines.stream import Stream
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
@@ -43,29 +45,17 @@ def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEn
     return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
 
 
+@dataclass(eq=False)
 class OpenAIEngine:
     """A client of one or more servers that serve the same model."""
 
-    def __init__(
-        self,
-        config: OpenAIConfig,
-        renderer: Renderer | None = None,
-        stop_token_ids: Sequence[int] = (),
-        *,
-        max_retries: int = 5,
-        backoff_seconds: float = 1.0,
-        trust_env: bool = True,
-    ) -> None:
-        self.config, self._renderer = config, renderer
-        self._stop_token_ids = list(stop_token_ids)
-        self.max_retries, self.backoff_seconds = max_retries, backoff_seconds
-        self.trust_env = trust_env
-        """Whether a proxy that the environment names may be used."""
-
-    @property
-    def urls(self) -> list[str]:
-        """Where the servers are."""
-        return [url.rstrip("/") for url in self.config.urls]
+    config: OpenAIConfig
+    renderer: Renderer | None = None
+    stop_token_ids: Sequence[int] = ()
+    max_retries: int = 5
+    backoff_seconds: float = 1.0
+    trust_env: bool = True
+    """Whether a proxy that the environment names may be used."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,6 +67,55 @@ class OpenAIEngine:
             concurrency=self.config.concurrency,
         )
 
+    @contextmanager
+    def session(self) -> Iterator[Stream]:
+        """Check every server, then open a session. Raises EngineError."""
+        urls = [url.rstrip("/") for url in self.config.urls]
+        for url in urls:
+            try:
+                self._preflight(url)
+            except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+                said = f"{_redact(url)} does not answer as expected: {error!r}"
+                raise EngineError(said) from error
+        with closing(Connection(self, urls)) as connection:
+            yield Stream(connection.answer)
+
+    def close(self) -> None:
+        """Nothing to release: the servers are not ours."""
+
+    def _preflight(self, url: str) -> None:
+        """Ask for the models, for one token by ids, and for ids of a probe.
+
+        A server must give ids back. One that can encode (vLLM can) must do as we do: ids of another
+        tokenizer are noise.
+        """
+        model = {"model": self.config.served_model}
+        with httpx.Client(headers=self.headers, timeout=30.0, trust_env=self.trust_env) as client:
+            reply = client.get(f"{url}/models").raise_for_status()
+            served = [entry["id"] for entry in reply.json()["data"]]
+            if model["model"] not in served:
+                raise EngineError(
+                    f"{_redact(url)} does not serve {model['model']!r}; it serves {served}"
+                )
+            if self.config.chat:
+                return
+            asked = {**model, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
+            reply = client.post(f"{url}/completions", json=asked).raise_for_status()
+            if not reply.json()["choices"][0].get("token_ids"):
+                raise EngineError(
+                    f"{_redact(url)} returns no token ids, so it cannot sample the policy: use "
+                    "vLLM, or set engine.chat and use it as a proposer only"
+                )
+            if self.renderer is None:
+                return
+            asked = {**model, "prompt": PROBE, "add_special_tokens": False}
+            reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
+            if reply.is_success and reply.json()["tokens"] != self.renderer.encode(PROBE):
+                raise EngineError(
+                    f"{_redact(url)} has another tokenizer than the policy: set model.path to the "
+                    "folder or hub name of what it serves"
+                )
+
     @property
     def headers(self) -> dict[str, str]:
         """The authorisation header; the key itself is in no message of ours."""
@@ -87,71 +126,10 @@ class OpenAIEngine:
             raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
         return {"Authorization": f"Bearer {key}"}
 
-    @contextmanager
-    def session(self) -> Iterator[_Session]:
-        """Check every server, then open a session. Raises EngineError."""
-        for url in self.urls:
-            self._preflight(url)
-        session = _Session(self)
-        try:
-            yield session
-        finally:
-            session.close()
-
-    def close(self) -> None:
-        """Nothing to release: the servers are not ours."""
-
-    def _preflight(self, url: str) -> None:
-        """Ask for the models, and for one token by ids: a server must give ids back."""
-        try:
-            with httpx.Client(
-                headers=self.headers, timeout=30.0, trust_env=self.trust_env
-            ) as client:
-                reply = client.get(f"{url}/models")
-                reply.raise_for_status()
-                served = [entry["id"] for entry in reply.json()["data"]]
-                wanted = self.config.served_model
-                if wanted not in served:
-                    raise EngineError(
-                        f"{_redact(url)} does not serve {wanted!r}; it serves {served}"
-                    )
-                if not self.config.chat:
-                    self._canary(client, url)
-                    self._compare_tokenizers(client, url)
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise EngineError(f"{_redact(url)} does not answer as expected: {error!r}") from error
-
-    def _canary(self, client: httpx.Client, url: str) -> None:
-        body = {
-            "model": self.config.served_model,
-            "prompt": [1, 2],
-            "max_tokens": 1,
-            "return_token_ids": True,
-        }
-        reply = client.post(f"{url}/completions", json=body)
-        reply.raise_for_status()
-        if not reply.json()["choices"][0].get("token_ids"):
-            raise EngineError(
-                f"{_redact(url)} returns no token ids, so it cannot sample the policy: use vLLM, "
-                "or set engine.chat and use it as a proposer only"
-            )
-
-    def _compare_tokenizers(self, client: httpx.Client, url: str) -> None:
-        """Have a server that can (vLLM can) encode a probe: ids of another tokenizer are noise."""
-        if self._renderer is None:
-            return
-        asked = {"model": self.config.served_model, "prompt": PROBE, "add_special_tokens": False}
-        reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
-        if reply.is_success and reply.json()["tokens"] != self._renderer.encode(PROBE):
-            raise EngineError(
-                f"{_redact(url)} has another tokenizer than the policy: set model.path to the "
-                "folder or hub name of what it serves"
-            )
-
     def body(self, request: Request) -> dict[str, Any]:
         """Return the request as the server reads it; nothing is left to its defaults."""
         sampling = request.sampling
-        parameters: dict[str, Any] = {
+        body: dict[str, Any] = {
             "model": self.config.served_model,
             "n": 1,
             "seed": request.seed,
@@ -160,95 +138,81 @@ class OpenAIEngine:
             "max_tokens": sampling.max_tokens,
         }
         if self.config.chat:
-            return {**parameters, "messages": [dict(message) for message in request.messages]}
-        return {
-            **parameters,
+            return body | {"messages": [dict(message) for message in request.messages]}
+        if self.stop_token_ids:
+            body["stop_token_ids"] = list(self.stop_token_ids)
+        return body | {
             "prompt": list(request.prompt_token_ids),
             "top_k": sampling.top_k or -1,
             "min_p": sampling.min_p,
             "repetition_penalty": sampling.repetition_penalty,
             "add_special_tokens": False,
             "return_token_ids": True,
-            **({"stop_token_ids": self._stop_token_ids} if self._stop_token_ids else {}),
         }
 
-    def parse(self, request: Request, reply: Any) -> Completion:
-        """Read a reply. Raises ValueError if it is not what was asked for."""
+    def parse(self, request: Request, reply: httpx.Response) -> Completion:
+        """Read a reply; one that is not what was asked for fails its request."""
         try:
-            choice = reply["choices"][0]
+            choice = reply.json()["choices"][0]
             text = choice["message"]["content"] if self.config.chat else choice["text"]
             ids = () if self.config.chat else tuple(choice["token_ids"])
             finish = _FINISH[choice["finish_reason"]]
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"the reply lacks something that was asked for ({error!r})") from error
-        if not isinstance(text, str):
-            raise ValueError("the reply has no text")
+            if not isinstance(text, str):
+                raise TypeError(f"text is {text}")
+        except (ValueError, LookupError, TypeError) as error:
+            lack = f"the reply lacks something that was asked for ({error!r})"
+            return _failed(request, f"{lack}: {reply.text[:100]!r}")
         return Completion(
             request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
         )
 
 
-@dataclass(slots=True)
-class _Server:
-    """One URL and how it is doing."""
+class Connection:
+    """Asks the servers, from a thread in which the network lives."""
 
-    url: str
-    num_in_flight: int = 0
-    num_failed_in_a_row: int = 0
-
-
-class _Session:
-    """One stream of requests; the network lives in a thread of its own."""
-
-    def __init__(self, engine: OpenAIEngine) -> None:
+    def __init__(self, engine: OpenAIEngine, urls: Sequence[str]) -> None:
         self.engine = engine
         self._results = queue.Queue[Completion | EngineError]()
-        self._pending = set[str]()
         self._tasks = dict[str, asyncio.Task[None]]()
         self._loop = asyncio.new_event_loop()
-        self._servers = [_Server(url) for url in engine.urls]
-        self._slots = asyncio.Semaphore(engine.capabilities.concurrency)
-        limits = httpx.Limits(max_connections=engine.capabilities.concurrency)
+        self._urls = urls
+        self._num_busy, self._num_failed = Counter[str](), Counter[str]()
+        """Requests of each server: in flight, and failed in a row."""
+        concurrency = engine.config.concurrency
+        self._slots = asyncio.Semaphore(concurrency)
         self._client = httpx.AsyncClient(
             headers=engine.headers,
             timeout=engine.config.timeout_seconds,
-            limits=limits,
+            limits=httpx.Limits(max_connections=concurrency),
             trust_env=engine.trust_env,
         )
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests; those that cannot fit are answered without asking."""
-        for request in requests:
-            self._pending.add(request.request_id)
-            length = len(request.prompt_token_ids)
-            if not self.engine.config.chat and (
-                length >= self.engine.capabilities.max_context_tokens
-                or request.sampling.max_tokens < 1
-            ):
-                self._results.put(too_long(request))
-            else:
-                self._loop.call_soon_threadsafe(self._start, request)
+    def answer(self, stream: Stream) -> Iterator[Completion]:
+        """Yield completions as they arrive. Raises EngineError when a server is given up.
 
-    def cancel(self, request_ids: Collection[str]) -> None:
-        """Drop these requests and hang up, which tells the server to stop."""
-        self._pending.difference_update(request_ids)
-        self._loop.call_soon_threadsafe(self._hang_up, list(request_ids))
-
-    def completions(self) -> Iterator[Completion]:
-        """Yield completions as they arrive. Raises EngineError when a server is given up."""
-        while self._pending:
+        Of what is cancelled it hangs up, which tells the server to stop.
+        """
+        while stream.pending:
+            self._loop.call_soon_threadsafe(self._hang_up, set(stream.pending))
+            for request in stream.take():
+                self.ask(request)
             result = self._results.get()
             if isinstance(result, EngineError):
                 raise result
-            if result.request_id in self._pending:
-                self._pending.discard(result.request_id)
-                yield result
+            yield result
+
+    def ask(self, request: Request) -> None:
+        """Have a request answered; one that cannot fit is, without asking."""
+        is_long = request.limit(self.engine.capabilities.max_context_tokens) < 1
+        if is_long and not self.engine.config.chat:
+            self._results.put(too_long(request))
+        else:
+            self._loop.call_soon_threadsafe(self._start, request)
 
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
-        self._pending.clear()
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -256,28 +220,25 @@ class _Session:
         self._loop.close()
 
     def _start(self, request: Request) -> None:
-        task = self._loop.create_task(self._ask(request))
+        task = self._loop.create_task(self._answer(request))
         self._tasks[request.request_id] = task
         task.add_done_callback(lambda _: self._tasks.pop(request.request_id, None))
 
-    def _hang_up(self, request_ids: Iterable[str]) -> None:
-        for request_id in request_ids:
-            if task := self._tasks.get(request_id):
+    def _hang_up(self, pending: Collection[str]) -> None:
+        for request_id, task in self._tasks.items():
+            if request_id not in pending:
                 task.cancel()
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
         # leave a coroutine behind that is never awaited.
-        tasks = list(self._tasks.values())
-        self._hang_up(list(self._tasks))
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._hang_up(())
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._client.aclose()
 
-    async def _ask(self, request: Request) -> None:
+    async def _answer(self, request: Request) -> None:
         """Put one completion into the results, whatever happens."""
         async with self._slots:
-            if request.request_id not in self._pending:
-                return
             try:
                 self._results.put(await self._retry(request))
             except EngineError as error:
@@ -287,61 +248,46 @@ class _Session:
 
     async def _retry(self, request: Request) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one."""
-        path = "chat/completions" if self.engine.config.chat else "completions"
-        reason = ""
-        for attempt in range(self.engine.max_retries + 1):
-            server = min(self._servers, key=lambda s: (s.num_failed_in_a_row, s.num_in_flight))
-            server.num_in_flight += 1
-            wait = self.engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+        engine, reason = self.engine, ""
+        path = "chat/completions" if engine.config.chat else "completions"
+        for attempt in range(engine.max_retries + 1):
+            url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
+            wait = engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
+            self._num_busy[url] += 1
             try:
-                reply = await self._client.post(
-                    f"{server.url}/{path}", json=self.engine.body(request)
-                )
+                reply = await self._client.post(f"{url}/{path}", json=engine.body(request))
             except httpx.TransportError as error:
                 reason = type(error).__name__
             else:
                 if reply.status_code == 200:
-                    server.num_failed_in_a_row = 0
-                    return self._read(request, reply)
+                    self._num_failed[url] = 0
+                    return engine.parse(request, reply)
                 reason = f"status {reply.status_code}"
                 if reply.status_code < 500 and reply.status_code != 429:
                     return _failed(request, f"{reason}: {reply.text[:200]}")
                 with suppress(ValueError):
                     wait = max(wait, float(reply.headers.get("Retry-After", "")))
             finally:
-                server.num_in_flight -= 1
-            self._count_failure(server, reason)
+                self._num_busy[url] -= 1
+            self._count_failure(url, reason)
             await asyncio.sleep(wait)
-        return _failed(request, f"{reason} after {self.engine.max_retries + 1} attempts")
+        return _failed(request, f"{reason} after {engine.max_retries + 1} attempts")
 
-    def _read(self, request: Request, reply: httpx.Response) -> Completion:
-        try:
-            return self.engine.parse(request, reply.json())
-        except ValueError as error:
-            return _failed(request, f"{error}: {reply.text[:100]!r}")
-
-    def _count_failure(self, server: _Server, reason: str) -> None:
+    def _count_failure(self, url: str, reason: str) -> None:
         """Stop the run once every server has failed too often in a row."""
-        server.num_failed_in_a_row += 1
+        self._num_failed[url] += 1
         limit = _BREAKER * max(1, self.engine.max_retries)
-        if all(s.num_failed_in_a_row >= limit for s in self._servers):
+        if all(self._num_failed[url] >= limit for url in self._urls):
             raise EngineError(
-                f"{_redact(server.url)} failed {limit} times in a row ({reason}): nothing is lost; "
+                f"{_redact(url)} failed {limit} times in a row ({reason}): nothing is lost; "
                 "fix the server and rerun the same command"
             )
 
 
 def _failed(request: Request, error: str) -> Completion:
-    return Completion(
-        request_id=request.request_id,
-        token_ids=(),
-        text="",
-        finish_reason=FinishReason.STOP,
-        error=error,
-    )
+    return Completion(request_id=request.request_id, finish_reason=FinishReason.STOP, error=error)
 
 
 def _redact(url: str) -> str:
     """Return `url` without user and password."""
-    parsed = httpx.URL(url)
-    return str(parsed.copy_with(userinfo=b"")) if parsed.userinfo else url
+    return str(httpx.URL(url).copy_with(userinfo=b""))

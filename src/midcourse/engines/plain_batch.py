@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from midcourse.engines._decoder import FAILURES, Context, Decoder, repeated
-from midcourse.engines._session import PASS_TOKENS, Row
+from midcourse.engines._session import PASS_TOKENS, PROBE, Row, strays
 
 #: Relative difference of logits that only a lost state makes.
 _LOST = 0.2
@@ -34,29 +35,28 @@ class PlainBatch:
 
     def begin(self, rows: Sequence[Row], upcoming: Sequence[Context]) -> bool:
         """Begin a batch, unless one runs."""
-        if rows:
-            return False
         self._contexts = set()
         self._num_rows = self._width = self._to_come = 0
-        return True
+        return not rows
 
     def fits(self, context: Context, max_tokens: int) -> bool:
         """Whether cache and prefill hold one more row; one row alone always runs."""
         contexts = self._contexts | {context}
         width = max(self._width, len(context))
         to_come = max(self._to_come, max_tokens)
-        if self._num_rows:
-            if self._decoder.keeps_state and len(context) != self._width:
-                return False
-            per_row, per_token = self._decoder.sizes
-            needed = (self._num_rows + 1) * (per_row + (width + to_come) * per_token)
-            if needed > self._cache_bytes or len(contexts) * width > PASS_TOKENS:
-                return False
+        per_row, per_token = self._decoder.sizes
+        needed = (self._num_rows + 1) * (per_row + (width + to_come) * per_token)
+        if self._num_rows and (
+            (self._decoder.keeps_state and len(context) != self._width)
+            or needed > self._cache_bytes
+            or len(contexts) * width > PASS_TOKENS
+        ):
+            return False
         self._contexts, self._width, self._to_come = contexts, width, to_come
         self._num_rows += 1
         return True
 
-    def join(self, counts: Mapping[Context, int]) -> torch.Tensor:
+    def join(self, counts: Mapping[Context, int]) -> Tensor:
         """Prefill each context once, then repeat what the model kept of it."""
         self._cache = self._decoder.new_cache()
         logits, self._mask = self._decoder.prefill(list(counts), self._cache)
@@ -64,7 +64,7 @@ class PlainBatch:
         self._select(index)
         return logits[index]
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits that follow."""
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
         mask = None if self._decoder.keeps_state else self._mask
@@ -72,7 +72,7 @@ class PlainBatch:
         return self._decoder.run(tokens[:, None], mask, positions, self._cache)
 
     @torch.inference_mode()
-    def _select(self, index: torch.Tensor) -> None:
+    def _select(self, index: Tensor) -> None:
         """Have the rows that `index` names, as often as it names them."""
         self._cache.reorder_cache(index)
         self._mask = self._mask[index]
@@ -91,12 +91,10 @@ def check_state(decoder: Decoder) -> None:
     A lost state changes every row's logits, by far more than rounding does.
     """
     first, second = tuple(range(16)), tuple(range(16, 32))
-    batch = PlainBatch(decoder, cache_bytes=0)
     try:
-        expected = decoder.logits_of([(*context, 32) for context in (first, second, second)])
-        batch.join({first: 1, second: 2})
-        difference = batch.step(torch.tensor([32, 32, 32], device=decoder.device)) - expected
+        expected = decoder.logits_of([(*context, PROBE) for context in (first, second, second)])
+        lost = strays(PlainBatch(decoder, cache_bytes=0), {first: 1, second: 2}, expected, _LOST)
     except FAILURES as error:
         raise decoder.refusal() from error
-    if bool((difference.norm(dim=-1) > _LOST * expected.norm(dim=-1)).all()):
+    if lost.all():
         raise decoder.refusal()

