@@ -1,36 +1,73 @@
-"""What each step of a method asks for: requests, tokens, bytes. Every number is an expectation.
+"""What a run will do: the steps of the recipe's own method, and what each of them asks for.
 
-A step's settings say what it does, `Expected` how often. A context that several requests share (32
+The method is composed without its problems: one stands for all, a plan knows how many there are. A
+step's settings say what it does, `Expected` how often. A context that several requests share (32
 continuations of one prefix) is counted once as prefill: engines keep it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
-from midcourse.config import EngineConfig, TrainRlConfig, TrainSftConfig
-from midcourse.pipeline.contexts import Continuations, HintedQuestions, Population, Reflections
+from midcourse.checkers.reasoning_gym import NAME as TASKS
+from midcourse.config import EngineConfig, Part, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.data.parts import place
+from midcourse.data.problems import read_problems
+from midcourse.data.rows import is_hub
+from midcourse.data.sources import find_source
+from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline import contexts as kinds
+from midcourse.pipeline import stages
+from midcourse.pipeline.contexts import Population
 from midcourse.pipeline.evaluation import LikelihoodSettings
+from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.models import RlSettings, TuneSettings
-from midcourse.pipeline.stages import (
-    GradeSettings,
-    ProposeSettings,
-    SampleSettings,
-    StepRowSettings,
-)
-from midcourse.pipeline.values import Model
+from midcourse.pipeline.session import Setup, load_problem_sets
+from midcourse.pipeline.values import Candidates, Model, ProblemSets, Selection
 from midcourse.plan.assumptions import Assumptions
-from midcourse.plan.compose import in_order
-from midcourse.plan.expected import Expected, longest_row
-from midcourse.records import Condition
-from midcourse.run import Step, Training
+from midcourse.plan.devices import TrainingProcesses
+from midcourse.plan.search import PassRates, rollouts_of_search
+from midcourse.plan.shapes import ModelShape
+from midcourse.records import Condition, Problem, SftRow, content_id
+from midcourse.run import Stage, Step, Training
 
+#: Held-out problems where the recipe names a file that is not there.
+_HELD_OUT = 200
 #: A verdict, a status or a row without its ids, compressed.
 _RECORD_BYTES = 60
 #: Weights are saved as they were trained, in float32.
 _SAVED_BYTES = 4
+
+
+def compose(recipe: Recipe) -> Method:
+    """Return the method of a recipe. No model is looked at and no file of problems is read."""
+    text = dict.fromkeys(("text", "answer", "reference_solution", "source", "split"), "1")
+    one = [Problem(problem_id="one for all", **text)]
+    sets = ProblemSets(one, {"held_out": one} if recipe.problems.held_out_path else {})
+    if recipe.problems.kind == "lab":
+        sets = load_problem_sets(recipe)
+    setup = Setup.with_problems(recipe, sets, lambda m: content_id(m.path, m.revision)[:10])
+    return method(setup)
+
+
+def in_order(asked: Sequence[tuple[Step, ...]]) -> Iterator[tuple[Step, ...]]:
+    """Yield every step once, its inputs first; what one tuple holds is completed together."""
+    seen: set[tuple[str, str]] = set()
+
+    def visit(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+        for step in steps:
+            if (step.name, step.key) not in seen:
+                yield from visit(step.inputs)
+        fresh = tuple(step for step in steps if (step.name, step.key) not in seen)
+        seen.update((step.name, step.key) for step in fresh)
+        if fresh:
+            yield fresh
+
+    for steps in asked:
+        yield from visit(steps)
 
 
 class Kind(StrEnum):
@@ -48,6 +85,18 @@ class Kind(StrEnum):
     GRADE = "grade"
     RECORDS = "records"
     """Records are read and others written: no time worth counting."""
+
+
+def kind_of(settings: stages.SampleSettings) -> Kind:
+    """Return what a sampling counts as."""
+    if settings.model.role is None:
+        return Kind.HELP
+    by_population = {
+        Population.CANDIDATES: Kind.VERIFY,
+        Population.HELD_OUT: Kind.EVALUATE,
+        Population.PROBE: Kind.EVALUATE,
+    }
+    return by_population.get(settings.contexts.population, Kind.SAMPLE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +124,12 @@ class Work:
     passing_bytes: float = 0.0
     """Disk that is free again afterwards: checkpoints to resume from."""
 
-
-def kind_of(settings: SampleSettings) -> Kind:
-    """Return what a sampling counts as."""
-    if settings.model.role is None:
-        return Kind.HELP
-    if isinstance(settings.contexts, Continuations):
-        return Kind.VERIFY
-    evaluated = settings.contexts.population in (Population.HELD_OUT, Population.PROBE)
-    return Kind.EVALUATE if evaluated else Kind.SAMPLE
+    @property
+    def devices(self) -> int:
+        """Devices that are held meanwhile."""
+        if self.training is not None:
+            return TrainingProcesses.of(self.training.accelerate).number
+        return self.engine.num_devices if self.engine else 0
 
 
 def schedule(asked: Sequence[tuple[Step, ...]], expected: Expected) -> list[tuple[Step, Work]]:
@@ -94,172 +140,317 @@ def schedule(asked: Sequence[tuple[Step, ...]], expected: Expected) -> list[tupl
     planned: list[tuple[Step, Work]] = []
     held: object = None
     for steps in in_order(asked):
-        starts = 1
         for step in steps:
-            work = work_of(step.settings, expected)
+            work = expected.work(step.settings)
             if isinstance(step, Training):
-                opens, held = int(starts or step.alone), None
-                starts = 0
+                opens, held = step.alone or step is steps[0], None
             else:
                 needed = (work.model.name, work.kind is Kind.LIKELIHOOD) if work.model else held
-                opens = int(needed != held and work.engine is not None and work.engine.loads_models)
+                opens = needed != held and work.engine is not None and work.engine.loads_models
                 held = needed
-            planned.append((step, replace(work, opens=opens)))
+            planned.append((step, replace(work, opens=int(opens))))
     return planned
 
 
-def work_of(settings: object, expected: Expected) -> Work:
-    """Return what a step with these settings asks for."""
-    match settings:
-        case SampleSettings():
-            return _sample(settings, expected)
-        case ProposeSettings(world=None):
-            return _propose(settings, expected)
-        case TuneSettings():
-            return _tune(settings, expected)
-        case RlSettings():
-            return _rl(settings, expected)
-        case LikelihoodSettings():
-            return _likelihood(settings, expected)
-    kind = Kind.GRADE if isinstance(settings, GradeSettings) else Kind.RECORDS
-    number = expected.records(settings)
-    return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How many there will be of everything: follows the problems through the funnel."""
+
+    given: Assumptions
+    """Filled in."""
+    number: Mapping[Population, float]
+    """The problems of each population that consists of some."""
+    shape: ModelShape
+    """The policy's."""
+
+    @classmethod
+    def of(
+        cls, setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape
+    ) -> Expected:
+        """Fill in what is not given, and count the problems as far as they are at hand."""
+        recipe, sample = setup.recipe, setup.recipe.sample
+        train, held_out, probe = _count_problems(setup, given)
+        hard, draws = given.hard_share, float(sample.num_rollouts)
+        if hard is None:
+            hard = sum(share * (1 - rate) ** sample.num_rollouts for rate, share in pass_rates)
+        if sample.rounds:
+            searched = rollouts_of_search(pass_rates, sample.rounds).rollouts
+            draws = given.rollouts_per_problem or searched
+        limit = sample.sampling.max_tokens
+        rollout = min(given.rollout_tokens or 0.43 * limit, limit)
+        defaults = {
+            "rl_tokens": min(rollout, recipe.train_rl.sampling.max_tokens),
+            "continuation_tokens": rollout * (1 - given.prefix_share),
+            "guided_tokens": given.reference_tokens,
+            "review_tokens": 0.25 * recipe.propose.sampling.max_tokens,
+        }
+        lengths = {name: getattr(given, name) or value for name, value in defaults.items()}
+        known = {
+            "num_problems": train,
+            "num_held_out": held_out,
+            "hard_share": hard,
+            "rollouts_per_problem": draws,
+            "rollout_tokens": rollout,
+        }
+        number = {
+            Population.TRAIN: train,
+            Population.HELD_OUT: held_out,
+            Population.PROBE: probe,
+            Population.HARD: train * hard,
+        }
+        return cls(given=given.model_copy(update=lengths | known), number=number, shape=shape)
+
+    # How many.
+
+    def hard(self, selection: Selection | None = None) -> float:
+        """Return how many problems are hard, or are chosen among those."""
+        share = self.given.hinted_share if selection and selection.hinted else 1.0
+        return self.number[Population.HARD] * share
+
+    def contexts(self, contexts: kinds.Contexts) -> float:
+        """Return how many contexts there are of a kind."""
+        match contexts:
+            case kinds.Continuations(candidates=candidates, limit=limit):
+                found = self.candidates(candidates)
+                return found if limit is None else min(found, limit)
+            case kinds.Questions(among=kinds.HardOnes(selection, missing)):
+                return self.hard(selection) * (self.given.missing_share if missing else 1.0)
+            case kinds.HintedQuestions(hard=selection):
+                return self.hard(selection)
+            case kinds.Questions(among=kinds.RowProblems(rows)) | kinds.Reflections(rows=rows):
+                return self.ready(rows)
+        return self.number[contexts.population]
+
+    def rollouts(self, settings: stages.SampleSettings) -> float:
+        """Return how many rollouts are drawn; where continuations are searched, at most."""
+        is_search = settings.rounds and settings.contexts.population is Population.TRAIN
+        each = self.given.rollouts_per_problem if is_search else settings.num_rollouts
+        return self.contexts(settings.contexts) * each
+
+    def cases(self, settings: stages.CasesSettings) -> float:
+        """Return how many incorrect rollouts the proposer is asked about."""
+        drawn: stages.SampleSettings = settings.drawn.rollouts.settings
+        problems = self.contexts(drawn.contexts)
+        if isinstance(settings.among, Selection):
+            problems = self.hard(settings.among)
+        return problems * min(settings.num_rollouts, drawn.num_rollouts)
+
+    def candidates(self, candidates: Candidates) -> float:
+        """Return how many rollouts have an accepted intervention."""
+        settings = candidates.proposals.settings
+        if isinstance(settings, stages.ShiftSettings):
+            return self.candidates(settings.candidates)
+        still = self.given.hinted_share if candidates.hard and candidates.hard.hinted else 1.0
+        return self.cases(settings.cases.settings) * self.given.candidate_share * still
+
+    def ready(self, rows: Stage[SftRow, Any]) -> float:
+        """Return how many rows can be trained on."""
+        settings = rows.settings
+        if isinstance(settings, stages.SolutionRowSettings):
+            return self.ready(settings.step_rows)
+        candidates, design = settings.continuations.candidates, settings.design
+        one = design.rows_per_problem == "one"
+        number = self.hard(candidates.hard) if one else self.candidates(candidates)
+        return number * (self.given.verified_share if design.filter else 1.0)
+
+    def row_tokens(self, rows: Stage[SftRow, Any]) -> float:
+        """Return the mean length of a row: of a step, or of a whole solution."""
+        given, settings = self.given, rows.settings
+        if isinstance(settings, stages.SolutionRowSettings):
+            is_short = settings.solutions is None or settings.config.trace == "summary"
+            solution = min(given.rollout_tokens, settings.config.sampling.max_tokens)
+            return given.prompt_tokens + (given.reference_tokens if is_short else solution)
+        prefix = 0.0 if settings.design.prefix == "dropped" else given.prefix_tokens
+        suffix = given.continuation_tokens if settings.design.suffix else 0.0
+        return given.prompt_tokens + prefix + given.intervention_tokens + suffix
+
+    # How much work.
+
+    def work(self, settings: object) -> Work:
+        """Return what a step with these settings asks for."""
+        match settings:
+            case stages.SampleSettings():
+                return self._sample(settings)
+            case stages.ProposeSettings(world=None):
+                return self._propose(settings)
+            case TuneSettings():
+                return self._tune(settings)
+            case RlSettings():
+                return self._rl(settings)
+            case LikelihoodSettings():
+                return self._likelihood(settings)
+        is_grading = isinstance(settings, stages.GradeSettings)
+        number = _RECORDS[type(settings)](self, settings)
+        kind = Kind.GRADE if is_grading else Kind.RECORDS
+        return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
+
+    def _sample(self, settings: stages.SampleSettings) -> Work:
+        given, requests = self.given, self.rollouts(settings)
+        shown, tokens = self._opening(settings)
+        return Work(
+            kind=kind_of(settings),
+            requests=requests,
+            prefill_tokens=self.contexts(settings.contexts) * shown,
+            tokens=requests * tokens,
+            context=shown + tokens / 2,
+            longest=given.prompt_tokens + settings.sampling.max_tokens,
+            model=settings.model,
+            engine=settings.model.engine,
+            disk_bytes=requests * tokens * given.disk_bytes_per_token,
+        )
+
+    def _opening(self, settings: stages.SampleSettings) -> tuple[float, float]:
+        """Return the mean tokens of a context, and of what is sampled from it."""
+        given, contexts = self.given, settings.contexts
+        shown, tokens = given.prompt_tokens, min(given.rollout_tokens, settings.sampling.max_tokens)
+        if isinstance(contexts, kinds.HintedQuestions):
+            shown += given.hint_tokens
+        elif isinstance(contexts, kinds.Reflections):
+            shown += given.reference_tokens + given.rollout_tokens
+        elif isinstance(contexts, kinds.Continuations):
+            shown += given.hint_tokens if contexts.hints else 0.0
+            continues = contexts.condition.continues
+            if continues is not Condition.PROBLEM:
+                shown, tokens = shown + given.prefix_tokens, given.continuation_tokens
+            if continues is Condition.PREFIX_INTERVENTION:
+                shown += given.intervention_tokens
+        return shown, tokens
+
+    def _propose(self, settings: stages.ProposeSettings) -> Work:
+        """Return the questions about the cases, each of one or two turns."""
+        given, config, cases = self.given, settings.config, settings.cases.settings
+        each = float(config.num_proposals)
+        # If k questions leave a share of 1 − c without an accepted answer, each of them succeeds
+        # with 1 − (1 − c)^(1/k).
+        once = 1 - (1 - given.candidate_share) ** (1 / each)
+        if once and config.stop_at_first_accepted:
+            each = given.candidate_share / once
+        questions, turns = self.cases(cases) * each, 2 if settings.guided else 1
+        reference = given.reference_tokens if config.reference != "none" else 0.0
+        shown = given.prompt_tokens + given.rollout_tokens + reference
+        tokens = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
+        drawn = cases.drawn.rollouts.settings.sampling.max_tokens
+        return Work(
+            kind=Kind.PROPOSE,
+            requests=questions,
+            prefill_tokens=questions * shown,
+            tokens=questions * tokens,
+            context=shown + tokens / 2,
+            longest=given.prompt_tokens + drawn + reference + turns * config.sampling.max_tokens,
+            model=settings.proposer,
+            engine=settings.proposer.engine,
+            disk_bytes=questions * (shown + tokens) * given.disk_bytes_per_token,
+        )
+
+    def _tune(self, settings: TuneSettings) -> Work:
+        config, made = settings.config, settings.rows.settings
+        rows, length = self.ready(settings.rows) * config.num_epochs, self.row_tokens(settings.rows)
+        if config.max_steps:
+            rows = min(rows, config.max_steps * config.batch_size)
+        whole = isinstance(made, stages.SolutionRowSettings)
+        return Work(
+            kind=Kind.SFT,
+            requests=rows,
+            tokens=rows * length * (1 if settings.rejected is None else 2),
+            context=length / 2,
+            longest=(made.config if whole else made.design).max_tokens,
+            model=settings.start,
+            training=config,
+            disk_bytes=self.shape.parameters * _SAVED_BYTES,
+        )
+
+    def _rl(self, settings: RlSettings) -> Work:
+        given, shape, config = self.given, self.shape, settings.config
+        prompts = float(config.num_iterations * config.prompts_per_iteration)
+        rollouts = prompts * config.num_generations
+        prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
+        checkpoints = config.num_iterations // config.save_every
+        return Work(
+            kind=Kind.RL,
+            requests=rollouts,
+            prefill_tokens=prompts * prompt,
+            tokens=rollouts * given.rl_tokens,
+            context=prompt + given.rl_tokens / 2,
+            longest=prompt + config.sampling.max_tokens,
+            model=settings.start,
+            training=config,
+            disk_bytes=shape.parameters * _SAVED_BYTES,
+            passing_bytes=checkpoints * 3 * shape.trained(config.lora_rank) * _SAVED_BYTES,
+        )
+
+    def _likelihood(self, settings: LikelihoodSettings) -> Work:
+        """Return the scoring of interventions, rows, references and own rollouts by one model."""
+        given, most = self.given, settings.max_items
+        rows = min(most, self.ready(settings.rows))
+        references = min(most, self.number[Population.TRAIN])
+        own = min(most, self.rollouts(settings.own.rollouts.settings)) if settings.own else 0.0
+        made, prompt = settings.rows.settings, given.prompt_tokens
+        # Of a step, the row and the step given its prefix; else the row alone.
+        is_step = isinstance(made, stages.StepRowSettings) and made.design.source == "intervention"
+        steps = rows if is_step else 0.0
+        if settings.unseen is not None:
+            steps += self.contexts(settings.unseen)
+        texts = rows + steps + references + own
+        in_rows = rows * (self.row_tokens(settings.rows) - prompt)
+        others = references * given.reference_tokens + own * given.rollout_tokens
+        return Work(
+            kind=Kind.LIKELIHOOD,
+            requests=texts,
+            prefill_tokens=texts * prompt + steps * given.prefix_tokens,
+            tokens=in_rows + steps * given.intervention_tokens + others,
+            context=prompt + given.rollout_tokens / 2,
+            model=settings.model,
+            engine=settings.model.engine.scoring,
+            disk_bytes=texts * _RECORD_BYTES,
+        )
 
 
-def _sample(settings: SampleSettings, expected: Expected) -> Work:
-    given, contexts = expected.given, expected.contexts(settings.contexts)
-    requests = expected.rollouts(settings)
-    context, tokens = _opening(settings, given)
-    return Work(
-        kind=kind_of(settings),
-        requests=requests,
-        prefill_tokens=contexts * context,
-        tokens=requests * tokens,
-        context=context + tokens / 2,
-        longest=given.prompt_tokens + settings.sampling.max_tokens,
-        model=settings.model,
-        engine=settings.model.engine,
-        disk_bytes=requests * tokens * given.disk_bytes_per_token,
-    )
+#: The records of stages that ask no model, by their settings.
+_RECORDS: Mapping[type, Callable[[Expected, Any], float]] = {
+    stages.GradeSettings: lambda expected, made: expected.rollouts(made.rollouts.settings),
+    stages.SelectSettings: lambda expected, made: (
+        expected.hard(made.among) if made.among else expected.number[Population.TRAIN]
+    ),
+    stages.ReferenceSettings: lambda expected, made: expected.hard(made.hard),
+    stages.CasesSettings: Expected.cases,
+    stages.ProposeSettings: lambda expected, made: expected.cases(made.cases.settings),
+    stages.ShiftSettings: lambda expected, made: expected.candidates(made.candidates),
+    stages.StepRowSettings: lambda expected, made: expected.contexts(made.continuations),
+    stages.SolutionRowSettings: lambda expected, made: expected.ready(made.step_rows),
+}
 
 
-def _opening(settings: SampleSettings, given: Assumptions) -> tuple[float, float]:
-    """Return the mean tokens of a context, and of what is sampled from it."""
-    contexts, opening = settings.contexts, given.prompt_tokens
-    tokens = min(given.rollout_tokens, settings.sampling.max_tokens)
-    if isinstance(contexts, HintedQuestions):
-        opening += given.hint_tokens
-    elif isinstance(contexts, Reflections):
-        opening += given.reference_tokens + given.rollout_tokens
-    elif isinstance(contexts, Continuations):
-        opening += given.hint_tokens if contexts.hints else 0.0
-        continues = contexts.condition.continues
-        if continues is not Condition.PROBLEM:
-            opening += given.prefix_tokens
-            tokens = given.continuation_tokens
-        if continues is Condition.PREFIX_INTERVENTION:
-            opening += given.intervention_tokens
-    return opening, tokens
+def _count_problems(setup: Setup, given: Assumptions) -> tuple[int, int, int]:
+    """Count training, held-out and probe problems, as far as they are at hand; given ones win."""
+    config, sets, probe = setup.recipe.problems, setup.problems, 0
+    if config.kind == "lab":
+        train: int | None = len(sets.train)
+        held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
+    else:
+        path, columns, limit = config.held_out_path, config.columns, config.held_out_limit
+        train = _count(config.path, columns, config.limit, config.part)
+        held_out = (_count(path, columns, limit) or _HELD_OUT) if path else 0
+    train = given.num_problems or train
+    if not train:
+        raise ConfigError(
+            f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
+            "be, e.g. --assume num_problems=50000"
+        )
+    return train, held_out if given.num_held_out is None else given.num_held_out, probe
 
 
-def _propose(settings: ProposeSettings, expected: Expected) -> Work:
-    """Return the questions about the cases, each of one or two turns."""
-    given, config = expected.given, settings.config
-    cases = expected.cases(settings.cases.settings)
-    questions = cases * _questions(config.num_proposals, given)
-    if not config.stop_at_first_accepted:
-        questions = cases * config.num_proposals
-    drawn = settings.cases.settings.drawn.rollouts.settings
-    shown, tokens = given.prompt_tokens + given.rollout_tokens, given.review_tokens
-    longest = given.prompt_tokens + drawn.sampling.max_tokens
-    turns = 2 if settings.guided else 1
-    if config.reference != "none":
-        shown, longest = shown + given.reference_tokens, longest + given.reference_tokens
-    if turns == 2:
-        tokens += given.guided_tokens
-    return Work(
-        kind=Kind.PROPOSE,
-        requests=questions,
-        prefill_tokens=questions * shown,
-        tokens=questions * tokens,
-        context=shown + tokens / 2,
-        longest=longest + turns * config.sampling.max_tokens,
-        model=settings.proposer,
-        engine=settings.proposer.engine,
-        disk_bytes=questions * (shown + tokens) * given.disk_bytes_per_token,
-    )
+def _count(
+    path: str, columns: Mapping[str, str], limit: int | None, part: Part = (0.0, 1.0)
+) -> int | None:
+    """Return how many problems of a file are in a part, at most `limit`; broken ones count.
 
-
-def _questions(most: int, given: Assumptions) -> float:
-    """Return the expected questions about a rollout that end with the first accepted answer.
-
-    If k questions leave a share of 1 − c without one, each succeeds with 1 − (1 − c)^(1/k).
+    Without a file return `limit`: the hub is not asked and tasks are not generated.
     """
-    once = 1 - (1 - given.candidate_share) ** (1 / most)
-    return given.candidate_share / once if once else float(most)
-
-
-def _tune(settings: TuneSettings, expected: Expected) -> Work:
-    config, rows = settings.config, expected.ready(settings.rows) * settings.config.num_epochs
-    if config.max_steps:
-        rows = min(rows, config.max_steps * config.batch_size)
-    length, sides = expected.row_tokens(settings.rows), 1 if settings.rejected is None else 2
-    return Work(
-        kind=Kind.SFT,
-        requests=rows,
-        tokens=sides * rows * length,
-        context=length / 2,
-        longest=longest_row(settings.rows),
-        model=settings.start,
-        training=config,
-        disk_bytes=expected.shape.parameters * _SAVED_BYTES,
-    )
-
-
-def _rl(settings: RlSettings, expected: Expected) -> Work:
-    given, shape, config = expected.given, expected.shape, settings.config
-    rollouts = float(config.num_iterations * config.prompts_per_iteration * config.num_generations)
-    prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
-    trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
-    checkpoints = config.num_iterations // config.save_every
-    return Work(
-        kind=Kind.RL,
-        requests=rollouts,
-        prefill_tokens=rollouts / config.num_generations * prompt,
-        tokens=rollouts * given.rl_tokens,
-        context=prompt + given.rl_tokens / 2,
-        longest=prompt + config.sampling.max_tokens,
-        model=settings.start,
-        training=config,
-        disk_bytes=shape.parameters * _SAVED_BYTES,
-        passing_bytes=checkpoints * 3 * trained * _SAVED_BYTES,
-    )
-
-
-def _likelihood(settings: LikelihoodSettings, expected: Expected) -> Work:
-    """Return the scoring of interventions, rows, references and own rollouts by one model."""
-    given, most = expected.given, settings.max_items
-    rows, references = min(most, expected.ready(settings.rows)), min(most, expected.counts.problems)
-    own = unseen = 0.0
-    if settings.own is not None:
-        own = min(most, expected.rollouts(settings.own.rollouts.settings))
-    if settings.unseen is not None:
-        unseen = expected.contexts(settings.unseen)
-    made, prompt = settings.rows.settings, given.prompt_tokens
-    # Of a step, the row and the step given its prefix; else the row alone.
-    has_steps = isinstance(made, StepRowSettings) and made.design.source == "intervention"
-    steps = rows if has_steps else 0.0
-    texts = rows + steps + references + own + unseen
-    in_rows = rows * (expected.row_tokens(settings.rows) - prompt)
-    in_steps = (steps + unseen) * given.intervention_tokens
-    others = references * given.reference_tokens + own * given.rollout_tokens
-    return Work(
-        kind=Kind.LIKELIHOOD,
-        requests=texts,
-        prefill_tokens=texts * prompt + (steps + unseen) * given.prefix_tokens,
-        tokens=in_rows + in_steps + others,
-        context=prompt + given.rollout_tokens / 2,
-        model=settings.model,
-        engine=settings.model.engine.scoring,
-        disk_bytes=texts * _RECORD_BYTES,
-    )
+    try:
+        if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
+            return limit
+        found = [row.problem for row in read_problems(path, columns=columns)]
+    except DataError:
+        return limit
+    number = sum(one is None or part[0] <= place(one.text) < part[1] for one in found)
+    return min(number, limit or number)
