@@ -116,13 +116,20 @@ class Work:
     """The longest context with its completion, or row, that may occur."""
     model: Model | None = None
     """Whose engine is open meanwhile; of a training, where it starts."""
-    engine: EngineConfig | None = None
     training: TrainSftConfig | TrainRlConfig | None = None
     opens: int = 0
     """Engines opened, or training processes started, for it."""
     disk_bytes: float = 0.0
     passing_bytes: float = 0.0
     """Disk that is free again afterwards: checkpoints to resume from."""
+
+    @property
+    def engine(self) -> EngineConfig | None:
+        """What samples or scores."""
+        if self.model is None or self.training is not None:
+            return None
+        engine = self.model.engine
+        return engine.scoring if self.kind is Kind.LIKELIHOOD else engine
 
     @property
     def devices(self) -> int:
@@ -268,35 +275,31 @@ class Expected:
 
     def work(self, settings: object) -> Work:
         """Return what a step with these settings asks for."""
-        match settings:
-            case stages.SampleSettings():
-                return self._sample(settings)
-            case stages.ProposeSettings(world=None):
-                return self._propose(settings)
-            case TuneSettings():
-                return self._tune(settings)
-            case RlSettings():
-                return self._rl(settings)
-            case LikelihoodSettings():
-                return self._likelihood(settings)
-        is_grading = isinstance(settings, stages.GradeSettings)
-        number = _RECORDS[type(settings)](self, settings)
-        kind = Kind.GRADE if is_grading else Kind.RECORDS
+        return _WORK[type(settings)](self, settings)
+
+    def _records(self, number: float, kind: Kind = Kind.RECORDS) -> Work:
         return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
 
-    def _sample(self, settings: stages.SampleSettings) -> Work:
-        given, requests = self.given, self.rollouts(settings)
-        shown, tokens = self._opening(settings)
+    def _sampled(
+        self, kind: Kind, requests: float, shown: float, said: float, contexts: float | None = None
+    ) -> Work:
+        """Return the sampling of `said` tokens after `shown` ones."""
+        tokens = requests * said
         return Work(
-            kind=kind_of(settings),
+            kind=kind,
             requests=requests,
-            prefill_tokens=self.contexts(settings.contexts) * shown,
-            tokens=requests * tokens,
-            context=shown + tokens / 2,
-            longest=given.prompt_tokens + settings.sampling.max_tokens,
+            prefill_tokens=(requests if contexts is None else contexts) * shown,
+            tokens=tokens,
+            context=shown + said / 2,
+            disk_bytes=tokens * self.given.disk_bytes_per_token,
+        )
+
+    def _sample(self, settings: stages.SampleSettings) -> Work:
+        opening, contexts = self._opening(settings), self.contexts(settings.contexts)
+        return replace(
+            self._sampled(kind_of(settings), self.rollouts(settings), *opening, contexts),
+            longest=self.given.prompt_tokens + settings.sampling.max_tokens,
             model=settings.model,
-            engine=settings.model.engine,
-            disk_bytes=requests * tokens * given.disk_bytes_per_token,
         )
 
     def _opening(self, settings: stages.SampleSettings) -> tuple[float, float]:
@@ -319,27 +322,25 @@ class Expected:
     def _propose(self, settings: stages.ProposeSettings) -> Work:
         """Return the questions about the cases, each of one or two turns."""
         given, config, cases = self.given, settings.config, settings.cases.settings
-        each = float(config.num_proposals)
+        if settings.world is not None:
+            return self._records(self.cases(cases))
         # If k questions leave a share of 1 − c without an accepted answer, each of them succeeds
         # with 1 − (1 − c)^(1/k).
+        each = float(config.num_proposals)
         once = 1 - (1 - given.candidate_share) ** (1 / each)
         if once and config.stop_at_first_accepted:
             each = given.candidate_share / once
-        questions, turns = self.cases(cases) * each, 2 if settings.guided else 1
+        drawn = cases.drawn.rollouts.settings.sampling.max_tokens
         reference = given.reference_tokens if config.reference != "none" else 0.0
         shown = given.prompt_tokens + given.rollout_tokens + reference
-        tokens = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
-        drawn = cases.drawn.rollouts.settings.sampling.max_tokens
-        return Work(
-            kind=Kind.PROPOSE,
-            requests=questions,
-            prefill_tokens=questions * shown,
-            tokens=questions * tokens,
-            context=shown + tokens / 2,
-            longest=given.prompt_tokens + drawn + reference + turns * config.sampling.max_tokens,
+        said = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
+        limit = config.sampling.max_tokens * (2 if settings.guided else 1)
+        work = self._sampled(Kind.PROPOSE, self.cases(cases) * each, shown, said)
+        return replace(
+            work,
+            longest=given.prompt_tokens + drawn + reference + limit,
             model=settings.proposer,
-            engine=settings.proposer.engine,
-            disk_bytes=questions * (shown + tokens) * given.disk_bytes_per_token,
+            disk_bytes=(work.prefill_tokens + work.tokens) * given.disk_bytes_per_token,
         )
 
     def _tune(self, settings: TuneSettings) -> Work:
@@ -362,15 +363,11 @@ class Expected:
     def _rl(self, settings: RlSettings) -> Work:
         given, shape, config = self.given, self.shape, settings.config
         prompts = float(config.num_iterations * config.prompts_per_iteration)
-        rollouts = prompts * config.num_generations
         prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
         checkpoints = config.num_iterations // config.save_every
-        return Work(
-            kind=Kind.RL,
-            requests=rollouts,
-            prefill_tokens=prompts * prompt,
-            tokens=rollouts * given.rl_tokens,
-            context=prompt + given.rl_tokens / 2,
+        rollouts = prompts * config.num_generations
+        return replace(
+            self._sampled(Kind.RL, rollouts, prompt, given.rl_tokens, prompts),
             longest=prompt + config.sampling.max_tokens,
             model=settings.start,
             training=config,
@@ -400,23 +397,26 @@ class Expected:
             tokens=in_rows + steps * given.intervention_tokens + others,
             context=prompt + given.rollout_tokens / 2,
             model=settings.model,
-            engine=settings.model.engine.scoring,
             disk_bytes=texts * _RECORD_BYTES,
         )
 
 
-#: The records of stages that ask no model, by their settings.
-_RECORDS: Mapping[type, Callable[[Expected, Any], float]] = {
-    stages.GradeSettings: lambda expected, made: expected.rollouts(made.rollouts.settings),
-    stages.SelectSettings: lambda expected, made: (
-        expected.hard(made.among) if made.among else expected.number[Population.TRAIN]
+#: What a step asks for, by its settings.
+_WORK: Mapping[type, Callable[[Expected, Any], Work]] = {
+    stages.SampleSettings: Expected._sample,
+    stages.GradeSettings: lambda e, s: e._records(e.rollouts(s.rollouts.settings), Kind.GRADE),
+    stages.SelectSettings: lambda e, s: e._records(
+        e.hard(s.among) if s.among else e.number[Population.TRAIN]
     ),
-    stages.ReferenceSettings: lambda expected, made: expected.hard(made.hard),
-    stages.CasesSettings: Expected.cases,
-    stages.ProposeSettings: lambda expected, made: expected.cases(made.cases.settings),
-    stages.ShiftSettings: lambda expected, made: expected.candidates(made.candidates),
-    stages.StepRowSettings: lambda expected, made: expected.contexts(made.continuations),
-    stages.SolutionRowSettings: lambda expected, made: expected.ready(made.step_rows),
+    stages.ReferenceSettings: lambda e, s: e._records(e.hard(s.hard)),
+    stages.CasesSettings: lambda e, s: e._records(e.cases(s)),
+    stages.ProposeSettings: Expected._propose,
+    stages.ShiftSettings: lambda e, s: e._records(e.candidates(s.candidates)),
+    stages.StepRowSettings: lambda e, s: e._records(e.contexts(s.continuations)),
+    stages.SolutionRowSettings: lambda e, s: e._records(e.ready(s.step_rows)),
+    TuneSettings: Expected._tune,
+    RlSettings: Expected._rl,
+    LikelihoodSettings: Expected._likelihood,
 }
 
 
