@@ -86,40 +86,15 @@ def _one_by_one(steps: Iterable[_Made]) -> list[_Made]:
     return list({m.path if "num_records" in m.manifest else m.started: m for m in steps}.values())
 
 
-class _Ratios:
-    """Means, shares and rates: everything that is measured is one sum over another."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-
-    def add(self, name: str, amount: float, per: float) -> None:
-        """Add to both sums."""
-        above, below = self._sums[name]
-        self._sums[name] = (above + amount, below + per)
-
-    def add_rate(self, name: str, amount: float, made: _Made) -> None:
-        """Add what one stage made, the sittings before its last aside, and how long it took."""
-        total = max(int(made.manifest["num_records"]), 1)
-        fresh = 1 - int(made.manifest.get("num_resumed", 0)) / total
-        self.add(f"{name}_per_second", amount * fresh, max(made.seconds - made.loading, 1e-3))
-
-    def values(self) -> dict[str, float]:
-        """Return the ratios by name. A rate of nothing says nothing."""
-        return {
-            name: max(0.0, above / below)
-            for name, (above, below) in self._sums.items()
-            if below and (above or not name.endswith("_per_second"))
-        }
-
-
 class _RunDir:
-    """The complete steps of a run, by what they are."""
+    """The complete steps of a run, and what they show: each value is one sum over another."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         file = directory / "config.resolved.json"
         if not file.is_file():
             raise ArtifactError(f"--from {directory}: no run directory: no config.resolved.json")
-        self.directory, self.recipe, self.found = directory, read_recipe(file), _Ratios()
+        self.directory, self.recipe = directory, read_recipe(file)
+        self._sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         self.method = compose(self.recipe)
         folders = sorted(path.parent for path in directory.glob("*/*/manifest.json"))
         self.all = [_Made(folder, clock) for folder in folders]
@@ -141,6 +116,24 @@ class _RunDir:
             raise ArtifactError(f"--from {self.directory}: {name} is not complete there")
         return list(read_stage(made.path, stage.record, without))
 
+    def add(self, name: str, amount: float, per: float = 1.0) -> None:
+        """Add to both sums of a mean, a share or a rate."""
+        above, below = self._sums[name]
+        self._sums[name] = (above + amount, below + per)
+
+    def add_rate(self, name: str, amount: float, made: _Made) -> None:
+        """Add what one stage made, the sittings before its last aside, and how long it took."""
+        fresh = 1 - made.manifest.get("num_resumed", 0) / max(made.manifest["num_records"], 1)
+        self.add(f"{name}_per_second", amount * fresh, max(made.seconds - made.loading, 1e-3))
+
+    def values(self) -> dict[str, float]:
+        """Return the ratios by name. A rate of nothing says nothing."""
+        return {
+            name: max(0.0, above / below)
+            for name, (above, below) in self._sums.items()
+            if below and (above or not name.endswith("_per_second"))
+        }
+
 
 def measure(directory: Path, clock: Clock = "wall") -> Measured:
     """Measure a run. Raises ArtifactError if it has not come as far as its SFT rows."""
@@ -153,26 +146,23 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
         _reinforced(run, arms)
     for made in run.all:
         if made.loading:
-            run.found.add("load_seconds", made.loading, 1)
-    blocks, values = _one_by_one(run.all), {"load_seconds": 0.0} | run.found.values()
+            run.add("load_seconds", made.loading)
+    values = {"load_seconds": 0.0} | run.values()
     # The proposer's replies are kept as text: their tokens are estimated.
     characters_per_token = values.pop("characters_per_token")
     for name in {"guided_tokens", "review_tokens", "propose_tokens_per_second"} & values.keys():
         values[name] /= characters_per_token
     if "prefix_share" in values:
         values["prefix_share"] = min(1.0, values["prefix_share"] / values["rollout_tokens"])
-    busy, worked = sum(made.span for made in blocks), sum(made.seconds for made in blocks)
-    idle = max(0.0, _finished(run) - min(made.started for made in run.all) - busy)
     # Between the stages nobody counts processor time: there it is the clock's, as within them.
-    values["other_seconds"] = idle * worked / busy
-    return Measured(values, pass_rates, worked + values["other_seconds"])
-
-
-def _finished(run: _RunDir) -> float:
-    """Return when the run ended: its report, or its last stage."""
+    steps = _one_by_one(run.all)
+    busy, worked = sum(made.span for made in steps), sum(made.seconds for made in steps)
     report = run.directory / "report" / "tables.json"
     told = json.loads(report.read_text("utf-8")).get("finished") if report.is_file() else None
-    return max(_time(told) if told else 0.0, *(made.finished for made in run.all))
+    finished = max(_time(told) if told else 0.0, *(made.finished for made in run.all))
+    idle = max(0.0, finished - min(made.started for made in run.all) - busy)
+    values["other_seconds"] = idle * worked / busy
+    return Measured(values, pass_rates, worked + values["other_seconds"])
 
 
 def _funnel(run: _RunDir) -> PassRates | None:
@@ -180,67 +170,67 @@ def _funnel(run: _RunDir) -> PassRates | None:
     method, sampling = run.method, run.recipe.sample
     statuses = run.read(method.statuses)
     hard = sum(status.status is Solvability.HARD for status in statuses)
-    run.found.add("hard_share", hard, len(statuses))
+    run.add("hard_share", hard, len(statuses))
     if method.hinted_statuses is not None:
         hinted = run.read(method.hinted_statuses)
         hard = sum(status.status is Solvability.HARD for status in hinted)
-        run.found.add("hinted_share", hard, len(hinted))
+        run.add("hinted_share", hard, len(hinted))
     proposals = run.read(method.proposals, ("turns",))
     accepted = {p.rollout_id for p in proposals if p.outcome is ProposalOutcome.ACCEPTED}
-    run.found.add("candidate_share", len(accepted), len({p.rollout_id for p in proposals}) or 1)
+    run.add("candidate_share", len(accepted), len({p.rollout_id for p in proposals}) or 1)
     rows = run.read(method.models.step_rows, _ROW_IDS)
-    run.found.add("verified_share", len({row.problem_id for row in rows if row.num_correct}), hard)
+    run.add("verified_share", len({row.problem_id for row in rows if row.num_correct}), hard)
     for row in rows:
         if row.outcome is RowOutcome.READY:
-            run.found.add("prefix_share", row.prefix_tokens, 1)
-            run.found.add("intervention_tokens", row.intervention_tokens, 1)
+            run.add("prefix_share", row.prefix_tokens)
+            run.add("intervention_tokens", row.intervention_tokens)
     if sampling.rounds:
         drawn = sum(status.num_rollouts - status.num_skipped for status in statuses)
-        run.found.add("rollouts_per_problem", drawn, len(statuses))
+        run.add("rollouts_per_problem", drawn, len(statuses))
         return None
     rates = Counter(status.num_correct / status.num_rollouts for status in statuses)
     return [(rate, count / len(statuses)) for rate, count in sorted(rates.items())]
 
 
 def _sampled(run: _RunDir, stage: Any, made: _Made) -> None:
-    """Measure lengths and rate of what was sampled from the policy."""
     kind = kind_of(stage.settings)
     if kind is Kind.HELP:
         return
     rollouts = run.read(stage, ("token_ids",))
     tokens = sum(rollout.num_tokens for rollout in rollouts)
-    run.found.add_rate(f"{kind}_tokens", tokens / stage.settings.model.engine.num_devices, made)
-    run.found.add("disk_bytes_per_token", sum(p["bytes"] for p in made.manifest["parts"]), tokens)
-    run.found.add("characters_per_token", sum(len(rollout.text) for rollout in rollouts), tokens)
+    run.add_rate(f"{kind}_tokens", tokens / stage.settings.model.engine.num_devices, made)
+    run.add("disk_bytes_per_token", sum(p["bytes"] for p in made.manifest["parts"]), tokens)
+    run.add("characters_per_token", sum(len(rollout.text) for rollout in rollouts), tokens)
     for rollout in rollouts:
         if rollout.condition.continues is not Condition.PROBLEM:
-            run.found.add("continuation_tokens", rollout.num_tokens, 1)
+            run.add("continuation_tokens", rollout.num_tokens)
         elif rollout.condition is Condition.PROBLEM:
-            run.found.add("prompt_tokens", rollout.prompt_tokens, 1)
+            run.add("prompt_tokens", rollout.prompt_tokens)
             if kind is Kind.SAMPLE:
-                run.found.add("rollout_tokens", rollout.num_tokens, 1)
+                run.add("rollout_tokens", rollout.num_tokens)
 
 
 def _proposed(run: _RunDir, stage: Any, made: _Made) -> None:
     """Measure the proposer, in characters."""
     said = [[len(turn.reply) for turn in p.turns] for p in run.read(stage) if not p.item]
     devices = stage.settings.proposer.engine.num_devices
-    run.found.add_rate("propose_tokens", sum(map(sum, said)) / devices, made)
+    run.add_rate("propose_tokens", sum(map(sum, said)) / devices, made)
     for turns in filter(None, said):
-        run.found.add("review_tokens", turns[-1], 1)
+        run.add("review_tokens", turns[-1])
         if len(turns) > 1:
-            run.found.add("guided_tokens", turns[0], 1)
+            run.add("guided_tokens", turns[0])
 
 
 def _scored(run: _RunDir, stage: Any, made: _Made) -> None:
     items = run.read(stage)
-    run.found.add_rate("likelihood_tokens", sum(item.num_tokens for item in items), made)
-    references = [item.num_tokens for item in items if item.what == "reference"]
-    run.found.add("reference_tokens", sum(references), len(references))
+    run.add_rate("likelihood_tokens", sum(item.num_tokens for item in items), made)
+    for item in items:
+        if item.what == "reference":
+            run.add("reference_tokens", item.num_tokens)
 
 
 def _graded(run: _RunDir, stage: Any, made: _Made) -> None:
-    run.found.add_rate("grades", made.manifest["num_records"] / run.recipe.grade.num_workers, made)
+    run.add_rate("grades", made.manifest["num_records"] / run.recipe.grade.num_workers, made)
 
 
 def _tuned(run: _RunDir, training: Any, made: _Made) -> None:
@@ -249,8 +239,8 @@ def _tuned(run: _RunDir, training: Any, made: _Made) -> None:
     tokens = sum(r.prompt_tokens + r.prefix_tokens + r.intervention_tokens for r in rows)
     tokens *= made.logged("epoch")[-1] * (1 if settings.rejected is None else 2)
     processes = TrainingProcesses.of(settings.config.accelerate).number
-    run.found.add("sft_tokens_per_second", tokens / processes, seconds)
-    run.found.add("train_start_seconds", made.seconds - seconds, 1)
+    run.add("sft_tokens_per_second", tokens / processes, seconds)
+    run.add("train_start_seconds", made.seconds - seconds)
 
 
 def _reinforced(run: _RunDir, arms: Sequence[_Made]) -> None:
@@ -260,10 +250,10 @@ def _reinforced(run: _RunDir, arms: Sequence[_Made]) -> None:
     seconds = sum(times) if config.takes_all_devices else max(times)
     tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations
     processes = TrainingProcesses.of(config.accelerate).number
-    run.found.add("rl_tokens", sum(lengths), len(lengths))
-    run.found.add("rl_tokens_per_second", tokens / processes, seconds)
+    run.add("rl_tokens", sum(lengths), len(lengths))
+    run.add("rl_tokens_per_second", tokens / processes, seconds)
     worked = sum(arm.seconds for arm in _one_by_one(arms))
-    run.found.add("train_start_seconds", worked - seconds, 1)
+    run.add("train_start_seconds", worked - seconds)
 
 
 _BY_SETTINGS: dict[type, Callable[[_RunDir, Any, _Made], None]] = {

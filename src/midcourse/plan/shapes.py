@@ -1,7 +1,6 @@
 """A model's shape, from its config.json or a small table: parameters, cache bytes, operations.
 
-Only dense decoders with gated feed-forward layers (Llama, Qwen2, Qwen3 and their kin) are known:
-their sums are a few products. Nothing is loaded and nothing is fetched.
+Only dense decoders with gated feed-forward layers (Llama, Qwen2, Qwen3 and their kin) are known.
 """
 
 from __future__ import annotations
@@ -32,17 +31,14 @@ class ModelShape:
     """Matrices of embeddings: 1 if those of input and output are tied."""
 
     @property
-    def linear_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of the linear maps of one layer: attention, then feed-forward."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        into, out = (self.hidden, self.intermediate), (self.intermediate, self.hidden)
-        attention = ((self.hidden, queries), (self.hidden, keys), (self.hidden, keys))
-        return (*attention, (queries, self.hidden), into, into, out)
+    def _widths(self) -> int:
+        """The sides of a layer's seven linear maps that are not `hidden`, summed."""
+        return 2 * (self.heads + self.kv_heads) * self.head_dim + 3 * self.intermediate
 
     @property
     def layer_parameters(self) -> int:
         """Weights of all layers; norms are too few to count."""
-        return self.layers * sum(a * b for a, b in self.linear_sizes)
+        return self.layers * self.hidden * self._widths
 
     @property
     def parameters(self) -> int:
@@ -51,9 +47,8 @@ class ModelShape:
 
     def trained(self, lora_rank: int) -> int:
         """Weights that training changes: all, or adapters on every linear map of every layer."""
-        if not lora_rank:
-            return self.parameters
-        return self.layers * lora_rank * sum(a + b for a, b in self.linear_sizes)
+        adapters = self.layers * lora_rank * (7 * self.hidden + self._widths)
+        return adapters if lora_rank else self.parameters
 
     def kv_bytes(self, element_bytes: int) -> int:
         """Bytes of one token's keys and values, all layers."""
