@@ -84,13 +84,13 @@ def make_plan(
         source = work.model.source if work.model else recipe.model
         return timed(step, work, placed(source), recipe.grade.num_workers)
 
-    candidates = expected.candidates(made.interventions.candidates())
+    candidates = expected.number(made.interventions.candidates())
     return Plan(
         recipe=recipe,
         device=chosen,
         settled=settled,
         given=given,
-        funnel=f"{expected.hard(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
+        funnel=f"{expected.number(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=tuple(path for path, found in shapes.items() if found is None),
         steps=[with_time(step, work) for step, work in planned],

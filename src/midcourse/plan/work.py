@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from midcourse.checkers.reasoning_gym import NAME as TASKS
@@ -91,12 +92,10 @@ def kind_of(settings: stages.SampleSettings) -> Kind:
     """Return what a sampling counts as."""
     if settings.model.role is None:
         return Kind.HELP
-    by_population = {
-        Population.CANDIDATES: Kind.VERIFY,
-        Population.HELD_OUT: Kind.EVALUATE,
-        Population.PROBE: Kind.EVALUATE,
-    }
-    return by_population.get(settings.contexts.population, Kind.SAMPLE)
+    if settings.contexts.population is Population.CANDIDATES:
+        return Kind.VERIFY
+    evaluated = settings.contexts.population in (Population.HELD_OUT, Population.PROBE)
+    return Kind.EVALUATE if evaluated else Kind.SAMPLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +164,9 @@ class Expected:
 
     given: Assumptions
     """Filled in."""
-    number: Mapping[Population, float]
-    """The problems of each population that consists of some."""
+    problems: Mapping[Population, float]
+    """Training, held-out and probe problems."""
+    hard: float
     shape: ModelShape
     """The policy's."""
 
@@ -176,79 +176,54 @@ class Expected:
     ) -> Expected:
         """Fill in what is not given, and count the problems as far as they are at hand."""
         recipe, sample = setup.recipe, setup.recipe.sample
-        train, held_out, probe = _count_problems(setup, given)
-        hard, draws = given.hard_share, float(sample.num_rollouts)
-        if hard is None:
-            hard = sum(share * (1 - rate) ** sample.num_rollouts for rate, share in pass_rates)
-        if sample.rounds:
-            searched = rollouts_of_search(pass_rates, sample.rounds).rollouts
-            draws = given.rollouts_per_problem or searched
+        problems, rollouts = _count_problems(setup, given), sample.num_rollouts
+        hard_share = given.hard_share
+        if hard_share is None:
+            hard_share = sum(share * (1 - rate) ** rollouts for rate, share in pass_rates)
+        searched = rollouts_of_search(pass_rates, sample.rounds or (rollouts,)).rollouts
         limit = sample.sampling.max_tokens
         rollout = min(given.rollout_tokens or 0.43 * limit, limit)
         defaults = {
+            "rollouts_per_problem": searched,
             "rl_tokens": min(rollout, recipe.train_rl.sampling.max_tokens),
             "continuation_tokens": rollout * (1 - given.prefix_share),
             "guided_tokens": given.reference_tokens,
             "review_tokens": 0.25 * recipe.propose.sampling.max_tokens,
         }
-        lengths = {name: getattr(given, name) or value for name, value in defaults.items()}
-        known = {
-            "num_problems": train,
-            "num_held_out": held_out,
-            "hard_share": hard,
-            "rollouts_per_problem": draws,
+        filled = {name: getattr(given, name) or value for name, value in defaults.items()}
+        filled |= {
+            "num_problems": problems[Population.TRAIN],
+            "num_held_out": problems[Population.HELD_OUT],
+            "hard_share": hard_share,
             "rollout_tokens": rollout,
         }
-        number = {
-            Population.TRAIN: train,
-            Population.HELD_OUT: held_out,
-            Population.PROBE: probe,
-            Population.HARD: train * hard,
-        }
-        return cls(given=given.model_copy(update=lengths | known), number=number, shape=shape)
+        if not sample.rounds:
+            filled["rollouts_per_problem"] = rollouts
+        given, hard = given.model_copy(update=filled), hard_share * problems[Population.TRAIN]
+        return cls(given=given, problems=problems, hard=hard, shape=shape)
 
-    # How many.
+    def number(self, of: object) -> float:
+        """Return how many there will be of what has these settings, or is chosen by them."""
+        return _NUMBER[type(of)](self, of)
 
-    def hard(self, selection: Selection | None = None) -> float:
-        """Return how many problems are hard, or are chosen among those."""
-        share = self.given.hinted_share if selection and selection.hinted else 1.0
-        return self.number[Population.HARD] * share
-
-    def contexts(self, contexts: kinds.Contexts) -> float:
-        """Return how many contexts there are of a kind."""
-        match contexts:
-            case kinds.Continuations(candidates=candidates, limit=limit):
-                found = self.candidates(candidates)
-                return found if limit is None else min(found, limit)
-            case kinds.Questions(among=kinds.HardOnes(selection, missing)):
-                return self.hard(selection) * (self.given.missing_share if missing else 1.0)
-            case kinds.HintedQuestions(hard=selection):
-                return self.hard(selection)
-            case kinds.Questions(among=kinds.RowProblems(rows)) | kinds.Reflections(rows=rows):
-                return self.ready(rows)
-        return self.number[contexts.population]
-
-    def rollouts(self, settings: stages.SampleSettings) -> float:
+    def _rollouts(self, settings: stages.SampleSettings) -> float:
         """Return how many rollouts are drawn; where continuations are searched, at most."""
         is_search = settings.rounds and settings.contexts.population is Population.TRAIN
         each = self.given.rollouts_per_problem if is_search else settings.num_rollouts
-        return self.contexts(settings.contexts) * each
+        return self.number(settings.contexts) * each
 
-    def cases(self, settings: stages.CasesSettings) -> float:
-        """Return how many incorrect rollouts the proposer is asked about."""
+    def _cases(self, settings: stages.CasesSettings) -> float:
         drawn: stages.SampleSettings = settings.drawn.rollouts.settings
-        problems = self.contexts(drawn.contexts)
-        if isinstance(settings.among, Selection):
-            problems = self.hard(settings.among)
+        is_hard = isinstance(settings.among, Selection)
+        problems = self.number(settings.among if is_hard else drawn.contexts)
         return problems * min(settings.num_rollouts, drawn.num_rollouts)
 
-    def candidates(self, candidates: Candidates) -> float:
-        """Return how many rollouts have an accepted intervention."""
+    def _candidates(self, candidates: Candidates) -> float:
         settings = candidates.proposals.settings
         if isinstance(settings, stages.ShiftSettings):
-            return self.candidates(settings.candidates)
+            return self.number(settings)
         still = self.given.hinted_share if candidates.hard and candidates.hard.hinted else 1.0
-        return self.cases(settings.cases.settings) * self.given.candidate_share * still
+        return self.number(settings.cases.settings) * self.given.candidate_share * still
 
     def ready(self, rows: Stage[SftRow, Any]) -> float:
         """Return how many rows can be trained on."""
@@ -257,7 +232,7 @@ class Expected:
             return self.ready(settings.step_rows)
         candidates, design = settings.continuations.candidates, settings.design
         one = design.rows_per_problem == "one"
-        number = self.hard(candidates.hard) if one else self.candidates(candidates)
+        number = self.number(candidates.hard if one else candidates)
         return number * (self.given.verified_share if design.filter else 1.0)
 
     def row_tokens(self, rows: Stage[SftRow, Any]) -> float:
@@ -271,13 +246,13 @@ class Expected:
         suffix = given.continuation_tokens if settings.design.suffix else 0.0
         return given.prompt_tokens + prefix + given.intervention_tokens + suffix
 
-    # How much work.
-
     def work(self, settings: object) -> Work:
         """Return what a step with these settings asks for."""
-        return _WORK[type(settings)](self, settings)
-
-    def _records(self, number: float, kind: Kind = Kind.RECORDS) -> Work:
+        is_told = isinstance(settings, stages.ProposeSettings) and settings.world is not None
+        if type(settings) in _WORK and not is_told:
+            return _WORK[type(settings)](self, settings)
+        kind = Kind.GRADE if isinstance(settings, stages.GradeSettings) else Kind.RECORDS
+        number = self.number(settings)
         return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
 
     def _sampled(
@@ -295,9 +270,9 @@ class Expected:
         )
 
     def _sample(self, settings: stages.SampleSettings) -> Work:
-        opening, contexts = self._opening(settings), self.contexts(settings.contexts)
+        opening, contexts = self._opening(settings), self.number(settings.contexts)
         return replace(
-            self._sampled(kind_of(settings), self.rollouts(settings), *opening, contexts),
+            self._sampled(kind_of(settings), self.number(settings), *opening, contexts),
             longest=self.given.prompt_tokens + settings.sampling.max_tokens,
             model=settings.model,
         )
@@ -322,8 +297,6 @@ class Expected:
     def _propose(self, settings: stages.ProposeSettings) -> Work:
         """Return the questions about the cases, each of one or two turns."""
         given, config, cases = self.given, settings.config, settings.cases.settings
-        if settings.world is not None:
-            return self._records(self.cases(cases))
         # If k questions leave a share of 1 − c without an accepted answer, each of them succeeds
         # with 1 − (1 − c)^(1/k).
         each = float(config.num_proposals)
@@ -335,7 +308,7 @@ class Expected:
         shown = given.prompt_tokens + given.rollout_tokens + reference
         said = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
         limit = config.sampling.max_tokens * (2 if settings.guided else 1)
-        work = self._sampled(Kind.PROPOSE, self.cases(cases) * each, shown, said)
+        work = self._sampled(Kind.PROPOSE, self.number(cases) * each, shown, said)
         return replace(
             work,
             longest=given.prompt_tokens + drawn + reference + limit,
@@ -379,14 +352,14 @@ class Expected:
         """Return the scoring of interventions, rows, references and own rollouts by one model."""
         given, most = self.given, settings.max_items
         rows = min(most, self.ready(settings.rows))
-        references = min(most, self.number[Population.TRAIN])
-        own = min(most, self.rollouts(settings.own.rollouts.settings)) if settings.own else 0.0
+        references = min(most, self.problems[Population.TRAIN])
+        own = min(most, self.number(settings.own.rollouts.settings)) if settings.own else 0.0
         made, prompt = settings.rows.settings, given.prompt_tokens
         # Of a step, the row and the step given its prefix; else the row alone.
         is_step = isinstance(made, stages.StepRowSettings) and made.design.source == "intervention"
         steps = rows if is_step else 0.0
         if settings.unseen is not None:
-            steps += self.contexts(settings.unseen)
+            steps += self.number(settings.unseen)
         texts = rows + steps + references + own
         in_rows = rows * (self.row_tokens(settings.rows) - prompt)
         others = references * given.reference_tokens + own * given.rollout_tokens
@@ -401,42 +374,58 @@ class Expected:
         )
 
 
-#: What a step asks for, by its settings.
-_WORK: Mapping[type, Callable[[Expected, Any], Work]] = {
+#: What asks a model, by the settings of the step.
+_WORK: dict[type, Callable[[Expected, Any], Work]] = {
     stages.SampleSettings: Expected._sample,
-    stages.GradeSettings: lambda e, s: e._records(e.rollouts(s.rollouts.settings), Kind.GRADE),
-    stages.SelectSettings: lambda e, s: e._records(
-        e.hard(s.among) if s.among else e.number[Population.TRAIN]
-    ),
-    stages.ReferenceSettings: lambda e, s: e._records(e.hard(s.hard)),
-    stages.CasesSettings: lambda e, s: e._records(e.cases(s)),
     stages.ProposeSettings: Expected._propose,
-    stages.ShiftSettings: lambda e, s: e._records(e.candidates(s.candidates)),
-    stages.StepRowSettings: lambda e, s: e._records(e.contexts(s.continuations)),
-    stages.SolutionRowSettings: lambda e, s: e._records(e.ready(s.step_rows)),
     TuneSettings: Expected._tune,
     RlSettings: Expected._rl,
     LikelihoodSettings: Expected._likelihood,
 }
+#: How many there are: e is what is expected, s the settings of a step or a choice in them.
+_NUMBER: dict[type, Callable[[Expected, Any], float]] = {
+    Selection: lambda e, s: e.hard * (e.given.hinted_share if s.hinted else 1.0),
+    Candidates: Expected._candidates,
+    kinds.HardOnes: lambda e, s: (
+        e.number(s.selection) * (e.given.missing_share if s.missing else 1.0)
+    ),
+    kinds.RowProblems: lambda e, s: e.ready(s.rows),
+    kinds.Questions: lambda e, s: e.number(s.among) if s.among else e.problems[s.population],
+    kinds.HintedQuestions: lambda e, s: e.number(s.hard),
+    kinds.Reflections: lambda e, s: e.ready(s.rows),
+    kinds.Continuations: lambda e, s: min(e.number(s.candidates), s.limit or inf),
+    stages.SampleSettings: Expected._rollouts,
+    stages.GradeSettings: lambda e, s: e.number(s.rollouts.settings),
+    stages.SelectSettings: lambda e, s: (
+        e.number(s.among) if s.among else e.problems[Population.TRAIN]
+    ),
+    stages.ReferenceSettings: lambda e, s: e.number(s.hard),
+    stages.CasesSettings: Expected._cases,
+    stages.ProposeSettings: lambda e, s: e.number(s.cases.settings),
+    stages.ShiftSettings: lambda e, s: e.number(s.candidates),
+    stages.StepRowSettings: lambda e, s: e.number(s.continuations),
+    stages.SolutionRowSettings: lambda e, s: e.ready(s.step_rows),
+}
 
 
-def _count_problems(setup: Setup, given: Assumptions) -> tuple[int, int, int]:
-    """Count training, held-out and probe problems, as far as they are at hand; given ones win."""
-    config, sets, probe = setup.recipe.problems, setup.problems, 0
+def _count_problems(setup: Setup, given: Assumptions) -> dict[Population, float]:
+    """Count the problems as far as they are at hand; what is given wins."""
+    config, sets = setup.recipe.problems, setup.problems
     if config.kind == "lab":
         train: int | None = len(sets.train)
         held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
     else:
-        path, columns, limit = config.held_out_path, config.columns, config.held_out_limit
+        path, columns, probe = config.held_out_path, config.columns, 0
         train = _count(config.path, columns, config.limit, config.part)
-        held_out = (_count(path, columns, limit) or _HELD_OUT) if path else 0
-    train = given.num_problems or train
-    if not train:
-        raise ConfigError(
-            f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
-            "be, e.g. --assume num_problems=50000"
-        )
-    return train, held_out if given.num_held_out is None else given.num_held_out, probe
+        held_out = (_count(path, columns, config.held_out_limit) or _HELD_OUT) if path else 0
+    if given.num_held_out is not None:
+        held_out = given.num_held_out
+    if train := given.num_problems or train:
+        return {Population.TRAIN: train, Population.HELD_OUT: held_out, Population.PROBE: probe}
+    raise ConfigError(
+        f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
+        "be, e.g. --assume num_problems=50000"
+    )
 
 
 def _count(
