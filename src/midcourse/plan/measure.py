@@ -105,7 +105,7 @@ class _RunDir:
 
     def steps(self) -> Iterator[tuple[Any, _Made]]:
         """Yield the complete steps, in order."""
-        for step in (step for steps in in_order(self.method.steps()) for step in steps):
+        for step in in_order(self.method.steps()):
             if made := self._named.get((step.name, step.label)):
                 yield step, made
 
@@ -229,14 +229,11 @@ def _scored(run: _RunDir, stage: Any, made: _Made) -> None:
             run.add("reference_tokens", item.num_tokens)
 
 
-def _graded(run: _RunDir, stage: Any, made: _Made) -> None:
-    run.add_rate("grades", made.manifest["num_records"] / run.recipe.grade.num_workers, made)
-
-
 def _tuned(run: _RunDir, training: Any, made: _Made) -> None:
     settings, seconds = training.settings, made.train_seconds
-    rows = [r for r in run.read(settings.rows, _ROW_IDS) if r.outcome is RowOutcome.READY]
-    tokens = sum(r.prompt_tokens + r.prefix_tokens + r.intervention_tokens for r in rows)
+    rows = run.read(settings.rows, _ROW_IDS)
+    ready = [row for row in rows if row.outcome is RowOutcome.READY]
+    tokens = sum(r.prompt_tokens + r.prefix_tokens + r.intervention_tokens for r in ready)
     tokens *= made.logged("epoch")[-1] * (1 if settings.rejected is None else 2)
     processes = TrainingProcesses.of(settings.config.accelerate).number
     run.add("sft_tokens_per_second", tokens / processes, seconds)
@@ -260,6 +257,8 @@ _BY_SETTINGS: dict[type, Callable[[_RunDir, Any, _Made], None]] = {
     SampleSettings: _sampled,
     ProposeSettings: _proposed,
     LikelihoodSettings: _scored,
-    GradeSettings: _graded,
+    GradeSettings: lambda run, _, made: run.add_rate(
+        "grades", made.manifest["num_records"] / run.recipe.grade.num_workers, made
+    ),
     TuneSettings: _tuned,
 }

@@ -7,7 +7,7 @@ continuations of one prefix) is counted once as prefill: engines keep it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import inf
@@ -54,21 +54,20 @@ def compose(recipe: Recipe) -> Method:
     return method(setup)
 
 
-def in_order(asked: Sequence[tuple[Step, ...]]) -> Iterator[tuple[Step, ...]]:
-    """Yield every step once, its inputs first; what one tuple holds is completed together."""
-    seen: set[tuple[str, str]] = set()
+def in_order(asked: Iterable[tuple[Step, ...]]) -> list[Step]:
+    """Return every step once, the inputs of a tuple first."""
+    found: dict[tuple[str, str], Step] = {}
 
-    def visit(steps: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
+    def visit(steps: tuple[Step, ...]) -> None:
         for step in steps:
-            if (step.name, step.key) not in seen:
-                yield from visit(step.inputs)
-        fresh = tuple(step for step in steps if (step.name, step.key) not in seen)
-        seen.update((step.name, step.key) for step in fresh)
-        if fresh:
-            yield fresh
+            if (step.name, step.key) not in found:
+                visit(step.inputs)
+        for step in steps:
+            found.setdefault((step.name, step.key), step)
 
     for steps in asked:
-        yield from visit(steps)
+        visit(steps)
+    return list(found.values())
 
 
 class Kind(StrEnum):
@@ -138,23 +137,22 @@ class Work:
         return self.engine.num_devices if self.engine else 0
 
 
-def schedule(asked: Sequence[tuple[Step, ...]], expected: Expected) -> list[tuple[Step, Work]]:
+def schedule(asked: Iterable[tuple[Step, ...]], expected: Expected) -> list[tuple[Step, Work]]:
     """Return the work of every step that a run completes, in order, and what is opened for it.
 
-    One engine is open at a time. Trainings that run together start together.
+    One engine is open at a time. Trainings of a kind start together unless each takes all devices.
     """
     planned: list[tuple[Step, Work]] = []
     held: object = None
-    for steps in in_order(asked):
-        for step in steps:
-            work = expected.work(step.settings)
-            if isinstance(step, Training):
-                opens, held = step.alone or step is steps[0], None
-            else:
-                needed = (work.model.name, work.kind is Kind.LIKELIHOOD) if work.model else held
-                opens = needed != held and work.engine is not None and work.engine.loads_models
-                held = needed
-            planned.append((step, replace(work, opens=int(opens))))
+    for step in in_order(asked):
+        work, opens = expected.work(step.settings), False
+        if isinstance(step, Training):
+            opens, held = step.alone or held is not work.kind, work.kind
+        elif work.model:
+            needed = (work.model.name, work.kind is Kind.LIKELIHOOD)
+            opens = needed != held and work.engine is not None and work.engine.loads_models
+            held = needed
+        planned.append((step, replace(work, opens=int(opens))))
     return planned
 
 
