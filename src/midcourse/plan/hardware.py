@@ -1,12 +1,8 @@
 """What a model takes on a device: memory that must fit, and time. Memory errs on the high side.
 
 Trainers load weights as float32, Adam keeps two float32 moments per trained weight, a GPU computes
-in bfloat16. Under FSDP all three are spread over the processes. Activations are the least certain
-part; the logits of a long row often outweigh them.
-
-Decoding is bound by memory: each step reads the weights and the cache of every row once. Prefill
-and training are bound by arithmetic. Both reach only a share of the data sheet's figure, which is
-an assumption.
+in bfloat16. Decoding is bound by memory: each step reads the weights and the cache of every row
+once. Prefill and training are bound by arithmetic. Both reach only a share of the data sheet.
 """
 
 from __future__ import annotations
@@ -149,7 +145,6 @@ class Placed:
         return (prefill + work.tokens / rows * self._step(rows, work.context)) / work.devices
 
     def _forward(self, tokens: float, context: float) -> float:
-        """Return the seconds of running `tokens` forward."""
         speed = self.device.operations * self.given.compute_efficiency
         return tokens * self.shape.forward_operations(context) / speed
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.config import ModelConfig, Recipe
+from midcourse.config import Recipe
 from midcourse.errors import ConfigError
 from midcourse.plan.assumptions import Assumptions, Settled, settle
 from midcourse.plan.devices import Device, choose_device
@@ -15,7 +15,7 @@ from midcourse.plan.measure import Clock, measure
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
 from midcourse.plan.work import Expected, Kind, Work, compose, schedule
-from midcourse.run import Step, Training
+from midcourse.run import Training
 from midcourse.table import Table
 
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
@@ -77,13 +77,11 @@ def make_plan(
     helpers = {work.model.source.path: None for _, work in planned if work.model}
     shapes = {path: _shape(path) for path in helpers} | {recipe.model.path: shape}
 
-    def placed(source: ModelConfig) -> Placed:
+    def placed(work: Work) -> Placed:
+        source = work.model.source if work.model else recipe.model
         return Placed(source, shapes[source.path] or shape, chosen, given)
 
-    def with_time(step: Step, work: Work) -> Timed:
-        source = work.model.source if work.model else recipe.model
-        return timed(step, work, placed(source), recipe.grade.num_workers)
-
+    policy, num_graders = Placed(recipe.model, shape, chosen, given), recipe.grade.num_workers
     candidates = expected.number(made.interventions.candidates())
     return Plan(
         recipe=recipe,
@@ -93,8 +91,8 @@ def make_plan(
         funnel=f"{expected.number(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=tuple(path for path, found in shapes.items() if found is None),
-        steps=[with_time(step, work) for step, work in planned],
-        memory=memory_of(recipe, [work for _, work in planned], placed(recipe.model)),
+        steps=[timed(step, work, placed(work), num_graders) for step, work in planned],
+        memory=memory_of(recipe, [work for _, work in planned], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )

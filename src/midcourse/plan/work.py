@@ -253,26 +253,18 @@ class Expected:
         number = self.number(settings)
         return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
 
-    def _sampled(
-        self, kind: Kind, requests: float, shown: float, said: float, contexts: float | None = None
-    ) -> Work:
-        """Return the sampling of `said` tokens after `shown` ones."""
-        tokens = requests * said
-        return Work(
-            kind=kind,
-            requests=requests,
-            prefill_tokens=(requests if contexts is None else contexts) * shown,
-            tokens=tokens,
-            context=shown + said / 2,
-            disk_bytes=tokens * self.given.disk_bytes_per_token,
-        )
-
     def _sample(self, settings: stages.SampleSettings) -> Work:
-        opening, contexts = self._opening(settings), self.number(settings.contexts)
-        return replace(
-            self._sampled(kind_of(settings), self.number(settings), *opening, contexts),
+        shown, said = self._opening(settings)
+        requests = self.number(settings)
+        return Work(
+            kind=kind_of(settings),
+            requests=requests,
+            prefill_tokens=self.number(settings.contexts) * shown,
+            tokens=requests * said,
+            context=shown + said / 2,
             longest=self.given.prompt_tokens + settings.sampling.max_tokens,
             model=settings.model,
+            disk_bytes=requests * said * self.given.disk_bytes_per_token,
         )
 
     def _opening(self, settings: stages.SampleSettings) -> tuple[float, float]:
@@ -306,12 +298,16 @@ class Expected:
         shown = given.prompt_tokens + given.rollout_tokens + reference
         said = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
         limit = config.sampling.max_tokens * (2 if settings.guided else 1)
-        work = self._sampled(Kind.PROPOSE, self.number(cases) * each, shown, said)
-        return replace(
-            work,
+        questions = self.number(cases) * each
+        return Work(
+            kind=Kind.PROPOSE,
+            requests=questions,
+            prefill_tokens=questions * shown,
+            tokens=questions * said,
+            context=shown + said / 2,
             longest=given.prompt_tokens + drawn + reference + limit,
             model=settings.proposer,
-            disk_bytes=(work.prefill_tokens + work.tokens) * given.disk_bytes_per_token,
+            disk_bytes=questions * (shown + said) * given.disk_bytes_per_token,
         )
 
     def _tune(self, settings: TuneSettings) -> Work:
@@ -337,8 +333,12 @@ class Expected:
         prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
         checkpoints = config.num_iterations // config.save_every
         rollouts = prompts * config.num_generations
-        return replace(
-            self._sampled(Kind.RL, rollouts, prompt, given.rl_tokens, prompts),
+        return Work(
+            kind=Kind.RL,
+            requests=rollouts,
+            prefill_tokens=prompts * prompt,
+            tokens=rollouts * given.rl_tokens,
+            context=prompt + given.rl_tokens / 2,
             longest=prompt + config.sampling.max_tokens,
             model=settings.start,
             training=config,
