@@ -94,7 +94,7 @@ class Placed:
             longest=min(longest, one.max_context_tokens or longest) * shape.kv_bytes(size),
         )
 
-    def training(self, name: str, config: c.TrainSftConfig | c.TrainRlConfig, row: float) -> Memory:
+    def training(self, config: c.TrainSftConfig | c.TrainRlConfig, row: float) -> Memory:
         """Return what training on rows of `row` tokens takes on each device."""
         shape, processes = self.shape, TrainingProcesses.of(config.accelerate)
         spread = processes.number if processes.sharded else 1
@@ -109,7 +109,7 @@ class Placed:
         numbers = numbers + inputs if config.gradient_checkpointing else kept
         token = numbers * self.device.computed_bytes + shape.vocabulary * self.given.logit_bytes
         return Memory(
-            name=name,
+            name="train sft",
             weights=weights,
             gradients=4.0 * trained / spread,
             optimiser=8.0 * trained / spread,
@@ -118,16 +118,16 @@ class Placed:
 
     def reinforcing(self, config: c.TrainRlConfig, row: float) -> Memory:
         """Return what one training holds in RL, the cache of the rollouts included."""
-        base = self.training(f"train rl (vllm {config.vllm})", config, row)
-        row_bytes = row * self.shape.kv_bytes(self.device.computed_bytes)
+        base, element = self.training(config, row), self.device.computed_bytes
+        # vLLM's share holds its own copy of the weights.
+        cache = config.vllm_gpu_share * self.device.memory_bytes
+        longest = self.shape.parameters * element + row * self.shape.kv_bytes(element)
         if config.vllm == "off":  # the cache is gone when training begins: the larger one counts
             processes = TrainingProcesses.of(config.accelerate).number
             rows = config.prompts_per_iteration * config.num_generations // processes
-            return replace(base, kv_cache=max(0.0, rows * row_bytes - base.activations))
-        # vLLM's share holds its own copy of the weights.
-        longest = self.shape.parameters * self.device.computed_bytes + row_bytes
-        cache = config.vllm_gpu_share * self.device.memory_bytes
-        return replace(base, kv_cache=cache, longest=longest)
+            needed = rows * row * self.shape.kv_bytes(element)
+            cache, longest = max(0.0, needed - base.activations), 0.0
+        return replace(base, name=f"train rl (vllm {config.vllm})", kv_cache=cache, longest=longest)
 
     # How long it takes.
 
@@ -186,11 +186,6 @@ class Timed:
     rate: float
     """Tokens (answers, for grading) per second, all devices together."""
 
-    @property
-    def device_hours(self) -> float:
-        """Hours of all devices that are held."""
-        return self.seconds * self.work.devices / 3600
-
 
 def timed(step: Step, work: Work, placed: Placed, num_graders: int) -> Timed:
     """Return work with its time, by a rate that is known, else by the data sheet."""
@@ -212,7 +207,7 @@ def memory_of(recipe: c.Recipe, works: Sequence[Work], policy: Placed) -> list[M
     parts = [policy.sampling(recipe.engine, max(sampled))]
     tuned, reinforced = ([w for w in works if w.kind is kind] for kind in (Kind.SFT, Kind.RL))
     if tuned:
-        parts.append(policy.training("train sft", recipe.train_sft, tuned[0].longest))
+        parts.append(policy.training(recipe.train_sft, tuned[0].longest))
     if reinforced:
         copies = 1 if recipe.train_rl.takes_all_devices else len(reinforced)
         one = policy.reinforcing(recipe.train_rl, reinforced[0].longest)

@@ -135,7 +135,7 @@ _STAGE_COLUMNS: dict[str, Callable[[Sequence[Timed]], str]] = {
     "tokens/s": lambda items: amount(items[0].rate),
     "devices": lambda items: str(items[0].work.devices or "–"),
     "time": lambda items: duration(sum(item.seconds for item in items)),
-    "device h": lambda items: hours(sum(item.device_hours for item in items)),
+    "device h": lambda items: hours(sum(i.seconds * i.work.devices for i in items) / 3600),
     "disk": lambda items: size(sum(item.work.disk_bytes for item in items)),
 }
 

@@ -35,12 +35,9 @@ from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition, Problem, SftRow, content_id
 from midcourse.run import Stage, Step, Training
 
-#: Held-out problems where the recipe names a file that is not there.
-_HELD_OUT = 200
-#: A verdict, a status or a row without its ids, compressed.
-_RECORD_BYTES = 60
-#: Weights are saved as they were trained, in float32.
-_SAVED_BYTES = 4
+_HELD_OUT = 200  # problems, where the recipe names a file that is not there
+_RECORD_BYTES = 60  # a verdict, a status or a row without its ids, compressed
+_SAVED_BYTES = 4  # weights are saved as they were trained, in float32
 
 
 def compose(recipe: Recipe) -> Method:
