@@ -1,10 +1,9 @@
 """Reads a finished run: how long its texts were, what came of them, how fast it went.
 
-The run's own method says what each of its stages is. The measured values take the names of
-`midcourse.plan.assumptions.Assumptions`, so a plan for another seed, size or scale uses them in
-place of the defaults. A stage that was resumed counts with the records of its last sitting, whose
-time the manifest holds. Time is the clock's, or the processor's: on a machine that is shared with
-others, only the latter says what the work takes.
+The measured values take the names of `midcourse.plan.assumptions.Assumptions`, whose defaults they
+replace. A stage that was resumed counts with the records of its last sitting, whose time the
+manifest holds. Time is the clock's, or the processor's: on a machine that is shared with others,
+only the latter says what the work takes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a hard-set search saves, from a guess at the pass rates: arithmetic, no model.
 
-A problem of pass rate p that is drawn in rounds n₁, n₂ … costs a round only if all earlier ones
-failed. Cancelling what is in flight makes a search cheaper than this; wrong rollouts being longer
-than right ones makes exhaustive sampling and search alike dearer.
+Cancelling what is in flight makes a search cheaper than this; wrong rollouts being longer than
+right ones makes exhaustive sampling and search alike dearer.
 """
 
 from __future__ import annotations

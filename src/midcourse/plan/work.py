@@ -251,23 +251,8 @@ class Expected:
         return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
 
     def _sample(self, settings: stages.SampleSettings) -> Work:
-        shown, said = self._opening(settings)
-        requests = self.number(settings)
-        return Work(
-            kind=kind_of(settings),
-            requests=requests,
-            prefill_tokens=self.number(settings.contexts) * shown,
-            tokens=requests * said,
-            context=shown + said / 2,
-            longest=self.given.prompt_tokens + settings.sampling.max_tokens,
-            model=settings.model,
-            disk_bytes=requests * said * self.given.disk_bytes_per_token,
-        )
-
-    def _opening(self, settings: stages.SampleSettings) -> tuple[float, float]:
-        """Return the mean tokens of a context, and of what is sampled from it."""
-        given, contexts = self.given, settings.contexts
-        shown, tokens = given.prompt_tokens, min(given.rollout_tokens, settings.sampling.max_tokens)
+        given, contexts, requests = self.given, settings.contexts, self.number(settings)
+        shown, said = given.prompt_tokens, min(given.rollout_tokens, settings.sampling.max_tokens)
         if isinstance(contexts, kinds.HintedQuestions):
             shown += given.hint_tokens
         elif isinstance(contexts, kinds.Reflections):
@@ -276,10 +261,19 @@ class Expected:
             shown += given.hint_tokens if contexts.hints else 0.0
             continues = contexts.condition.continues
             if continues is not Condition.PROBLEM:
-                shown, tokens = shown + given.prefix_tokens, given.continuation_tokens
+                shown, said = shown + given.prefix_tokens, given.continuation_tokens
             if continues is Condition.PREFIX_INTERVENTION:
                 shown += given.intervention_tokens
-        return shown, tokens
+        return Work(
+            kind=kind_of(settings),
+            requests=requests,
+            prefill_tokens=self.number(contexts) * shown,
+            tokens=requests * said,
+            context=shown + said / 2,
+            longest=given.prompt_tokens + settings.sampling.max_tokens,
+            model=settings.model,
+            disk_bytes=requests * said * given.disk_bytes_per_token,
+        )
 
     def _propose(self, settings: stages.ProposeSettings) -> Work:
         """Return the questions about the cases, each of one or two turns."""
@@ -433,8 +427,8 @@ def _count(
     try:
         if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
             return limit
-        found = [row.problem for row in read_problems(path, columns=columns)]
+        problems = (row.problem for row in read_problems(path, columns=columns))
+        number = sum(p is None or part[0] <= place(p.text) < part[1] for p in problems)
     except DataError:
         return limit
-    number = sum(one is None or part[0] <= place(one.text) < part[1] for one in found)
     return min(number, limit or number)
