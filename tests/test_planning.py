@@ -15,8 +15,8 @@ from midcourse.errors import ArtifactError, ConfigError
 from midcourse.pipeline import method, open_session
 from midcourse.plan.assumptions import settle
 from midcourse.plan.devices import DEVICES, TrainingProcesses
+from midcourse.plan.hardware import Timed
 from midcourse.plan.measure import measure
-from midcourse.plan.rates import Timed
 from midcourse.plan.shapes import load_shape
 from midcourse.plan.tables import Plan, make_plan
 from midcourse.plan.work import Kind

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import Field, ValidationError
 
-from midcourse.config import Recipe, Section, explain
+from midcourse.config import Section, explain
 from midcourse.errors import ConfigError
 
 
@@ -91,11 +91,6 @@ class Assumptions(Section):
     logit_bytes: float = Field(10, gt=0)
     """Peak memory per logit in training: bfloat16, its float32 copy and the gradient."""
 
-    def rate(self, kind: str) -> float | None:
-        """Return what is known of the tokens per second and device of a kind of work."""
-        rate: float | None = getattr(self, f"{kind}_tokens_per_second", None)
-        return rate
-
     @property
     def prefix_tokens(self) -> float:
         """What of a rollout stands before its first error."""
@@ -133,20 +128,3 @@ def settle(given: Sequence[str], measured: Mapping[str, float]) -> Settled:
         raise ConfigError(f"--assume {explain(error, Assumptions)}") from error
     sources = dict.fromkeys(measured, "measured") | dict.fromkeys(told, "given")
     return Settled(values, sources)
-
-
-def fill_in(values: Assumptions, recipe: Recipe) -> Assumptions:
-    """Replace lengths that are 0 by what their descriptions say."""
-    limit = recipe.sample.sampling.max_tokens
-    rollout = min(values.rollout_tokens or 0.43 * limit, limit)
-    review = values.review_tokens or 0.25 * recipe.propose.sampling.max_tokens
-    return values.model_copy(
-        update={
-            "rollout_tokens": rollout,
-            "rl_tokens": values.rl_tokens or min(rollout, recipe.train_rl.sampling.max_tokens),
-            "continuation_tokens": values.continuation_tokens
-            or rollout * (1 - values.prefix_share),
-            "guided_tokens": values.guided_tokens or values.reference_tokens,
-            "review_tokens": review,
-        }
-    )

@@ -1,7 +1,6 @@
 """A model's shape, from its config.json or a small table: parameters, cache bytes, operations.
 
-Only dense decoders with gated feed-forward layers (Llama, Qwen2, Qwen3 and their kin) are known:
-their sums are a few products. Nothing is loaded and nothing is fetched.
+Only dense decoders with gated feed-forward layers (Llama, Qwen2, Qwen3 and their kin) are known.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from midcourse.engines import resolve_model
 from midcourse.errors import ConfigError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ModelShape:
     """The sizes that decide cost, e.g. Qwen3-4B: 36 layers of width 2,560."""
 
@@ -28,30 +27,28 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     vocabulary: int
-    tied: bool
-    """Whether input and output embeddings are one matrix."""
+    embeddings: int = 1
+    """Matrices of embeddings: 1 if those of input and output are tied."""
 
     @property
-    def linear_sizes(self) -> tuple[tuple[int, int], ...]:
-        """(inputs, outputs) of the linear maps of one layer: attention, then feed-forward."""
-        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        into, out = (self.hidden, self.intermediate), (self.intermediate, self.hidden)
-        attention = ((self.hidden, queries), (self.hidden, keys), (self.hidden, keys))
-        return (*attention, (queries, self.hidden), into, into, out)
+    def _widths(self) -> int:
+        """The sides of a layer's seven linear maps that are not `hidden`, summed."""
+        return 2 * (self.heads + self.kv_heads) * self.head_dim + 3 * self.intermediate
 
     @property
     def layer_parameters(self) -> int:
         """Weights of all layers; norms are too few to count."""
-        return self.layers * sum(a * b for a, b in self.linear_sizes)
+        return self.layers * self.hidden * self._widths
 
     @property
     def parameters(self) -> int:
         """All weights."""
-        return self.layer_parameters + (1 if self.tied else 2) * self.vocabulary * self.hidden
+        return self.layer_parameters + self.embeddings * self.vocabulary * self.hidden
 
-    def lora_parameters(self, rank: int) -> int:
-        """Weights of adapters of `rank` on every linear map of every layer."""
-        return self.layers * rank * sum(a + b for a, b in self.linear_sizes)
+    def trained(self, lora_rank: int) -> int:
+        """Weights that training changes: all, or adapters on every linear map of every layer."""
+        adapters = self.layers * lora_rank * (7 * self.hidden + self._widths)
+        return adapters if lora_rank else self.parameters
 
     def kv_bytes(self, element_bytes: int) -> int:
         """Bytes of one token's keys and values, all layers."""
@@ -63,22 +60,24 @@ class ModelShape:
         return 2 * products + 4 * self.layers * self.heads * self.head_dim * context
 
 
-def _tied(*sizes: int) -> ModelShape:
-    names = ("hidden", "intermediate", "layers", "heads", "kv_heads", "head_dim", "vocabulary")
-    return ModelShape(**dict(zip(names, sizes, strict=True)), tied=True)
-
-
 #: Published shapes, by the last part of the name in lower case.
 _KNOWN = {
-    "qwen3-0.6b": _tied(1024, 3072, 28, 16, 8, 128, 151_936),
-    "qwen3-1.7b": _tied(2048, 6144, 28, 16, 8, 128, 151_936),
-    "e3-1.7b": _tied(2048, 6144, 28, 16, 8, 128, 151_936),  # trained from Qwen3-1.7B
-    "qwen3-4b": _tied(2560, 9728, 36, 32, 8, 128, 151_936),
-    "qwen3-4b-instruct-2507": _tied(2560, 9728, 36, 32, 8, 128, 151_936),
-    "smollm2-135m-instruct": _tied(576, 1536, 30, 9, 3, 64, 49_152),
-    "smollm2-360m-instruct": _tied(960, 2560, 32, 15, 5, 64, 49_152),
-    "smollm2-1.7b-instruct": _tied(2048, 8192, 24, 32, 32, 64, 49_152),
+    "qwen3-0.6b": ModelShape(1024, 3072, 28, 16, 8, 128, 151_936),
+    "qwen3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936),
+    "e3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936),  # trained from Qwen3-1.7B
+    "qwen3-4b": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936),
+    "qwen3-4b-instruct-2507": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936),
+    "smollm2-135m-instruct": ModelShape(576, 1536, 30, 9, 3, 64, 49_152),
+    "smollm2-360m-instruct": ModelShape(960, 2560, 32, 15, 5, 64, 49_152),
+    "smollm2-1.7b-instruct": ModelShape(2048, 8192, 24, 32, 32, 64, 49_152),
 }
+
+
+#: What a config.json calls the sizes of a `ModelShape`, in order.
+_CONFIG_KEYS = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "vocab_size"),
+)
 
 
 def load_shape(path: str, config_file: Path | None = None) -> ModelShape:
@@ -100,19 +99,12 @@ def load_shape(path: str, config_file: Path | None = None) -> ModelShape:
 
 
 def _from_config(config: Mapping[str, Any], file: Path) -> ModelShape:
+    given = {name: value for name, value in config.items() if value is not None}
     try:
-        heads = int(config["num_attention_heads"])
-        return ModelShape(
-            hidden=int(config["hidden_size"]),
-            intermediate=int(config["intermediate_size"]),
-            layers=int(config["num_hidden_layers"]),
-            heads=heads,
-            kv_heads=int(config.get("num_key_value_heads") or heads),
-            head_dim=int(config.get("head_dim") or config["hidden_size"] // heads),
-            vocabulary=int(config["vocab_size"]),
-            tied=bool(config.get("tie_word_embeddings", False)),
-        )
+        heads = given["num_attention_heads"]
+        own = {"num_key_value_heads": heads, "head_dim": given["hidden_size"] // heads} | given
+        sizes = [int(own[name]) for name in _CONFIG_KEYS]
     except KeyError as error:
-        raise ConfigError(
-            f"{file}: no {error.args[0]!r}: not a model that plan can count"
-        ) from None
+        key = error.args[0]
+        raise ConfigError(f"{file}: no {key!r}: not a model that plan can count") from None
+    return ModelShape(*sizes, *([1] if given.get("tie_word_embeddings") else [2]))

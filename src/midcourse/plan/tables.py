@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.config import Recipe
 from midcourse.errors import ConfigError
-from midcourse.pipeline.session import Setup
-from midcourse.plan.assumptions import Assumptions, Settled, fill_in, settle
-from midcourse.plan.compose import compose, count_problems
+from midcourse.plan.assumptions import Assumptions, Settled, settle
 from midcourse.plan.devices import Device, choose_device
-from midcourse.plan.expected import Expected
+from midcourse.plan.hardware import Memory, Placed, Timed, memory_of, timed
 from midcourse.plan.measure import Clock, measure
-from midcourse.plan.memory import Memory, Placed, memory_of
-from midcourse.plan.rates import Pace, Timed
-from midcourse.plan.search import PassRates, parse_pass_rates, rollouts_of_search, search_table
+from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
-from midcourse.plan.work import Kind, Work, schedule
-from midcourse.run import Step, Training
+from midcourse.plan.work import Expected, Kind, Work, compose, schedule
+from midcourse.run import Training
 from midcourse.table import Table
 
 #: A guess: 5 % of the problems never solved, the rest spread over all pass rates.
 DEFAULT_PASS_RATES = "0:0.05,0.02:0.1,0.1:0.15,0.3:0.2,0.6:0.25,0.9:0.25"
-
-_STAGE_COLUMNS = (
-    "stage",
-    "requests",
-    "prefill",
-    "tokens",
-    "tokens/s",
-    "devices",
-    "time",
-    "device h",
-    "disk",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +47,6 @@ class Plan:
         """Time by the clock, from the first stage to the report."""
         return sum(step.seconds for step in self.steps) + self.given.other_seconds
 
-    @property
-    def device_hours(self) -> float:
-        """Hours of all devices that are held."""
-        return sum(step.seconds * step.devices for step in self.steps) / 3600
-
     def tables(self) -> list[Table]:
         """Return everything worth printing; the total stands below the stages."""
         sample = self.recipe.sample
@@ -93,68 +72,46 @@ def make_plan(
         rates = measured.pass_rates
     chosen, shape = choose_device(device, recipe), load_shape(recipe.model.path, model_config)
     made = compose(recipe)
-    expected = _expect(made.setup, fill_in(settled.values, recipe), rates, shape)
-    works = schedule(made.steps(), expected)
-    shapes, unknown = _shapes(works, recipe.model.path, shape)
-    pace = Pace(
-        given=expected.given, shapes=shapes, device=chosen, num_graders=recipe.grade.num_workers
-    )
-    policy = Placed(recipe.model, shape, chosen, expected.given)
-    candidates = expected.candidates(made.interventions.candidates())
+    expected = Expected.of(made.setup, settled.values, rates, shape)
+    given, planned = expected.given, schedule(made.steps(), expected)
+    helpers = {work.model.source.path: None for _, work in planned if work.model}
+    shapes = {path: _shape(path) for path in helpers} | {recipe.model.path: shape}
+
+    def placed(work: Work) -> Placed:
+        source = work.model.source if work.model else recipe.model
+        return Placed(source, shapes[source.path] or shape, chosen, given)
+
+    policy, num_graders = Placed(recipe.model, shape, chosen, given), recipe.grade.num_workers
+    candidates = expected.number(made.interventions.candidates())
     return Plan(
         recipe=recipe,
         device=chosen,
         settled=settled,
-        given=expected.given,
-        funnel=f"{expected.hard(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
+        given=given,
+        funnel=f"{expected.number(made.hard):,.0f} hard problems, {candidates:,.0f} interventions, "
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
-        unknown=unknown,
-        steps=[pace.timed(step, work) for step, work in works],
-        memory=memory_of(recipe, [work for _, work in works], policy),
+        unknown=tuple(path for path, found in shapes.items() if found is None),
+        steps=[timed(step, work, placed(work), num_graders) for step, work in planned],
+        memory=memory_of(recipe, [work for _, work in planned], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
 
 
-def _expect(setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape) -> Expected:
-    """Follow the problems as far as their rollouts; what is not given follows from pass rates."""
-    counts, sample = count_problems(setup, given), setup.recipe.sample
-    rounds = sample.rounds or (sample.num_rollouts,)
-    draws = given.rollouts_per_problem or rollouts_of_search(pass_rates, rounds).rollouts
-    hard = sum(share * (1 - rate) ** sample.num_rollouts for rate, share in pass_rates)
-    hard = hard if given.hard_share is None else given.hard_share
-    found = {
-        "num_problems": counts.problems,
-        "num_held_out": counts.held_out,
-        "hard_share": hard,
-        "rollouts_per_problem": draws if sample.rounds else sample.num_rollouts,
-    }
-    given = given.model_copy(update=found)
-    return Expected(given=given, counts=counts, hard_share=hard, shape=shape)
-
-
-def _shapes(
-    works: Sequence[tuple[Step, Work]], policy_path: str, policy: ModelShape
-) -> tuple[dict[str, ModelShape], tuple[str, ...]]:
-    """Return the shape of every model by its path, and for whom the policy's stands in."""
-    shapes, unknown = {policy_path: policy}, []
-    for path in {work.model.source.path: None for _, work in works if work.model}:
-        if path != policy_path:
-            try:
-                shapes[path] = load_shape(path)
-            except ConfigError:
-                shapes[path] = policy
-                unknown.append(path)
-    return shapes, tuple(unknown)
+def _shape(path: str) -> ModelShape | None:
+    try:
+        return load_shape(path)
+    except ConfigError:
+        return None
 
 
 def _assumption_table(plan: Plan) -> Table:
     rows = []
     for key, field in Assumptions.model_fields.items():
-        value = getattr(plan.given, key)
-        number = "by formula" if value is None else f"{value:,.4g}"
-        shown = f"{value:,.0f}" if value is not None and value >= 1000 else number
-        source = plan.settled.sources.get(key, "default")
+        value, source = getattr(plan.given, key), plan.settled.sources.get(key, "default")
+        shown = "by formula"
+        if value is not None:
+            shown = f"{value:,.0f}" if value >= 1000 else f"{value:,.4g}"
         rows.append((key, shown, source, " ".join((field.description or "").split())))
     note = "Change one with --assume key=value; measure them with --from RUN_DIR."
     if plan.measured_seconds is not None:
@@ -162,14 +119,34 @@ def _assumption_table(plan: Plan) -> Table:
     return Table("Assumptions", ("key", "value", "from", "meaning"), tuple(rows), note)
 
 
+def _name(items: Sequence[Timed]) -> str:
+    step = items[0].step
+    if items[0].work.kind is Kind.GRADE:
+        return "grade"
+    return f"train {step.label}" if isinstance(step, Training) else f"{step.name} {step.label}"
+
+
+#: The columns of the stages; steps that share a row are equally fast.
+_STAGE_COLUMNS: dict[str, Callable[[Sequence[Timed]], str]] = {
+    "stage": _name,
+    "requests": lambda items: amount(sum(item.work.requests for item in items)),
+    "prefill": lambda items: amount(sum(item.work.prefill_tokens for item in items)),
+    "tokens": lambda items: amount(sum(item.work.tokens for item in items)),
+    "tokens/s": lambda items: amount(items[0].rate),
+    "devices": lambda items: str(items[0].work.devices or "–"),
+    "time": lambda items: duration(sum(item.seconds for item in items)),
+    "device h": lambda items: hours(sum(i.seconds * i.work.devices for i in items) / 3600),
+    "disk": lambda items: size(sum(item.work.disk_bytes for item in items)),
+}
+
+
 def _stage_table(plan: Plan) -> Table:
-    grades = [item for item in plan.steps if item.work.kind is Kind.GRADE]
-    others = [item for item in plan.steps if item.work.kind is not Kind.GRADE]
-    rows = [(_name(item.step), *_cells([item], str(item.devices or "–"))) for item in others]
-    rows.append(("grade", *_cells(grades, "–")))
-    _, prefill, tokens, _, _, _, _, disk = _cells(plan.steps, "")
-    total = (duration(plan.seconds), hours(plan.device_hours))
-    rows.append(("all", "", prefill, tokens, "", "", *total, disk))
+    rows = [[item] for item in plan.steps if item.work.kind is not Kind.GRADE]
+    rows.append([item for item in plan.steps if item.work.kind is Kind.GRADE])
+    cells = [tuple(cell(items) for cell in _STAGE_COLUMNS.values()) for items in rows]
+    total = {title: cell(plan.steps) for title, cell in _STAGE_COLUMNS.items()}
+    total |= {"stage": "all", "requests": "", "tokens/s": "", "devices": ""}
+    cells.append(tuple((total | {"time": duration(plan.seconds)}).values()))
     passing = sum(item.work.passing_bytes for item in plan.steps)
     note = (
         f"{plan.device.name}. Prefill: tokens of distinct contexts. Tokens: sampled, trained on or "
@@ -178,35 +155,14 @@ def _stage_table(plan: Plan) -> Table:
     )
     if plan.unknown:
         note += f" Of unknown shape, so timed as the base: {', '.join(plan.unknown)}."
-    return Table(f"Plan of {plan.recipe.name}", _STAGE_COLUMNS, tuple(rows), note)
-
-
-def _name(step: Step) -> str:
-    return f"train {step.label}" if isinstance(step, Training) else f"{step.name} {step.label}"
-
-
-def _cells(items: Sequence[Timed], devices: str) -> tuple[str, ...]:
-    """Return the cells of steps that share a row; they are equally fast."""
-    works = [item.work for item in items]
-    return (
-        amount(sum(work.requests for work in works)),
-        amount(sum(work.prefill_tokens for work in works)),
-        amount(sum(work.tokens for work in works)),
-        amount(items[0].rate),
-        devices,
-        duration(sum(item.seconds for item in items)),
-        hours(sum(item.seconds * item.devices for item in items) / 3600),
-        size(sum(work.disk_bytes for work in works)),
-    )
+    return Table(f"Plan of {plan.recipe.name}", tuple(_STAGE_COLUMNS), tuple(cells), note)
 
 
 def _memory_table(plan: Plan) -> Table:
     rows = []
     for part in plan.memory:
         name = part.name + (f", {part.copies} at once" if part.copies > 1 else "")
-        parts = (part.weights, part.gradients, part.optimiser, part.activations, part.kv_cache)
-        cells = [size(part.copies * number) for number in parts]
-        rows.append((name, *cells, size(part.total), part.verdict(plan.device)))
+        rows.append((name, *map(size, (*part.parts, part.total)), part.verdict(plan.device)))
     columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
     note = (
         f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
@@ -218,8 +174,8 @@ def _memory_table(plan: Plan) -> Table:
 
 def amount(number: float) -> str:
     """Return a count to three digits, e.g. ``3.01 B``."""
-    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= 10 * factor or (factor > 1e3 and number >= factor):
+    for unit, factor, least in (("B", 1e9, 1e9), ("M", 1e6, 1e6), ("k", 1e3, 1e4)):
+        if number >= least:
             return f"{number / factor:.3g} {unit}"
     return f"{number:,.0f}" if number else "–"
 

@@ -1,36 +1,70 @@
-"""What each step of a method asks for: requests, tokens, bytes. Every number is an expectation.
+"""What a run will do: the steps of the recipe's own method, and what each of them asks for.
 
-A step's settings say what it does, `Expected` how often. A context that several requests share (32
+The method is composed without its problems: one stands for all, a plan knows how many there are. A
+step's settings say what it does, `Expected` how often. A context that several requests share (32
 continuations of one prefix) is counted once as prefill: engines keep it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import inf
+from typing import Any
 
-from midcourse.config import EngineConfig, TrainRlConfig, TrainSftConfig
-from midcourse.pipeline.contexts import Continuations, HintedQuestions, Population, Reflections
+from midcourse.checkers.reasoning_gym import NAME as TASKS
+from midcourse.config import EngineConfig, Part, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.data.parts import place
+from midcourse.data.problems import read_problems
+from midcourse.data.rows import is_hub
+from midcourse.data.sources import find_source
+from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline import contexts as kinds
+from midcourse.pipeline import stages
+from midcourse.pipeline.contexts import Population
 from midcourse.pipeline.evaluation import LikelihoodSettings
+from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.models import RlSettings, TuneSettings
-from midcourse.pipeline.stages import (
-    GradeSettings,
-    ProposeSettings,
-    SampleSettings,
-    StepRowSettings,
-)
-from midcourse.pipeline.values import Model
+from midcourse.pipeline.session import Setup, load_problem_sets
+from midcourse.pipeline.values import Candidates, Model, ProblemSets, Selection
 from midcourse.plan.assumptions import Assumptions
-from midcourse.plan.compose import in_order
-from midcourse.plan.expected import Expected, longest_row
-from midcourse.records import Condition
-from midcourse.run import Step, Training
+from midcourse.plan.devices import TrainingProcesses
+from midcourse.plan.search import PassRates, rollouts_of_search
+from midcourse.plan.shapes import ModelShape
+from midcourse.records import Condition, Problem, SftRow, content_id
+from midcourse.run import Stage, Step, Training
 
-#: A verdict, a status or a row without its ids, compressed.
-_RECORD_BYTES = 60
-#: Weights are saved as they were trained, in float32.
-_SAVED_BYTES = 4
+_HELD_OUT = 200  # problems, where the recipe names a file that is not there
+_RECORD_BYTES = 60  # a verdict, a status or a row without its ids, compressed
+_SAVED_BYTES = 4  # weights are saved as they were trained, in float32
+
+
+def compose(recipe: Recipe) -> Method:
+    """Return the method of a recipe. No model is looked at and no file of problems is read."""
+    text = dict.fromkeys(("text", "answer", "reference_solution", "source", "split"), "1")
+    one = [Problem(problem_id="one for all", **text)]
+    sets = ProblemSets(one, {"held_out": one} if recipe.problems.held_out_path else {})
+    if recipe.problems.kind == "lab":
+        sets = load_problem_sets(recipe)
+    setup = Setup.with_problems(recipe, sets, lambda m: content_id(m.path, m.revision)[:10])
+    return method(setup)
+
+
+def in_order(asked: Iterable[tuple[Step, ...]]) -> list[Step]:
+    """Return every step once, the inputs of a tuple first."""
+    found: dict[tuple[str, str], Step] = {}
+
+    def visit(steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            if (step.name, step.key) not in found:
+                visit(step.inputs)
+        for step in steps:
+            found.setdefault((step.name, step.key), step)
+
+    for steps in asked:
+        visit(steps)
+    return list(found.values())
 
 
 class Kind(StrEnum):
@@ -50,6 +84,16 @@ class Kind(StrEnum):
     """Records are read and others written: no time worth counting."""
 
 
+def kind_of(settings: stages.SampleSettings) -> Kind:
+    """Return what a sampling counts as."""
+    if settings.model.role is None:
+        return Kind.HELP
+    if settings.contexts.population is Population.CANDIDATES:
+        return Kind.VERIFY
+    evaluated = settings.contexts.population in (Population.HELD_OUT, Population.PROBE)
+    return Kind.EVALUATE if evaluated else Kind.SAMPLE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What one step asks for, e.g. 4,500 contexts × 32 continuations of 3,500 tokens."""
@@ -67,7 +111,6 @@ class Work:
     """The longest context with its completion, or row, that may occur."""
     model: Model | None = None
     """Whose engine is open meanwhile; of a training, where it starts."""
-    engine: EngineConfig | None = None
     training: TrainSftConfig | TrainRlConfig | None = None
     opens: int = 0
     """Engines opened, or training processes started, for it."""
@@ -75,191 +118,317 @@ class Work:
     passing_bytes: float = 0.0
     """Disk that is free again afterwards: checkpoints to resume from."""
 
+    @property
+    def engine(self) -> EngineConfig | None:
+        """What samples or scores."""
+        if self.model is None or self.training is not None:
+            return None
+        engine = self.model.engine
+        return engine.scoring if self.kind is Kind.LIKELIHOOD else engine
 
-def kind_of(settings: SampleSettings) -> Kind:
-    """Return what a sampling counts as."""
-    if settings.model.role is None:
-        return Kind.HELP
-    if isinstance(settings.contexts, Continuations):
-        return Kind.VERIFY
-    evaluated = settings.contexts.population in (Population.HELD_OUT, Population.PROBE)
-    return Kind.EVALUATE if evaluated else Kind.SAMPLE
+    @property
+    def devices(self) -> int:
+        """Devices that are held meanwhile."""
+        if self.training is not None:
+            return TrainingProcesses.of(self.training.accelerate).number
+        return self.engine.num_devices if self.engine else 0
 
 
-def schedule(asked: Sequence[tuple[Step, ...]], expected: Expected) -> list[tuple[Step, Work]]:
+def schedule(asked: Iterable[tuple[Step, ...]], expected: Expected) -> list[tuple[Step, Work]]:
     """Return the work of every step that a run completes, in order, and what is opened for it.
 
-    One engine is open at a time. Trainings that run together start together.
+    One engine is open at a time. Trainings of a kind start together unless each takes all devices.
     """
     planned: list[tuple[Step, Work]] = []
     held: object = None
-    for steps in in_order(asked):
-        starts = 1
-        for step in steps:
-            work = work_of(step.settings, expected)
-            if isinstance(step, Training):
-                opens, held = int(starts or step.alone), None
-                starts = 0
-            else:
-                needed = (work.model.name, work.kind is Kind.LIKELIHOOD) if work.model else held
-                opens = int(needed != held and work.engine is not None and work.engine.loads_models)
-                held = needed
-            planned.append((step, replace(work, opens=opens)))
+    for step in in_order(asked):
+        work, opens = expected.work(step.settings), False
+        if isinstance(step, Training):
+            opens, held = step.alone or held is not work.kind, work.kind
+        elif work.model:
+            needed = (work.model.name, work.kind is Kind.LIKELIHOOD)
+            opens = needed != held and work.engine is not None and work.engine.loads_models
+            held = needed
+        planned.append((step, replace(work, opens=int(opens))))
     return planned
 
 
-def work_of(settings: object, expected: Expected) -> Work:
-    """Return what a step with these settings asks for."""
-    match settings:
-        case SampleSettings():
-            return _sample(settings, expected)
-        case ProposeSettings(world=None):
-            return _propose(settings, expected)
-        case TuneSettings():
-            return _tune(settings, expected)
-        case RlSettings():
-            return _rl(settings, expected)
-        case LikelihoodSettings():
-            return _likelihood(settings, expected)
-    kind = Kind.GRADE if isinstance(settings, GradeSettings) else Kind.RECORDS
-    number = expected.records(settings)
-    return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How many there will be of everything: follows the problems through the funnel."""
+
+    given: Assumptions
+    """Filled in."""
+    problems: Mapping[Population, float]
+    """Training, held-out and probe problems."""
+    hard: float
+    shape: ModelShape
+    """The policy's."""
+
+    @classmethod
+    def of(
+        cls, setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape
+    ) -> Expected:
+        """Fill in what is not given, and count the problems as far as they are at hand."""
+        recipe, sample = setup.recipe, setup.recipe.sample
+        problems, rollouts = _count_problems(setup, given), sample.num_rollouts
+        hard_share = given.hard_share
+        if hard_share is None:
+            hard_share = sum(share * (1 - rate) ** rollouts for rate, share in pass_rates)
+        searched = rollouts_of_search(pass_rates, sample.rounds or (rollouts,)).rollouts
+        limit = sample.sampling.max_tokens
+        rollout = min(given.rollout_tokens or 0.43 * limit, limit)
+        defaults = {
+            "rollouts_per_problem": searched,
+            "rl_tokens": min(rollout, recipe.train_rl.sampling.max_tokens),
+            "continuation_tokens": rollout * (1 - given.prefix_share),
+            "guided_tokens": given.reference_tokens,
+            "review_tokens": 0.25 * recipe.propose.sampling.max_tokens,
+        }
+        filled = {name: getattr(given, name) or value for name, value in defaults.items()}
+        filled |= {
+            "num_problems": problems[Population.TRAIN],
+            "num_held_out": problems[Population.HELD_OUT],
+            "hard_share": hard_share,
+            "rollout_tokens": rollout,
+        }
+        if not sample.rounds:
+            filled["rollouts_per_problem"] = rollouts
+        given, hard = given.model_copy(update=filled), hard_share * problems[Population.TRAIN]
+        return cls(given=given, problems=problems, hard=hard, shape=shape)
+
+    def number(self, of: object) -> float:
+        """Return how many there will be of what has these settings, or is chosen by them."""
+        return _NUMBER[type(of)](self, of)
+
+    def _rollouts(self, settings: stages.SampleSettings) -> float:
+        """Return how many rollouts are drawn; where continuations are searched, at most."""
+        is_search = settings.rounds and settings.contexts.population is Population.TRAIN
+        each = self.given.rollouts_per_problem if is_search else settings.num_rollouts
+        return self.number(settings.contexts) * each
+
+    def _cases(self, settings: stages.CasesSettings) -> float:
+        drawn: stages.SampleSettings = settings.drawn.rollouts.settings
+        is_hard = isinstance(settings.among, Selection)
+        problems = self.number(settings.among if is_hard else drawn.contexts)
+        return problems * min(settings.num_rollouts, drawn.num_rollouts)
+
+    def _candidates(self, candidates: Candidates) -> float:
+        settings = candidates.proposals.settings
+        if isinstance(settings, stages.ShiftSettings):
+            return self.number(settings)
+        still = self.given.hinted_share if candidates.hard and candidates.hard.hinted else 1.0
+        return self.number(settings.cases.settings) * self.given.candidate_share * still
+
+    def ready(self, rows: Stage[SftRow, Any]) -> float:
+        """Return how many rows can be trained on."""
+        settings = rows.settings
+        if isinstance(settings, stages.SolutionRowSettings):
+            return self.ready(settings.step_rows)
+        candidates, design = settings.continuations.candidates, settings.design
+        one = design.rows_per_problem == "one"
+        number = self.number(candidates.hard if one else candidates)
+        return number * (self.given.verified_share if design.filter else 1.0)
+
+    def row_tokens(self, rows: Stage[SftRow, Any]) -> float:
+        """Return the mean length of a row: of a step, or of a whole solution."""
+        given, settings = self.given, rows.settings
+        if isinstance(settings, stages.SolutionRowSettings):
+            is_short = settings.solutions is None or settings.config.trace == "summary"
+            solution = min(given.rollout_tokens, settings.config.sampling.max_tokens)
+            return given.prompt_tokens + (given.reference_tokens if is_short else solution)
+        prefix = 0.0 if settings.design.prefix == "dropped" else given.prefix_tokens
+        suffix = given.continuation_tokens if settings.design.suffix else 0.0
+        return given.prompt_tokens + prefix + given.intervention_tokens + suffix
+
+    def work(self, settings: object) -> Work:
+        """Return what a step with these settings asks for."""
+        is_told = isinstance(settings, stages.ProposeSettings) and settings.world is not None
+        if type(settings) in _WORK and not is_told:
+            return _WORK[type(settings)](self, settings)
+        kind = Kind.GRADE if isinstance(settings, stages.GradeSettings) else Kind.RECORDS
+        number = self.number(settings)
+        return Work(kind=kind, requests=number, disk_bytes=number * _RECORD_BYTES)
+
+    def _sample(self, settings: stages.SampleSettings) -> Work:
+        given, contexts, requests = self.given, settings.contexts, self.number(settings)
+        shown, said = given.prompt_tokens, min(given.rollout_tokens, settings.sampling.max_tokens)
+        if isinstance(contexts, kinds.HintedQuestions):
+            shown += given.hint_tokens
+        elif isinstance(contexts, kinds.Reflections):
+            shown += given.reference_tokens + given.rollout_tokens
+        elif isinstance(contexts, kinds.Continuations):
+            shown += given.hint_tokens if contexts.hints else 0.0
+            continues = contexts.condition.continues
+            if continues is not Condition.PROBLEM:
+                shown, said = shown + given.prefix_tokens, given.continuation_tokens
+            if continues is Condition.PREFIX_INTERVENTION:
+                shown += given.intervention_tokens
+        return Work(
+            kind=kind_of(settings),
+            requests=requests,
+            prefill_tokens=self.number(contexts) * shown,
+            tokens=requests * said,
+            context=shown + said / 2,
+            longest=given.prompt_tokens + settings.sampling.max_tokens,
+            model=settings.model,
+            disk_bytes=requests * said * given.disk_bytes_per_token,
+        )
+
+    def _propose(self, settings: stages.ProposeSettings) -> Work:
+        """Return the questions about the cases, each of one or two turns."""
+        given, config, cases = self.given, settings.config, settings.cases.settings
+        # If k questions leave a share of 1 − c without an accepted answer, each of them succeeds
+        # with 1 − (1 − c)^(1/k).
+        each = float(config.num_proposals)
+        once = 1 - (1 - given.candidate_share) ** (1 / each)
+        if once and config.stop_at_first_accepted:
+            each = given.candidate_share / once
+        drawn = cases.drawn.rollouts.settings.sampling.max_tokens
+        reference = given.reference_tokens if config.reference != "none" else 0.0
+        shown = given.prompt_tokens + given.rollout_tokens + reference
+        said = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
+        limit = config.sampling.max_tokens * (2 if settings.guided else 1)
+        questions = self.number(cases) * each
+        return Work(
+            kind=Kind.PROPOSE,
+            requests=questions,
+            prefill_tokens=questions * shown,
+            tokens=questions * said,
+            context=shown + said / 2,
+            longest=given.prompt_tokens + drawn + reference + limit,
+            model=settings.proposer,
+            disk_bytes=questions * (shown + said) * given.disk_bytes_per_token,
+        )
+
+    def _tune(self, settings: TuneSettings) -> Work:
+        config, made = settings.config, settings.rows.settings
+        rows, length = self.ready(settings.rows) * config.num_epochs, self.row_tokens(settings.rows)
+        if config.max_steps:
+            rows = min(rows, config.max_steps * config.batch_size)
+        whole = isinstance(made, stages.SolutionRowSettings)
+        return Work(
+            kind=Kind.SFT,
+            requests=rows,
+            tokens=rows * length * (1 if settings.rejected is None else 2),
+            context=length / 2,
+            longest=(made.config if whole else made.design).max_tokens,
+            model=settings.start,
+            training=config,
+            disk_bytes=self.shape.parameters * _SAVED_BYTES,
+        )
+
+    def _rl(self, settings: RlSettings) -> Work:
+        given, shape, config = self.given, self.shape, settings.config
+        prompts = float(config.num_iterations * config.prompts_per_iteration)
+        prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
+        checkpoints = config.num_iterations // config.save_every
+        rollouts = prompts * config.num_generations
+        return Work(
+            kind=Kind.RL,
+            requests=rollouts,
+            prefill_tokens=prompts * prompt,
+            tokens=rollouts * given.rl_tokens,
+            context=prompt + given.rl_tokens / 2,
+            longest=prompt + config.sampling.max_tokens,
+            model=settings.start,
+            training=config,
+            disk_bytes=shape.parameters * _SAVED_BYTES,
+            passing_bytes=checkpoints * 3 * shape.trained(config.lora_rank) * _SAVED_BYTES,
+        )
+
+    def _likelihood(self, settings: LikelihoodSettings) -> Work:
+        """Return the scoring of interventions, rows, references and own rollouts by one model."""
+        given, most = self.given, settings.max_items
+        rows = min(most, self.ready(settings.rows))
+        references = min(most, self.problems[Population.TRAIN])
+        own = min(most, self.number(settings.own.rollouts.settings)) if settings.own else 0.0
+        made, prompt = settings.rows.settings, given.prompt_tokens
+        # Of a step, the row and the step given its prefix; else the row alone.
+        is_step = isinstance(made, stages.StepRowSettings) and made.design.source == "intervention"
+        steps = rows if is_step else 0.0
+        if settings.unseen is not None:
+            steps += self.number(settings.unseen)
+        texts = rows + steps + references + own
+        in_rows = rows * (self.row_tokens(settings.rows) - prompt)
+        others = references * given.reference_tokens + own * given.rollout_tokens
+        return Work(
+            kind=Kind.LIKELIHOOD,
+            requests=texts,
+            prefill_tokens=texts * prompt + steps * given.prefix_tokens,
+            tokens=in_rows + steps * given.intervention_tokens + others,
+            context=prompt + given.rollout_tokens / 2,
+            model=settings.model,
+            disk_bytes=texts * _RECORD_BYTES,
+        )
 
 
-def _sample(settings: SampleSettings, expected: Expected) -> Work:
-    given, contexts = expected.given, expected.contexts(settings.contexts)
-    requests = expected.rollouts(settings)
-    context, tokens = _opening(settings, given)
-    return Work(
-        kind=kind_of(settings),
-        requests=requests,
-        prefill_tokens=contexts * context,
-        tokens=requests * tokens,
-        context=context + tokens / 2,
-        longest=given.prompt_tokens + settings.sampling.max_tokens,
-        model=settings.model,
-        engine=settings.model.engine,
-        disk_bytes=requests * tokens * given.disk_bytes_per_token,
+#: What asks a model, by the settings of the step.
+_WORK: dict[type, Callable[[Expected, Any], Work]] = {
+    stages.SampleSettings: Expected._sample,
+    stages.ProposeSettings: Expected._propose,
+    TuneSettings: Expected._tune,
+    RlSettings: Expected._rl,
+    LikelihoodSettings: Expected._likelihood,
+}
+#: How many there are: e is what is expected, s the settings of a step or a choice in them.
+_NUMBER: dict[type, Callable[[Expected, Any], float]] = {
+    Selection: lambda e, s: e.hard * (e.given.hinted_share if s.hinted else 1.0),
+    Candidates: Expected._candidates,
+    kinds.HardOnes: lambda e, s: (
+        e.number(s.selection) * (e.given.missing_share if s.missing else 1.0)
+    ),
+    kinds.RowProblems: lambda e, s: e.ready(s.rows),
+    kinds.Questions: lambda e, s: e.number(s.among) if s.among else e.problems[s.population],
+    kinds.HintedQuestions: lambda e, s: e.number(s.hard),
+    kinds.Reflections: lambda e, s: e.ready(s.rows),
+    kinds.Continuations: lambda e, s: min(e.number(s.candidates), s.limit or inf),
+    stages.SampleSettings: Expected._rollouts,
+    stages.GradeSettings: lambda e, s: e.number(s.rollouts.settings),
+    stages.SelectSettings: lambda e, s: (
+        e.number(s.among) if s.among else e.problems[Population.TRAIN]
+    ),
+    stages.ReferenceSettings: lambda e, s: e.number(s.hard),
+    stages.CasesSettings: Expected._cases,
+    stages.ProposeSettings: lambda e, s: e.number(s.cases.settings),
+    stages.ShiftSettings: lambda e, s: e.number(s.candidates),
+    stages.StepRowSettings: lambda e, s: e.number(s.continuations),
+    stages.SolutionRowSettings: lambda e, s: e.ready(s.step_rows),
+}
+
+
+def _count_problems(setup: Setup, given: Assumptions) -> dict[Population, float]:
+    """Count the problems as far as they are at hand; what is given wins."""
+    config, sets = setup.recipe.problems, setup.problems
+    if config.kind == "lab":
+        train: int | None = len(sets.train)
+        held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
+    else:
+        path, columns, probe = config.held_out_path, config.columns, 0
+        train = _count(config.path, columns, config.limit, config.part)
+        held_out = (_count(path, columns, config.held_out_limit) or _HELD_OUT) if path else 0
+    if given.num_held_out is not None:
+        held_out = given.num_held_out
+    if train := given.num_problems or train:
+        return {Population.TRAIN: train, Population.HELD_OUT: held_out, Population.PROBE: probe}
+    raise ConfigError(
+        f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
+        "be, e.g. --assume num_problems=50000"
     )
 
 
-def _opening(settings: SampleSettings, given: Assumptions) -> tuple[float, float]:
-    """Return the mean tokens of a context, and of what is sampled from it."""
-    contexts, opening = settings.contexts, given.prompt_tokens
-    tokens = min(given.rollout_tokens, settings.sampling.max_tokens)
-    if isinstance(contexts, HintedQuestions):
-        opening += given.hint_tokens
-    elif isinstance(contexts, Reflections):
-        opening += given.reference_tokens + given.rollout_tokens
-    elif isinstance(contexts, Continuations):
-        opening += given.hint_tokens if contexts.hints else 0.0
-        continues = contexts.condition.continues
-        if continues is not Condition.PROBLEM:
-            opening += given.prefix_tokens
-            tokens = given.continuation_tokens
-        if continues is Condition.PREFIX_INTERVENTION:
-            opening += given.intervention_tokens
-    return opening, tokens
+def _count(
+    path: str, columns: Mapping[str, str], limit: int | None, part: Part = (0.0, 1.0)
+) -> int | None:
+    """Return how many problems of a file are in a part, at most `limit`; broken ones count.
 
-
-def _propose(settings: ProposeSettings, expected: Expected) -> Work:
-    """Return the questions about the cases, each of one or two turns."""
-    given, config = expected.given, settings.config
-    cases = expected.cases(settings.cases.settings)
-    questions = cases * _questions(config.num_proposals, given)
-    if not config.stop_at_first_accepted:
-        questions = cases * config.num_proposals
-    drawn = settings.cases.settings.drawn.rollouts.settings
-    shown, tokens = given.prompt_tokens + given.rollout_tokens, given.review_tokens
-    longest = given.prompt_tokens + drawn.sampling.max_tokens
-    turns = 2 if settings.guided else 1
-    if config.reference != "none":
-        shown, longest = shown + given.reference_tokens, longest + given.reference_tokens
-    if turns == 2:
-        tokens += given.guided_tokens
-    return Work(
-        kind=Kind.PROPOSE,
-        requests=questions,
-        prefill_tokens=questions * shown,
-        tokens=questions * tokens,
-        context=shown + tokens / 2,
-        longest=longest + turns * config.sampling.max_tokens,
-        model=settings.proposer,
-        engine=settings.proposer.engine,
-        disk_bytes=questions * (shown + tokens) * given.disk_bytes_per_token,
-    )
-
-
-def _questions(most: int, given: Assumptions) -> float:
-    """Return the expected questions about a rollout that end with the first accepted answer.
-
-    If k questions leave a share of 1 − c without one, each succeeds with 1 − (1 − c)^(1/k).
+    Without a file return `limit`: the hub is not asked and tasks are not generated.
     """
-    once = 1 - (1 - given.candidate_share) ** (1 / most)
-    return given.candidate_share / once if once else float(most)
-
-
-def _tune(settings: TuneSettings, expected: Expected) -> Work:
-    config, rows = settings.config, expected.ready(settings.rows) * settings.config.num_epochs
-    if config.max_steps:
-        rows = min(rows, config.max_steps * config.batch_size)
-    length, sides = expected.row_tokens(settings.rows), 1 if settings.rejected is None else 2
-    return Work(
-        kind=Kind.SFT,
-        requests=rows,
-        tokens=sides * rows * length,
-        context=length / 2,
-        longest=longest_row(settings.rows),
-        model=settings.start,
-        training=config,
-        disk_bytes=expected.shape.parameters * _SAVED_BYTES,
-    )
-
-
-def _rl(settings: RlSettings, expected: Expected) -> Work:
-    given, shape, config = expected.given, expected.shape, settings.config
-    rollouts = float(config.num_iterations * config.prompts_per_iteration * config.num_generations)
-    prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
-    trained = shape.lora_parameters(config.lora_rank) if config.lora_rank else shape.parameters
-    checkpoints = config.num_iterations // config.save_every
-    return Work(
-        kind=Kind.RL,
-        requests=rollouts,
-        prefill_tokens=rollouts / config.num_generations * prompt,
-        tokens=rollouts * given.rl_tokens,
-        context=prompt + given.rl_tokens / 2,
-        longest=prompt + config.sampling.max_tokens,
-        model=settings.start,
-        training=config,
-        disk_bytes=shape.parameters * _SAVED_BYTES,
-        passing_bytes=checkpoints * 3 * trained * _SAVED_BYTES,
-    )
-
-
-def _likelihood(settings: LikelihoodSettings, expected: Expected) -> Work:
-    """Return the scoring of interventions, rows, references and own rollouts by one model."""
-    given, most = expected.given, settings.max_items
-    rows, references = min(most, expected.ready(settings.rows)), min(most, expected.counts.problems)
-    own = unseen = 0.0
-    if settings.own is not None:
-        own = min(most, expected.rollouts(settings.own.rollouts.settings))
-    if settings.unseen is not None:
-        unseen = expected.contexts(settings.unseen)
-    made, prompt = settings.rows.settings, given.prompt_tokens
-    # Of a step, the row and the step given its prefix; else the row alone.
-    has_steps = isinstance(made, StepRowSettings) and made.design.source == "intervention"
-    steps = rows if has_steps else 0.0
-    texts = rows + steps + references + own + unseen
-    in_rows = rows * (expected.row_tokens(settings.rows) - prompt)
-    in_steps = (steps + unseen) * given.intervention_tokens
-    others = references * given.reference_tokens + own * given.rollout_tokens
-    return Work(
-        kind=Kind.LIKELIHOOD,
-        requests=texts,
-        prefill_tokens=texts * prompt + (steps + unseen) * given.prefix_tokens,
-        tokens=in_rows + in_steps + others,
-        context=prompt + given.rollout_tokens / 2,
-        model=settings.model,
-        engine=settings.model.engine.scoring,
-        disk_bytes=texts * _RECORD_BYTES,
-    )
+    try:
+        if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
+            return limit
+        problems = (row.problem for row in read_problems(path, columns=columns))
+        number = sum(p is None or part[0] <= place(p.text) < part[1] for p in problems)
+    except DataError:
+        return limit
+    return min(number, limit or number)
