@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -180,12 +181,19 @@ class TransformersConfig(Section):
 
     loads_models: ClassVar[bool] = True
     model_name: ClassVar[str] = ""
+    in_process: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1.0
     num_devices: ClassVar[int] = 1
 
     @property
     def scoring(self) -> EngineConfig | None:
         """Itself."""
         return self
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether a CPU is asked for."""
+        return self.device == "cpu"
 
     @property
     def rows_at_once(self) -> int:
@@ -214,12 +222,21 @@ class VllmConfig(Section):
     """Per request."""
 
     loads_models: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
     model_name: ClassVar[str] = ""
 
     @property
     def scoring(self) -> EngineConfig | None:
         """Scores are computed in this process."""
         return TransformersConfig()
+
+    @property
+    def gpu_share(self) -> float:
+        """Of a GPU's memory, as the servers are told; vLLM's own default is 0.9."""
+        arguments = " ".join(self.server_arguments)
+        found = re.search(r"--gpu-memory-utilization[= ]([\d.]+)", arguments)
+        return float(found[1]) if found else 0.9
 
     @property
     def num_devices(self) -> int:
@@ -253,6 +270,10 @@ class OpenAIConfig(Section):
     """Per request."""
 
     loads_models: ClassVar[bool] = False
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
+    gpu_share: ClassVar[float] = 0.9
+    kv_cache_gib: ClassVar[None] = None
     scoring: ClassVar[None] = None
 
     @property
@@ -280,6 +301,10 @@ class ScriptedConfig(Section):
     """A JSON file, a list of ``[pattern, reply, …]``; its text is part of every key."""
 
     loads_models: ClassVar[bool] = True
+    in_process: ClassVar[bool] = False
+    on_cpu: ClassVar[bool] = False
+    gpu_share: ClassVar[float] = 0.9
+    kv_cache_gib: ClassVar[None] = None
     num_devices: ClassVar[int] = 1
     rows_at_once: ClassVar[int] = 64
     max_context_tokens: ClassVar[None] = None
@@ -361,9 +386,10 @@ EngineSection = Annotated[
 
 Every kind says what the rest of midcourse asks: `loads_models` (also a folder that was just
 trained), `scoring` (the settings of what scores tokens under its model; none if the weights are
-elsewhere), `model_name` (what it is called if not by the model's folder), `num_devices` (on how many
-it samples), `rows_at_once` (on each). A kind that is not a
-cluster also says its `max_context_tokens`.
+elsewhere), `model_name` (what it is called if not by the model's folder), `num_devices` (on how
+many it samples), `rows_at_once` (on each). A kind that is not a cluster also says what it takes of
+a device: `in_process` (else it is a server), `on_cpu`, `gpu_share` (of the memory, a server's
+weights and cache), `kv_cache_gib`, `max_context_tokens`.
 """
 
 
