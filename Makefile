@@ -14,7 +14,7 @@ test: $(STAMP)
 	$(BIN)/pytest -m "not nightly"
 
 test-fast: $(STAMP)  ## without what is marked slow, on two cores
-	$(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly"
 
 test-nightly: $(STAMP)  ## minutes of real training each
 	$(BIN)/pytest -m nightly

@@ -214,6 +214,7 @@ def test_a_busy_server_is_asked_again(server: str, status: int) -> None:
     assert complete(openai(server), [ask(openai(server), 1, WARM)])["r1"].token_ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [

@@ -245,6 +245,7 @@ def test_a_result_that_is_there_is_not_made_again(lab: ExperimentRunner) -> None
     assert before == {f: f.stat().st_mtime_ns for f in lab.runs.rglob("*") if f.is_file()}
 
 
+@pytest.mark.slow
 def test_the_page_keeps_what_was_written_by_hand(runner: ExperimentRunner, tmp_path: Path) -> None:
     chosen, page = choose(["fig4", "fig10", "table7"]), tmp_path / "docs" / "paper.md"
     reproduce(chosen[:2], runner, tmp_path / "out")

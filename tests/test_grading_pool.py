@@ -76,6 +76,7 @@ BOMBS = {
 SLOW_BOMBS = {"factorial", "binomial", "sum"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bomb",
     [
@@ -117,6 +118,7 @@ def test_an_empty_box_after_a_right_answer_scores_nothing(grader: Grader) -> Non
     assert result.verdict is Verdict.NO_ANSWER
 
 
+@pytest.mark.slow
 def test_the_pool_is_whole_again_after_bombs(grader: Grader) -> None:
     bombs = [(boxed(f"9^{{9^{{{n}}}}}"), math("4")) for n in (9, 10)]
     list(grader.grade(bombs))
@@ -125,6 +127,7 @@ def test_the_pool_is_whole_again_after_bombs(grader: Grader) -> None:
     assert len(pids(grader)) <= 2
 
 
+@pytest.mark.slow
 def test_results_come_in_order_whatever_a_bomb_delays(grader: Grader) -> None:
     golds = [math(str(n)) for n in (4, 5, 6, 7)]
     answers = [boxed("4"), boxed(r"\sqrt{25}"), boxed(TOWER + "+6"), boxed("8")]
@@ -166,6 +169,7 @@ def test_a_worker_killed_at_work_is_a_grader_error_and_is_replaced() -> None:
         assert pids(grader) != [pid]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_while_idle_costs_no_answer() -> None:
     with Grader(num_workers=1) as grader:
         assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
@@ -204,6 +208,7 @@ def test_one_answer_at_a_time_needs_one_worker_only() -> None:
         assert len(pids(grader)) == 1
 
 
+@pytest.mark.slow
 def test_grading_looks_ahead_by_a_bounded_window() -> None:
     taken = 0
 
@@ -227,6 +232,7 @@ def test_known_results_do_not_wait_for_more_input() -> None:
         assert next(grader.grade(pairs())).verdict is Verdict.CORRECT
 
 
+@pytest.mark.slow
 def test_closing_takes_workers_down_in_mid_bomb_and_the_grader_can_be_used_again() -> None:
     grader = Grader(num_workers=2, timeout_seconds=60)
     raised: list[str] = []
@@ -283,6 +289,7 @@ def run_script(script: str, *, kill: bool = False) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+@pytest.mark.slow
 def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None:
     lines = run_script(
         r"""

@@ -171,6 +171,7 @@ def test_a_deeper_model_computes_what_the_shallower_did() -> None:
     torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_the_check_counts_what_the_bundled_model_does_and_says_what_is_not_met() -> None:
     done = CliRunner().invoke(app, ["lab", "check", "--num-problems", "2", "--seed", "0"])
     lines = re.findall(r"^ +(\S.*?)  +(\d+)/(\d+) .*?(NOT MET|met)", done.output, re.MULTILINE)

@@ -238,6 +238,7 @@ PLANNED += [(name, "") for name in NAMES if "/" not in name and not name.endswit
 LACKING = "needs build_sft.teacher or teacher_engine|only the lab .* knows the first error"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), PLANNED)
 def test_every_packaged_recipe_is_planned_at_every_scale(
     name: str, scale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,6 +50,7 @@ def engine(cluster: Any, script: Path, **changes: Any) -> RayEngine:
     return opened
 
 
+@pytest.mark.slow
 def test_a_node_killed_in_mid_stage_loses_and_doubles_nothing(
     cluster: Any, slow_script: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_node_killed_in_mid_stage_loses_and_doubles_nothing(
         opened.close()
 
 
+@pytest.mark.slow
 def test_replies_are_those_of_the_engine_inside(cluster: Any, slow_script: Path) -> None:
     opened = engine(cluster, slow_script, num_actors=1)
     try:
@@ -82,6 +84,7 @@ def test_replies_are_those_of_the_engine_inside(cluster: Any, slow_script: Path)
         opened.close()
 
 
+@pytest.mark.slow
 def test_a_cluster_without_room_says_so(cluster: Any, slow_script: Path) -> None:
     opened = engine(cluster, slow_script, num_actors=1, actor_gpus=1.0)
     opened._config = opened._config.model_copy(update={"timeout_seconds": 3.0})
@@ -89,6 +92,7 @@ def test_a_cluster_without_room_says_so(cluster: Any, slow_script: Path) -> None
         opened.session().__enter__()
 
 
+@pytest.mark.slow
 def test_what_an_actor_raises_is_ours_to_show(cluster: Any, tmp_path: Path) -> None:
     opened = engine(cluster, tmp_path / "no-such-script.json", num_actors=1)
     with pytest.raises(EngineError, match="no-such-script"):

@@ -96,6 +96,7 @@ def hard_set(rollouts: Sequence[Rollout]) -> dict[str, set[tuple[str, int]]]:
     return {p: {(r.rollout_id, r.seed) for r in rollouts if r.problem_id == p} for p in hard}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["5 %", "20 %", "all", "none"])
 @pytest.mark.parametrize("concurrency", [3, 64])
 def test_the_hard_set_is_that_of_exhaustive_sampling(mix: str, concurrency: int) -> None:

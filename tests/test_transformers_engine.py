@@ -44,8 +44,17 @@ def engine() -> TransformersEngine:
     return TransformersEngine(base_folder(), max_batch_rows=4)
 
 
-@pytest.mark.parametrize("least", [1, 50, 10_000])
-@pytest.mark.parametrize("max_batch_rows", [4, 14, 64])
+#: Rows at once, and from how many shared tokens on a context is attended to once.
+BATCHES = [(rows, least) for rows in (4, 14, 64) for least in (1, 50, 10_000)]
+
+
+@pytest.mark.parametrize(
+    ("max_batch_rows", "least"),
+    [
+        pytest.param(*batch, marks=[] if batch == (14, 50) else pytest.mark.slow)
+        for batch in BATCHES
+    ],
+)
 def test_greedy_is_generate_whatever_shares_the_batch(
     max_batch_rows: int, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +168,7 @@ PLAIN: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "changes"), [*FAST, *PLAIN])
 def test_other_architectures_sample_and_score_as_transformers_does(
     tmp_path: Path, architecture: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -296,6 +306,7 @@ def test_the_memory_of_a_state_counts(
     assert [batch.fits(context, 10) for _ in range(4)] == [True, True, True, False]
 
 
+@pytest.mark.slow
 def test_the_key_value_cache_stays_within_its_memory(
     engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

