@@ -316,7 +316,7 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
 
 @pytest.mark.slow
 def test_workers_end_by_themselves_when_their_parent_is_killed() -> None:
-    # Even in mid-bomb: the system ends a worker that nobody waits for (RLIMIT_CPU).
+    # Even in mid-bomb: the system ends a worker that no one waits for (RLIMIT_CPU).
     [pid] = run_script(
         r"""
         import threading, time

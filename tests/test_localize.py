@@ -96,9 +96,9 @@ def test_mr_gsm8k_as_published(tmp_path: Path) -> None:
     cases = load_error_cases(write(tmp_path, "m.json", [row, right]))
     assert [c.error_step for c in cases] == [1, None]
     assert (cases[0].source, cases[0].reference) == ("MR-GSM8K/original", "g\n#### 5")
-    torn = {**row, "model_output_solution_first_error_step": "N/A"}
+    broken = {**row, "model_output_solution_first_error_step": "N/A"}
     with pytest.raises(DataError, match="row 1: the solution is marked wrong or right"):
-        load_error_cases(write(tmp_path, "torn.json", [torn]))
+        load_error_cases(write(tmp_path, "broken.json", [broken]))
 
 
 def test_big_bench_mistake_as_published(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def chances(mix: str, count: int) -> list[float]:
 
 
 def by_chance(chance: Sequence[float]) -> Callable[[Request], Completion]:
-    """Reply by the request's own seed: the same rollout whoever asks for it, and when."""
+    """Reply by the request's own seed: the same rollout no matter what asks for it, and when."""
 
     def complete(request: Request) -> Completion:
         rng = random.Random(request.seed)

@@ -2,7 +2,7 @@
 
 Coverage counts problems with a correct continuation, accuracy counts continuations. Every row of a
 set of problems gets the same number of samples: one set of continuations per attempt, the naive
-row too, each afresh from the problem. Beyond the paper: ``shift``, the right step at a wrong place;
+row too, each again from the problem. Beyond the paper: ``shift``, the right step at a wrong place;
 ``localisation``, does naming the first error matter; ``equal-hints``, hints of as many tokens.
 """
 

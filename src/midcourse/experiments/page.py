@@ -2,7 +2,7 @@
 
 What stands between the two marks of an existing page was written by a person (what did not
 reproduce, and why we think so) and is kept as it is. Figures and their data are copied into a
-folder beside the page.
+folder next to the page.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
         "",
         f"Scale {scales}; seeds {seeds}, pooled; code {codes}; {made_with}.",
         "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
-        "parameters and is no evidence about large models.",
+        "parameters and is not evidence about large models.",
     ]
 
 

@@ -104,7 +104,7 @@ class Assumptions(Section):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Values, and where each that is no default comes from."""
+    """Values, and where each that is not a default comes from."""
 
     values: Assumptions
     sources: Mapping[str, str]
@@ -121,7 +121,7 @@ def settle(given: Sequence[str], measured: Mapping[str, float]) -> Settled:
         try:
             told[key.strip()] = json.loads(value)
         except json.JSONDecodeError:
-            raise ConfigError(f"--assume {text!r}: {value!r} is no number") from None
+            raise ConfigError(f"--assume {text!r}: {value!r} is not a number") from None
     try:
         values = Assumptions.model_validate({**measured, **told})
     except ValidationError as error:

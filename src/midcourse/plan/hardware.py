@@ -17,7 +17,7 @@ from midcourse.plan.shapes import ModelShape
 from midcourse.plan.work import Kind, Work
 from midcourse.run import Step
 
-#: What a serving process holds beside weights and cache: graphs, workspace.
+#: What a serving process holds besides weights and cache: graphs, workspace.
 _SERVER_BYTES = 2e9
 
 

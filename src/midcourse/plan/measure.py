@@ -1,7 +1,7 @@
 """Reads a finished run: how long its texts were, what came of them, how fast it went.
 
 The measured values take the names of `midcourse.plan.assumptions.Assumptions`, whose defaults they
-replace. A stage that was resumed counts with the records of its last sitting, whose time the
+replace. A stage that was resumed counts with the records of its last session, whose time the
 manifest holds. Time is the clock's, or the processor's: on a machine that is shared with others,
 only the latter says what the work takes.
 """
@@ -48,7 +48,7 @@ class Measured:
 
 
 class _Made:
-    """The last sitting of one complete stage or training, in the time that is measured."""
+    """The last session of one complete stage or training, in the time that is measured."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path, self.manifest = path, read_manifest(path)
@@ -151,7 +151,7 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
         values[name] /= characters_per_token
     if "prefix_share" in values:
         values["prefix_share"] = min(1.0, values["prefix_share"] / values["rollout_tokens"])
-    # Between the stages nobody counts processor time: there it is the clock's, as within them.
+    # Between stages no processor time is counted: there the clock's is taken.
     steps = _one_by_one(run.all)
     busy, worked = sum(made.span for made in steps), sum(made.seconds for made in steps)
     report = run.directory / "report" / "tables.json"
@@ -239,7 +239,7 @@ def _tuned(run: _RunDir, training: Any, made: _Made) -> None:
 
 def _reinforced(run: _RunDir, arms: Sequence[_Made]) -> None:
     config, times = run.recipe.train_rl, [arm.train_seconds for arm in arms]
-    # One entry per iteration of the last sitting, the one whose time is known.
+    # One entry per iteration of the last session, the one whose time is known.
     lengths = [length for arm in arms for length in arm.logged("completions/mean_length")]
     seconds = sum(times) if config.takes_all_devices else max(times)
     tokens = sum(lengths) * config.prompts_per_iteration * config.num_generations

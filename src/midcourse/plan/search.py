@@ -1,7 +1,7 @@
 """What a hard-set search saves, from a guess at the pass rates: arithmetic, no model.
 
 Cancelling what is in flight makes a search cheaper than this; wrong rollouts being longer than
-right ones makes exhaustive sampling and search alike dearer.
+right ones makes exhaustive sampling and search alike more expensive.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Expected:
     def of(
         cls, setup: Setup, given: Assumptions, pass_rates: PassRates, shape: ModelShape
     ) -> Expected:
-        """Fill in what is not given, and count the problems as far as they are at hand."""
+        """Fill in what is not given, and count the problems as far as they can be read."""
         recipe, sample = setup.recipe, setup.recipe.sample
         problems, rollouts = _count_problems(setup, given), sample.num_rollouts
         hard_share = given.hard_share
@@ -398,7 +398,7 @@ _NUMBER: dict[type, Callable[[Expected, Any], float]] = {
 
 
 def _count_problems(setup: Setup, given: Assumptions) -> dict[Population, float]:
-    """Count the problems as far as they are at hand; what is given wins."""
+    """Count the problems as far as they can be read; what is given wins."""
     config, sets = setup.recipe.problems, setup.problems
     if config.kind == "lab":
         train: int | None = len(sets.train)

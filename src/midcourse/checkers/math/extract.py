@@ -1,7 +1,7 @@
 r"""The final answer of a response: the content of its last balanced ``\boxed{…}``.
 
 Nothing else counts. A right answer that is not boxed is not credited, and a final box that is
-never closed is no answer: falling back to an earlier one would credit what the model went on
+never closed is not an answer: falling back to an earlier one would credit what the model went on
 from (marin#9163). One pass over the text, whatever it holds.
 
     >>> extract_answer(r"First \boxed{3}, but in fact \boxed{\frac{1}{2}}.")

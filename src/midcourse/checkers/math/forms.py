@@ -255,7 +255,7 @@ def read_form(text: str) -> Form:
 
 
 def split(text: str, separators: frozenset[str]) -> list[str]:
-    """Split outside of all brackets; what is empty between two separators is no part."""
+    """Split outside of all brackets; what is empty between two separators is not a part."""
     parts, start, depth = [], 0, 0
     for token in _TOKEN.finditer(text):
         if token[0] in _OPENING:
