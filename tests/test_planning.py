@@ -119,7 +119,7 @@ def test_a_given_rate_decides_the_time() -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("rollout_tokens", "write key=value"), ("rollout_tokens=long", "is no number"),
+    [("rollout_tokens", "write key=value"), ("rollout_tokens=long", "is not a number"),
      ("rollout_token=5", "did you mean 'rollout_tokens'"), ("prefix_share=2", "less than")],
 )  # fmt: skip
 def test_an_assumption_that_makes_no_sense_is_refused(text: str, said: str) -> None:
