@@ -16,15 +16,22 @@ from typing import Any
 import pytest
 
 import midcourse.prompts
-from midcourse.config import Key, describe_keys, make_recipe
-from midcourse.pipeline import Method, Setup, method
+from midcourse.config import Key, Recipe, describe_keys, make_recipe
+from midcourse.data import load_problems
+from midcourse.localize.run import load_cases, locator, questions
+from midcourse.pipeline import ProblemSets, Session, Setup, method
 from midcourse.pipeline.session import load_problem_sets
+from midcourse.progress import SilentProgress
 from midcourse.records import content_id
-from midcourse.run import Step
+from midcourse.run import Run, Step
+from midcourse.warmup.check import checks
+from midcourse.warmup.run import Warmup
 
 TABLE = Path(__file__).parent / "data" / "identity.json"
 SCRIPT = TABLE.with_name("script.json")
 PROBLEMS = TABLE.with_name("problems.jsonl")
+WORKED = TABLE.with_name("worked.jsonl")
+FIRST_ERRORS = TABLE.with_name("first_errors.jsonl")
 HELD_OUT = TABLE.with_name("held_out.jsonl")
 PLAIN: dict[str, Any] = {
     "name": "plain",
@@ -44,6 +51,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "build_sft.sampling": {"build_sft": {"source": "self_reflection"}},
     "build_sft.trace": {"build_sft": {"source": "self_reflection"}},
     "build_sft.max_tokens": {"build_sft": {"source": "reference"}},
+    "warmup.": {"problems": {"part": [0.5, 1.0]}, "prompts": "short"},
+    "localize.": {"model": {"path": "lab"}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
     **{name: {"problems": {"kind": "lab"}}
@@ -77,6 +86,12 @@ VALUES: dict[str, Any] = {
     "evaluate.ks": [1],
     "build_sft.prefix": "masked",
     "reference.write": "all",
+    "warmup.worked.part": [0.0, 0.1],
+    "warmup.worked.limit": 1,
+    "warmup.verification.part": [0.2, 0.4],
+    "warmup.verification.limit": 1,
+    "warmup.num_checks": 1,
+    "localize.limit_per_source": 1,
     "hints.length": "intervention",
 }
 
@@ -85,18 +100,37 @@ def identify(source: Any) -> str:
     return content_id(source.path, source.revision)[:10]
 
 
-def steps_of(data: Mapping[str, Any]) -> dict[str, Step]:
-    """Return every step of a recipe by key."""
+def steps_of(data: Mapping[str, Any], command: str) -> dict[str, Step]:
+    """Return every step of a command's recipe by key."""
     recipe = make_recipe(json.loads(json.dumps(data)), [], "test")
+    make = {"warmup": warmup_steps, "localize": localize_steps}.get(command, method_steps)
+    return {step.key: step for step in walk(make(recipe))}
+
+
+def method_steps(recipe: Recipe) -> list[Step]:
+    """Return the last steps of the method."""
     made = method(Setup.with_problems(recipe, load_problem_sets(recipe), identify))
-    return {step.key: step for step in walk(made)}
+    steps: list[Step] = [step for steps in made.steps() for step in steps]
+    steps += [made.references, made.interventions.reestimated.grades]
+    return steps + [drawn.grades for drawn in made.evaluation.along_rl().values()]
 
 
-def walk(made: Method) -> Iterator[Step]:
-    """Yield every step of a method, and what they read."""
-    waiting: list[Step] = [step for steps in made.steps() for step in steps]
-    waiting += [made.references, made.interventions.reestimated.grades]
-    waiting += [drawn.grades for drawn in made.evaluation.along_rl().values()]
+def warmup_steps(recipe: Recipe) -> list[Step]:
+    """Return the last steps of a warm-up: what its models are asked."""
+    problems = ProblemSets(load_problems(WORKED), {})
+    setup = Setup.with_problems(recipe, problems, identify)
+    session = Session(Run(Path("never"), recipe, SilentProgress()), setup)
+    return list(checks(Warmup(session)).values())
+
+
+def localize_steps(recipe: Recipe) -> list[Step]:
+    """Return the questions of the first-error benchmark."""
+    cases = load_cases([str(FIRST_ERRORS)], recipe.localize.limit_per_source)
+    return list(questions(recipe, locator(recipe), cases))
+
+
+def walk(waiting: list[Step]) -> Iterator[Step]:
+    """Yield steps and what they read."""
     while waiting:
         step = waiting.pop()
         yield step
@@ -150,7 +184,8 @@ def renamed(key: Key) -> list[str]:
     """Return the first stages that a recipe key renames; what reads them is renamed with them."""
     base = given(key)
     name = key.name.replace("engine.", f"{place(key)}.") if full_name(key) != key.name else key.name
-    before, after = steps_of(base), steps_of(merged(base, name, another(key)))
+    command = key.name.partition(".")[0]
+    before, after = steps_of(base, command), steps_of(merged(base, name, another(key)), command)
     changed = before.keys() - after.keys()
     first = [before[k] for k in changed if not changed & {step.key for step in before[k].inputs}]
     return sorted({f"{step.name} {step.label}" for step in first})
@@ -163,27 +198,23 @@ def full_name(key: Key) -> str:
     return f"{key.name} of {kind.strip('`')}" if is_of_kind else key.name
 
 
-def method_keys() -> dict[str, Key]:
-    """Return the keys of a recipe by name; a warm-up and localize are other commands."""
-    return {
-        full_name(key): key
-        for key in describe_keys()
-        if not key.name.startswith(("warmup.", "localize."))
-    }
+def all_keys() -> dict[str, Key]:
+    """Return the keys of a recipe by name."""
+    return {full_name(key): key for key in describe_keys()}
 
 
-@pytest.mark.parametrize("name", method_keys())
+@pytest.mark.parametrize("name", all_keys())
 def test_a_key_renames_the_stages_that_the_table_says(name: str) -> None:
-    key = method_keys()[name]
+    key = all_keys()[name]
     assert renamed(key) == json.loads(TABLE.read_text("utf-8"))[name]
     if key.tunable:
         assert renamed(key) == []
 
 
 def test_the_table_holds_every_key_and_no_other() -> None:
-    assert list(json.loads(TABLE.read_text("utf-8"))) == list(method_keys())
+    assert list(json.loads(TABLE.read_text("utf-8"))) == list(all_keys())
 
 
 if __name__ == "__main__":
-    table = {name: renamed(key) for name, key in method_keys().items()}
+    table = {name: renamed(key) for name, key in all_keys().items()}
     TABLE.write_text(json.dumps(table, indent=1) + "\n", "utf-8")

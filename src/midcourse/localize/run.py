@@ -15,14 +15,14 @@ from pathlib import Path
 from midcourse.config import Recipe
 from midcourse.engines import check_model, engine_identity
 from midcourse.errors import DataError
-from midcourse.localize.ask import Cases, LocalizeSettings, localization
+from midcourse.localize.ask import Cases, Localization, LocalizeSettings, localization
 from midcourse.localize.cases import ErrorCase, load_error_cases
 from midcourse.localize.scores import baselines, first_error_tables, score
 from midcourse.pipeline.session import Tools, identify_model
 from midcourse.pipeline.values import Model
 from midcourse.prompts import load_prompt_set
 from midcourse.records import content_id
-from midcourse.run import Run
+from midcourse.run import Run, Stage
 from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
@@ -54,19 +54,18 @@ def run_localization(run: Run, cases: Sequence[ErrorCase]) -> list[Table]:
     The tables are kept in ``localize.json`` too. Raises MidcourseError; what was answered before
     is kept.
     """
-    model, results = _asked(run.recipe), {}
+    model, results = locator(run.recipe), {}
     with closing(Tools(run, model, run.recipe.grade)) as tools:
-        for way, settings in _questions(run.recipe, model, cases).items():
-            asked = localization(settings, way)
+        for asked in questions(run.recipe, model, cases):
             run.announce([asked])
             run.complete(asked, tools)
-            results[f"{model.label}, {way}"] = score(cases, run.read(asked))
+            results[f"{model.label}, {asked.label}"] = score(cases, run.read(asked))
     tables = first_error_tables(results, baselines(cases))
     write_json_atomic(run.directory / "localize.json", [asdict(table) for table in tables])
     return tables
 
 
-def _asked(recipe: Recipe) -> Model:
+def locator(recipe: Recipe) -> Model:
     """Return the recipe's proposer, known by its content; its label is for people."""
     source = recipe.proposer_model or recipe.model
     engine = recipe.proposer_engine or recipe.engine
@@ -76,21 +75,22 @@ def _asked(recipe: Recipe) -> Model:
     return Model(name=known, label=label, source=source, engine=engine)
 
 
-def _questions(
+def questions(
     recipe: Recipe, model: Model, cases: Sequence[ErrorCase]
-) -> dict[str, LocalizeSettings]:
+) -> list[Stage[Localization, LocalizeSettings]]:
     """Return what is asked each way: where the reference is shown, only about cases with one."""
-    prompts, questions = load_prompt_set(recipe.prompts), {}
+    prompts, stages = load_prompt_set(recipe.prompts), []
     for way, setting, purpose in _WAYS:
         asked = [case for case in cases if case.reference is not None or setting == "none"]
         if asked and recipe.localize.reference in ("both", setting):
-            questions[way] = LocalizeSettings(
+            settings = LocalizeSettings(
                 cases=Cases(tuple(asked)),
                 prompt=prompts[purpose],
                 sampling=recipe.localize.sampling,
                 model=model,
                 seed=recipe.seed,
             )
-    if not questions:
+            stages.append(localization(settings, way))
+    if not stages:
         raise DataError("localize: none of these solutions has a reference: set localize.reference")
-    return questions
+    return stages

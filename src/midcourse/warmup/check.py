@@ -65,23 +65,35 @@ def check_table(warmup: Warmup) -> Table:
 
     The table is also written to ``check/table.json``.
     """
-    settings = SpoiledSettings(
-        base=warmup.setup.base,
-        problems=warmup.checked,
-        sampling=warmup.config.check_sampling,
-        seed=warmup.recipe.seed,
-    )
-    attempts, rows = settings.attempts(), []
-    for name, model in warmup.models().items():
-        for reference, how in _REFERENCES.items():
-            answers = warmup.session.read(_asked(warmup, settings, model, reference))
-            rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
+    attempts, rows = _settings(warmup).attempts(), []
+    for (name, how), asked in checks(warmup).items():
+        answers = warmup.session.read(asked)
+        rows.append((name, how, *_shares([(p, attempts[p.problem_id]) for p in answers])))
     title = "Verification of attempts with a known first error"
     table = Table(title, _COLUMNS, tuple(rows), _note(attempts.values()))
     folder = warmup.session.run.directory / "check"
     folder.mkdir(exist_ok=True)
     write_json_atomic(folder / "table.json", asdict(table))
     return table
+
+
+def checks(warmup: Warmup) -> dict[tuple[str, str], Stage[Proposal, ProposeSettings]]:
+    """Return what is asked of each model, by its name and whether the reference is shown."""
+    spoiled = _settings(warmup)
+    return {
+        (name, how): _asked(warmup, spoiled, model, reference)
+        for name, model in warmup.models().items()
+        for reference, how in _REFERENCES.items()
+    }
+
+
+def _settings(warmup: Warmup) -> SpoiledSettings:
+    return SpoiledSettings(
+        base=warmup.setup.base,
+        problems=warmup.checked,
+        sampling=warmup.config.check_sampling,
+        seed=warmup.recipe.seed,
+    )
 
 
 @stage("cases", Rollout, outcome=attrgetter("finish_reason"))
