@@ -54,7 +54,7 @@ from midcourse.warmup.run import Warmup, row_of, warmup_setup
 from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
-DATA = Path(os.environ.get("MIDCOURSE_DATA", "../shared/data")) / "gsm8k"
+DATA = Path(os.environ.get("MIDCOURSE_DATA", "/nowhere")) / "gsm8k"
 PROMPTS = load_prompt_set("short")
 LESSON_PROMPTS = {name: PROMPTS[name] for name in ("solve", "single_turn", "no_reference")}
 
