@@ -173,7 +173,7 @@ def test_a_run_is_measured(scripted_run: Path, recipe: Recipe) -> None:
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path, scripted_run: Path) -> None:
-    with pytest.raises(ArtifactError, match="no run directory"):
+    with pytest.raises(ArtifactError, match="is not a run directory"):
         measure(tmp_path)
     for file in scripted_run.glob("build-sft/*/manifest.json"):
         file.unlink()

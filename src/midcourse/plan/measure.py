@@ -91,7 +91,9 @@ class _RunDir:
     def __init__(self, directory: Path, clock: Clock) -> None:
         file = directory / "config.resolved.json"
         if not file.is_file():
-            raise ArtifactError(f"--from {directory}: no run directory: no config.resolved.json")
+            raise ArtifactError(
+                f"--from {directory} is not a run directory: it has no config.resolved.json"
+            )
         self.directory, self.recipe = directory, read_recipe(file)
         self._sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
         self.method = compose(self.recipe)
@@ -119,7 +121,7 @@ class _RunDir:
         self._sums[name] = (above + amount, below + per)
 
     def add_rate(self, name: str, amount: float, made: _Made) -> None:
-        """Add what one stage made, the sittings before its last aside, and how long it took."""
+        """Add what one stage made in its last session, and how long it took."""
         fresh = 1 - made.manifest.get("num_resumed", 0) / max(made.manifest["num_records"], 1)
         self.add(f"{name}_per_second", amount * fresh, max(made.seconds - made.loading, 1e-3))
 
