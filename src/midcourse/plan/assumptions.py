@@ -2,7 +2,7 @@
 
 A value is *given* (``--assume rollout_tokens=5000``), else *measured* (``--from RUN_DIR``), else a
 *default*: the paper's figure where it has one. Lengths that are 0 follow from others; rates that
-are null are computed from the model's shape and the device (`midcourse.plan.rates`).
+are null are computed from the model's shape and the device (`midcourse.plan.hardware`).
 """
 
 from __future__ import annotations
