@@ -191,7 +191,9 @@ def test_scores_cover_what_was_asked(engine: Engine) -> None:
     requests = [
         ScoreRequest(request_id=str(n), token_ids=ids[: n + 5], num_context=n + 1) for n in range(3)
     ]
-    for scores in engine.score(requests):
+    found = list(engine.score(requests))
+    assert {scores.request_id for scores in found} == {"0", "1", "2"}
+    for scores in found:
         assert len(scores.logprobs) == len(scores.entropies) == 4
         assert all(value <= 0 for value in scores.logprobs)
         assert all(value >= 0 for value in scores.entropies)
