@@ -84,6 +84,16 @@ def unknown(settings: object, reader: Reader) -> int | None:
     return None
 
 
+def _inputs(step: Step) -> tuple[Step, ...]:
+    """The stages and trainings that it reads, each once."""
+    return inputs_in(step.settings)
+
+
+def _key(step: Step) -> str:
+    """Ten hex digits that name the settings and the inputs."""
+    return content_id(KEYS_VERSION, step.name, identity_of(step.settings))[:10]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage(Generic[R, S]):
     """One stage of the method, e.g. ``grade train``: rollouts in, one `Grade` each out."""
@@ -108,15 +118,8 @@ class Stage(Generic[R, S]):
     folder: str = ""
     """Where it lies if not under its name and key, because other recipes name the place."""
 
-    @cached_property
-    def inputs(self) -> tuple[Step, ...]:
-        """The stages and trainings that it reads, each once."""
-        return inputs_in(self.settings)
-
-    @cached_property
-    def key(self) -> str:
-        """Ten hex digits that name the settings and the inputs."""
-        return _key(self.name, self.settings)
+    inputs = cached_property(_inputs)
+    key = cached_property(_key)
 
 
 def stage(
@@ -160,22 +163,11 @@ class Training(Generic[S]):
     folder: str = ""
     name: str = "checkpoints"
 
-    @cached_property
-    def inputs(self) -> tuple[Step, ...]:
-        """The stages and trainings that it reads, each once."""
-        return inputs_in(self.settings)
-
-    @cached_property
-    def key(self) -> str:
-        """Ten hex digits that name the settings and the inputs."""
-        return _key(self.name, self.settings)
+    inputs = cached_property(_inputs)
+    key = cached_property(_key)
 
 
 Step = Stage[Any, Any] | Training[Any]
-
-
-def _key(name: str, settings: object) -> str:
-    return content_id(KEYS_VERSION, name, identity_of(settings))[:10]
 
 
 def identity_of(value: object) -> object:
