@@ -1,6 +1,7 @@
 """The grader's workers: killed at a deadline, replaced, taken down; nothing is called wrong."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -169,6 +171,35 @@ def test_a_worker_killed_at_work_is_a_grader_error_and_is_replaced() -> None:
         assert pids(grader) != [pid]
 
 
+def test_the_limit_is_processor_time_so_a_worker_held_up_by_others_is_not_late() -> None:
+    with Grader(num_workers=1, timeout_seconds=0.4) as grader:
+        assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+        [pid] = pids(grader)
+        os.kill(pid, signal.SIGSTOP)  # as if other processes had every core
+        threading.Timer(1.2, os.kill, (pid, signal.SIGCONT)).start()
+        assert one(grader, r"\sqrt{9} + 1").verdict is Verdict.CORRECT
+        assert pids(grader) == [pid]
+
+
+def test_wall_time_is_the_backstop_for_a_worker_that_does_nothing() -> None:
+    with Grader(num_workers=1, timeout_seconds=0.05) as grader:
+        assert wait_until(lambda: one(grader, r"\sqrt{9} + 1").verdict is Verdict.CORRECT, 20)
+        os.kill(pids(grader)[0], signal.SIGSTOP)
+        assert one(grader, r"\sqrt{16} + \sqrt{1}").cause is UngradedCause.TIMEOUT
+
+
+def test_a_worker_sees_no_keys_and_writes_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
+    with Grader(num_workers=1) as grader:
+        assert one(grader, r"\sqrt{16}").verdict is Verdict.CORRECT
+        [pid] = pids(grader)
+        if not Path("/proc/self/environ").exists():
+            pytest.skip("no /proc: what a process inherited cannot be read")
+        assert b"canary" not in Path(f"/proc/{pid}/environ").read_bytes()
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"Max file size +0 +0", limits)
+
+
 @pytest.mark.slow
 def test_a_worker_killed_while_idle_costs_no_answer() -> None:
     with Grader(num_workers=1) as grader:
@@ -316,7 +347,7 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
 
 @pytest.mark.slow
 def test_workers_end_by_themselves_when_their_parent_is_killed() -> None:
-    # Even in mid-bomb: the system ends a worker that no one waits for (RLIMIT_CPU).
+    # Even in mid-bomb: the system ends a worker that no one waits for (SIGPROF).
     [pid] = run_script(
         r"""
         import threading, time

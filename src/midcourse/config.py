@@ -421,7 +421,7 @@ class GradeConfig(Section):
     """The grader's limits."""
 
     timeout_seconds: float = tunable(5.0, gt=0)
-    """Wall time per answer; over it the worker is killed and the verdict is ``ungraded``."""
+    """Processor time per answer, and a tenth of the wall time; over it: ``ungraded``."""
     num_workers: int = tunable(2, ge=1)
     """Worker processes."""
     memory_mib: int = tunable(2048, ge=256)

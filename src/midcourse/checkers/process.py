@@ -1,14 +1,18 @@
 """The parent's handle on one worker process: a question, a deadline, SIGKILL.
 
+The deadline of an answer is processor time, which the worker limits itself: a busy machine makes
+no answer late. Wall time is the backstop, for a worker that neither works nor replies.
+
 Workers are started as ``python -m midcourse.checkers.worker`` and not by multiprocessing, which
 would run a user's main script again and is unsafe in a process with threads.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -21,13 +25,18 @@ from midcourse.checkers.base import Pair
 from midcourse.checkers.worker import READY, STARTUP_SECONDS
 from midcourse.errors import MidcourseError
 
+#: How much longer than its processor time an answer may take by the clock on the wall.
+WALL_FACTOR = 10
+#: What a worker needs of our environment; keys and tokens are not for code that reads answers.
+_INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+
 
 class WorkerDied(Exception):
     """The worker ended while we waited for its reply: a crash, or out of memory."""
 
 
 class WorkerTimeout(Exception):
-    """The worker did not reply by the deadline."""
+    """The worker used up its processor time, or did not reply by the backstop."""
 
 
 class WorkerProcess:
@@ -38,12 +47,10 @@ class WorkerProcess:
         self._prepared: set[str] = set()
         self.fit = True
         """Whether it may be asked again: not if a comparison has swollen it."""
-        # The limit on CPU time only ends an orphan: the wall deadline comes first.
-        cpu_seconds = math.ceil(timeout_seconds) + 2
         self._pipe, theirs = Pipe()
-        numbers = (memory_mib, cpu_seconds, theirs.fileno())
+        numbers = (memory_mib, timeout_seconds, theirs.fileno())
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "midcourse.checkers.worker", *map(str, numbers)],
+            [sys.executable, "-P", "-B", "-m", "midcourse.checkers.worker", *map(str, numbers)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # a stray print must not break the stream
             stderr=subprocess.DEVNULL,
@@ -72,7 +79,7 @@ class WorkerProcess:
 
     def ask(self, pair: Pair) -> str:
         """Return the worker's word on one pair. Raises WorkerDied, WorkerTimeout."""
-        word, self.fit = self._exchange(asdict(pair), self._timeout_seconds)
+        word, self.fit = self._exchange(asdict(pair), WALL_FACTOR * self._timeout_seconds)
         return str(word)
 
     def kill(self) -> None:
@@ -92,12 +99,19 @@ class WorkerProcess:
             if self._pipe.poll(seconds):
                 return json.loads(self._pipe.recv_bytes())
         except (OSError, EOFError, ValueError) as error:  # not our worker's words: as good as dead
-            raise WorkerDied from error
+            raise (WorkerTimeout if self._ran_out_of_time() else WorkerDied) from error
         raise WorkerTimeout
+
+    def _ran_out_of_time(self) -> bool:
+        """Whether the process, whose pipe is closed, was ended by its timer."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout=1.0) == -signal.SIGPROF
+        return False
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with this very package first, and a fixed hash seed: sympy orders by hashes."""
+    """A little of ours, this very package first, a fixed hash seed: sympy orders by hashes."""
     source = str(Path(midcourse.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return {**inherited, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}

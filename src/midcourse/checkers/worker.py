@@ -12,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import resource
 import signal
 import sys
 from multiprocessing.connection import Connection
 
 from midcourse.checkers.base import Comparison, Pair
+from midcourse.checkers.guard import Fence
 from midcourse.checkers.registry import checker_named
 from midcourse.errors import MidcourseError
 from midcourse.records import Gold
@@ -31,8 +31,9 @@ STARTUP_SECONDS = 120.0
 
 def main() -> None:
     """Reply to each name, and ``[word, whether we are fit for more]`` to each pair."""
-    memory_mib, cpu_seconds, descriptor = map(int, sys.argv[1:])
+    memory_mib, cpu_seconds, descriptor = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     _shield(memory_mib)
+    fence = Fence()
     pipe = Connection(descriptor)
     started_kib, margin_kib = _peak_kib(), memory_mib * 1024 // 4
     while True:
@@ -41,8 +42,9 @@ def main() -> None:
         except (EOFError, OSError):  # the parent is gone
             return
         reply: object
+        fence.up = not isinstance(message, str)  # imports may do what comparing may not
         if isinstance(message, str):
-            _limit_cpu(math.ceil(STARTUP_SECONDS))
+            _limit_cpu(STARTUP_SECONDS)
             reply = _prepare(message)
             started_kib = _peak_kib()
         else:
@@ -74,18 +76,17 @@ def _shield(memory_mib: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when we end
     logging.disable(logging.CRITICAL)
     sys.setrecursionlimit(20_000)  # nested answers within the caps must parse
+    # A checker reads: it writes no file and leaves no core.
+    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
+        resource.setrlimit(limit, (0, 0))
     # Where the system has no such limit (macOS), the deadline alone protects.
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20, memory_mib * 2**20))
 
 
-def _limit_cpu(seconds: int) -> None:
-    """Let the system end us if nothing else does: the parent may have been killed itself."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    with contextlib.suppress(ValueError, OSError):
-        soft = int(usage.ru_utime + usage.ru_stime) + seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+def _limit_cpu(seconds: float) -> None:
+    """Let SIGPROF end us after so much processor time: even in C, even without a parent."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def _peak_kib() -> int:
