@@ -42,12 +42,13 @@ _REFUSED = (
     "urllib.",
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-#: They build classes from text of their own.
-_WRITERS_OF_CODE = {"collections", "dataclasses", "typing"}
-#: How sympy makes a number of digits: it evaluates a call that it writes around them.
+#: They build classes and functions from text of their own.
+_WRITERS_OF_CODE = {"collections", "dataclasses", "typing", "sympy.polys.monomials"}
+#: How sympy reads a number or a single name: it evaluates a call that it writes around it.
 _SYMPY = "sympy.parsing.sympy_parser"
-_SYMPY_NUMBERS = re.compile(
-    rb"from sympy import \*|(?:(?:Integer|Float|Rational) \('?[0-9.eE+-]+'? \)|[-+*/() ])+"
+_SYMPY_ATOMS = re.compile(
+    rb"from sympy import \*|[A-Za-z_]\w* ?|"
+    rb"(?:(?:Integer|Float|Rational|Symbol) \('?[A-Za-z0-9_.+-]+'? \)|[-+*/() ])+"
 )
 
 
@@ -56,6 +57,7 @@ class Fence:
 
     def __init__(self) -> None:
         self.up = False
+        self.num_refused = 0
         roots = {sys.prefix, sys.base_prefix, str(Path(midcourse.__file__).parent), *sys.path}
         self._readable = tuple(os.path.realpath(root) + os.sep for root in roots if root)
         sys.addaudithook(self._watch)
@@ -70,6 +72,7 @@ class Fence:
         elif event == "compile" and arguments[1] == "<string>":
             refused = not _may_evaluate(arguments[0], str(sys._getframe(1).f_globals["__name__"]))
         if refused:
+            self.num_refused += 1
             raise PermissionError(f"a checker may not do this: {event}")
 
 
@@ -81,5 +84,5 @@ def _may_open(path: Any, flags: int, readable: tuple[str, ...]) -> bool:
 
 def _may_evaluate(source: object, module: str) -> bool:
     if module == _SYMPY and isinstance(source, bytes):
-        return bool(_SYMPY_NUMBERS.fullmatch(source))
+        return bool(_SYMPY_ATOMS.fullmatch(source))
     return module in _WRITERS_OF_CODE

@@ -49,9 +49,12 @@ def main() -> None:
             started_kib = _peak_kib()
         else:
             _limit_cpu(cpu_seconds)
+            refused_before = fence.num_refused
             word = _compare(Pair(message["answer"], Gold(**message["gold"])))
-            # sympy swallows MemoryError and then finds things different: that proves nothing.
-            if word is Comparison.DIFFERENT and _peak_kib() - before_kib > margin_kib:
+            # sympy swallows MemoryError, or what the fence raises, and then finds things
+            # different: that proves nothing.
+            swollen = _peak_kib() - before_kib > margin_kib
+            if word is Comparison.DIFFERENT and (swollen or fence.num_refused > refused_before):
                 word = Comparison.ERROR
             reply = [word, _peak_kib() - started_kib <= margin_kib]
         pipe.send_bytes(json.dumps(reply).encode())
