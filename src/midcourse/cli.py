@@ -93,12 +93,17 @@ def _stage(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
-            steps = list(steps_of(made))
-            session.complete(*steps)
-            for folder in dict.fromkeys(session.run.path(step) for step in steps):
-                session.run.reporter.say(f"{name}: complete in {folder}")
+            _complete(session, name, steps_of(made))
 
     verbs.command(name, help=doc)(command)
+
+
+def _complete(session: Session, name: str, steps: Iterable[Step]) -> None:
+    """Complete the steps of a verb and say where they are."""
+    steps = list(steps)
+    session.complete(*steps)
+    for folder in dict.fromkeys(session.run.path(step) for step in steps):
+        session.run.reporter.say(f"{name}: complete in {folder}")
 
 
 def _both(drawn: Iterable[Drawn]) -> list[Step]:
@@ -114,7 +119,6 @@ def _evaluated(made: Method) -> list[Step]:
 
 
 _stage("sample", "Sample rollouts of the training problems.", lambda m: [m.train.rollouts])
-_stage("grade", "Grade the rollouts.", lambda m: [m.train.grades])
 _stage("select", "Find the hard problems: pass@k = 0.", lambda m: [m.hinted_statuses or m.statuses])
 _stage("reference", "Generate and grade missing reference solutions.", lambda m: [m.references])
 _stage("propose", "Find first errors and write interventions.", lambda m: [m.proposals])
@@ -149,6 +153,33 @@ _stage(
     lambda m: m.models.rl_trainings(),
     train_app,
 )
+
+
+@app.command()
+def grade(
+    recipe: RecipePath,
+    with_: Overlays = None,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Also list where plain math-verify disagrees.")
+    ] = False,
+) -> None:
+    """Grade the rollouts; with --audit, list where a second opinion disagrees."""
+    with _session(recipe, with_, set_, run_dir) as (session, made):
+        _complete(session, "grade", [made.train.grades])
+        if audit:
+            from midcourse.progress import open_console
+            from midcourse.report.audit import audit_grades, audit_tables, write_disagreements
+
+            opinions = audit_grades(
+                session.run, made.train, session.setup.problems.train, session.tools.grader
+            )
+            for table in audit_tables(opinions):
+                open_console().print(table.rich())
+            file = session.run.directory / "audit.jsonl"
+            write_disagreements(opinions, file)
+            session.run.reporter.say(f"grade: every disagreement is in {file}")
 
 
 @app.command()

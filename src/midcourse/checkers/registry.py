@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from midcourse.checkers.base import Checker
 from midcourse.checkers.math.checker import MathChecker
+from midcourse.checkers.math.second_opinion import MathVerifyChecker
 from midcourse.checkers.reasoning_gym import ReasoningGymChecker
 from midcourse.errors import DataError
 
-_ALL: tuple[Checker, ...] = (MathChecker(), ReasoningGymChecker())
+_ALL: tuple[Checker, ...] = (MathChecker(), ReasoningGymChecker(), MathVerifyChecker())
 _CHECKERS = {checker.name: checker for checker in _ALL}
 
 
