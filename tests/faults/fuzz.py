@@ -1,0 +1,28 @@
+"""Run a coverage-guided fuzzer over one target: ``fuzz.py TARGET EXECUTIONS FOLDER``.
+
+New inputs that reach new code go to FOLDER; the kept corpus is only read. An input that breaks a
+promise is written to the working directory as ``crash-…`` and ends the program with an error.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import atheris  # type: ignore[import-untyped]
+
+with atheris.instrument_imports(include=["midcourse"]):
+    from fuzz_targets import CORPUS, TARGETS
+
+
+def main() -> None:
+    """Fuzz the named target."""
+    name, executions, folder = sys.argv[1:]
+    options = [f"-runs={executions}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048"]
+    options.append(f"-dict={CORPUS.parent / 'pieces.dict'}")
+    # The first folder takes what is found; the others are only read.
+    atheris.Setup([sys.argv[0], *options, folder, str(CORPUS / name)], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
