@@ -29,6 +29,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
+from midcourse.checksums import describe_files, sync_files
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.progress import Failures, Reporter, Task
@@ -406,8 +407,15 @@ class Run:
         )
 
     def finish(self, step: Step, timer: WorkTimer, summary: Mapping[str, object]) -> None:
-        """Write the manifest of a training that is done."""
-        write_json_atomic(self.path(step) / "manifest.json", self._header(step, timer, summary))
+        """Write the manifest of a training that is done, once all that it lists is on disk."""
+        folder = self.path(step)
+        sync_files(folder)
+        # Not its logs and its job: nothing is read from them, and they may be tidied away.
+        made = [file for file in folder.rglob("*") if file.is_file()]
+        files = [file for file in made if file.parent != folder or file.suffix == ".jsonl"]
+        header = self._header(step, timer, summary)
+        manifest = {**header, "files": describe_files(folder, files)}
+        write_json_atomic(folder / "manifest.json", manifest)
 
     def claim(self) -> None:
         """Write the resolved recipe, with the first work: a recipe refused before it leaves none.

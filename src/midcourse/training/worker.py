@@ -19,8 +19,9 @@ from typing import assert_never
 
 import torch
 
+from midcourse.errors import MidcourseError
 from midcourse.store import write_json_atomic
-from midcourse.training.jobs import RlJob, SftJob, Trainer, TrainingJob, read_job
+from midcourse.training.jobs import ERROR_FILE, RlJob, SftJob, Trainer, TrainingJob, read_job
 
 
 def main() -> None:
@@ -37,7 +38,12 @@ def main() -> None:
             entry = {**numbers, "seconds": round(time.monotonic() - began, 3)}
             print(json.dumps(entry), file=file, flush=True)
 
-        summary = _trainer_of(job)(job, out, on_log)
+        try:
+            summary = _trainer_of(job)(job, out, on_log)
+        except MidcourseError as error:
+            # Of several processes that fail, one is enough; who launched them talks last.
+            (out / ERROR_FILE).write_text(str(error), "utf-8")
+            raise
         if is_first:
             write_json_atomic(out / "summary.json", summary)
 
