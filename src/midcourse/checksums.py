@@ -31,14 +31,16 @@ class DamagedFile:
 
 def describe_files(folder: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file, as a manifest lists them, in order of name."""
-    ordered = sorted(files)
+
+    def describe(file: Path) -> dict[str, Any]:
+        found = file.stat()
+        checksum = _sha256_at(file, found.st_size, found.st_mtime_ns)
+        name = str(file.relative_to(folder))
+        return {"file": name, "sha256": checksum, "bytes": found.st_size}
+
     # Hashing lets other threads run: the files of a large model are read side by side.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        checksums = list(pool.map(sha256_of, ordered))
-    return [
-        {"file": str(file.relative_to(folder)), "sha256": checksum, "bytes": file.stat().st_size}
-        for file, checksum in zip(ordered, checksums, strict=True)
-    ]
+        return list(pool.map(describe, sorted(files)))
 
 
 def damaged_files(

@@ -171,6 +171,20 @@ class Training(Generic[S]):
 Step = Stage[Any, Any] | Training[Any]
 
 
+def trained_files(folder: Path) -> list[Path]:
+    """Return what a training made, in its folder: models, and what it sampled and counted.
+
+    Its checkpoints go, and its job and its logs may be tidied away: nothing reads them.
+    """
+    made = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path: path.relative_to(folder).parts[0] for path in made}
+    return [
+        path
+        for path, name in names.items()
+        if not name.startswith("checkpoint-") and (path.parent != folder or path.suffix == ".jsonl")
+    ]
+
+
 def identity_of(value: object) -> object:
     """Return what tells a setting from another one, as JSON holds it.
 
@@ -410,11 +424,8 @@ class Run:
         """Write the manifest of a training that is done, once all that it lists is on disk."""
         folder = self.path(step)
         sync_files(folder)
-        # Not its logs and its job: nothing is read from them, and they may be tidied away.
-        made = [file for file in folder.rglob("*") if file.is_file()]
-        files = [file for file in made if file.parent != folder or file.suffix == ".jsonl"]
         header = self._header(step, timer, summary)
-        manifest = {**header, "files": describe_files(folder, files)}
+        manifest = {**header, "files": describe_files(folder, trained_files(folder))}
         write_json_atomic(folder / "manifest.json", manifest)
 
     def claim(self) -> None:

@@ -63,8 +63,8 @@ def require_whole(folder: Path) -> None:
     damaged = damaged_files(training, within=folder.name)
     if damaged:
         raise ArtifactError(
-            f"{damaged[0]}: run 'midcourse repair' and then the same command again, which trains "
-            "this model again"
+            f"{damaged[0]}: run 'midcourse repair {training.parent.parent}', then the same command "
+            "again: it trains this model again"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,23 +20,26 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from midcourse.checksums import damaged_files, describe_files, sync_files
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.errors import MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
+from midcourse.run import trained_files
 from midcourse.store import write_json_atomic
-from midcourse.training.checkpoints import clear_unusable
+from midcourse.training.checkpoints import checkpoints, clear_unusable
 
 #: In the folder of a job: why it ended, in one line, where that is no bug of ours.
 ERROR_FILE = "error.txt"
+_SUMMARY = "summary.json"
 
 Log = Callable[[Mapping[str, float]], None]
 """Takes the numbers of one log entry, ``{"step": 3.0, "loss": 0.41, …}``."""
 
-Trainer = Callable[[Any, Path, Log], dict[str, float]]
-"""Does a job: writes an ordinary model folder to ``out/final``, returns a summary for the manifest.
+Trainer = Callable[[Any, Path, Log], object]
+"""Does a job: writes an ordinary model folder to ``out/final`` and has it `conclude`d.
 
 Called again after a kill, it goes on from the newest checkpoint or starts over, and ends as if it
 had not been killed. It logs ``job.num_steps`` entries with a ``loss``. In a training of several
@@ -130,16 +134,35 @@ def _job_file() -> TypeAdapter[TrainingJob]:
     return TypeAdapter(Annotated[TrainingJob, Field(discriminator="kind")])
 
 
+def conclude(out: Path, summary: Mapping[str, float]) -> None:
+    """Write ``summary.json``, with the checksums of all that a training made; drop its checkpoints.
+
+    From then on it is done: a kill before its manifest is written costs nothing.
+    """
+    sync_files(out)
+    files = describe_files(out, trained_files(out))
+    write_json_atomic(out / _SUMMARY, {"counts": summary, "files": files})
+    for folder in checkpoints(out):
+        shutil.rmtree(folder)
+
+
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
     """Run `jobs` side by side, sharing the cores; return their summaries, in order.
 
-    What is damaged among their checkpoints is named and not used. Raises MidcourseError with the
-    last words of a job that failed; the others are stopped.
+    What was done before a kill is kept; what is damaged among checkpoints is named and not used.
+    Raises MidcourseError with the last words of a job that failed; the others are stopped.
     """
-    for job in jobs:
+    missing = [job for job in jobs if damaged_files(job.out, _SUMMARY)]
+    for job in missing:
         for line in clear_unusable(job.out):
             reporter.say(f"{job.label}: {line}")
-    num_threads = max(1, (os.cpu_count() or 1) // max(1, len(jobs)))
+    if missing:
+        _run(missing, reporter)
+    return [json.loads((job.out / _SUMMARY).read_text("utf-8"))["counts"] for job in jobs]
+
+
+def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
+    num_threads = max(1, (os.cpu_count() or 1) // len(jobs))
     processes = [_start(job, num_threads) for job in jobs]
     try:
         label = " and ".join(job.label for job in jobs)
@@ -159,13 +182,12 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-    return [json.loads((job.out / "summary.json").read_text("utf-8")) for job in jobs]
 
 
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
-    for name in ("metrics.jsonl", ERROR_FILE):
+    for name in ("metrics.jsonl", ERROR_FILE, _SUMMARY):
         (job.out / name).unlink(missing_ok=True)
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with (job.out / "worker.log").open("ab") as log:

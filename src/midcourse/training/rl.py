@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +39,7 @@ from midcourse.training.common import (
     save,
     shared_arguments,
 )
-from midcourse.training.jobs import Log, RlJob, RlProblem
+from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
 from midcourse.training.rollouts import Rewarded, RolloutWriter, drop_rollouts
 
@@ -92,12 +91,12 @@ def train_rl(
         trainer = make_rl_trainer(config, problems, setting, reward)
         result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
+    summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
     if processes().is_main_process:
-        for folder in checkpoints(out):
-            if config.keep_checkpoints:
-                _keep(folder, setting.model_path, config)
-            shutil.rmtree(folder)
-    return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
+        for folder in checkpoints(out) if config.keep_checkpoints else ():
+            _keep(folder, setting.model_path, config)
+        conclude(out, summary)
+    return summary
 
 
 def make_rl_trainer(

@@ -8,7 +8,6 @@ complete before it is.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
 from midcourse.store import read_stage
 from midcourse.training.callbacks import callbacks
-from midcourse.training.checkpoints import checkpoints, newest_complete
+from midcourse.training.checkpoints import newest_complete
 from midcourse.training.common import (
     Setting,
     check_fits,
@@ -37,7 +36,7 @@ from midcourse.training.common import (
     save,
     shared_arguments,
 )
-from midcourse.training.jobs import ChosenRows, Log, SftJob
+from midcourse.training.jobs import ChosenRows, Log, SftJob, conclude
 
 
 def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
@@ -123,16 +122,16 @@ def run_to_the_end(trainer: Trainer, out: Path, num_rows: int) -> dict[str, floa
     checkpoint = newest_complete(out)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)
-    if processes().is_main_process:
-        for folder in checkpoints(out):
-            shutil.rmtree(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
+    summary = {
         "num_rows": float(num_rows),
         "num_steps": float(result.global_step),
         "first_loss": losses[0],
         "last_loss": losses[-1],
     }
+    if processes().is_main_process:
+        conclude(out, summary)
+    return summary
 
 
 def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
