@@ -26,8 +26,15 @@ def folder(tmp_path: Path) -> Path:
 
 def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
-    content[17] ^= 64
+    content[len(content) // 2] ^= 64
     file.write_bytes(content)
+    later(file)
+
+
+def later(file: Path) -> None:
+    """Let a file have been changed a second later: a file system's clock may be coarse."""
+    changed = file.stat().st_mtime_ns + 10**9
+    os.utime(file, ns=(changed, changed))
 
 
 def truncate(file: Path) -> None:
@@ -82,6 +89,8 @@ def test_a_file_is_read_once_per_process(folder: Path, monkeypatch: pytest.Monke
         return sha256_of(path)
 
     monkeypatch.setattr(checksums, "sha256_of", counted)
+    for file in folder.rglob("*"):
+        later(file)
     for _ in range(3):
         damaged_files(folder)
     assert len(read) == 3

@@ -47,6 +47,7 @@ from midcourse.training.rewards import read_group_counts
 from midcourse.training.rl import train_rl
 from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
 from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
+from test_checksums import flip
 from test_training import CoinGrader, pairs, row
 from tiny import make_random
 
@@ -412,12 +413,6 @@ def cut(train_rows: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def flip(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 64
-    file.write_bytes(content)
-
-
 def halve(file: Path) -> None:
     os.truncate(file, file.stat().st_size // 2)
 
@@ -531,8 +526,7 @@ def job_of(kind: str, base: Path, rows: Path, out: Path, **changes: Any) -> Job:
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("lora_rank", [0, 2])
-@pytest.mark.parametrize("kind", ["sft", "rl"])
+@pytest.mark.parametrize(("kind", "lora_rank"), [("sft", 2), ("rl", 0)])
 def test_sigkill_while_a_checkpoint_is_written_changes_nothing(
     base: Path, rows: Path, tmp_path: Path, kind: str, lora_rank: int
 ) -> None:
