@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from midcourse.errors import ArtifactError
+
 
 @dataclass(frozen=True, slots=True)
 class DamagedFile:
@@ -64,6 +66,21 @@ def damaged_files(
     return [DamagedFile(file, problem) for file, problem in problems.items() if problem]
 
 
+def require_whole(folder: Path, within: str) -> None:
+    """Raise ArtifactError if what is read within a training's folder is not what was written.
+
+    One that is under way has no checksums yet.
+    """
+    if not (folder / "manifest.json").is_file():
+        return
+    damaged = damaged_files(folder, within=within)
+    if damaged:
+        raise ArtifactError(
+            f"{damaged[0]}: run 'midcourse repair {folder.parent.parent}', then the same command "
+            "again: it trains this model again"
+        )
+
+
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex digits."""
     with path.open("rb") as file:
@@ -73,11 +90,16 @@ def sha256_of(path: Path) -> str:
 def sync_files(folder: Path) -> None:
     """Have every file and folder within `folder`, and itself, on disk when this returns."""
     for path in [*folder.rglob("*"), folder, folder.parent]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk when this returns."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _problem(file: Path, listed: Mapping[str, Any]) -> str:

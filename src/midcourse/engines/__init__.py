@@ -6,7 +6,7 @@ from midcourse.engines.models import (
     is_model,
     model_fingerprint,
     model_folder,
-    require_whole,
+    require_undamaged,
     resolve_model,
 )
 
@@ -19,6 +19,6 @@ __all__ = [
     "model_folder",
     "open_engine",
     "open_renderer",
-    "require_whole",
+    "require_undamaged",
     "resolve_model",
 ]

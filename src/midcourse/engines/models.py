@@ -11,10 +11,10 @@ import json
 from functools import cache
 from pathlib import Path
 
-from midcourse.checksums import damaged_files
+from midcourse.checksums import require_whole
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.errors import ArtifactError, ConfigError, EngineError, MissingExtra
+from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
 
 #: A file in a model folder that names the training which made it.
@@ -52,20 +52,13 @@ def model_folder(path: str, revision: str | None = None) -> Path:
     return resolved if resolved.is_dir() else _fetch(path, hub_commit(path, revision))
 
 
-def require_whole(folder: Path) -> None:
+def require_undamaged(folder: Path) -> None:
     """Raise ArtifactError if a model that was trained here is not what its training wrote.
 
     It is read once per process. Other models have no checksums to compare.
     """
-    training = folder.parent
-    if not (training / "job.json").is_file():
-        return
-    damaged = damaged_files(training, within=folder.name)
-    if damaged:
-        raise ArtifactError(
-            f"{damaged[0]}: run 'midcourse repair {training.parent.parent}', then the same command "
-            "again: it trains this model again"
-        )
+    if (folder.parent / "job.json").is_file():
+        require_whole(folder.parent, folder.name)
 
 
 @cache

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
-from midcourse.engines import require_whole
+from midcourse.engines import require_undamaged
 from midcourse.errors import DataError
 from midcourse.pipeline.contexts import (
     Hints,
@@ -81,10 +81,10 @@ def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob:
 def _source(model: Model, reader: Reader) -> ModelConfig:
     """Return where the weights of a model lie by now. Raises ArtifactError if they are damaged."""
     if model.trained is None:
-        require_whole(Path(model.source.path))
+        require_undamaged(Path(model.source.path))
         return model.source
     folder = reader.path(model.trained) / model.folder
-    require_whole(folder)
+    require_undamaged(folder)
     return model.source.model_copy(update={"path": str(folder), "revision": None})
 
 

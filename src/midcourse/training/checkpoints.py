@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from midcourse.checksums import damaged_files, describe_files, sync_files
+from midcourse.checksums import damaged_files, describe_files, sync, sync_files
 from midcourse.store import write_json_atomic
 
 #: The marker of a checkpoint that was written to its end.
@@ -51,9 +51,11 @@ def optimiser_step(checkpoint: Path) -> int:
 
 
 def mark_complete(folder: Path) -> None:
-    """Write the marker, once everything in a checkpoint was written and is on disk."""
+    """Write the marker, once all in a checkpoint, and what was counted before it, is on disk."""
     drop_pickle(folder)
     sync_files(folder)
+    for journal in folder.parent.glob("*.jsonl"):
+        sync(journal)
     files = [path for path in folder.rglob("*") if path.is_file()]
     write_json_atomic(folder / COMPLETE, {"files": describe_files(folder, files)})
 

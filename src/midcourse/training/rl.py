@@ -236,4 +236,6 @@ def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
 def _rewind(path: Path, iteration: int) -> None:
     """Drop the groups of iterations that will be done again."""
     kept = read_group_counts(path, iteration)
-    path.write_text("".join(json.dumps(asdict(count)) + "\n" for count in kept), "utf-8")
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(asdict(count)) + "\n" for count in kept), "utf-8")
+    temporary.replace(path)  # a kill in here leaves the one or the other
