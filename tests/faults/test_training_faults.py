@@ -276,11 +276,18 @@ def test_more_processes_than_rows_are_refused(
 # --- memory, rewards -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+)
 def test_out_of_memory_names_three_settings(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
     def exhausted(*_: Any, **__: Any) -> Any:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+        raise error
 
     for trainer in (SFTTrainer, DPOTrainer, GRPOTrainer):
         monkeypatch.setattr(trainer, "compute_loss", exhausted)
@@ -290,6 +297,17 @@ def test_out_of_memory_names_three_settings(
     assert "\n" not in said
     for key in ("micro_batch_size", "gradient_checkpointing", "lora_rank"):
         assert f"{train.section}.{key}" in said
+
+
+def test_another_error_keeps_its_traceback(
+    train_rows: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        train_rows(tmp_path / "out")
 
 
 def test_a_reward_that_hangs_or_cannot_be_had_is_counted_and_rl_goes_on(

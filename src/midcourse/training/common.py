@@ -144,19 +144,20 @@ def in_one_line(section: str) -> Iterator[None]:
     """Turn the errors of a training that a recipe's `section` can fix into one line each."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise MidcourseError(
-            f"the GPU is out of memory: lower {section}.micro_batch_size, set "
-            f"{section}.gradient_checkpointing = true, or train adapters with "
-            f"{section}.lora_rank = 16; the first two change nothing but speed"
-        ) from error
     except RuntimeError as error:
-        if "probability tensor contains" not in str(error):
-            raise
-        raise MidcourseError(
-            f"the model's probabilities are not finite (NaN or infinite), so that nothing can be "
-            f"sampled from it; lower {section}.learning_rate, or start from another model"
-        ) from error
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said:
+            raise MidcourseError(
+                f"out of memory: lower {section}.micro_batch_size, set "
+                f"{section}.gradient_checkpointing = true, or train adapters with "
+                f"{section}.lora_rank = 16; the first two change nothing but speed"
+            ) from error
+        if "probability tensor contains" in said:
+            raise MidcourseError(
+                "the model's probabilities are not finite (NaN or infinite), so that nothing can "
+                f"be sampled from it; lower {section}.learning_rate, or start from another model"
+            ) from error
+        raise
 
 
 def quiet_libraries() -> None:
