@@ -19,7 +19,10 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
+from midcourse.checksums import describe_files
 from midcourse.errors import MidcourseError
+from midcourse.run import trained_files
+from midcourse.store import read_manifest, write_json_atomic
 from midcourse.training.jobs import read_job
 
 FOLDER = Path(".cache/smollm2-135m-instruct")
@@ -133,6 +136,9 @@ def _merge(folder: Path) -> None:
     merged.save_pretrained(folder / "merging")
     shutil.move(folder / "merging" / WEIGHTS, folder / "final" / WEIGHTS)
     shutil.rmtree(folder / "merging")
+    if (folder / "manifest.json").is_file():  # made again, the weights round otherwise
+        files = describe_files(folder, trained_files(folder))
+        write_json_atomic(folder / "manifest.json", {**read_manifest(folder), "files": files})
 
 
 def main(arguments: list[str]) -> None:

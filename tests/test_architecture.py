@@ -20,12 +20,13 @@ MAY_BE_HEAVY = (
     "engines/_session.py",
     "engines/fast_batch.py",
     "engines/plain_batch.py",
+    "engines/weights.py",
     "training/",
     "lab/pretrain.py",
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "metrics", "steps"},
+    {"errors", "records", "processes", "checksums", "metrics", "steps"},
     {"store", "recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},

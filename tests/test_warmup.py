@@ -22,6 +22,7 @@ import pytest
 from typer.testing import CliRunner
 
 from midcourse.checkers import Grader, checker_named
+from midcourse.checksums import damaged_files, describe_files
 from midcourse.cli import app
 from midcourse.config import ModelConfig, Recipe, TrainSftConfig, load_recipe, make_recipe
 from midcourse.data import load_problems
@@ -35,6 +36,8 @@ from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
+from midcourse.run import trained_files
+from midcourse.store import write_json_atomic
 from midcourse.table import Table
 from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
@@ -574,6 +577,8 @@ def test_adapters_travel_and_models_are_made_of_them_again(tmp_path: Path, packi
     first, second = (runs / "gsm8k-x" / name / "model" for name in ("worked", "verification"))
     _train_at_random(base_folder(), first)
     _train_at_random(first / "final", second)
+    files = describe_files(second, trained_files(second))
+    write_json_atomic(second / "manifest.json", {"files": files})
     (runs / "gsm8k-x" / ".lock").touch()
     for number, is_whole in ((10, True), (20, False)):
         checkpoint = second / f"checkpoint-{number}"
@@ -593,6 +598,7 @@ def test_adapters_travel_and_models_are_made_of_them_again(tmp_path: Path, packi
     after = _weights(second / "final" / "model.safetensors")
     assert _equal(before, after, 1e-2)
     assert not _equal(before, _weights(base_folder() / "model.safetensors"), 1e-2)
+    assert damaged_files(second) == []
     assert not (runs / "gsm8k-x" / ".lock").exists()
     assert [path.name for path in second.glob("checkpoint-*")] == ["checkpoint-10"]
 

@@ -29,6 +29,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 
+from midcourse.checksums import describe_files, sync_files
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.progress import Failures, Reporter, Task
@@ -168,6 +169,20 @@ class Training(Generic[S]):
 
 
 Step = Stage[Any, Any] | Training[Any]
+
+
+def trained_files(folder: Path) -> list[Path]:
+    """Return what a training made, in its folder: models, and what it sampled and counted.
+
+    Its checkpoints go, and its job and its logs may be tidied away: nothing reads them.
+    """
+    made = [path for path in folder.rglob("*") if path.is_file()]
+    names = {path: path.relative_to(folder).parts[0] for path in made}
+    return [
+        path
+        for path, name in names.items()
+        if not name.startswith("checkpoint-") and (path.parent != folder or path.suffix == ".jsonl")
+    ]
 
 
 def identity_of(value: object) -> object:
@@ -406,8 +421,12 @@ class Run:
         )
 
     def finish(self, step: Step, timer: WorkTimer, summary: Mapping[str, object]) -> None:
-        """Write the manifest of a training that is done."""
-        write_json_atomic(self.path(step) / "manifest.json", self._header(step, timer, summary))
+        """Write the manifest of a training that is done, once all that it lists is on disk."""
+        folder = self.path(step)
+        sync_files(folder)
+        header = self._header(step, timer, summary)
+        manifest = {**header, "files": describe_files(folder, trained_files(folder))}
+        write_json_atomic(folder / "manifest.json", manifest)
 
     def claim(self) -> None:
         """Write the resolved recipe, with the first work: a recipe refused before it leaves none.

@@ -6,6 +6,7 @@ from midcourse.engines.models import (
     is_model,
     model_fingerprint,
     model_folder,
+    require_undamaged,
     resolve_model,
 )
 
@@ -18,5 +19,6 @@ __all__ = [
     "model_folder",
     "open_engine",
     "open_renderer",
+    "require_undamaged",
     "resolve_model",
 ]

@@ -11,6 +11,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from midcourse.checksums import require_whole
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
@@ -49,6 +50,15 @@ def model_folder(path: str, revision: str | None = None) -> Path:
     """
     resolved = Path(resolve_model(path))
     return resolved if resolved.is_dir() else _fetch(path, hub_commit(path, revision))
+
+
+def require_undamaged(folder: Path) -> None:
+    """Raise ArtifactError if a model that was trained here is not what its training wrote.
+
+    It is read once per process. Other models have no checksums to compare.
+    """
+    if (folder.parent / "job.json").is_file():
+        require_whole(folder.parent, folder.name)
 
 
 @cache

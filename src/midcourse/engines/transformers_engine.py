@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from midcourse.config import ModelConfig, TransformersConfig
@@ -28,6 +28,7 @@ from midcourse.engines.fast_batch import FastBatch, adopt
 from midcourse.engines.models import model_folder, stop_token_ids
 from midcourse.engines.plain_batch import PlainBatch, check_state
 from midcourse.engines.stream import Stream
+from midcourse.engines.weights import load_weights
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
 
@@ -58,12 +59,7 @@ class TransformersEngine:
         # float32 is the faster type on most CPUs; on a GPU it would double everything.
         preferred = "float32" if device.type == "cpu" else "bfloat16"
         dtype = getattr(torch, preferred if self.dtype == "auto" else self.dtype)
-        name = str(self.folder)
-        try:
-            model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise EngineError(f"cannot load the model at {name!r}: {reason}") from error
+        model = load_weights(self.folder, dtype)
         decoder = Decoder(model.to(device).eval())
         is_fast = adopt(decoder, self._context_tokens(model))
         if not is_fast:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.engines import require_undamaged
 from midcourse.errors import DataError
 from midcourse.pipeline.contexts import (
     Hints,
@@ -77,10 +79,12 @@ def _tune_job(settings: TuneSettings, reader: Reader, key: str) -> SftJob:
 
 
 def _source(model: Model, reader: Reader) -> ModelConfig:
-    """Return where the weights of a model lie by now."""
+    """Return where the weights of a model lie by now. Raises ArtifactError if they are damaged."""
     if model.trained is None:
+        require_undamaged(Path(model.source.path))
         return model.source
     folder = reader.path(model.trained) / model.folder
+    require_undamaged(folder)
     return model.source.model_copy(update={"path": str(folder), "revision": None})
 
 

@@ -23,6 +23,7 @@ from midcourse.engines import (
     model_fingerprint,
     open_engine,
     open_renderer,
+    require_undamaged,
 )
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
@@ -168,6 +169,7 @@ class Tools:
         if name not in self._engines:
             self.let_go()
             with self._run.loading():
+                require_undamaged(Path(self.path(model)))
                 self._engines[name] = open_engine(config, model.source, self.path(model))
                 _ = self._engines[name].capabilities  # loads the model, or starts the servers
         return self._engines[name]

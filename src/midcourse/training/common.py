@@ -1,9 +1,11 @@
-"""What all trainers share: the machine's arguments, quiet libraries, a log callback."""
+"""What all trainers share: the machine's arguments, loading and saving, errors in one line."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,15 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import LoraConfig
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
 from midcourse.config import ModelConfig
 from midcourse.engines import model_folder
+from midcourse.engines.weights import first_not_finite, load_weights
+from midcourse.errors import DataError, MidcourseError
+from midcourse.training.checkpoints import drop_pickle
 from midcourse.training.jobs import Log
 
 
@@ -45,6 +51,8 @@ def shared_arguments(setting: Setting) -> dict[str, Any]:
         "use_cpu": not cuda,
         "bf16": cuda,
         "fp16": False,
+        "logging_nan_inf_filter": False,  # it would hide a NaN loss behind the mean of the others
+        "trust_remote_code": False,
         "report_to": [],
         "disable_tqdm": True,
         "push_to_hub": False,
@@ -73,16 +81,83 @@ def lora_config(rank: int) -> LoraConfig | None:
     )
 
 
+def load_model(path: str) -> PreTrainedModel:
+    """Load what is to be trained, in float32. Raises EngineError if it is damaged."""
+    return load_weights(path, torch.float32)
+
+
+def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer; code in its folder is not run."""
+    return AutoTokenizer.from_pretrained(path, trust_remote_code=False, **settings)
+
+
+def check_fits(named: str, ids: Sequence[int], model: PreTrainedModel, to_sample: int = 0) -> None:
+    """Raise DataError unless `ids`, and what is sampled after them, can be fed to a model."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+    if wrong is not None:
+        raise DataError(
+            f"{named} has the token id {wrong:,}, the model's vocabulary {vocabulary:,} tokens: it "
+            "was made with another model's tokenizer"
+        )
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if context and len(ids) + to_sample > context:
+        asked = f"{len(ids):,} tokens" + (f" and {to_sample:,} to sample" if to_sample else "")
+        key = "train_rl.sampling.max_tokens" if to_sample else "build_sft.max_tokens"
+        raise DataError(
+            f"{named} has {asked}, the model takes {context:,}: lower {key}, or leave it out"
+        )
+
+
 def save(trainer: Trainer, out: Path) -> None:
-    """Write an ordinary model folder to ``out/final``; adapters are merged, and kept next to it."""
+    """Write an ordinary model folder to ``out/final``; adapters are merged, and kept next to it.
+
+    Raises MidcourseError, and writes nothing, if a weight is not finite.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
+    _check_finite(model)
     if not hasattr(model, "merge_and_unload"):
         trainer.save_model(str(out / "final"))
-        return
-    trainer.save_model(str(out / "adapter"))
+    else:
+        trainer.save_model(str(out / "adapter"))
+        if processes().is_main_process:
+            merged = model.merge_and_unload()
+            _check_finite(merged)
+            merged.save_pretrained(out / "final")
+            trainer.processing_class.save_pretrained(out / "final")
     if processes().is_main_process:
-        model.merge_and_unload().save_pretrained(out / "final")
-        trainer.processing_class.save_pretrained(out / "final")
+        for name in ("final", "adapter"):
+            drop_pickle(out / name)
+
+
+def _check_finite(model: nn.Module) -> None:
+    name = first_not_finite(model)
+    if name:
+        raise MidcourseError(
+            f"the trained model holds a NaN or an infinity in {name}, and was not saved: lower the "
+            "learning rate"
+        )
+
+
+@contextmanager
+def in_one_line(section: str) -> Iterator[None]:
+    """Turn the errors of a training that a recipe's `section` can fix into one line each."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said:
+            raise MidcourseError(
+                f"out of memory: lower {section}.micro_batch_size, set "
+                f"{section}.gradient_checkpointing = true, or train adapters with "
+                f"{section}.lora_rank = 16; the first two change nothing but speed"
+            ) from error
+        if "probability tensor contains" in said:
+            raise MidcourseError(
+                "the model's probabilities are not finite (NaN or infinite), so that nothing can "
+                f"be sampled from it; lower {section}.learning_rate, or start from another model"
+            ) from error
+        raise
 
 
 def quiet_libraries() -> None:
@@ -93,15 +168,3 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     # A CPU has no memory to pin; torch says so once per data loader.
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
-
-
-class OnLog(TrainerCallback):  # type: ignore[misc]  # transformers ships no types
-    """Hands each log entry of numbers to a function."""
-
-    def __init__(self, on_log: Log) -> None:
-        self._on_log = on_log
-
-    def on_log(self, _: TrainingArguments, state: TrainerState, *__: Any, **kwargs: Any) -> None:
-        """Pass on what is a number, with the optimiser step."""
-        numbers = {k: float(v) for k, v in kwargs["logs"].items() if isinstance(v, int | float)}
-        self._on_log({**numbers, "step": float(state.global_step)})

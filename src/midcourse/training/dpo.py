@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
 from midcourse.config import TrainSftConfig
@@ -21,7 +21,16 @@ from midcourse.errors import DataError, MidcourseError
 from midcourse.records import SftRow
 from midcourse.stages.pairs import StepPair, step_pairs
 from midcourse.store import read_stage
-from midcourse.training.common import OnLog, Setting, lora_config, quiet_libraries
+from midcourse.training.callbacks import callbacks
+from midcourse.training.common import (
+    Setting,
+    check_fits,
+    in_one_line,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    quiet_libraries,
+)
 from midcourse.training.jobs import Log, SftJob
 from midcourse.training.sft import common_arguments, read_rows, run_to_the_end
 
@@ -42,18 +51,19 @@ def train_dpo(
     on other ids than the pairs'.
     """
     quiet_libraries()
-    trainer = make_dpo_trainer(config, pairs, setting)
-    return run_to_the_end(trainer, setting.out, len(pairs), "train dpo")
+    with in_one_line("train_sft"):
+        trainer = make_dpo_trainer(config, pairs, setting)
+        return run_to_the_end(trainer, setting.out, len(pairs))
 
 
 def make_dpo_trainer(
     config: TrainSftConfig, pairs: Sequence[StepPair], setting: Setting
 ) -> DPOTrainer:
     """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
-    model = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
-    _check_lengths(pairs, model.config.max_position_embeddings)
+    model = load_model(setting.model_path)
+    _check_pairs(pairs, model)
     arguments = DPOConfig(
-        **common_arguments(config, setting),
+        **common_arguments(config, setting, len(pairs)),
         max_length=None,  # TRL's 1024 would cut the step, the last tokens of a pair
         beta=config.dpo_beta,
         loss_type=["sigmoid"],
@@ -62,14 +72,14 @@ def make_dpo_trainer(
     )
     reference = None  # with adapters TRL switches them off to get the base
     if not config.lora_rank:
-        reference = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
+        reference = load_model(setting.model_path)
     trainer = DPOTrainer(
         model=model,
         ref_model=reference,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
-        processing_class=AutoTokenizer.from_pretrained(setting.model_path),
-        callbacks=[OnLog(setting.on_log)],
+        processing_class=load_tokenizer(setting.model_path),
+        callbacks=callbacks(setting, "train_sft"),
         peft_config=lora_config(config.lora_rank),
     )
     examples = [
@@ -85,15 +95,15 @@ def make_dpo_trainer(
     return trainer
 
 
-def _check_lengths(pairs: Sequence[StepPair], limit: int) -> None:
+def _check_pairs(pairs: Sequence[StepPair], model: PreTrainedModel) -> None:
     if not pairs:
         raise DataError("train dpo: there are no pairs")
     for pair in pairs:
-        longest = len(pair.prompt_ids) + max(len(pair.chosen_ids), len(pair.rejected_ids))
-        if longest > limit:
-            raise DataError(
-                f"train dpo: row {pair.row_id} has {longest} tokens, the model takes {limit}"
-            )
+        named = f"train dpo: row {pair.row_id}"
+        for step in (pair.chosen_ids, pair.rejected_ids):
+            if not step:
+                raise DataError(f"{named} has nothing to learn: one side of the pair is empty")
+            check_fits(named, (*pair.prompt_ids, *step), model)
 
 
 def check_collated(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,23 +20,30 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from midcourse.checksums import damaged_files, describe_files, sync_files
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.errors import MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
+from midcourse.run import trained_files
 from midcourse.store import write_json_atomic
+from midcourse.training.checkpoints import checkpoints, clear_unusable
+
+#: In the folder of a job: why it ended, in one line, where that is no bug of ours.
+ERROR_FILE = "error.txt"
+_SUMMARY = "summary.json"
 
 Log = Callable[[Mapping[str, float]], None]
 """Takes the numbers of one log entry, ``{"step": 3.0, "loss": 0.41, …}``."""
 
-Trainer = Callable[[Any, Path, Log], dict[str, float]]
-"""Does a job: writes an ordinary model folder to ``out/final``, returns a summary for the manifest.
+Trainer = Callable[[Any, Path, Log], object]
+"""Does a job: writes an ordinary model folder to ``out/final`` and has it `conclude`d.
 
-Called again after a kill, it goes on or starts over, and ends as if it had not been killed. It logs
-``job.num_steps`` entries with a ``loss``. In a training of several processes each of them calls it;
-only the first may write.
+Called again after a kill, it goes on from the newest checkpoint or starts over, and ends as if it
+had not been killed. It logs ``job.num_steps`` entries with a ``loss``. In a training of several
+processes each of them calls it; only the first may write.
 """
 
 
@@ -125,12 +134,35 @@ def _job_file() -> TypeAdapter[TrainingJob]:
     return TypeAdapter(Annotated[TrainingJob, Field(discriminator="kind")])
 
 
+def conclude(out: Path, summary: Mapping[str, float]) -> None:
+    """Write ``summary.json``, with the checksums of all that a training made; drop its checkpoints.
+
+    From then on it is done: a kill before its manifest is written costs nothing.
+    """
+    sync_files(out)
+    files = describe_files(out, trained_files(out))
+    write_json_atomic(out / _SUMMARY, {"counts": summary, "files": files})
+    for folder in checkpoints(out):
+        shutil.rmtree(folder)
+
+
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
     """Run `jobs` side by side, sharing the cores; return their summaries, in order.
 
+    What was done before a kill is kept; what is damaged among checkpoints is named and not used.
     Raises MidcourseError with the last words of a job that failed; the others are stopped.
     """
-    num_threads = max(1, (os.cpu_count() or 1) // max(1, len(jobs)))
+    missing = [job for job in jobs if damaged_files(job.out, _SUMMARY)]
+    for job in missing:
+        for line in clear_unusable(job.out):
+            reporter.say(f"{job.label}: {line}")
+    if missing:
+        _run(missing, reporter)
+    return [json.loads((job.out / _SUMMARY).read_text("utf-8"))["counts"] for job in jobs]
+
+
+def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
+    num_threads = max(1, (os.cpu_count() or 1) // len(jobs))
     processes = [_start(job, num_threads) for job in jobs]
     try:
         label = " and ".join(job.label for job in jobs)
@@ -150,13 +182,13 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
             if process.poll() is None:
                 process.terminate()
                 process.wait()
-    return [json.loads((job.out / "summary.json").read_text("utf-8")) for job in jobs]
 
 
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
-    (job.out / "metrics.jsonl").unlink(missing_ok=True)
+    for name in ("metrics.jsonl", ERROR_FILE, _SUMMARY):
+        (job.out / name).unlink(missing_ok=True)
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
@@ -180,9 +212,18 @@ def _launcher(job: Job) -> list[str]:
 def _raise_if_failed(jobs: Sequence[Job], processes: Sequence[subprocess.Popen[bytes]]) -> None:
     for job, process in zip(jobs, processes, strict=True):
         if process.poll():
-            lines = (job.out / "worker.log").read_text("utf-8", "replace").strip().splitlines()
-            last = lines[-1] if lines else "no output"
-            raise MidcourseError(f"{job.label} failed: {last} (all of it: {job.out}/worker.log)")
+            words = _last_words(job.out, process.returncode)
+            raise MidcourseError(f"{job.label} failed: {words} (all of it: {job.out}/worker.log)")
+
+
+def _last_words(out: Path, code: int) -> str:
+    """Return why a training ended: in its own words, else the last line that it printed."""
+    if (out / ERROR_FILE).is_file():
+        return (out / ERROR_FILE).read_text("utf-8")
+    if code == -signal.SIGKILL:
+        return "it was killed (signal 9), as happens where the machine is out of memory"
+    lines = (out / "worker.log").read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 def _logged(job: Job) -> list[dict[str, float]]:

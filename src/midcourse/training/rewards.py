@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from midcourse.checkers import GradeResult
+from midcourse.checksums import require_whole
 from midcourse.records import Gold, GroupCount, Verdict
 from midcourse.training.rollouts import Rewarded
 
@@ -94,6 +95,7 @@ class GroupReward:
 
 def read_group_counts(path: Path, before_iteration: int | None = None) -> list[GroupCount]:
     """Read a journal of groups, only those before an iteration if one is given."""
+    require_whole(path.parent, path.name)
     if not path.is_file():
         return []
     lines = path.read_text("utf-8").splitlines()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,29 +18,28 @@ from typing import Any
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import PreTrainedModel
 from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.rendering import Renderer
-from midcourse.training.checkpoints import (
-    MarkComplete,
-    checkpoints,
-    newest_complete,
-    optimiser_step,
-)
+from midcourse.training.callbacks import callbacks
+from midcourse.training.checkpoints import checkpoints, newest_complete, optimiser_step
 from midcourse.training.common import (
-    OnLog,
     Setting,
+    check_fits,
+    in_one_line,
+    load_model,
+    load_tokenizer,
     lora_config,
     processes,
     quiet_libraries,
     save,
     shared_arguments,
 )
-from midcourse.training.jobs import Log, RlJob, RlProblem
+from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
 from midcourse.training.rewards import Grades, GroupReward, read_group_counts
 from midcourse.training.rollouts import Rewarded, RolloutWriter, drop_rollouts
 
@@ -69,13 +67,12 @@ def train_rl(
     """
     quiet_libraries()
     out = setting.out
-    with processes().main_process_first():  # the others see what it has cleared away
-        checkpoint = newest_complete(out)
-        iteration = optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
-        if processes().is_main_process:
-            _rewind(out / GROUPS_FILE, iteration)
-            drop_rollouts(out, iteration)
-    renderer = Renderer(AutoTokenizer.from_pretrained(setting.model_path))
+    checkpoint = newest_complete(out)
+    iteration = optimiser_step(checkpoint) // config.num_updates if checkpoint else 0
+    if processes().is_main_process:
+        _rewind(out / GROUPS_FILE, iteration)
+        drop_rollouts(out, iteration)
+    renderer = Renderer(load_tokenizer(setting.model_path))
     writer = RolloutWriter(out, policy, config, setting.seed, renderer)
 
     def keep(number: int, rewarded: Sequence[Rewarded]) -> None:
@@ -90,15 +87,16 @@ def train_rl(
         processes().is_main_process,
         keep,
     )
-    trainer = make_rl_trainer(config, problems, setting, reward)
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save(trainer, out)
+    with in_one_line("train_rl"):
+        trainer = make_rl_trainer(config, problems, setting, reward)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save(trainer, out)
+    summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
     if processes().is_main_process:
-        for folder in checkpoints(out):
-            if config.keep_checkpoints:
-                _keep(folder, setting.model_path, config)
-            shutil.rmtree(folder)
-    return {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
+        for folder in checkpoints(out) if config.keep_checkpoints else ():
+            _keep(folder, setting.model_path, config)
+        conclude(out, summary)
+    return summary
 
 
 def make_rl_trainer(
@@ -106,15 +104,27 @@ def make_rl_trainer(
 ) -> GRPOTrainer:
     """Configure TRL; apart from `train_rl` so that a test can look at its batches."""
     arguments = _arguments(config, len(problems), setting)
+    tokenizer = load_tokenizer(setting.model_path, padding_side="left")
+    model = load_model(setting.model_path)
+    _check_prompts(problems, Renderer(tokenizer), model, config.sampling.max_tokens)
     return GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32"),
+        model=model,
         reward_funcs=[reward],
         args=arguments,
         train_dataset=_dataset(_schedule(problems, config, setting.seed)),
-        processing_class=AutoTokenizer.from_pretrained(setting.model_path, padding_side="left"),
-        callbacks=[OnLog(setting.on_log), MarkComplete()],
+        processing_class=tokenizer,
+        callbacks=callbacks(setting, "train_rl"),
         peft_config=lora_config(config.lora_rank),
     )
+
+
+def _check_prompts(
+    problems: Sequence[RlProblem], renderer: Renderer, model: PreTrainedModel, max_tokens: int
+) -> None:
+    """Raise DataError unless every prompt, and what is sampled after it, fits the model."""
+    for problem in problems:
+        ids = renderer.prompt_ids([{"role": "user", "content": problem.prompt}])
+        check_fits(f"train rl: problem {problem.problem_id}", ids, model, max_tokens)
 
 
 def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GRPOConfig:
@@ -215,15 +225,17 @@ def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
     kept = checkpoint.parent / f"step-{iteration:06d}"
     source = str(checkpoint)
     if config.lora_rank:
-        base = AutoModelForCausalLM.from_pretrained(model_path, dtype="float32")
+        base = load_model(model_path)
         model = PeftModel.from_pretrained(base, source).merge_and_unload()
     else:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype="float32")
+        model = load_model(source)
     model.save_pretrained(kept)
-    AutoTokenizer.from_pretrained(source).save_pretrained(kept)
+    load_tokenizer(source).save_pretrained(kept)
 
 
 def _rewind(path: Path, iteration: int) -> None:
     """Drop the groups of iterations that will be done again."""
     kept = read_group_counts(path, iteration)
-    path.write_text("".join(json.dumps(asdict(count)) + "\n" for count in kept), "utf-8")
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(asdict(count)) + "\n" for count in kept), "utf-8")
+    temporary.replace(path)  # a kill in here leaves the one or the other

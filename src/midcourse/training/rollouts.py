@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.checkers import GradeResult, checker_named
+from midcourse.checksums import require_whole
 from midcourse.config import TrainRlConfig
 from midcourse.records import Condition, FinishReason, Grade, Rollout, content_id, token_ids_sha
 from midcourse.rendering import Renderer
@@ -74,7 +75,7 @@ class RolloutWriter:
         for seen in rewarded:
             index, prompt = num_seen[seen.problem_id], prompts[seen.prompt]
             num_seen[seen.problem_id] += 1
-            stopped = seen.token_ids[-1] in stop_ids
+            stopped = bool(seen.token_ids) and seen.token_ids[-1] in stop_ids
             yield Rollout(
                 rollout_id=content_id(model, seen.problem_id, iteration, index),
                 problem_id=seen.problem_id,
@@ -94,16 +95,18 @@ class RolloutWriter:
 
 
 def read_rl_rollouts(folder: Path) -> Iterator[Rollout]:
-    """Stream what an RL run sampled, iteration by iteration; `folder` is its checkpoint's.
+    """Stream what an RL run sampled, iteration by iteration; `folder` is its training's.
 
     Within an iteration the rollouts of a problem are numbered by `index`: groups of
     ``train_rl.num_generations`` follow each other.
     """
+    require_whole(folder, "rollouts")
     return read_records(sorted(folder.glob("rollouts/iteration-*.parquet")), Rollout)
 
 
 def read_rl_grades(folder: Path) -> Iterator[Grade]:
     """Stream the grades of `read_rl_rollouts`, in the same order."""
+    require_whole(folder, "grades")
     return read_records(sorted(folder.glob("grades/iteration-*.parquet")), Grade)
 
 

@@ -8,33 +8,35 @@ complete before it is.
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
+from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from midcourse.config import TrainSftConfig
-from midcourse.errors import ConfigError, DataError, MidcourseError
+from midcourse.errors import ConfigError, DataError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
 from midcourse.store import read_stage
-from midcourse.training.checkpoints import MarkComplete, checkpoints, newest_complete
+from midcourse.training.callbacks import callbacks
+from midcourse.training.checkpoints import newest_complete
 from midcourse.training.common import (
-    OnLog,
     Setting,
+    check_fits,
+    in_one_line,
+    load_model,
+    load_tokenizer,
     lora_config,
     processes,
     quiet_libraries,
     save,
     shared_arguments,
 )
-from midcourse.training.jobs import ChosenRows, Log, SftJob
+from midcourse.training.jobs import ChosenRows, Log, SftJob, conclude
 
 
 def run(job: SftJob, out: Path, on_log: Log) -> dict[str, float]:
@@ -55,22 +57,22 @@ def train_sft(config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting) 
     Raises DataError before the first step if a row is not fit to train on.
     """
     quiet_libraries()
-    trainer = make_sft_trainer(config, rows, setting)
-    return run_to_the_end(trainer, setting.out, len(rows), "train sft")
+    with in_one_line("train_sft"):
+        trainer = make_sft_trainer(config, rows, setting)
+        return run_to_the_end(trainer, setting.out, len(rows))
 
 
 def make_sft_trainer(
     config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    tokenizer = AutoTokenizer.from_pretrained(setting.model_path)
+    tokenizer = load_tokenizer(setting.model_path)
     check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
-    model = AutoModelForCausalLM.from_pretrained(setting.model_path, dtype="float32")
-    longest, limit = max(len(row.input_ids) for row in rows), model.config.max_position_embeddings
-    if longest > limit:
-        raise DataError(f"train sft: a row has {longest} tokens, the model takes {limit}")
+    model = load_model(setting.model_path)
+    for row in rows:
+        check_fits(f"train sft: row {row.row_id}", row.input_ids, model)
     arguments = SFTConfig(
-        **common_arguments(config, setting),
+        **common_arguments(config, setting, len(rows)),
         max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
         packing=False,
         shuffle_dataset=True,
@@ -83,18 +85,24 @@ def make_sft_trainer(
         args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        callbacks=[OnLog(setting.on_log)],
+        callbacks=callbacks(setting, "train_sft"),
         peft_config=lora_config(config.lora_rank),
     )
 
 
-def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]:
+def common_arguments(config: TrainSftConfig, setting: Setting, num_rows: int) -> dict[str, Any]:
     """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
+    num_processes = processes().num_processes
+    if num_rows < num_processes:
+        raise ConfigError(
+            f"train_sft.accelerate: {num_processes} processes are more than the {num_rows} rows to "
+            'train on: use fewer, or accelerate = ""'
+        )
     return {
         "num_train_epochs": config.num_epochs,
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.micro_batch_size,
-        "gradient_accumulation_steps": _accumulation(config, processes().num_processes),
+        "gradient_accumulation_steps": _accumulation(config, num_processes),
         "learning_rate": config.learning_rate,
         "lr_scheduler_type": "cosine_with_min_lr",
         "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
@@ -109,25 +117,21 @@ def common_arguments(config: TrainSftConfig, setting: Setting) -> dict[str, Any]
     }
 
 
-def run_to_the_end(trainer: Trainer, out: Path, num_rows: int, name: str) -> dict[str, float]:
+def run_to_the_end(trainer: Trainer, out: Path, num_rows: int) -> dict[str, float]:
     """Train, or go on; write the model to ``out/final``, return the loss before and after."""
-    trainer.add_callback(MarkComplete())
-    with processes().main_process_first():  # the others see what it has cleared away
-        checkpoint = newest_complete(out)
+    checkpoint = newest_complete(out)
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if not math.isfinite(result.training_loss):
-        raise MidcourseError(f"{name}: the loss is {result.training_loss}; lower learning_rate")
     save(trainer, out)
-    if processes().is_main_process:
-        for folder in checkpoints(out):
-            shutil.rmtree(folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
+    summary = {
         "num_rows": float(num_rows),
         "num_steps": float(result.global_step),
         "first_loss": losses[0],
         "last_loss": losses[-1],
     }
+    if processes().is_main_process:
+        conclude(out, summary)
+    return summary
 
 
 def _accumulation(config: TrainSftConfig, num_processes: int) -> int:
@@ -152,6 +156,8 @@ def check_rows(rows: Sequence[SftRow], end_of_turn_ids: Sequence[int]) -> None:
 
 
 def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
+    if len(row.input_ids) != len(row.labels):
+        return f"has {len(row.input_ids)} tokens and {len(row.labels)} labels"
     pairs = list(zip(row.input_ids, row.labels, strict=True))
     learned = [label for _, label in pairs if label != IGNORED]
     if not learned:

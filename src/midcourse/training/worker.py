@@ -19,12 +19,12 @@ from typing import assert_never
 
 import torch
 
-from midcourse.store import write_json_atomic
-from midcourse.training.jobs import RlJob, SftJob, Trainer, TrainingJob, read_job
+from midcourse.errors import MidcourseError
+from midcourse.training.jobs import ERROR_FILE, RlJob, SftJob, Trainer, TrainingJob, read_job
 
 
 def main() -> None:
-    """Do the job, write ``summary.json`` last."""
+    """Do the job; say why it cannot be done, where that is no bug of ours."""
     out, num_threads, began = Path(sys.argv[1]), int(sys.argv[2]), time.monotonic()
     _die_with_parent()
     torch.set_num_threads(num_threads)
@@ -37,9 +37,12 @@ def main() -> None:
             entry = {**numbers, "seconds": round(time.monotonic() - began, 3)}
             print(json.dumps(entry), file=file, flush=True)
 
-        summary = _trainer_of(job)(job, out, on_log)
-        if is_first:
-            write_json_atomic(out / "summary.json", summary)
+        try:
+            _trainer_of(job)(job, out, on_log)
+        except MidcourseError as error:
+            # Of several processes that fail, one is enough; who launched them talks last.
+            (out / ERROR_FILE).write_text(str(error), "utf-8")
+            raise
 
 
 def _trainer_of(job: TrainingJob) -> Trainer:
