@@ -26,11 +26,13 @@ MAY_BE_HEAVY = (
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
     {"errors", "records", "processes", "metrics", "steps"},
-    {"store", "recipes", "config", "progress", "table"},
+    {"files", "checksums", "journal", "lock", "store", "index"},
+    {"recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
     {"stages"},
     {"run"},
+    {"repair"},
     {"lab", "training"},
     {"pipeline"},
     {"report"},

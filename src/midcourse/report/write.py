@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from rich.text import Text
 
+from midcourse.files import write_json_atomic
 from midcourse.pipeline import Method, Session
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
@@ -23,7 +24,6 @@ from midcourse.report.tables import (
     rl_table,
 )
 from midcourse.run import code_revision, package_versions
-from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
 #: The bare counts behind the tables.

@@ -20,11 +20,11 @@ from pydantic import Field, TypeAdapter
 
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.errors import MidcourseError
+from midcourse.files import write_json_atomic
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
-from midcourse.store import write_json_atomic
 
 Log = Callable[[Mapping[str, float]], None]
 """Takes the numbers of one log entry, ``{"step": 3.0, "loss": 0.41, …}``."""

@@ -19,7 +19,7 @@ from typing import assert_never
 
 import torch
 
-from midcourse.store import write_json_atomic
+from midcourse.files import write_json_atomic
 from midcourse.training.jobs import RlJob, SftJob, Trainer, TrainingJob, read_job
 
 
