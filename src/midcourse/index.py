@@ -11,7 +11,7 @@ from typing import Any
 from midcourse.errors import ArtifactError
 from midcourse.files import load_object, write_json_atomic
 from midcourse.records import content_id
-from midcourse.store import read_manifest
+from midcourse.store import is_inside, read_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,8 @@ def _entry(folder: str, said: Any) -> IndexEntry | None:
     if not isinstance(said, dict):
         return None
     entry = IndexEntry(str(said.get("stage")), str(said.get("label")))
-    is_inside = not Path(folder).is_absolute() and ".." not in Path(folder).parts
     is_sound = said.get("checksum") == _entry_checksum(folder, entry)
-    return entry if is_inside and is_sound else None
+    return entry if is_sound and is_inside(folder) else None
 
 
 def _entry_checksum(folder: str, entry: IndexEntry) -> str:

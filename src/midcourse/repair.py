@@ -8,45 +8,46 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from midcourse.checksums import damaged_files
+from midcourse.checksums import DamagedFile, damaged_files
 from midcourse.errors import ArtifactError
-from midcourse.files import read_checked_json, sync, writing
+from midcourse.files import load_checked, sync, writing
 from midcourse.index import read_index, write_index
 from midcourse.lock import RunLock
-from midcourse.run import read_recipe
-from midcourse.store import JOURNAL, MANIFEST, inspect, read_manifest, recover
+from midcourse.store import JOURNAL, MANIFEST, inspect, is_inside, listed_in, parts_of, recover
 
-_FIX = "repair it"
 #: What a step leaves in its folder, and others do not.
 _MARKS = (MANIFEST, JOURNAL, "job.json", "part-*.parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One damaged file or folder: what is wrong, what follows, and what makes it so."""
+    """One damaged file: what is wrong with it, what becomes of it, and what makes it so."""
 
+    file: Path
     problem: str
-    """Names the file."""
     remedy: str
     repair: Callable[[], object]
+    """Deletes what is damaged; done twice it does no more."""
+    blocks: bool = True
+    """Whether commands refuse to go on before it is repaired; the others replace it by themselves.
+    """
 
     def __str__(self) -> str:
-        return f"{self.problem}: {self.remedy}"
+        return f"{self.file} {self.problem}: {self.remedy}"
 
 
 def check_run(run_dir: Path) -> list[Damage]:
     """Return what is damaged in a run directory; nothing is written.
 
-    Every file with a checksum is read. Raises ArtifactError if it is not a run directory.
+    Every file with a checksum is read. Raises ArtifactError if it is not a run directory, or one
+    of an earlier midcourse.
     """
-    if not any((run_dir / name).exists() for name in ("config.resolved.json", "recipes")) and not (
-        run_dir / "stages.json"
-    ).is_file():
+    names = ("config.resolved.json", "recipes", "stages.json")
+    if not any((run_dir / name).exists() for name in names):
         raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
     found = [*_recipes(run_dir), *_index(run_dir)]
     for folder in step_folders(run_dir):
@@ -70,35 +71,34 @@ def step_folders(run_dir: Path) -> list[Path]:
 
 
 def _recipes(run_dir: Path) -> Iterator[Damage]:
-    for file in (run_dir / "config.resolved.json", *sorted(run_dir.glob("recipes/*.json"))):
-        if not file.exists():
-            continue
-        try:
-            read_recipe(file)
-        except ArtifactError as error:
-            problem = str(error).rpartition(": ")[0]
-            yield Damage(problem, "the next command with its recipe writes it", file.unlink)
+    for file in (*run_dir.glob("config.resolved.json"), *sorted(run_dir.glob("recipes/*.json"))):
+        _, problem = load_checked(file, needs_checksum=False)
+        if problem:
+            remedy = "the next command with its recipe writes it again"
+            yield Damage(file, problem, remedy, partial(file.unlink, missing_ok=True))
 
 
 def _index(run_dir: Path) -> Iterator[Damage]:
     index = read_index(run_dir)
     if index.problem:
-        problem = f"{run_dir / 'stages.json'} {index.problem}"
         write = partial(write_index, run_dir, index.entries)
-        yield Damage(problem, "written again from the manifests", write)
+        remedy = "written again from the manifests"
+        yield Damage(run_dir / "stages.json", index.problem, remedy, write, blocks=False)
 
 
 def _stage(folder: Path) -> Iterator[Damage]:
     """Find what is damaged in the folder of a stage, complete or not."""
     if (folder / MANIFEST).is_file():
-        problems = _problems_of(folder)
-        remedy = "its records are asked again, all others are kept"
-        repair = partial(_open_again, folder)
-    else:
-        problems = inspect(folder).complaints(folder)
-        remedy, repair = "the others are kept", partial(recover, folder)
-    for problem in problems:
-        yield Damage(problem, remedy, repair)
+        parts_of(folder)  # Raises for an earlier midcourse's, which are not ours to open again.
+        remedy = "asked again, sound records are kept"
+        for damaged in _damaged(folder):
+            yield Damage(damaged.path, damaged.problem, remedy, partial(_open_again, folder))
+        return
+    found = inspect(folder)
+    for damaged in found.damaged(folder):
+        remedy = "asked again, sound records are kept"
+        again = partial(recover, folder)
+        yield Damage(damaged.path, damaged.problem, remedy, again, blocks=False)
 
 
 def _open_again(folder: Path) -> None:
@@ -113,37 +113,40 @@ def _training(folder: Path) -> Iterator[Damage]:
 
     One under way looks after its own checkpoints.
     """
-    problems = _problems_of(folder) if (folder / MANIFEST).is_file() else []
-    for problem in problems:
-        yield Damage(problem, "the model is trained again", partial(_train_again, folder))
+    if not (folder / MANIFEST).is_file():
+        return
+    damaged = _damaged(folder)
+    # What was logged and kept of each step cannot be had from the last checkpoint.
+    resumes = all(one.path == folder / MANIFEST or _is_final(folder, one.path) for one in damaged)
+    remedy = "trained again from the last checkpoint" if resumes else "trained again"
+    for one in damaged:
+        repair = partial(_train_again, folder, resumes)
+        yield Damage(one.path, one.problem, remedy, repair)
 
 
-def _train_again(folder: Path) -> None:
-    """Delete a training: what it logged of each step cannot be had from its last checkpoint."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    sync(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+def _is_final(folder: Path, file: Path) -> bool:
+    return file.is_relative_to(folder / "final")
 
 
-def _problems_of(folder: Path) -> list[str]:
-    """Return what is wrong with a complete folder and what its manifest lists."""
-    try:
-        read_manifest(folder)
-    except ArtifactError as error:
-        return [str(error).rpartition(": ")[0]]
-    return [str(damaged) for damaged in damaged_files(folder)]
+def _train_again(folder: Path, resumes: bool) -> None:
+    if folder.exists():
+        (folder / MANIFEST).unlink(missing_ok=True)
+        sync(folder)
+        for doomed in (folder / "final",) if resumes else (folder,):
+            shutil.rmtree(doomed, ignore_errors=True)
 
 
 def _report(run_dir: Path) -> Iterator[Damage]:
-    folder = run_dir / "report"
-    tables = folder / "tables.json"
-    if not tables.is_file():
-        return
-    try:
-        read_checked_json(tables, _FIX)
-        problems = [str(damaged) for damaged in damaged_files(folder, tables.name)]
-    except ArtifactError as error:
-        problems = [str(error).rpartition(": ")[0]]
-    for problem in problems:
-        remedy = "the report is written again by the next 'midcourse run'"
-        yield Damage(problem, remedy, partial(tables.unlink, missing_ok=True))
+    tables = run_dir / "report" / "tables.json"
+    if tables.is_file():
+        remedy, repair = "'midcourse run' writes it again", partial(tables.unlink, missing_ok=True)
+        for damaged in _damaged(tables.parent, tables.name):
+            yield Damage(damaged.path, damaged.problem, remedy, repair, blocks=False)
+
+
+def _damaged(folder: Path, manifest: str = MANIFEST) -> list[DamagedFile]:
+    """Return what is not as it was written: a manifest, or files that it lists."""
+    content, problem = load_checked(folder / manifest)
+    if problem or not all(map(is_inside, listed_in(content))):
+        return [DamagedFile(folder / manifest, problem or "names a file outside its folder")]
+    return damaged_files(folder, manifest)

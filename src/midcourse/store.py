@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from midcourse.checksums import damaged_files, sha256_of
+from midcourse.checksums import DamagedFile, damaged_files, sha256_of
 from midcourse.errors import ArtifactError
 from midcourse.files import (
     make_folder,
@@ -202,22 +202,15 @@ class OpenStage:
     """Numbers of the others that are not as they were written, from 1."""
     num_lines: int
 
-    @property
-    def num_repeated(self) -> int:
-        """How many sound lines repeat a key: a crash came between a part and its journal."""
-        return self.num_lines - len(self.entries) - len(self.damaged_lines)
-
-    def complaints(self, path: Path) -> list[str]:
-        """Return one line for each damaged file."""
-        lines = [
-            f"{part} is not what was written: its records will be redone"
-            for part in self.damaged_parts
-        ]
+    def damaged(self, path: Path) -> list[DamagedFile]:
+        """Return the damaged files, each with what is wrong."""
+        found = [DamagedFile(part, "is not what was written") for part in self.damaged_parts]
         if self.damaged_lines:
             numbers = ", ".join(map(str, self.damaged_lines[:5]))
             more = ", …" if len(self.damaged_lines) > 5 else ""
-            lines.append(f"{path / JOURNAL}: truncated or damaged in line {numbers}{more}: redone")
-        return lines
+            problem = f"is truncated or damaged in line {numbers}{more}"
+            found.append(DamagedFile(path / JOURNAL, problem))
+        return found
 
 
 def inspect(path: Path) -> OpenStage:
@@ -247,8 +240,8 @@ def recover(path: Path) -> OpenStage:
         for leftover in path.glob("*.tmp"):
             leftover.unlink()
         found = inspect(path)
-        for complaint in found.complaints(path):
-            _LOG.warning("%s", complaint)
+        for damaged in found.damaged(path):
+            _LOG.warning("%s: what it held is redone, all else is kept", damaged)
         for part in found.damaged_parts:
             part.unlink()
         if found.num_lines != len(found.entries):
@@ -366,21 +359,29 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ArtifactError(f"{path} is not complete (no {MANIFEST}): run its stage again")
     manifest = read_checked_json(file, _fix(path))
-    for listed in (*manifest.get("parts", ()), *manifest.get("files", ())):
-        name = Path(listed["file"])
-        if name.is_absolute() or ".." in name.parts:
-            raise ArtifactError(f"{file} names {name}, which is outside: do not use {path}")
+    for name in listed_in(manifest):
+        if not is_inside(name):
+            raise ArtifactError(f"{file} names {name!r}, which is outside: do not use {path}")
     return manifest
+
+
+def listed_in(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return the files that a manifest lists, with their sizes."""
+    listed = (*manifest.get("parts", ()), *manifest.get("files", ()))
+    return {one["file"]: one["bytes"] for one in listed}
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file of this name lies in the folder of the manifest that lists it."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
 
 
 def missing_file(path: Path, manifest: Mapping[str, Any]) -> str:
     """Return what a manifest lists and is not there, or has another size; empty if nothing is."""
-    for listed in (*manifest.get("parts", ()), *manifest.get("files", ())):
-        file = path / listed["file"]
-        if not file.is_file():
-            return f"{file} is missing: {_fix(path)}"
-        if file.stat().st_size != listed["bytes"]:
-            return f"{file} has not the size that was written: {_fix(path)}"
+    for name, size in listed_in(manifest).items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != size:
+            return f"{file} is missing or has not the size that was written: {_fix(path)}"
     return ""
 
 
