@@ -101,24 +101,24 @@ def write_checked_json(path: Path, data: Mapping[str, Any]) -> None:
     write_json_atomic(path, {**as_read, _CHECKSUM: _checksum(as_read)})
 
 
-def read_checked_json(path: Path, fix: str, *, needs_checksum: bool = True) -> dict[str, Any]:
+def read_checked_json(path: Path, fix: str) -> dict[str, Any]:
     """Return what `write_checked_json` wrote, without its checksum.
 
     Raises ArtifactError, which names the file and the `fix`, if it is not what was written.
     """
-    data, problem = load_checked(path, needs_checksum=needs_checksum)
+    data, problem = load_checked(path)
     if problem:
         raise ArtifactError(f"{path} {problem}: {fix}")
     return data
 
 
-def load_checked(path: Path, *, needs_checksum: bool = True) -> tuple[dict[str, Any], str]:
+def load_checked(path: Path) -> tuple[dict[str, Any], str]:
     """Return what `write_checked_json` wrote, and what is wrong with it; empty if nothing is."""
     data, problem = load_object(path)
     expected = data.pop(_CHECKSUM, None)
-    if not problem and expected is None and needs_checksum:
+    if not problem and expected is None:
         problem = "has no checksum (it is damaged, or an earlier midcourse wrote it)"
-    elif not problem and expected is not None and expected != _checksum(data):
+    elif not problem and expected != _checksum(data):
         problem = "is not what was written"
     return data, problem
 

@@ -39,12 +39,18 @@ def read_index(run_dir: Path) -> Index:
     entries = {folder: entry for folder, said in data.items() if (entry := _entry(folder, said))}
     if not problem and len(entries) == len(data):
         return Index(entries, "")
+    return Index(complete_entries(run_dir) | entries, problem or "is not what was written")
+
+
+def complete_entries(run_dir: Path) -> dict[str, IndexEntry]:
+    """Return what the manifests say of the complete steps."""
+    entries = {}
     for file in sorted(run_dir.glob("*/*/manifest.json")):
         with suppress(ArtifactError, KeyError):  # Damage of a manifest is its own matter.
             manifest = read_manifest(file.parent)
             folder = str(file.parent.relative_to(run_dir))
-            entries.setdefault(folder, IndexEntry(manifest["stage"], manifest["label"]))
-    return Index(entries, problem or "is not what was written")
+            entries[folder] = IndexEntry(manifest["stage"], manifest["label"])
+    return entries
 
 
 def write_index(run_dir: Path, entries: Mapping[str, IndexEntry]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from midcourse.checksums import DamagedFile, damaged_files
 from midcourse.errors import ArtifactError
 from midcourse.files import load_checked, sync, writing
-from midcourse.index import read_index, write_index
+from midcourse.index import complete_entries, read_index, write_index
 from midcourse.lock import RunLock
 from midcourse.store import JOURNAL, MANIFEST, inspect, is_inside, listed_in, parts_of, recover
 
@@ -72,7 +72,7 @@ def step_folders(run_dir: Path) -> list[Path]:
 
 def _recipes(run_dir: Path) -> Iterator[Damage]:
     for file in (*run_dir.glob("config.resolved.json"), *sorted(run_dir.glob("recipes/*.json"))):
-        _, problem = load_checked(file, needs_checksum=False)
+        _, problem = load_checked(file)
         if problem:
             remedy = "the next command with its recipe writes it again"
             yield Damage(file, problem, remedy, partial(file.unlink, missing_ok=True))
@@ -80,10 +80,13 @@ def _recipes(run_dir: Path) -> Iterator[Damage]:
 
 def _index(run_dir: Path) -> Iterator[Damage]:
     index = read_index(run_dir)
-    if index.problem:
-        write = partial(write_index, run_dir, index.entries)
+    missing = [f for f in complete_entries(run_dir) if f not in index.entries]
+    problem = index.problem or (f"does not list {missing[0]}" if missing else "")
+    if problem:
+        entries = complete_entries(run_dir) | index.entries
+        write = partial(write_index, run_dir, entries)
         remedy = "written again from the manifests"
-        yield Damage(run_dir / "stages.json", index.problem, remedy, write, blocks=False)
+        yield Damage(run_dir / "stages.json", problem, remedy, write, blocks=False)
 
 
 def _stage(folder: Path) -> Iterator[Damage]:

@@ -50,8 +50,9 @@ def is_reported(run_dir: Path) -> bool:
                 f"{damage.file} {damage.problem}: run 'midcourse repair {run_dir}', then the same "
                 "command again"
             )
-    folders = read_index(run_dir).entries
-    return not damages and all((run_dir / f / "manifest.json").is_file() for f in folders)
+    there = [run_dir / folder / "manifest.json" for folder in read_index(run_dir).entries]
+    is_sound = not any(damage.file.parent.name == "report" for damage in damages)
+    return is_sound and all(map(Path.is_file, [run_dir / "config.resolved.json", *there]))
 
 
 def write_report(session: Session, made: Method) -> None:
