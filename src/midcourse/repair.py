@@ -116,27 +116,21 @@ def _training(folder: Path) -> Iterator[Damage]:
 
     One under way looks after its own checkpoints.
     """
-    if not (folder / MANIFEST).is_file():
-        return
-    damaged = _damaged(folder)
-    # What was logged and kept of each step cannot be had from the last checkpoint.
-    resumes = all(one.path == folder / MANIFEST or _is_final(folder, one.path) for one in damaged)
-    remedy = "trained again from the last checkpoint" if resumes else "trained again"
-    for one in damaged:
-        repair = partial(_train_again, folder, resumes)
-        yield Damage(one.path, one.problem, remedy, repair)
+    for damaged in _damaged(folder) if (folder / MANIFEST).is_file() else ():
+        is_model = damaged.path != folder / MANIFEST
+        remedy = "the model is trained again" if is_model else "written again"
+        repair = partial(_finish_again, folder, is_model)
+        yield Damage(damaged.path, damaged.problem, remedy, repair)
 
 
-def _is_final(folder: Path, file: Path) -> bool:
-    return file.is_relative_to(folder / "final")
+def _finish_again(folder: Path, from_the_start: bool) -> None:
+    """Make a complete training one that is under way.
 
-
-def _train_again(folder: Path, resumes: bool) -> None:
-    if folder.exists():
-        (folder / MANIFEST).unlink(missing_ok=True)
-        sync(folder)
-        for doomed in (folder / "final",) if resumes else (folder,):
-            shutil.rmtree(doomed, ignore_errors=True)
+    Nothing of it is kept if one of its files is damaged: they are made together.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    if from_the_start:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _report(run_dir: Path) -> Iterator[Damage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -18,7 +20,11 @@ from typing import Any
 import pytest
 from killed_run import complete, content_of, differing, write_inputs
 
+from midcourse.checksums import describe_files
 from midcourse.errors import ArtifactError
+from midcourse.files import write_json_atomic
+from midcourse.index import complete_entries, read_index, write_index
+from midcourse.journal import Journal, journal_line, read_journal
 from midcourse.lock import Owner, RunLock
 from midcourse.repair import check_run, repair_run
 from midcourse.report.status import status_table
@@ -441,6 +447,32 @@ def test_a_repair_asks_again_for_the_damaged_part_alone(
     assert opened == ["sample"]
 
 
+def test_a_damaged_model_is_trained_again_and_a_damaged_manifest_is_not(
+    tmp_path: Path, whole: Whole
+) -> None:
+    run_dir = copied(whole, tmp_path)
+    for name in ("model", "manifest"):
+        folder = run_dir / "checkpoints" / name
+        (folder / "final").mkdir(parents=True)
+        for file in ("job.json", "final/model.safetensors"):
+            (folder / file).write_text("x" * 100)
+        files = describe_files(folder, [folder / "final" / "model.safetensors"])
+        manifest = {"stage": "checkpoints", "label": name, "key": name, "files": files}
+        write_manifest(folder, manifest)
+    write_index(run_dir, read_index(run_dir).entries | complete_entries(run_dir))
+    assert check_run(run_dir) == []
+    model = run_dir / "checkpoints" / "model" / "final" / "model.safetensors"
+    model.write_bytes(flip_a_bit(model.read_bytes()))
+    manifest_file = run_dir / "checkpoints" / "manifest" / "manifest.json"
+    manifest_file.write_bytes(manifest_file.read_bytes().replace(b"checkpoints", b"chickpoints"))
+    assert [str(found) for found in repair_run(run_dir)] == [
+        f"{manifest_file} is not what was written: written again",
+        f"{model} is not what was written: the model is trained again",
+    ]
+    left = sorted(path.name for path in (run_dir / "checkpoints").rglob("*") if path.is_file())
+    assert left == ["job.json", "model.safetensors"]
+
+
 def test_one_damaged_folder_hides_no_other_from_status(tmp_path: Path, whole: Whole) -> None:
     run_dir = copied(whole, tmp_path)
     sound = status_table(run_dir).rows
@@ -486,6 +518,72 @@ def test_a_manifest_that_names_a_file_outside_is_refused(
 
 
 # --- places that cannot be written --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "make room and run the same command again"),
+        (errno.EDQUOT, "make room and run the same command again"),
+        (errno.EFBIG, "make room and run the same command again"),
+        (errno.EROFS, "make it writable, or use another --run-dir"),
+        (errno.EACCES, "make it writable, or use another --run-dir"),
+        (errno.ENAMETOOLONG, "use another --run-dir"),
+        (errno.ENOENT, "its folder was removed, run the same command again"),
+        (errno.EIO, "nothing was lost, run the same command again"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line_and_leaves_the_old_file(
+    tmp_path: Path, number: int, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json_atomic(tmp_path / "x.json", {"old": True})
+
+    def refuse(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content[:4])
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(ArtifactError) as refused:
+        write_json_atomic(tmp_path / "x.json", {"new": True})
+    start = f"{tmp_path}/x.json: cannot write 17 bytes ({os.strerror(number)}"
+    assert str(refused.value).startswith(start)
+    assert str(refused.value).endswith(said)
+    assert ("files are free there" in str(refused.value)) == ("make room" in said)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+    assert json.loads((tmp_path / "x.json").read_text()) == {"old": True}
+
+
+def test_half_a_line_that_found_no_room_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.append(journal_line("a", b"[1]"))
+
+    class Full:
+        """A file with room for ten bytes more."""
+
+        def __init__(self, file: Any) -> None:
+            self.file, self.room = file, 10
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
+
+        def write(self, content: bytes) -> int:
+            if not self.room:
+                raise OSError(errno.EDQUOT, "Disk quota exceeded")
+            written, self.room = self.file.write(content[: self.room]), 0
+            return int(written)
+
+    file = journal._file
+    monkeypatch.setattr(journal, "_file", Full(file))
+    with pytest.raises(ArtifactError, match=r"cannot write 47 bytes \(Disk quota exceeded; "):
+        journal.append(journal_line("b", b"[1,2,3]"))
+    monkeypatch.setattr(journal, "_file", file)
+    journal.append(journal_line("c", b"[2]"))
+    journal.close()
+    entries = list(read_journal(tmp_path / "journal.jsonl"))
+    assert [entry and entry.key for entry in entries] == ["a", "c"]
 
 
 def test_a_run_directory_that_is_a_file_is_one_line(tmp_path: Path, inputs: Path) -> None:
@@ -544,6 +642,8 @@ def test_a_finished_run_on_a_read_only_mount_is_reported(
 
 # --- locks --------------------------------------------------------------------------------------
 
+DEAD = {"host": os.uname().nodename, "pid": 2**22 + 1, "born": "", "since": ""}
+
 
 @pytest.mark.parametrize(
     "content", ["", "{}", "[]", "null", "4711", "pid 4711", "\x00", "[" * 100_000,
@@ -556,6 +656,21 @@ def test_a_lock_that_names_nobody_is_taken_over(tmp_path: Path, content: str) ->
         owner = Owner.of(tmp_path / ".lock")
         assert owner is not None
         assert owner.pid == os.getpid()
+
+
+def test_without_locks_of_the_system_the_file_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    (tmp_path / ".lock").write_text(json.dumps(DEAD))
+    with RunLock(tmp_path):
+        assert "this file system has no locks" in caplog.text
+        with pytest.raises(ArtifactError, match=f"in use by process {os.getpid()} on "):
+            RunLock(tmp_path).__enter__()
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_the_lock_of_another_host_is_left_alone(tmp_path: Path) -> None:
@@ -584,7 +699,6 @@ def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-DEAD = {"host": os.uname().nodename, "pid": 2**22 + 1, "born": "", "since": ""}
 STALE = [None, "", json.dumps(DEAD)]
 
 
