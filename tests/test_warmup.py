@@ -655,7 +655,8 @@ def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
 
     assert "verify: complete in runs/gsm8k-row7-after" in run_slice(workplace, "row7")
     made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text())
-    (sampled,) = (f for f, about in made.items() if about == {"stage": "sample", "label": "train"})
+    named = {folder: (about["stage"], about["label"]) for folder, about in made.items()}
+    (sampled,) = (folder for folder, name in named.items() if name == ("sample", "train"))
     ours, loops = (
         (runs / name / sampled / "manifest.json").read_text()
         for name in ("gsm8k-row7-after", "gsm8k-smollm2")

@@ -15,7 +15,7 @@ from zlib import crc32
 from midcourse.errors import ArtifactError
 from midcourse.files import sync, writing
 
-#: A kill costs no line. A power cut costs the lines of so many seconds.
+#: A kill costs no line. A power cut costs at most the lines of so many seconds.
 _SYNC_SECONDS = 5.0
 _HEAD = b'{"crc":"%08x",'
 _HEAD_SIZE = len(_HEAD % 0)

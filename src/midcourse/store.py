@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -74,8 +74,7 @@ class StageStore(Generic[R]):
         self._lines = TypeAdapter(tuple[record_type, ...])  # type: ignore[valid-type]
         self._part_schema = _arrow_schema(record_type).insert(0, pa.field(_KEY, pa.string()))
         self._num_in_journal, self._bytes_in_journal = 0, 0
-        self._first_keys: tuple[str, ...] = ()
-        self._first_parts = self._parts = parts_of(path)
+        self._parts = parts_of(path)
         self._journal: Journal | None = None if self.is_complete else self._recover()
 
     def __enter__(self) -> StageStore[R]:
@@ -99,8 +98,7 @@ class StageStore(Generic[R]):
     @cached_property
     def done(self) -> Keys:
         """The keys that were there at the start: a stage yields each other key once."""
-        in_parts = (key for part in self._first_parts for key in _part_keys(part))
-        return Keys(chain(self._first_keys, in_parts))
+        return _keys_of(self._parts)
 
     def append(self, key: str, records: Sequence[R]) -> None:
         """Journal the records of `key`; when this returns, a killed process keeps them."""
@@ -151,8 +149,7 @@ class StageStore(Generic[R]):
         """Clear what a killed process left half written; return the journal, open for appending."""
         make_folder(self.path)
         found = recover(self.path)
-        self._first_parts = self._parts = found.parts
-        self._first_keys = tuple(entry.key for entry in found.entries)
+        self._parts, self.done = found.parts, found.done
         self._num_in_journal = sum(len(entry.rows) for entry in found.entries)
         self._bytes_in_journal = sum(len(entry.line) for entry in found.entries)
         return Journal(self.path / JOURNAL)
@@ -201,6 +198,8 @@ class OpenStage:
     damaged_lines: tuple[int, ...]
     """Numbers of the others that are not as they were written, from 1."""
     num_lines: int
+    done: Keys
+    """Of the sound parts and lines."""
 
     def damaged(self, path: Path) -> list[DamagedFile]:
         """Return the damaged files, each with what is wrong."""
@@ -216,21 +215,23 @@ class OpenStage:
 def inspect(path: Path) -> OpenStage:
     """Look at the folder of a stage without a manifest. Raises ArtifactError if it is not ours."""
     parts = parts_of(path)
-    sound = tuple(part for part in parts if sha256_of(part).startswith(_checksum_in(part)))
-    seen = Keys(key for part in sound for key in _part_keys(part))
     entries: dict[str, Entry] = {}
     damaged, number = [], 0
-    for number, entry in enumerate(read_journal(path / JOURNAL), start=1):
-        if entry is None:
-            damaged.append(number)
-        elif entry.key not in seen:
-            entries.setdefault(entry.key, entry)
+    with _reading(path / JOURNAL):
+        sound = tuple(part for part in parts if sha256_of(part).startswith(_checksum_in(part)))
+        in_parts = _keys_of(sound)
+        for number, entry in enumerate(read_journal(path / JOURNAL), start=1):
+            if entry is None:
+                damaged.append(number)
+            elif entry.key not in in_parts:
+                entries.setdefault(entry.key, entry)
     return OpenStage(
         parts=sound,
         damaged_parts=tuple(part for part in parts if part not in sound),
         entries=tuple(entries.values()),
         damaged_lines=tuple(damaged),
         num_lines=number,
+        done=in_parts.with_more(entries),
     )
 
 
@@ -271,6 +272,10 @@ def _free_number(parts: Iterable[Path]) -> int:
     return next(number for number in count() if number not in taken)
 
 
+def _keys_of(parts: Iterable[Path]) -> Keys:
+    return Keys(key for part in parts for key in _part_keys(part))
+
+
 def _checksum_in(part: Path) -> str:
     """Return the digits of its checksum that a part's name holds."""
     return part.stem.split("-")[2]
@@ -282,8 +287,12 @@ class Keys:
     Among a million keys the chance that any foreign key seems to be in it is 1 in 10⁷.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._hashes = array("Q", sorted({_hash64(key) for key in keys}))
+    def __init__(self, keys: Iterable[str], known: Iterable[int] = ()) -> None:
+        self._hashes = array("Q", sorted({*known, *map(_hash64, keys)}))
+
+    def with_more(self, keys: Iterable[str]) -> Keys:
+        """Return these and more."""
+        return Keys(keys, self._hashes)
 
     def __len__(self) -> int:
         return len(self._hashes)

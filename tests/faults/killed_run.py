@@ -5,7 +5,8 @@ command said, and how the directory differs from that of a run that was never di
 
 - ``before``: killed before the n-th operation on files;
 - ``torn``: killed in the n-th write, of which half arrives;
-- ``full``: FOLDER is a file system of its own, with n KiB free for the run.
+- ``full``: FOLDER is a file system of its own, with n KiB free for the run;
+- ``limit``: no file may be longer than n hundred bytes.
 
 Each run is a fork of this process, which holds no threads.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, setrlimit
 from typing import Any
 
 import pyarrow as pa
@@ -180,6 +182,10 @@ def disturbed(folder: Path, run_dir: Path, number: int, how: str) -> tuple[int, 
         return result
 
     def killed() -> None:
+        if how == "limit":
+            setrlimit(RLIMIT_FSIZE, (100 * number, RLIM_INFINITY))
+            complete(folder, run_dir)
+            return
         Killer(number, torn=how == "torn").install()
         complete(folder, run_dir)
 
