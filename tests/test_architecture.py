@@ -26,12 +26,14 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "checksums", "metrics", "steps"},
-    {"store", "recipes", "config", "progress", "table"},
+    {"errors", "records", "processes", "metrics", "steps"},
+    {"files", "checksums", "journal", "lock", "store", "index"},
+    {"recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
     {"stages"},
     {"run"},
+    {"repair"},
     {"lab", "training"},
     {"pipeline"},
     {"report"},

@@ -23,6 +23,7 @@ from midcourse.plan.work import Kind
 from midcourse.progress import SilentProgress
 from midcourse.recipes import list_recipes
 from midcourse.run import Training
+from midcourse.store import read_manifest, write_manifest
 from test_cli import midcourse
 
 CONFIG = Path(__file__).parent.parent / "src" / "midcourse" / "lab" / "base" / "config.json"
@@ -184,9 +185,8 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path, scripted_run: Path) -> 
 def test_a_resumed_stage_counts_its_last_sitting(scripted_run: Path) -> None:
     whole = measure(scripted_run).values["sample_tokens_per_second"]
     for file in (scripted_run / "sample").glob("*/manifest.json"):
-        manifest = json.loads(file.read_text())
-        manifest["num_resumed"] = manifest["num_records"] // 2
-        file.write_text(json.dumps(manifest))
+        manifest = read_manifest(file.parent)
+        write_manifest(file.parent, {**manifest, "num_resumed": manifest["num_records"] // 2})
     assert measure(scripted_run).values["sample_tokens_per_second"] == pytest.approx(whole / 2)
 
 

@@ -14,6 +14,7 @@ import pytest
 import midcourse.prompts
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError, ConfigError, EngineError
+from midcourse.files import read_checked_json, write_checked_json
 from midcourse.pipeline import Method, Session
 from midcourse.progress import SilentProgress
 from midcourse.records import Solvability
@@ -159,18 +160,18 @@ def test_a_tuned_key_goes_on_where_the_run_was(
 def test_a_directory_of_an_earlier_release_goes_on(tmp_path: Path, recipe: Recipe) -> None:
     first = run_to(tmp_path / "run", recipe, complete_rows)
     resolved = tmp_path / "run" / "config.resolved.json"
-    data = json.loads(resolved.read_text())
+    data = read_checked_json(resolved, "")
     del data["verify"]["shift"], data["train_rl"]["vllm_gpu_share"], data["warmup"]
-    resolved.write_text(json.dumps(data))
+    write_checked_json(resolved, data)
     assert run_to(tmp_path / "run", recipe, complete_rows) == first
 
 
 def test_a_directory_of_the_former_layout_is_one_line(tmp_path: Path, recipe: Recipe) -> None:
     run_to(tmp_path / "run", recipe, complete_rows)
     resolved = tmp_path / "run" / "config.resolved.json"
-    data = json.loads(resolved.read_text())
+    data = read_checked_json(resolved, "")
     data["engine"]["max_batch_rows"] = 256  # Every kind's keys stood in one section.
-    resolved.write_text(json.dumps(data))
+    write_checked_json(resolved, data)
     with pytest.raises(ArtifactError, match="use another --run-dir") as caught:
         run_to(tmp_path / "run", recipe, complete_rows)
     assert "\n" not in str(caught.value)

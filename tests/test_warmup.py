@@ -30,6 +30,7 @@ from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, DataError
+from midcourse.files import write_json_atomic
 from midcourse.pipeline import open_session
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import load_prompt_set
@@ -37,7 +38,6 @@ from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
 from midcourse.run import trained_files
-from midcourse.store import write_json_atomic
 from midcourse.table import Table
 from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
@@ -661,7 +661,8 @@ def test_the_gpu_script_goes_on_from_what_a_slice_left(workplace: Path) -> None:
 
     assert "verify: complete in runs/gsm8k-row7-after" in run_slice(workplace, "row7")
     made = json.loads((runs / "gsm8k-row7-after" / "stages.json").read_text())
-    (sampled,) = (f for f, about in made.items() if about == {"stage": "sample", "label": "train"})
+    named = {folder: (about["stage"], about["label"]) for folder, about in made.items()}
+    (sampled,) = (folder for folder, name in named.items() if name == ("sample", "train"))
     ours, loops = (
         (runs / name / sampled / "manifest.json").read_text()
         for name in ("gsm8k-row7-after", "gsm8k-smollm2")

@@ -243,6 +243,26 @@ def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) ->
 
 
 @app.command()
+def repair(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    check: Annotated[bool, typer.Option("--check", help="Report only; exit code 1.")] = False,
+) -> None:
+    """Compare every checksum of a run directory; have just what is damaged made again."""
+    from midcourse.repair import check_run, repair_run
+
+    damages = check_run(run_dir) if check else repair_run(run_dir)
+    for damage in damages:
+        typer.echo(str(damage))
+    if not damages:
+        typer.echo(f"{run_dir}: nothing is damaged")
+    elif check:
+        typer.echo(f"{len(damages)} damaged: run 'midcourse repair {run_dir}'")
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"{len(damages)} repaired: run the same command as before to go on")
+
+
+@app.command()
 def show(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
     record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",

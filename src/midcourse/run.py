@@ -11,13 +11,13 @@ process writes to a run directory at a time.
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import platform
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property, wraps
@@ -32,12 +32,21 @@ from pydantic import ValidationError
 from midcourse.checksums import describe_files, sync_files
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.errors import ArtifactError, EngineError
+from midcourse.files import (
+    make_folder,
+    read_checked_json,
+    write_checked_json,
+)
+from midcourse.index import IndexEntry, read_index, write_index
+from midcourse.lock import RunLock
 from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
-from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
+from midcourse.store import StageStore, missing_file, read_manifest, read_stage, write_manifest
 
 R = TypeVar("R")
 S = TypeVar("S")
+
+_LOG = logging.getLogger(__name__)
 
 Keyed = tuple[str, Sequence[R]]
 """A key and its records: they are on disk whole or not at all."""
@@ -303,10 +312,11 @@ class Run:
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_folder(self.directory)
         with ExitStack() as stack:
             stack.enter_context(RunLock(self.directory))
             self._check_recipe()
+            self._clear()
             self._held = stack.pop_all()
         return self
 
@@ -338,11 +348,17 @@ class Run:
         return int(self.artifact(stage).manifest["num_records"])
 
     def is_complete(self, step: Step) -> bool:
-        """Whether a step's manifest is there. Raises ArtifactError if it is that of another."""
+        """Whether a step's manifest is there.
+
+        Raises ArtifactError if it is that of another step, or if a file that it lists is gone.
+        """
         artifact = self.artifact(step)
         if not artifact.is_complete:
             return False
-        if artifact.manifest["key"] != step.key:
+        manifest = artifact.manifest
+        if missing := missing_file(artifact.path, manifest):
+            raise ArtifactError(missing)
+        if manifest.get("key") != step.key:
             raise ArtifactError(
                 f"{artifact.path} was made from other data, another model or other settings: "
                 f"use another --run-dir, or delete {self.directory} to make it again"
@@ -360,12 +376,16 @@ class Run:
 
     def announce(self, steps: Sequence[Step]) -> None:
         """Enter steps in ``stages.json``, which names every folder for people, in order."""
-        path = self.directory / "stages.json"
-        index = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        for step in steps:
-            folder = str(self.path(step).relative_to(self.directory))
-            index[folder] = {"stage": step.name, "label": step.label}
-        write_json_atomic(path, index)
+        before = read_index(self.directory)
+        if before.problem:
+            _LOG.warning("%s/stages.json %s: written again", self.directory, before.problem)
+        entries = {
+            str(self.path(step).relative_to(self.directory)): IndexEntry(step.name, step.label)
+            for step in steps
+        }
+        if before.problem or not entries.items() <= before.entries.items():
+            known = entries | before.entries if before.problem else before.entries
+            write_index(self.directory, known | entries)
 
     @contextmanager
     def loading(self) -> Iterator[None]:
@@ -382,8 +402,10 @@ class Run:
         Raises EngineError if requests failed, or if the finished stage raises an alarm.
         """
         artifact = self.artifact(stage)
-        if not self.is_complete(stage):
+        is_complete = self.is_complete(stage)
+        if not (is_complete and self._recipe_path.is_file()):
             self.claim()
+        if not is_complete:
             with StageStore(artifact.path, stage.record) as store:
                 self._fill(stage, store, tools)
         manifest = artifact.manifest
@@ -425,16 +447,23 @@ class Run:
         folder = self.path(step)
         sync_files(folder)
         header = self._header(step, timer, summary)
-        manifest = {**header, "files": describe_files(folder, trained_files(folder))}
-        write_json_atomic(folder / "manifest.json", manifest)
+        files = describe_files(folder, trained_files(folder))
+        write_manifest(folder, {**header, "files": files})
 
     def claim(self) -> None:
         """Write the resolved recipe, with the first work: a recipe refused before it leaves none.
 
         Tunable keys may have changed since: the recipe on disk is the latest.
         """
-        self._recipe_path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
+        make_folder(self._recipe_path.parent)
+        write_checked_json(self._recipe_path, self.recipe.model_dump(mode="json"))
+
+    def _clear(self) -> None:
+        """Delete what a killed process left half written, where this can be written at all."""
+        with suppress(OSError):
+            for folder in (self.directory, self.directory / "recipes", self.directory / "report"):
+                for leftover in folder.glob("*.tmp"):
+                    leftover.unlink()
 
     @property
     def _recipe_path(self) -> Path:
@@ -496,15 +525,15 @@ def _journal(
 
 def read_recipe(path: Path) -> Recipe:
     """Return a resolved recipe as a run directory holds it. Raises ArtifactError in one line."""
+    run_dir = path.parent.parent if path.parent.name == "recipes" else path.parent
+    data = read_checked_json(path, f"run 'midcourse repair {run_dir}'")
     try:
-        return Recipe.model_validate(json.loads(path.read_text("utf-8")))
+        return Recipe.model_validate(data)
     except ValidationError as error:
         raise ArtifactError(
             f"{path} was written by a midcourse that is not compatible with this one "
             f"({explain(error, Recipe)}): use another --run-dir, or that midcourse"
         ) from error
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{path} cannot be read: {error}") from error
 
 
 def _differences(theirs: object, ours: object, where: str = "") -> list[str]:

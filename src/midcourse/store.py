@@ -1,10 +1,12 @@
 """Records on disk: an append-only journal, sealed Parquet parts, and the manifest last.
 
 A stage directory is complete if, and only if, it holds ``manifest.json``. Until then every result
-is one journal line, flushed before it is counted, so a killed process loses nothing it reported; a
-truncated last line is redone. A sealed part is on disk before its journal is emptied, so a power
-cut costs at most the lines of the journal. Records never leave this module as anything but
-themselves: the Parquet schema and the JSON form are both read off the record's type hints.
+is one journal line, written before it is counted, so a killed process loses nothing it reported. A
+sealed part is on disk before its journal is emptied, and the manifest is written after everything
+else. Each journal line has a checksum, a part has one in its name, a manifest has its own and those
+of the parts: what is not as it was written is never read as if it were. Records never leave this
+module as anything but themselves: the Parquet schema and the JSON form are both read off the
+record's type hints.
 """
 
 from __future__ import annotations
@@ -12,29 +14,41 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import platform
+import re
 import types
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, is_dataclass
 from functools import cached_property
-from itertools import chain
+from itertools import count
 from pathlib import Path
-from typing import Any, Generic, TextIO, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from midcourse.checksums import DamagedFile, damaged_files, sha256_of
 from midcourse.errors import ArtifactError
+from midcourse.files import (
+    make_folder,
+    read_checked_json,
+    write_checked_json,
+    write_durably,
+    writing,
+)
+from midcourse.journal import Entry, Journal, journal_line, read_journal
 
 #: Raised when a record's fields change: an older reader refuses a newer file, and says so.
 SCHEMA_VERSION = 2
+JOURNAL = "journal.jsonl"
+MANIFEST = "manifest.json"
 _KEY, _KIND = "_key", b"midcourse"
+#: ``part-00003-<checksum>.parquet``: a part is known to be sound before a manifest lists it.
+_PART_NAME = re.compile(r"part-\d{5}-[0-9a-f]{16}\.parquet")
 _LOG = logging.getLogger(__name__)
 
 R = TypeVar("R")
@@ -59,47 +73,41 @@ class StageStore(Generic[R]):
         self._part_records, self._part_bytes = part_records, part_bytes
         self._lines = TypeAdapter(tuple[record_type, ...])  # type: ignore[valid-type]
         self._part_schema = _arrow_schema(record_type).insert(0, pa.field(_KEY, pa.string()))
-        self._journal_path = path / "journal.jsonl"
         self._num_in_journal, self._bytes_in_journal = 0, 0
-        self._first_parts, self._first_keys = self._parts(), set[str]()
-        self._journal: TextIO | None = None if self.is_complete else self._recover()
+        self._parts = parts_of(path)
+        self._journal: Journal | None = None if self.is_complete else self._recover()
 
     def __enter__(self) -> StageStore[R]:
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        # What went wrong before is what is to be told.
+        with suppress(ArtifactError) if kind else nullcontext():
+            self.close()
 
     def close(self) -> None:
-        """Close the journal; everything appended is on disk already."""
+        """Close the journal; everything appended is on disk."""
         if self._journal is not None:
             self._journal.close()
 
     @property
     def is_complete(self) -> bool:
         """Whether the manifest is there."""
-        return (self.path / "manifest.json").is_file()
+        return (self.path / MANIFEST).is_file()
 
     @cached_property
     def done(self) -> Keys:
         """The keys that were there at the start: a stage yields each other key once."""
-        in_parts = (key for part in self._first_parts for key in _part_keys(part))
-        return Keys(chain(self._first_keys, in_parts))
+        return _keys_of(self._parts)
 
     def append(self, key: str, records: Sequence[R]) -> None:
         """Journal the records of `key`; when this returns, a killed process keeps them."""
         journal = self._open_journal()
         try:
-            content = self._lines.dump_json(tuple(records)).decode()
-            line = f'{{"key":{json.dumps(key)},"records":{content}}}\n'
-            journal.write(line)
-            journal.flush()
+            line = journal_line(key, self._lines.dump_json(tuple(records)))
         except PydanticSerializationError as error:
             raise ArtifactError(f"{self.path}: {key} holds text that is not Unicode") from error
-        except OSError as error:
-            raise ArtifactError(
-                f"{self._journal_path}: cannot write ({error}); make room and run again"
-            ) from error
+        journal.append(line)
         self._num_in_journal += len(records)
         self._bytes_in_journal += len(line)
         if self._num_in_journal >= self._part_records or self._bytes_in_journal >= self._part_bytes:
@@ -107,10 +115,10 @@ class StageStore(Generic[R]):
 
     def read(self) -> Iterator[R]:
         """Stream everything there is, parts first, in the order it arrived."""
-        for part in self._parts():
+        for part in self._parts:
             yield from _decode(self._record_type, _part_rows(part), part)
-        rows = (row for _, rows, _ in self._journal_lines() for row in rows)
-        yield from _decode(self._record_type, rows, self._journal_path)
+        rows = (row for entry in self._entries() for row in entry.rows)
+        yield from _decode(self._record_type, rows, self.path / JOURNAL)
 
     def seal(self, manifest: Mapping[str, object]) -> None:
         """Turn the journal into a last part and write ``manifest.json``, last of all.
@@ -121,73 +129,156 @@ class StageStore(Generic[R]):
         """
         journal = self._open_journal()
         self._roll()
-        parts = [_describe(part) for part in self._parts()]
+        parts = [_describe(part) for part in self._parts]
         header = {
             **_kind(self._record_type),
             "num_records": sum(part["num_records"] for part in parts),
             "parts": parts,
             **manifest,
         }
-        write_json_atomic(self.path / "manifest.json", header)
-        journal.close()
+        journal.remove()
         self._journal = None
-        self._journal_path.unlink()
+        write_checked_json(self.path / MANIFEST, header)
 
-    def _open_journal(self) -> TextIO:
+    def _open_journal(self) -> Journal:
         if self._journal is None:
             raise ArtifactError(f"{self.path} is complete: nothing can be added to it")
         return self._journal
 
-    def _recover(self) -> TextIO:
+    def _recover(self) -> Journal:
         """Clear what a killed process left half written; return the journal, open for appending."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.glob("*.tmp"):
-            leftover.unlink()
-        if self._journal_path.is_file():
-            self._clean_journal()
-        return self._journal_path.open("a", encoding="utf-8")
+        make_folder(self.path)
+        found = recover(self.path)
+        self._parts, self.done = found.parts, found.done
+        self._num_in_journal = sum(len(entry.rows) for entry in found.entries)
+        self._bytes_in_journal = sum(len(entry.line) for entry in found.entries)
+        return Journal(self.path / JOURNAL)
 
-    def _clean_journal(self) -> None:
-        """Keep the whole lines whose key is neither in the last part nor in an earlier line."""
-        sealed = {key for part in self._first_parts[-1:] for key in _part_keys(part)}
-        kept: list[str] = []
-        for key, rows, line in self._journal_lines():
-            if key not in sealed and key not in self._first_keys:
-                kept.append(line)
-                self._first_keys.add(key)
-                self._num_in_journal += len(rows)
-                self._bytes_in_journal += len(line)
-        content = "".join(kept).encode()
-        _write_durably(self._journal_path, lambda file: file.write_bytes(content))
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.path.glob("part-*.parquet"))
-
-    def _journal_lines(self) -> Iterator[tuple[str, list[dict[str, Any]], str]]:
-        """Yield key, rows and text of each whole line; stop at the first truncated one."""
-        if not self._journal_path.is_file():
-            return
-        with self._journal_path.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines, start=1):
-                entry = _journal_entry(line)
-                if entry is None:
-                    where = self._journal_path
-                    _LOG.warning("%s: line %d is truncated; will be redone", where, number)
-                    return
-                yield *entry, line
+    def _entries(self) -> Iterator[Entry]:
+        """Yield what is in the journal. Raises ArtifactError if it is not what was written."""
+        num_records = 0
+        for entry in filter(None, read_journal(self.path / JOURNAL)):
+            num_records += len(entry.rows)
+            yield entry
+        if num_records != self._num_in_journal:
+            raise ArtifactError(
+                f"{self.path / JOURNAL} holds {num_records} sound records of "
+                f"{self._num_in_journal} that were written: run the same command again, the "
+                "others are asked again"
+            )
 
     def _roll(self) -> None:
         """Seal the journal into a part, and empty it once the part is on disk.
 
-        A crash between the two leaves keys in both places; `_recover` drops them from the journal.
+        A crash between the two leaves keys in both places; `recover` drops them from the journal.
         """
-        entries = sorted(self._journal_lines(), key=lambda entry: entry[0])
-        keyed = [{_KEY: key, **row} for key, rows, _ in entries for row in rows]
+        entries = sorted(self._entries(), key=lambda entry: entry.key)
         if entries:
-            path = self.path / f"part-{len(self._parts()):05d}.parquet"
-            _write_part(path, keyed, self._part_schema)
-            self._open_journal().truncate(0)
+            keyed = [{_KEY: entry.key, **row} for entry in entries for row in entry.rows]
+            content = _parquet(keyed, self._part_schema)
+            part = self.path / _part_name(_free_number(self._parts), content)
+            write_durably(part, content)
+            self._open_journal().empty()
+            self._parts = tuple(sorted((*self._parts, part)))
         self._num_in_journal = self._bytes_in_journal = 0
+
+
+# What is in the folder of a stage, complete or not.
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStage:
+    """What the folder of a stage without a manifest holds."""
+
+    parts: tuple[Path, ...]
+    """The sound ones."""
+    damaged_parts: tuple[Path, ...]
+    entries: tuple[Entry, ...]
+    """Sound lines of the journal whose key is in no part and no earlier line."""
+    damaged_lines: tuple[int, ...]
+    """Numbers of the others that are not as they were written, from 1."""
+    num_lines: int
+    done: Keys
+    """Of the sound parts and lines."""
+
+    def damaged(self, path: Path) -> list[DamagedFile]:
+        """Return the damaged files, each with what is wrong."""
+        found = [DamagedFile(part, "is not what was written") for part in self.damaged_parts]
+        if self.damaged_lines:
+            numbers = ", ".join(map(str, self.damaged_lines[:5]))
+            more = ", …" if len(self.damaged_lines) > 5 else ""
+            problem = f"is truncated or damaged in line {numbers}{more}"
+            found.append(DamagedFile(path / JOURNAL, problem))
+        return found
+
+
+def inspect(path: Path) -> OpenStage:
+    """Look at the folder of a stage without a manifest. Raises ArtifactError if it is not ours."""
+    parts = parts_of(path)
+    entries: dict[str, Entry] = {}
+    damaged, number = [], 0
+    with _reading(path / JOURNAL):
+        sound = tuple(part for part in parts if sha256_of(part).startswith(_checksum_in(part)))
+        in_parts = _keys_of(sound)
+        for number, entry in enumerate(read_journal(path / JOURNAL), start=1):
+            if entry is None:
+                damaged.append(number)
+            elif entry.key not in in_parts:
+                entries.setdefault(entry.key, entry)
+    return OpenStage(
+        parts=sound,
+        damaged_parts=tuple(part for part in parts if part not in sound),
+        entries=tuple(entries.values()),
+        damaged_lines=tuple(damaged),
+        num_lines=number,
+        done=in_parts.with_more(entries),
+    )
+
+
+def recover(path: Path) -> OpenStage:
+    """Clear the folder of a stage without a manifest of what is half written or damaged."""
+    with writing(path):
+        for leftover in path.glob("*.tmp"):
+            leftover.unlink()
+        found = inspect(path)
+        for damaged in found.damaged(path):
+            _LOG.warning("%s: what it held is redone, all else is kept", damaged)
+        for part in found.damaged_parts:
+            part.unlink()
+        if found.num_lines != len(found.entries):
+            write_durably(path / JOURNAL, b"".join(entry.line for entry in found.entries))
+    return found
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """Return the parts in a folder, in order. Raises ArtifactError for those of another kind."""
+    parts = tuple(sorted(path.glob("part-*.parquet")))
+    for part in parts:
+        if not _PART_NAME.fullmatch(part.name):
+            raise ArtifactError(
+                f"{part} was written by an earlier midcourse: finish its stage with that one, or "
+                f"delete {path} to make it again"
+            )
+    return parts
+
+
+def _part_name(number: int, content: bytes) -> str:
+    return f"part-{number:05d}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
+
+
+def _free_number(parts: Iterable[Path]) -> int:
+    """Return the lowest number that no part has: what replaces a damaged part takes its place."""
+    taken = {int(part.name.split("-")[1]) for part in parts}
+    return next(number for number in count() if number not in taken)
+
+
+def _keys_of(parts: Iterable[Path]) -> Keys:
+    return Keys(key for part in parts for key in _part_keys(part))
+
+
+def _checksum_in(part: Path) -> str:
+    """Return the digits of its checksum that a part's name holds."""
+    return part.stem.split("-")[2]
 
 
 class Keys:
@@ -196,8 +287,12 @@ class Keys:
     Among a million keys the chance that any foreign key seems to be in it is 1 in 10⁷.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
-        self._hashes = array("Q", sorted({_hash64(key) for key in keys}))
+    def __init__(self, keys: Iterable[str], known: Iterable[int] = ()) -> None:
+        self._hashes = array("Q", sorted({*known, *map(_hash64, keys)}))
+
+    def with_more(self, keys: Iterable[str]) -> Keys:
+        """Return these and more."""
+        return Keys(keys, self._hashes)
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -220,10 +315,11 @@ def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) 
     """
     manifest = read_manifest(path)
     _check_kind(path, manifest, record_type)
+    for damaged in damaged_files(path):
+        raise ArtifactError(f"{damaged}: {_fix(path)}, or delete {path} and run again")
     empty: dict[str, Any] = dict.fromkeys(without, ())
     for described in manifest["parts"]:
         part = path / described["file"]
-        _check_part(part, described["sha256"])
         rows = ({**row, **empty} for row in _part_rows(part, without))
         yield from _decode(record_type, rows, part)
 
@@ -231,14 +327,16 @@ def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) 
 def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> None:
     """Write a Parquet file of its own; it is whole and on disk when this returns."""
     rows = list(map(TypeAdapter(record_type).dump_python, records))
-    _write_part(path, rows, _arrow_schema(record_type))
+    write_durably(path, _parquet(rows, _arrow_schema(record_type)))
 
 
 def read_records(paths: Iterable[Path], record_type: type[R]) -> Iterator[R]:
     """Stream what `write_records` wrote. Raises ArtifactError if it is not of this schema."""
     for path in paths:
-        metadata = pq.read_schema(path).metadata or {}
-        _check_kind(path, json.loads(metadata.get(_KIND, b"{}")), record_type)
+        with _reading(path):
+            metadata = pq.read_schema(path).metadata or {}
+            kind = json.loads(metadata.get(_KIND, b"{}"))
+        _check_kind(path, kind, record_type)
         yield from _decode(record_type, _part_rows(path), path)
 
 
@@ -256,105 +354,92 @@ def _check_kind(path: Path, found: Mapping[str, object], record_type: type) -> N
         )
 
 
+def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a complete training; whatever else it holds has to be on disk."""
+    write_checked_json(path / MANIFEST, manifest)
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of a complete stage or checkpoint."""
-    file = path / "manifest.json"
+    """Return the manifest of a complete stage or checkpoint.
+
+    Raises ArtifactError if it is not what was written, or names a file outside its folder.
+    """
+    file = path / MANIFEST
     if not file.is_file():
-        raise ArtifactError(f"{path} is not complete (no manifest.json): run its stage again")
-    manifest: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        raise ArtifactError(f"{path} is not complete (no {MANIFEST}): run its stage again")
+    manifest = read_checked_json(file, _fix(path))
+    for name in listed_in(manifest):
+        if not is_inside(name):
+            raise ArtifactError(f"{file} names {name!r}, which is outside: do not use {path}")
     return manifest
 
 
-def write_json_atomic(path: Path, data: object) -> None:
-    """Write JSON under another name, then rename: readers see the old file or the new one."""
-    text = json.dumps(data, ensure_ascii=False, indent=1, default=list)
-    content = (text + "\n").encode("utf-8", "backslashreplace")
-    _write_durably(path, lambda file: file.write_bytes(content))
+def listed_in(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Return the files that a manifest lists, with their sizes."""
+    listed = (*manifest.get("parts", ()), *manifest.get("files", ()))
+    return {one["file"]: one["bytes"] for one in listed}
 
 
-def _write_part(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    table = pa.Table.from_pylist(rows, schema=schema)
+def is_inside(name: str) -> bool:
+    """Whether a file of this name lies in the folder of the manifest that lists it."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def missing_file(path: Path, manifest: Mapping[str, Any]) -> str:
+    """Return what a manifest lists and is not there, or has another size; empty if nothing is."""
+    for name, size in listed_in(manifest).items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != size:
+            return f"{file} is missing or has not the size that was written: {_fix(path)}"
+    return ""
+
+
+def _fix(path: Path) -> str:
+    """Say what re-queues a damaged artifact: a run directory holds ``<stage>/<key>``."""
+    return f"run 'midcourse repair {path.parent.parent}'"
+
+
+def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a damaged Parquet file raises in here into one line."""
     try:
-        _write_durably(path, lambda file: pq.write_table(table, file, compression="zstd"))
-    except OSError as error:
-        raise ArtifactError(
-            f"{path}: cannot write ({error}); nothing was lost, make room and run again"
-        ) from error
-
-
-def _write_durably(path: Path, write: Callable[[Path], object]) -> None:
-    """Have `write` fill another name, then rename; a power cut after this returns undoes nothing.
-
-    The content has to be on disk before the name points at it, and the name is content of the
-    folder.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        write(temporary)
-        _fsync(temporary)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _journal_entry(line: str) -> tuple[str, list[dict[str, Any]]] | None:
-    """Return key and rows of a journal line, None if it is truncated."""
-    if not line.endswith("\n"):
-        return None
-    try:
-        entry = json.loads(line)
-        return entry["key"], entry["records"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return None
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(f"{path} cannot be read ({reason}): {_fix(path.parent)}") from error
 
 
 def _part_rows(path: Path, without: Collection[str] = ()) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
+    with _reading(path), pq.ParquetFile(path) as file:
         columns = [n for n in file.schema_arrow.names if n != _KEY and n not in without]
         for batch in file.iter_batches(batch_size=256, columns=columns):
             yield from batch.to_pylist()
 
 
 def _part_keys(path: Path) -> set[str]:
-    return set(pq.read_table(path, columns=[_KEY])[_KEY].to_pylist())
+    with _reading(path):
+        return set(pq.read_table(path, columns=[_KEY])[_KEY].to_pylist())
 
 
 def _describe(part: Path) -> dict[str, Any]:
+    """Return what a manifest says of a part. Raises ArtifactError if it is not what was written."""
+    checksum = sha256_of(part) if part.is_file() else ""
+    if not checksum.startswith(_checksum_in(part)):
+        raise ArtifactError(
+            f"{part} is not what was written: run the same command again, its records are redone"
+        )
     return {
         "file": part.name,
-        "sha256": _sha256(part),
+        "sha256": checksum,
         "bytes": part.stat().st_size,
         "num_records": pq.read_metadata(part).num_rows,
     }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_CHECKED: set[tuple[Path, str]] = set()
-
-
-def _check_part(part: Path, sha256: str) -> None:
-    """Compare a part with its checksum, once per process."""
-    if (part, sha256) in _CHECKED:
-        return
-    if not part.is_file() or _sha256(part) != sha256:
-        raise ArtifactError(
-            f"{part} is missing or not what was written: delete {part.parent} and run again"
-        )
-    _CHECKED.add((part, sha256))
 
 
 # Records ⇄ rows, read off the type hints.
@@ -389,70 +474,3 @@ def _arrow_type(hint: Any) -> pa.DataType:
         return pa.list_(pa.int32() if item is int else _arrow_type(item))
     plain = {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
     return plain.get(hint, pa.string())
-
-
-class RunLock:
-    """One writer per run directory: a file that names host, process and start.
-
-    Created with O_EXCL, which network file systems honour; the lock of a process that is gone
-    from this host is taken over, also where its number was given to another one since.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / ".lock"
-
-    def __enter__(self) -> RunLock:
-        pid = os.getpid()
-        owner = {"host": platform.node(), "pid": pid, "born": _born(pid), "since": _now()}
-        for _ in range(2):
-            try:
-                handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                self._clear_if_stale()
-                continue
-            with os.fdopen(handle, "w") as file:
-                json.dump(owner, file)
-            return self
-        raise ArtifactError(f"{self._path} cannot be taken: another process is faster")
-
-    def __exit__(self, *exception: object) -> None:
-        self._path.unlink(missing_ok=True)
-
-    def _clear_if_stale(self) -> None:
-        """Remove the lock of a dead process of this host; else say who holds it."""
-        try:
-            owner = json.loads(self._path.read_text("utf-8"))
-        except (OSError, json.JSONDecodeError):
-            owner = {"host": "unknown", "pid": 0, "born": "", "since": "unknown"}
-        is_ours = owner["host"] == platform.node()
-        if is_ours and (not _is_alive(owner["pid"]) or _born(owner["pid"]) != owner["born"]):
-            self._path.unlink(missing_ok=True)
-            return
-        raise ArtifactError(
-            f"{self._path.parent} is in use by process {owner['pid']} on {owner['host']} since "
-            f"{owner['since']}: wait for it, or delete {self._path} if it is gone"
-        )
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _born(pid: int) -> str:
-    """Return the boot and the tick in which a process began; empty where the system hides it."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return ""
-    return f"{boot}/{stat.rpartition(')')[2].split()[19]}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

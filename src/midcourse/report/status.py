@@ -10,40 +10,45 @@ from rich.panel import Panel
 from rich.text import Text
 
 from midcourse.errors import ArtifactError
+from midcourse.index import IndexEntry, read_index
 from midcourse.records import Proposal, Rollout
+from midcourse.repair import step_folders
 from midcourse.steps import split_steps
-from midcourse.store import read_manifest, read_stage
+from midcourse.store import MANIFEST, missing_file, read_manifest, read_stage
 from midcourse.table import Table
 from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
+
+_DAMAGED = "damaged"
 
 
 def status_table(run_dir: Path) -> Table:
     """List every stage in the order of the flow: complete with its counts, under way, not begun."""
     if not ((run_dir / "config.resolved.json").is_file() or (run_dir / "recipes").is_dir()):
         raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
-    index = run_dir / "stages.json"
-    known = json.loads(index.read_text("utf-8")) if index.is_file() else {}
-    found = sorted(path for path in run_dir.glob("*/*") if path.is_dir() and _is_stage(path))
-    folders = dict.fromkeys([*known, *(str(path.relative_to(run_dir)) for path in found)])
+    index = read_index(run_dir)
+    found = [str(folder.relative_to(run_dir)) for folder in step_folders(run_dir)]
     rows = []
-    for folder in folders:
-        named = known.get(folder, {"stage": folder.split("/")[0], "label": ""})
+    for folder in dict.fromkeys([*index.entries, *found]):
+        named = index.entries.get(folder, IndexEntry(folder.split("/")[0], ""))
         state, counts = _state(run_dir / folder)
-        rows.append((named["stage"], named["label"], folder.rpartition("/")[2], state, counts))
+        rows.append((named.stage, named.label, folder.rpartition("/")[2], state, counts))
     columns = ("stage", "label", "key", "state", "counts")
-    return Table(str(run_dir), columns, tuple(rows))
-
-
-def _is_stage(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("manifest.json", "journal.jsonl", "job.json"))
+    needs_repair = index.problem or any(state == _DAMAGED for _, _, _, state, _ in rows)
+    note = f"damaged files: run 'midcourse repair {run_dir}'" if needs_repair else ""
+    return Table(str(run_dir), columns, tuple(rows), note)
 
 
 def _state(folder: Path) -> tuple[str, str]:
-    """Return how far a stage is, and its counts if it is complete."""
-    if (folder / "manifest.json").is_file():
-        counts = read_manifest(folder)["counts"]
-        return "complete", ", ".join(f"{name} {count}" for name, count in counts.items())
-    return ("under way" if _is_stage(folder) else "not begun"), ""
+    """Return how far a step is, and its counts if it is complete."""
+    if not (folder / MANIFEST).is_file():
+        return ("under way" if any(map(Path.is_file, folder.glob("*"))) else "not begun"), ""
+    try:
+        manifest = read_manifest(folder)
+    except ArtifactError as error:
+        return _DAMAGED, str(error)
+    counts = ", ".join(f"{name} {count}" for name, count in manifest.get("counts", {}).items())
+    missing = missing_file(folder, manifest)
+    return (_DAMAGED, missing) if missing else ("complete", counts)
 
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:

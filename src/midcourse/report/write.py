@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,8 +11,13 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from rich.text import Text
 
+from midcourse.checksums import describe_files
+from midcourse.errors import ArtifactError
+from midcourse.files import make_folder, write_checked_json, write_durably
+from midcourse.index import read_index
 from midcourse.pipeline import Method, Session
 from midcourse.progress import open_console
+from midcourse.repair import check_run
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import render_html
@@ -23,7 +30,6 @@ from midcourse.report.tables import (
     rl_table,
 )
 from midcourse.run import code_revision, package_versions
-from midcourse.store import write_json_atomic
 from midcourse.table import Table
 
 #: The bare counts behind the tables.
@@ -31,8 +37,22 @@ _COUNTS = {"conditions", "evaluations", "arms", "error_steps"}
 
 
 def is_reported(run_dir: Path) -> bool:
-    """Whether the report, the last thing a run makes, is there."""
-    return (run_dir / "report" / "tables.json").is_file()
+    """Whether the report, the last thing a run makes, is there with all that it was made from.
+
+    Every checksum is compared. Raises ArtifactError if something has to be repaired first.
+    """
+    if not (run_dir / "report" / "tables.json").is_file():
+        return False
+    damages = check_run(run_dir)
+    for damage in damages:
+        if damage.blocks:
+            raise ArtifactError(
+                f"{damage.file} {damage.problem}: run 'midcourse repair {run_dir}', then the same "
+                "command again"
+            )
+    there = [run_dir / folder / "manifest.json" for folder in read_index(run_dir).entries]
+    is_sound = not any(damage.file.parent.name == "report" for damage in damages)
+    return is_sound and all(map(Path.is_file, [run_dir / "config.resolved.json", *there]))
 
 
 def write_report(session: Session, made: Method) -> None:
@@ -47,30 +67,39 @@ def write_report(session: Session, made: Method) -> None:
         likelihood_table(data.likelihoods, data.model_labels),
     ]
     shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
-    folder = run.directory / "report"
-    folder.mkdir(exist_ok=True)
     code, versions = code_revision(), package_versions()
     facts = {"recipe": data.name, "seed": str(data.seed), "code": code, **versions}
     figures = draw_figures(data)
-    for name, svg in figures.items():
-        (folder / f"{name}.svg").write_text(svg, "utf-8")
     page = render_html(data, tables, shape, figures, facts)
-    (folder / "report.html").write_text(page, "utf-8")
-    write_json_atomic(
-        folder / "tables.json",
-        {
-            "facts": facts,
-            "tables": [asdict(table) for table in tables],
-            "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
-            # So that runs of several seeds can be put together.
-            "counts": TypeAdapter(ReportData).dump_python(data, include=_COUNTS),
-            "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        },
-    )
-    _say(tables, shape, folder / "report.html")
+    content = {
+        "facts": facts,
+        "tables": [asdict(table) for table in tables],
+        "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
+        # So that runs of several seeds can be put together.
+        "counts": TypeAdapter(ReportData).dump_python(data, include=_COUNTS),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+    _say(tables, shape)
+    folder, console = run.directory / "report", open_console()
+    if os.access(run.directory, os.W_OK):
+        _write(
+            folder, {"report.html": page, **{f"{n}.svg": s for n, s in figures.items()}}, content
+        )
+        console.print(Text(f"\nThe report is {folder / 'report.html'}"))
+    else:
+        console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))
 
 
-def _say(tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
+def _write(folder: Path, texts: Mapping[str, str], tables: Mapping[str, object]) -> None:
+    """Write the files of a report, ``tables.json`` with their checksums last."""
+    make_folder(folder)
+    for name, text in texts.items():
+        write_durably(folder / name, text.encode())
+    files = describe_files(folder, [folder / name for name in texts])
+    write_checked_json(folder / "tables.json", {**tables, "files": files})
+
+
+def _say(tables: list[Table], shape: list[ShapeLine]) -> None:
     console = open_console()
     for table in tables:
         console.print(table.rich())
@@ -79,4 +108,3 @@ def _say(tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
         colour = {True: "green", False: "red", None: "yellow"}[line.holds]
         mark = Text(f"  {line.verdict:<14}", colour)
         console.print(mark + Text(f"{line.claim}: {line.figures}", style="default"))
-    console.print(Text(f"\nThe report is {report}"))

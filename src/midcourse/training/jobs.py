@@ -23,12 +23,12 @@ from pydantic import Field, TypeAdapter
 from midcourse.checksums import damaged_files, describe_files, sync_files
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.errors import MidcourseError
+from midcourse.files import write_json_atomic
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
 from midcourse.run import trained_files
-from midcourse.store import write_json_atomic
 from midcourse.training.checkpoints import checkpoints, clear_unusable
 
 #: In the folder of a job: why it ended, in one line, where that is no bug of ours.
