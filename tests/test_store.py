@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midcourse.errors import ArtifactError
+from midcourse.journal import read_journal
 from midcourse.lock import RunLock
 from midcourse.records import (
     Condition,
@@ -268,6 +270,82 @@ def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
     part.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"part-00000.*midcourse repair.*or delete"):
         list(read_stage(tmp_path, Rollout))
+
+
+def test_no_flipped_bit_of_a_journal_passes_for_a_record(tmp_path: Path) -> None:
+    with StageStore(tmp_path, GroupCount) as store:
+        for number in range(3):
+            store.append(f"g{number}", [group(number)])
+    journal = tmp_path / "journal.jsonl"
+    whole = journal.read_bytes()
+    for bit in range(0, 8 * len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        journal.write_bytes(damaged)
+        entries = [entry for entry in read_journal(journal) if entry is not None]
+        assert len(entries) in (1, 2), bit  # A line break that is gone costs two lines.
+        assert {entry.line for entry in entries} < set(whole.splitlines(keepends=True))
+
+
+@pytest.mark.parametrize("lose", [lambda line: line[:30] + b"?" + line[31:], lambda line: b""])
+def test_a_journal_that_changes_under_a_store_is_never_sealed(
+    tmp_path: Path, lose: Callable[[bytes], bytes]
+) -> None:
+    store = fill(tmp_path, [0, 1, 2], 100)
+    lines = (tmp_path / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "journal.jsonl").write_bytes(lines[0] + lose(lines[1]) + lines[2])
+    with pytest.raises(ArtifactError, match="2 sound records of 3 that were written: run the same"):
+        store.seal({})
+    store.close()
+    with fill(tmp_path, [1], 100) as again:
+        again.seal({})
+    assert [r.index for r in read_stage(tmp_path, Rollout)] == [0, 1, 2]
+
+
+def test_a_part_that_changes_under_a_store_is_never_sealed(tmp_path: Path) -> None:
+    store = fill(tmp_path, [0, 1, 2], 2)
+    (part,) = tmp_path.glob("part-*.parquet")
+    part.write_bytes(b"PAR1" + part.read_bytes()[4:-1] + b"2")
+    with pytest.raises(ArtifactError, match=r"part-00000.*run the same command again"):
+        store.seal({})
+    store.close()
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_what_replaces_a_damaged_part_takes_its_place(tmp_path: Path) -> None:
+    fill(tmp_path / "whole", list(range(9)), 3).seal({})
+    fill(tmp_path / "damaged", list(range(9)), 3).close()
+    parts = sorted((tmp_path / "damaged").glob("part-*.parquet"))
+    parts[1].write_bytes(b"")
+    with fill(tmp_path / "damaged", [5, 3, 4], 100) as again:
+        again.seal({})
+    manifests = [read_manifest(tmp_path / name) for name in ("whole", "damaged")]
+    assert manifests[0] == manifests[1]
+
+
+def test_what_an_earlier_release_wrote_is_one_line(tmp_path: Path) -> None:
+    journal = tmp_path / "a" / "journal.jsonl"
+    journal.parent.mkdir()
+    journal.write_text('{"key":"r0","records":[]}\n')
+    with pytest.raises(ArtifactError, match="earlier midcourse, without checksums: finish this"):
+        StageStore(tmp_path / "a", Rollout)
+    (tmp_path / "b").mkdir()
+    write_records(tmp_path / "b" / "part-00000.parquet", [rollout(1)], Rollout)
+    with pytest.raises(ArtifactError, match=r"part-00000\.parquet was written by an earlier"):
+        StageStore(tmp_path / "b", Rollout)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_truncated_file_of_records_is_one_line(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "a.parquet"
+    write_records(path, [rollout(3)], Rollout)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(
+        ArtifactError, match=r"a\.parquet cannot be read .*midcourse repair"
+    ) as said:
+        list(read_records([path], Rollout))
+    assert "\n" not in str(said.value)
 
 
 def test_another_schema_or_record_is_refused(tmp_path: Path) -> None:
