@@ -64,7 +64,18 @@ def test_a_damaged_file_is_named(folder: Path, damage: Callable[[Path], None], s
     assert damaged_files(folder, within="step-000001") == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"files": 3}', '{"files": [{}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"files": 3}',
+        '{"files": [{}]}',
+        '{"files": [{"file": "groups.jsonl", "bytes": "many", "sha256": ""}]}',
+    ],
+)
 def test_a_damaged_manifest_is_named(folder: Path, content: str) -> None:
     (folder / "manifest.json").write_text(content)
     assert damaged_files(folder) == [DamagedFile(folder / "manifest.json", "cannot be read")]

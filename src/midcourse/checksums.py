@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -56,13 +56,13 @@ def damaged_files(
     try:
         content = json.loads((folder / manifest).read_text("utf-8"))
         listed = [*content.get("files", ()), *content.get("parts", ())]
-        expected = {folder / one["file"]: one for one in listed}
+        expected = {folder / one["file"]: (int(one["bytes"]), one["sha256"]) for one in listed}
     except FileNotFoundError:
         return [DamagedFile(folder / manifest, "is missing")]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return [DamagedFile(folder / manifest, "cannot be read")]
     chosen = {file: one for file, one in expected.items() if file.is_relative_to(folder / within)}
-    problems = {file: _problem(file, one) for file, one in chosen.items()}
+    problems = {file: _problem(file, *one) for file, one in chosen.items()}
     return [DamagedFile(file, problem) for file, problem in problems.items() if problem]
 
 
@@ -102,19 +102,18 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _problem(file: Path, listed: Mapping[str, Any]) -> str:
+def _problem(file: Path, size: int, checksum: str) -> str:
     """Say what is wrong with a file, nothing if it is as listed."""
     if not file.is_file():
         return "is missing"
     found = file.stat()
-    size = listed.get("bytes", found.st_size)
     if found.st_size != size:
         return f"has {found.st_size:,} bytes, not {size:,}"
     try:
-        checksum = _sha256_at(file, found.st_size, found.st_mtime_ns)
+        is_same = _sha256_at(file, found.st_size, found.st_mtime_ns) == checksum
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    return "" if checksum == listed.get("sha256") else "is not what was written"
+    return "" if is_same else "is not what was written"
 
 
 @cache

@@ -183,15 +183,11 @@ Step = Stage[Any, Any] | Training[Any]
 def trained_files(folder: Path) -> list[Path]:
     """Return what a training made, in its folder: models, and what it sampled and counted.
 
-    Its checkpoints go, and its job and its logs may be tidied away: nothing reads them.
+    Its checkpoints go, and its job and its logs may be tidied away: no result is read from them.
     """
-    made = [path for path in folder.rglob("*") if path.is_file()]
-    names = {path: path.relative_to(folder).parts[0] for path in made}
-    return [
-        path
-        for path, name in names.items()
-        if not name.startswith("checkpoint-") and (path.parent != folder or path.suffix == ".jsonl")
-    ]
+    made = [path for path in folder.glob("*/**/*") if path.is_file()]
+    kept = [p for p in made if not p.relative_to(folder).parts[0].startswith("checkpoint-")]
+    return [*kept, *folder.glob("groups.jsonl")]
 
 
 def identity_of(value: object) -> object:

@@ -58,11 +58,16 @@ SFT = TrainSftConfig(
 )
 RL = TrainRlConfig.model_validate(
     {
-        "num_iterations": 3, "prompts_per_iteration": 2, "num_generations": 2, "num_updates": 2,
-        "micro_batch_size": 2, "learning_rate": 1e-3, "save_every": 1,
+        "num_iterations": 3,
+        "prompts_per_iteration": 2,
+        "num_generations": 2,
+        "num_updates": 2,
+        "micro_batch_size": 2,
+        "learning_rate": 1e-3,
+        "save_every": 1,
         "sampling": {"max_tokens": 8, "temperature": 1.0},
     }
-)  # fmt: skip
+)
 PROBLEMS = [RlProblem(str(n), f"Mia has {n} nuts.", Gold("math", str(n))) for n in range(3)]
 
 
@@ -493,9 +498,13 @@ def test_a_damaged_model_is_not_evaluated(recipe: Recipe, tmp_path: Path) -> Non
         listed = [one["file"] for one in run.artifact(training).manifest["files"]]
         assert listed == ["final/config.json", "final/model.safetensors"]
         model = Model(
-            name="sft:x", label="patched", source=recipe.model, engine=recipe.engine,
-            trained=training, folder="final",
-        )  # fmt: skip
+            name="sft:x",
+            label="patched",
+            source=recipe.model,
+            engine=recipe.engine,
+            trained=training,
+            folder="final",
+        )
         Tools(run, model, recipe.grade).engine(model)
         (out / "worker.log").unlink()
         Tools(run, model, recipe.grade).engine(model)
@@ -532,10 +541,18 @@ def rows(tmp_path: Path, renderer: Renderer) -> Path:
 def job_of(kind: str, base: Path, rows: Path, out: Path, **changes: Any) -> Job:
     model = ModelConfig(path=str(base))
     if kind == "rl":
-        return Job("train rl", out, RlJob(
-            config=RL.model_copy(update=changes), model=model, seed=0, policy="rl:k",
-            grade=GradeConfig(num_workers=1), problems=tuple(PROBLEMS),
-        ))  # fmt: skip
+        return Job(
+            "train rl",
+            out,
+            RlJob(
+                config=RL.model_copy(update=changes),
+                model=model,
+                seed=0,
+                policy="rl:k",
+                grade=GradeConfig(num_workers=1),
+                problems=tuple(PROBLEMS),
+            ),
+        )
     chosen = choose_rows(rows, list(read_stage(rows, SftRow)))
     config = SFT.model_copy(update={"method": kind, **changes})
     rejected = rows if kind == "dpo" else None
@@ -580,10 +597,12 @@ def test_a_training_process_names_what_was_damaged_and_what_stopped_it(
     assert "checkpoint-4/rng_state.pth is not what was written" in told.lines[0]
     # Done, but killed before its manifest: it is not done again, unless it is damaged.
     (out / "worker.log").unlink()
+    shutil.copytree(cut / "checkpoint-3", out / "checkpoint-3")
     assert run_jobs([job_of("sft", base, rows, out)], told) == [
         json.loads((out / "summary.json").read_text())["counts"]
     ]
     assert not (out / "worker.log").exists()
+    assert not list(out.glob("checkpoint-*"))
     flip(out / "final" / "model.safetensors")
     run_jobs([job_of("sft", base, rows, out)], told)
     assert (out / "worker.log").exists()

@@ -22,9 +22,12 @@ def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
     """
     try:
         model, found = AutoModelForCausalLM.from_pretrained(
-            str(folder), dtype=dtype, trust_remote_code=False, use_safetensors=True,
+            str(folder),
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
             output_loading_info=True,
-        )  # fmt: skip
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EngineError(f"cannot load the model at {str(folder)!r}: {reason}") from error

@@ -60,6 +60,12 @@ def mark_complete(folder: Path) -> None:
     write_json_atomic(folder / COMPLETE, {"files": describe_files(folder, files)})
 
 
+def drop_checkpoints(out: Path) -> None:
+    """Remove the checkpoints of a training that is done."""
+    for folder in checkpoints(out):
+        shutil.rmtree(folder)
+
+
 def drop_pickle(folder: Path) -> None:
     """Remove the one file of a saved model that would run code where it is loaded."""
     (folder / _PICKLE).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
 from midcourse.run import trained_files
-from midcourse.training.checkpoints import checkpoints, clear_unusable
+from midcourse.training.checkpoints import clear_unusable, drop_checkpoints
 
 #: In the folder of a job: why it ended, in one line, where that is no bug of ours.
 ERROR_FILE = "error.txt"
@@ -142,8 +141,7 @@ def conclude(out: Path, summary: Mapping[str, float]) -> None:
     sync_files(out)
     files = describe_files(out, trained_files(out))
     write_json_atomic(out / _SUMMARY, {"counts": summary, "files": files})
-    for folder in checkpoints(out):
-        shutil.rmtree(folder)
+    drop_checkpoints(out)
 
 
 def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
@@ -158,6 +156,8 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
             reporter.say(f"{job.label}: {line}")
     if missing:
         _run(missing, reporter)
+    for job in jobs:
+        drop_checkpoints(job.out)  # a kill may have come in between
     return [json.loads((job.out / _SUMMARY).read_text("utf-8"))["counts"] for job in jobs]
 
 
