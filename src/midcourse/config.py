@@ -219,7 +219,7 @@ class VllmConfig(Section):
     concurrency: int = tunable(32, ge=1)
     """Requests in flight per server."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per request."""
+    """Per attempt, from asking to the last byte of the reply."""
 
     loads_models: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
@@ -263,11 +263,15 @@ class OpenAIConfig(Section):
     api_key_env: str | None = tunable(None)
     """Name of the environment variable that holds the key."""
     max_context_tokens: int | None = Field(None, ge=2)
-    """Prompt and completion together; default: 32,768."""
+    """Prompt and completion together, if the server takes as much; default: what it says, else
+    32,768."""
+    parameters: dict[str, str] = {}
+    """Parameters that the server calls otherwise, or, with an empty name, does not take, e.g.
+    ``{max_tokens = "max_completion_tokens", seed = ""}``."""
     concurrency: int = tunable(32, ge=1)
     """Requests in flight, all servers together."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per request."""
+    """Per attempt, from asking to the last byte of the reply."""
 
     loads_models: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
@@ -745,6 +749,9 @@ class Recipe(Section):
     """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
     seed: int = Field(0, ge=0)
     """Every sample's seed, shuffle and choice derives from it."""
+    max_failed_share: float = tunable(0.01, ge=0, le=1)
+    """Requests of a stage that a server may fail for good, rounded up: they become outcomes
+    (``request_failed``), never a model's mistakes. With more the stage stops."""
     prompts: str = tunable("default")
     """A packaged prompt set, or a folder of .md files; the texts that are used are in the keys."""
     problems: ProblemsConfig = ProblemsConfig()

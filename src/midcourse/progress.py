@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -54,16 +55,28 @@ class SilentProgress:
 
 
 class Failures:
-    """Requests that failed for good: counted and shown, their items are not done."""
+    """Requests that failed for good. A few become outcomes; with more of them the stage stops.
 
-    def __init__(self) -> None:
-        self.num_failed = 0
+    Each was asked several times, and again when all others were answered, while servers answered
+    something: it is a request that a server cannot take, or a server that fails often.
+    """
+
+    def __init__(self, max_share: float = 0.0, num_done: int = 0) -> None:
+        self.max_share, self.num_done = max_share, num_done
+        self.num_failed, self.num_recorded = 0, 0
+        """What is left for a later run, and what is an outcome."""
         self.first_error = ""
 
-    def add(self, error: str) -> None:
-        """Count one failed request."""
-        self.num_failed += 1
-        self.first_error = self.first_error or error
+    def may_record(self, errors: Sequence[str], num_answered: int) -> bool:
+        """Count what failed next to what was answered; return whether it is to be recorded."""
+        total = self.num_done + num_answered + len(errors)
+        few = len(errors) <= math.ceil(self.max_share * total)
+        if few:
+            self.num_recorded += len(errors)
+        else:
+            self.num_failed += len(errors)
+        self.first_error = self.first_error or next(iter(errors), "")
+        return few
 
 
 class ConsoleProgress:

@@ -379,7 +379,8 @@ class Run:
 
     def _fill(self, stage: Stage[R, S], store: StageStore[R], tools: Any) -> None:
         """Do what is not done, then seal."""
-        timer, failures, self._loading_seconds = WorkTimer.begin(), Failures(), 0.0
+        timer, self._loading_seconds = WorkTimer.begin(), 0.0
+        failures = Failures(self.recipe.max_failed_share, len(store.done))
         name = f"{stage.name} {stage.label}".strip()
         counts = Counter(stage.outcome(record) for record in store.read())
         num_resumed = counts.total()
@@ -388,12 +389,15 @@ class Run:
         with self.reporter.task(name, total, len(store.done)) as task:
             counts += _journal(stage, store, stage.make(stage.settings, work), task)
         if failures.num_failed:
-            requests = (
-                "1 request" if failures.num_failed == 1 else f"{failures.num_failed} requests"
-            )
             raise EngineError(
-                f"{name}: {requests} failed ({failures.first_error}); "
-                "everything else is kept: run the same command again"
+                f"{name}: {_requests(failures.num_failed)} failed ({failures.first_error}); "
+                "everything else is kept: run the same command again, or count them as "
+                "request_failed with a larger max_failed_share"
+            )
+        if failures.num_recorded:
+            self.reporter.say(
+                f"  {name}: {_requests(failures.num_recorded)} failed, kept as request_failed "
+                f"({failures.first_error})"
             )
         summary = stage.summary(store.read()) if stage.summary else {}
         store.seal(
@@ -460,6 +464,10 @@ class Run:
             "machine": f"{platform.system()} {platform.machine()}",
             **timer.times(),
         }
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"
 
 
 def _journal(

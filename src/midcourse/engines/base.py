@@ -69,7 +69,13 @@ class Completion:
     finish_reason: FinishReason
     error: str | None = None
     """Set if this request, and only this one, failed for good: a failure of ours, never an
-    answer. The stage leaves the item for a later run and counts it."""
+    answer. A stage records a few of them as outcomes; with more it stops (`Failures`)."""
+
+
+def failed(request: Request, error: str) -> Completion:
+    """Return the outcome of a request that got no usable reply."""
+    reason = FinishReason.REQUEST_FAILED
+    return Completion(request_id=request.request_id, finish_reason=reason, error=error)
 
 
 def too_long(request: Request) -> Completion:

@@ -138,7 +138,8 @@ class VllmEngine:
         )
         return OpenAIEngine(
             config,
-            stop_token_ids=self.stop_token_ids,
+            self.renderer,
+            self.stop_token_ids,
             # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
             backoff_seconds=0.5,
