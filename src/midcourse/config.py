@@ -31,6 +31,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationError,
     model_validator,
@@ -53,8 +54,14 @@ def _in_order(part: tuple[float, float]) -> tuple[float, float]:
     return part
 
 
+def without_credentials(text: str) -> str:
+    """Return `text` without the user and password of any URL in it: they are written nowhere."""
+    return re.sub(r"(?<=://)[^/\s\"'?#]*@", "", text)
+
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
+_Url = Annotated[str, PlainSerializer(without_credentials)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -254,7 +261,7 @@ class OpenAIConfig(Section):
 
     kind: Literal["openai"] = "openai"
     """Which engine makes completions."""
-    urls: tuple[str, ...] = tunable(())
+    urls: tuple[_Url, ...] = tunable(())
     """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``."""
     served_model: str = ""
     """The model's name at the server."""
@@ -924,7 +931,8 @@ def explain(error: ValidationError, model: type[Section]) -> str:
         said = first["msg"].removeprefix("Value error, ")
         return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']} (given: {first['input']!r})"
+        given = without_credentials(repr(first["input"]))
+        return f"{where}: {first['msg']} (given: {given})"
     *sections, key = path
     _, section = _located(model, first["loc"][:-1])
     known = list(section.model_fields)

@@ -67,16 +67,21 @@ class Failures:
         """What is left for a later run, and what is an outcome."""
         self.first_error = ""
 
+    def add(self, error: str) -> None:
+        """Count a failure that is left for a later run."""
+        self.num_failed += 1
+        self.first_error = self.first_error or error
+
     def may_record(self, errors: Sequence[str], num_answered: int) -> bool:
         """Count what failed next to what was answered; return whether it is to be recorded."""
         total = self.num_done + num_answered + len(errors)
-        few = len(errors) <= math.ceil(self.max_share * total)
-        if few:
-            self.num_recorded += len(errors)
-        else:
-            self.num_failed += len(errors)
+        if len(errors) > math.ceil(self.max_share * total):
+            for error in errors:
+                self.add(error)
+            return False
+        self.num_recorded += len(errors)
         self.first_error = self.first_error or next(iter(errors), "")
-        return few
+        return True
 
 
 class ConsoleProgress:

@@ -299,6 +299,7 @@ class Connection:
         """Raise EngineError, with the reason of `fault`, unless a short question is answered."""
         short = replace(
             request,
+            seed=0,
             prompt_token_ids=request.prompt_token_ids[:_SHORT],
             messages=({"role": "user", "content": "Say OK."},),
             sampling=replace(request.sampling, max_tokens=min(_SHORT, request.sampling.max_tokens)),
@@ -372,7 +373,7 @@ class Connection:
 
         Servers call a model by other names than they are asked for, but always by the same.
         """
-        if not isinstance(model, str) or model == self.engine.config.served_model:
+        if not isinstance(model, str):
             return
         self._served = self._served or model
         if model != self._served:
@@ -387,12 +388,15 @@ class Connection:
             raise Fault(self._secrets.hide(str(error)), attempts) from error
         if reply.status == 200:
             return reply
-        is_transient = reply.status >= 500 or reply.status in _TRANSIENT
-        words = reply.words
+        words, attempts = reply.words, 1
+        if reply.status >= 500 or reply.status in _TRANSIENT:
+            attempts = self.engine.max_retries + 1
+        elif reply.status < 300:
+            attempts = _COSTLY_ATTEMPTS
         if 300 <= reply.status < 400:
             words = f"it redirects to {reply.headers.get('Location', 'nowhere')}: name that one"
         said = self._secrets.hide(f"status {reply.status}: {words}")
-        raise Fault(said, self.engine.max_retries + 1 if is_transient else 1, reply)
+        raise Fault(said, attempts, reply)
 
     # Lengths.
 

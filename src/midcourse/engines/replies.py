@@ -158,32 +158,38 @@ def _letters(text: str) -> str:
 
 # --- lengths -----------------------------------------------------------------------------------
 
+
+def _patterns(*patterns: str) -> Sequence[re.Pattern[str]]:
+    """Compile patterns in which # is a number, in any case of letters."""
+    return [re.compile(p.replace("#", r"\b(\d{1,9})\b"), re.IGNORECASE) for p in patterns]
+
+
 #: The length of prompt and reply together, as a refusal states it.
-_CONTEXT = (
-    re.compile(r"context (?:length|size|window)[^\d.]{0,40}(\d+)", re.IGNORECASE),
-    re.compile(r"(\d+)(?: tokens?)? (?:maximum|max) context", re.IGNORECASE),
-    re.compile(r"max_new_tokens`? must be <= (\d+)", re.IGNORECASE),
-    re.compile(r"inputs`? must have less than (\d+) tokens", re.IGNORECASE),
-    re.compile(r"prompt is too long: \d+ tokens > (\d+)", re.IGNORECASE),
-    re.compile(r"\bn_ctx\W{1,4}(\d+)"),
+_CONTEXT = _patterns(
+    r"context (?:length|size|window)[^\d.]{0,40}#",
+    r"#(?: tokens?)? (?:maximum|max) context",
+    r"max_new_tokens`? must be <= #",
+    r"inputs`? must have less than # tokens",
+    r"prompt is too long: \d{1,9} tokens > #",
+    r"\bn_ctx\W{1,4}#",
 )
 #: The tokens of the prompt alone.
-_PROMPT = (
-    re.compile(r"(\d+) (?:in|from|of) the (?:messages|prompt|input)", re.IGNORECASE),
-    re.compile(r"(\d+)(?: tokens? (?:in|from) the)? (?:input|prompt) (?:tokens|messages)", re.I),
-    re.compile(r"(\d+) `?inputs`? tokens", re.IGNORECASE),
-    re.compile(r"prompt (?:contains|has|is too long:) (?:at least )?(\d+)", re.IGNORECASE),
-    re.compile(r"(?:input|prompt|request) \((\d+) tokens\)", re.IGNORECASE),
-    re.compile(r"tokens. given: (\d+)", re.IGNORECASE),
-    re.compile(r"n_prompt_tokens\W{1,4}(\d+)"),
+_PROMPT = _patterns(
+    r"# (?:in|from|of) the (?:messages|prompt|input)",
+    r"#(?: tokens? (?:in|from) the)? (?:input|prompt) (?:tokens|messages)",
+    r"# `?inputs`? tokens",
+    r"prompt (?:contains|has|is too long:) (?:at least )?#",
+    r"(?:input|prompt|request) \(# tokens\)",
+    r"tokens. given: #",
+    r"n_prompt_tokens\W{1,4}#",
 )
 #: Prompt and asked reply together.
-_TOTAL = (re.compile(r"requested (?:a total of |about )?(\d+) tokens", re.IGNORECASE),)
+_TOTAL = _patterns(r"requested (?:a total of |about )?# tokens")
 #: The most that a reply may be, whatever the prompt.
-_MOST = (
-    re.compile(r"at most (\d+) (?:completion|output) tokens", re.IGNORECASE),
-    re.compile(r"max_(?:completion_)?tokens\W{1,4}\d+ > (\d+)", re.IGNORECASE),
-    re.compile(r"max_(?:completion_)?tokens\W.{0,60}?less than or equal to \W?(\d+)", re.I),
+_MOST = _patterns(
+    r"at most # (?:completion|output) tokens",
+    r"max_(?:completion_)?tokens\W{1,4}\d{1,9} > #",
+    r"max_(?:completion_)?tokens\W.{0,60}?less than or equal to \W?#",
 )
 
 
@@ -223,4 +229,4 @@ def stated_length(description: Any) -> int | None:
 
 def _number(patterns: Sequence[re.Pattern[str]], words: str) -> int | None:
     found = next((match for p in patterns if (match := p.search(words))), None)
-    return int(found[1]) if found and len(found[1]) < 12 else None
+    return int(found[1]) if found else None
