@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
 from midcourse.processes import end_with_parent
 from midcourse.progress import Reporter
@@ -164,8 +165,18 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
             preexec_fn=end_with_parent(),
             stdout=log,
             stderr=log,
-            env={**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **_network(job), **threads, "TOKENIZERS_PARALLELISM": "false"},
         )
+
+
+def _network(job: Job) -> dict[str, str]:
+    """Return what keeps libraries from the network; they read it when they are imported.
+
+    Nobody is told what is trained, and where the model lies on this disk nothing is looked up.
+    """
+    silent = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    is_local = Path(resolve_model(job.content.model.path)).is_dir()
+    return {**silent, "HF_HUB_OFFLINE": "1"} if is_local else silent
 
 
 def _launcher(job: Job) -> list[str]:
