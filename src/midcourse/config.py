@@ -61,6 +61,11 @@ def without_credentials(text: str) -> str:
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
+Parameter = Literal[
+    "n", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens",
+    "add_special_tokens", "stop_token_ids",
+]  # fmt: skip
+"""What a request tells a server about sampling."""
 _Url = Annotated[str, PlainSerializer(without_credentials)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
@@ -272,7 +277,7 @@ class OpenAIConfig(Section):
     max_context_tokens: int | None = Field(None, ge=2)
     """Prompt and completion together, if the server takes as much; default: what it says, else
     32,768."""
-    parameters: dict[str, str] = {}
+    parameters: dict[Parameter, str] = {}
     """Parameters that the server calls otherwise, or, with an empty name, does not take, e.g.
     ``{max_tokens = "max_completion_tokens", seed = ""}``."""
     concurrency: int = tunable(32, ge=1)

@@ -51,6 +51,8 @@ class Hostile:
     behaviours: list[Behaviour]
     models: dict[str, Any] = field(default_factory=dict)
     """Further fields of the model's entry."""
+    at_models: Behaviour | None = None
+    """What it does when asked for its models, if not what it should."""
     url: str = ""
     asked: list[Asked] = field(default_factory=list)
     """Requests for completions, those of the preflight left out."""
@@ -60,7 +62,9 @@ class Hostile:
         """Answer one request."""
         with connection, suppress(OSError, ValueError):
             asked = read_request(connection)
-            if asked.path.endswith("/models"):
+            if asked.path.endswith("/models") and self.at_models:
+                self.at_models(asked)
+            elif asked.path.endswith("/models"):
                 entry = {"id": "m", **self.models}
                 asked.send(json.dumps({"data": [entry]}).encode())
             elif asked.path.endswith("/tokenize"):

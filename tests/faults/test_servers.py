@@ -202,6 +202,25 @@ def test_a_reply_that_swells_takes_little_memory(huge: Behaviour) -> None:
     assert peak < 16 * 2**20
 
 
+@pytest.mark.parametrize("slow", [hostile.slow_headers, hostile.slow_body])
+def test_a_server_that_drips_from_the_start_is_noticed(slow: Behaviour) -> None:
+    with serving(honest) as server:
+        server.at_models = slow
+        with pytest.raises(EngineError, match=r"no whole reply within 0\.5 s.*nothing is lost"):
+            answers(engine_of(server, timeout_seconds=0.5), requests(1))
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "broken", [replies("<html>"), replies("[]"), replies('{"data": [{}]}'), replies("x", 503)]
+)
+def test_a_list_of_models_that_is_none_is_one_line(broken: Behaviour) -> None:
+    with serving(honest) as server:
+        server.at_models = broken
+        with pytest.raises(EngineError, match="does not answer as expected"):
+            answers(engine_of(server), requests(1))
+
+
 def test_a_reply_that_is_packed_is_read() -> None:
     import gzip
 
@@ -454,6 +473,13 @@ def test_a_parameter_that_a_server_refuses_is_dropped_or_renamed_by_a_setting(na
         renamed = engine_of(server, chat=True, parameters={name: "x"})
         assert answers(renamed, requests(1))["r0"].error is None
         assert "x" in server.asked[-1].body
+
+
+def test_a_parameter_that_is_never_sent_cannot_be_renamed() -> None:
+    data: dict[str, Any] = {"name": "x", "model": {"path": "lab"}}
+    data["proposer_engine"] = {"kind": "openai", "parameters": {"max_token": ""}}
+    with pytest.raises(ConfigError, match="max_token"):
+        make_recipe(data, [], "test")
 
 
 def test_dropped_parameters_are_part_of_what_an_engine_is() -> None:

@@ -66,6 +66,7 @@ _ADVICE = {
     404: "engine.urls must be base URLs, most end in /v1, and engine.served_model a model there",
     405: "engine.urls must be base URLs, most end in /v1",
     407: "the proxy of the environment wants a password",
+    429: "its rate limit is reached: lower engine.concurrency, or wait",
     422: "a parameter that it does not take is dropped or renamed by engine.parameters",
 }
 
@@ -162,7 +163,7 @@ class OpenAIEngine:
 
     def _as_named_there(self, body: dict[str, Any]) -> dict[str, Any]:
         """Rename or drop what `config.parameters` says."""
-        names = {name: self.config.parameters.get(name, name) for name in body}
+        names = {name: name for name in body} | self.config.parameters
         return {names[name]: value for name, value in body.items() if names[name]}
 
     def parse(self, request: Request, reply: Any, max_tokens: int) -> Completion:

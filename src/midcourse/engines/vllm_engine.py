@@ -162,6 +162,7 @@ class _Server:
         environment = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
             "VLLM_CPU_KVCACHE_SPACE": f"{config.kv_cache_gib or 4.0:g}",
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
         }
