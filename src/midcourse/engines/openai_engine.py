@@ -21,14 +21,20 @@ from collections import Counter
 from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Any
 
 import httpx
 
 from midcourse.config import ModelConfig, OpenAIConfig
 from midcourse.engines.base import Capabilities, Completion, Request, failed, too_long
-from midcourse.engines.exchange import NoReply, Reply, Secrets, exchange, without_credentials
+from midcourse.engines.exchange import (
+    MAX_WAIT_SECONDS,
+    NoReply,
+    Reply,
+    Secrets,
+    exchange,
+    without_credentials,
+)
 from midcourse.engines.models import open_renderer, stop_token_ids
 from midcourse.engines.replies import (
     read_chat,
@@ -80,6 +86,11 @@ class Fault(Exception):
         """How many are worth it."""
         self.reply = reply
         """What the server sent, if it refused or could not answer."""
+
+    @property
+    def status(self) -> int:
+        """The status of what the server sent; 0 if nothing came."""
+        return self.reply.status if self.reply else 0
 
 
 def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
@@ -305,44 +316,49 @@ class Connection:
             messages=({"role": "user", "content": "Say OK."},),
             sampling=replace(request.sampling, max_tokens=min(_SHORT, request.sampling.max_tokens)),
         )
-        for url in self._urls:
-            with suppress(Fault):
-                await self._attempt(url, short)
-                return
-        self._end = self._down(self._urls[0], fault)
-        raise self._end
+        try:
+            await self._retry(short)
+        except Fault:
+            self._end = self._down(self._urls[0], fault)
+            raise self._end from fault
 
     async def _retry(self, request: Request) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one.
 
         Raises Fault.
         """
-        for attempt in count(1):
-            url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
-            self._num_busy[url] += 1
+        attempt, num_shortened, num_answered = 0, 0, self._num_answered
+        while True:
             try:
-                return await self._attempt(url, request)
+                return await self._attempt(request)
             except Fault as fault:
-                shorter = self._shortened(request, fault) if attempt <= _SHORTENINGS else None
+                shorter = self._shortened(request, fault) if num_shortened < _SHORTENINGS else None
+                if shorter is not None and self._room(shorter) < 1:
+                    return too_long(request)
+                # A limit of the rate is shared: as long as others are answered, our turn comes.
+                is_in_line = fault.status == 429 and self._num_answered > num_answered
+                attempt, num_answered = 1 if is_in_line else attempt + 1, self._num_answered
                 if shorter is None and attempt >= fault.attempts:
                     raise
-                wait = fault.reply.wait_seconds if fault.reply else 0.0
-            finally:
-                self._num_busy[url] -= 1
-            if shorter is None:
-                backoff = self.engine.backoff_seconds * 2 ** (attempt - 1)
-                await asyncio.sleep(max(wait, backoff * random.uniform(0.5, 1.5)))
-            elif self._room(shorter) < 1:
-                return too_long(request)
+                pause = self._pause(attempt, fault)
+            if shorter is not None:
+                request, num_shortened, attempt = shorter, num_shortened + 1, 0
             else:
-                request = shorter
-        raise AssertionError("count ends")
+                await asyncio.sleep(pause)
 
-    async def _attempt(self, url: str, request: Request) -> Completion:
-        """Ask a server once. Raises Fault."""
+    def _pause(self, attempt: int, fault: Fault) -> float:
+        """Return the seconds before the next attempt: ever more, or as many as the server says."""
+        backoff = self.engine.backoff_seconds * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        asked = fault.reply.wait_seconds if fault.reply else 0.0
+        return max(asked, min(backoff, MAX_WAIT_SECONDS))
+
+    async def _attempt(self, request: Request) -> Completion:
+        """Ask once, the server that fails least, then the one least busy. Raises Fault."""
         room = self._room(request)
         tokens = room + len(request.prompt_token_ids)
         path = "chat/completions" if self.engine.config.chat else "completions"
+        url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
+        self._num_busy[url] += 1
         try:
             reply = await self._exchange(
                 f"{url}/{path}",
@@ -354,6 +370,8 @@ class Connection:
         except Fault:
             self._num_failed[url] += 1
             raise
+        finally:
+            self._num_busy[url] -= 1
         self._num_failed[url] = 0
         self._num_answered += 1
         return completion
@@ -410,7 +428,7 @@ class Connection:
 
         None if the fault is about something else.
         """
-        if fault.reply is None or fault.reply.status == 429:
+        if fault.reply is None or fault.status == 429:
             return None
         asked = self._room(request)
         said = refused_lengths(fault.reply.text, asked)
@@ -489,7 +507,7 @@ class Connection:
     def _down(self, url: str, error: Exception) -> EngineError:
         """Return the end of the run: no server answers, for the reason of `error`."""
         reason = str(error) if isinstance(error, Fault) else self._secrets.hide(repr(error))
-        status = error.reply.status if isinstance(error, Fault) and error.reply else 0
+        status = error.status if isinstance(error, Fault) else 0
         advice = _ADVICE.get(status, "fix the server")
         return EngineError(
             f"{without_credentials(url)} does not answer as expected ({reason}): nothing is lost; "
