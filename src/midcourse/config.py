@@ -908,13 +908,14 @@ _ENGINES: dict[str, type[Section]] = {
 def _add_override(layer: dict[str, Any], override: str) -> None:
     """Set one dotted key; the value is read as JSON if it is JSON, else as text."""
     name, separator, text = override.partition("=")
+    shown = without_credentials(override)
     if not separator:
-        raise ConfigError(f"--set {override!r}: write key=value, e.g. sample.num_rollouts=8")
+        raise ConfigError(f"--set {shown!r}: write key=value, e.g. sample.num_rollouts=8")
     *sections, key = name.strip().split(".")
     for section in sections:
         layer = layer.setdefault(section, {})
         if not isinstance(layer, dict):
-            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
+            raise ConfigError(f"--set {shown!r}: {section} is a value, not a section")
     try:
         layer[key] = json.loads(text)
     except json.JSONDecodeError:

@@ -132,14 +132,6 @@ async def _content(response: httpx.Response, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def without_credentials(url: str) -> str:
-    """Return `url` without user and password."""
-    try:
-        return str(httpx.URL(url).copy_with(userinfo=b""))
-    except httpx.InvalidURL:
-        return "(not a URL)"
-
-
 @dataclass(frozen=True)
 class Secrets:
     """What no message may hold: a key, and the user and password of URLs."""

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from midcourse.config import ModelConfig, OpenAIConfig
+from midcourse.config import ModelConfig, OpenAIConfig, without_credentials
 from midcourse.engines.base import Capabilities, Completion, Request, failed, too_long
 from midcourse.engines.exchange import (
     MAX_WAIT_SECONDS,
@@ -33,7 +33,6 @@ from midcourse.engines.exchange import (
     Reply,
     Secrets,
     exchange,
-    without_credentials,
 )
 from midcourse.engines.models import open_renderer, stop_token_ids
 from midcourse.engines.replies import (
@@ -62,7 +61,7 @@ _PREFLIGHT_SECONDS, _PREFLIGHT_BYTES = 30.0, 2**24
 #: Bytes of a reply at most: for itself, and for each token of its prompt and of its own.
 _REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 256
 #: Tokens of the short question, and of its answer.
-_SHORT = 16
+_SHORT_PROMPT, _SHORT_REPLY = 4, 16
 #: What to change when a server refuses, by status.
 _ADVICE = {
     400: "a parameter that it does not take is dropped or renamed by engine.parameters",
@@ -199,7 +198,8 @@ class Connection:
         self._urls = urls
         self._secrets = Secrets.of(engine.config.urls, engine.key)
         self._results = queue.Queue[Completion | EngineError]()
-        self._tasks = dict[str, asyncio.Task[None]]()
+        self._tasks = dict[asyncio.Task[None], str]()
+        """What is under way, with the ids of requests."""
         self._num_busy, self._num_failed = Counter[str](), Counter[str]()
         """Requests of each server: in flight, and failed in a row."""
         self._num_answered = 0
@@ -266,11 +266,11 @@ class Connection:
 
     def _start(self, request: Request) -> None:
         task = self._loop.create_task(self._answer(request))
-        self._tasks[request.request_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request.request_id, None))
+        self._tasks[task] = request.request_id
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     def _hang_up(self, pending: Collection[str]) -> None:
-        for request_id, task in self._tasks.items():
+        for task, request_id in self._tasks.items():
             if request_id not in pending:
                 task.cancel()
 
@@ -278,7 +278,7 @@ class Connection:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
         # leave a coroutine behind that is never awaited.
         self._hang_up(())
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
     async def _answer(self, request: Request) -> None:
@@ -311,10 +311,10 @@ class Connection:
         """Raise EngineError, with the reason of `fault`, unless a short question is answered."""
         short = replace(
             request,
-            seed=0,
-            prompt_token_ids=request.prompt_token_ids[:_SHORT],
+            seed=2**31 - 1 - request.seed,  # always another one
+            prompt_token_ids=request.prompt_token_ids[:_SHORT_PROMPT],
             messages=({"role": "user", "content": "Say OK."},),
-            sampling=replace(request.sampling, max_tokens=min(_SHORT, request.sampling.max_tokens)),
+            sampling=replace(request.sampling, max_tokens=_SHORT_REPLY),
         )
         try:
             await self._retry(short)
