@@ -134,6 +134,16 @@ def test_what_is_left_of_a_run_may_be_nothing_but_failures(broken: Behaviour) ->
     assert [bool(completion.error) for completion in done.values()] == [True] * 3
 
 
+def test_the_short_question_may_get_a_long_answer() -> None:
+    def behave(asked: Asked) -> None:
+        is_short = asked.body["max_tokens"] == 16
+        (says(text="y" * 40, token_ids=[121] * 40) if is_short else replies("", 400))(asked)
+
+    with serving(behave) as server:
+        done = answers(engine_of(server), requests(2))
+    assert [bool(completion.error) for completion in done.values()] == [True] * 2
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_server_that_refuses_everything_is_noticed_at_once(status: int) -> None:
     with serving(replies('{"error": {"message": "no"}}', status)) as server:

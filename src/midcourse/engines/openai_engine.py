@@ -314,15 +314,14 @@ class Connection:
             seed=2**31 - 1 - request.seed,  # always another one
             prompt_token_ids=request.prompt_token_ids[:_SHORT_PROMPT],
             messages=({"role": "user", "content": "Say OK."},),
-            sampling=replace(request.sampling, max_tokens=_SHORT_REPLY),
         )
         try:
-            await self._retry(short)
+            await self._retry(short, most=_SHORT_REPLY)
         except Fault:
             self._end = self._down(self._urls[0], fault)
             raise self._end from fault
 
-    async def _retry(self, request: Request) -> Completion:
+    async def _retry(self, request: Request, most: int | None = None) -> Completion:
         """Ask until there is an answer: backoff with jitter, another server where there is one.
 
         Raises Fault.
@@ -330,7 +329,7 @@ class Connection:
         attempt, num_shortened, num_answered = 0, 0, self._num_answered
         while True:
             try:
-                return await self._attempt(request)
+                return await self._attempt(request, most)
             except Fault as fault:
                 shorter = self._shortened(request, fault) if num_shortened < _SHORTENINGS else None
                 if shorter is not None and self._room(shorter) < 1:
@@ -352,8 +351,11 @@ class Connection:
         asked = fault.reply.wait_seconds if fault.reply else 0.0
         return max(asked, min(backoff, MAX_WAIT_SECONDS))
 
-    async def _attempt(self, request: Request) -> Completion:
-        """Ask once, the server that fails least, then the one least busy. Raises Fault."""
+    async def _attempt(self, request: Request, most: int | None) -> Completion:
+        """Ask the server that fails least, or the least busy one, for `most` tokens. Raises Fault.
+
+        A reply is looked at as if all that there is room for had been asked for.
+        """
         room = self._room(request)
         tokens = room + len(request.prompt_token_ids)
         path = "chat/completions" if self.engine.config.chat else "completions"
@@ -362,7 +364,7 @@ class Connection:
         try:
             reply = await self._exchange(
                 f"{url}/{path}",
-                self.engine.body(request, room),
+                self.engine.body(request, min(room, most or room)),
                 self.engine.config.timeout_seconds,
                 _REPLY_BYTES + _BYTES_PER_TOKEN * tokens,
             )
