@@ -10,6 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from midcourse.errors import ArtifactError
+from midcourse.printable import printable
 from midcourse.records import Proposal, Rollout
 from midcourse.steps import split_steps
 from midcourse.store import read_manifest, read_stage
@@ -94,8 +95,3 @@ def _panel(proposal: Proposal, rollout: Rollout) -> Panel:
         text.append(f"\n → {printable(proposal.intervention.strip())}\n", "green")
     detail = f"{proposal.outcome} {json.dumps(proposal.detail) if proposal.detail else ''}"
     return Panel(text, title=Text(f"{proposal.proposal_id}: {printable(detail)}"))
-
-
-def printable(text: str) -> str:
-    """Make control characters visible: model text must not drive a terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
