@@ -25,7 +25,7 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "metrics", "steps"},
+    {"errors", "records", "processes", "metrics", "steps", "printable"},
     {"store", "recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
