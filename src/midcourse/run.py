@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.errors import ArtifactError, EngineError
+from midcourse.processes import Interrupted, uninterrupted
 from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
 from midcourse.store import RunLock, StageStore, read_manifest, read_stage, write_json_atomic
@@ -386,7 +387,8 @@ class Run:
         work = Work(reader=self, tools=tools, done=store.done, kept=store.read, failures=failures)
         total = stage.total(stage.settings, self)
         with self.reporter.task(name, total, len(store.done)) as task:
-            counts += _journal(stage, store, stage.make(stage.settings, work), task)
+            results = stage.make(stage.settings, work)
+            counts += _journal(stage, store, results, task, total)
         if failures.num_failed:
             requests = (
                 "1 request" if failures.num_failed == 1 else f"{failures.num_failed} requests"
@@ -463,15 +465,27 @@ class Run:
 
 
 def _journal(
-    stage: Stage[R, S], store: StageStore[R], results: Iterator[Keyed[R]], task: Task
+    stage: Stage[R, S],
+    store: StageStore[R],
+    results: Iterator[Keyed[R]],
+    task: Task,
+    total: int | None,
 ) -> Counter[str]:
     """Journal every result; return the outcomes that came."""
     seen: Counter[str] = Counter()
-    for key, records in results:
-        store.append(key, records)
-        seen.update(stage.outcome(record) for record in records)
-        note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
-        task.advance(note=note)
+    num_done = len(store.done)
+    try:
+        for key, records in results:
+            with uninterrupted():
+                store.append(key, records)
+                num_done += 1
+            seen.update(stage.outcome(record) for record in records)
+            note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
+            task.advance(note=note)
+    except Interrupted as interrupted:
+        of = f" of {total:,}" if total else ""
+        interrupted.add_note(f"{stage.name} {stage.label}: {num_done:,}{of} kept")
+        raise
     return seen
 
 
