@@ -194,3 +194,59 @@ def test_a_child_that_will_not_end_is_made_to() -> None:
     end(process, seconds=0.2)
     assert process.returncode == -signal.SIGKILL
     process.stdout.close()
+
+
+TRAINING = """
+import sys
+from pathlib import Path
+from midcourse.config import ModelConfig, TrainSftConfig
+from midcourse.processes import raise_on_signals
+from midcourse.progress import SilentProgress
+from midcourse.training.jobs import ChosenRows, Job, SftJob, run_jobs
+
+out = Path(sys.argv[1])
+rows = ChosenRows(path=out, row_ids=("a", "b"))
+sft = SftJob(config=TrainSftConfig(), model=ModelConfig(path="lab"), seed=0, rows=rows)
+raise_on_signals()
+run_jobs([Job("train patched", out / "patched", sft)], SilentProgress())
+"""
+
+
+@pytest.mark.parametrize("has_checkpoint", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_training_ends_with_its_parent(tmp_path: Path, number: int, has_checkpoint: bool) -> None:
+    if has_checkpoint:
+        (tmp_path / "patched" / "checkpoint-20").mkdir(parents=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", TRAINING, str(tmp_path)], stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    wait_for(lambda: (tmp_path / "patched" / "worker.log").exists() and children(process.pid))
+    workers = children(process.pid)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    wait_for(lambda: not [pid for pid in workers if is_alive(pid)], seconds=10)
+    if number != signal.SIGKILL:
+        assert not [pid for pid in workers if is_alive(pid)]
+        way = "goes on from its last checkpoint" if has_checkpoint else "starts over"
+        assert f"train patched: {way}" in said
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_servers_end_with_their_parent(
+    tmp_path: Path, recipe_data: dict[str, Any], vllm_python: Path, number: int
+) -> None:
+    engine = {"kind": "vllm", "server_python": str(vllm_python), "devices": ["0", "1"]}
+    recipe, run = tmp_path / "r.toml", tmp_path / "run"
+    recipe.write_text(toml({**recipe_data, "engine": engine, "sample": {"num_rollouts": MANY}}))
+    process = start("sample", str(recipe), "--run-dir", str(run))
+    wait_for(lambda: len(children(process.pid)) == 2)
+    servers = children(process.pid)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 128 + number, said
+        assert not [pid for pid in servers if is_alive(pid)]
+        assert said.startswith("midcourse: interrupted by SIG")
+    wait_for(lambda: not [pid for pid in servers if is_alive(pid)], seconds=10)
