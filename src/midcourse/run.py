@@ -420,6 +420,12 @@ class Run:
         write_json_atomic(self._recipe_path, self.recipe.model_dump(mode="json"))
 
     @property
+    def problems_path(self) -> Path:
+        """The folder in which the recipe's problems are kept."""
+        together = self.directory / "problems"
+        return together / self.recipe.name if self._shared else together
+
+    @property
     def _recipe_path(self) -> Path:
         alone, together = self.directory / "config.resolved.json", self.directory / "recipes"
         return together / f"{self.recipe.name}.json" if self._shared else alone

@@ -26,6 +26,7 @@ from midcourse.engines import (
 )
 from midcourse.engines.base import Engine, Scorer
 from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -195,11 +196,18 @@ def open_grader(config: GradeConfig) -> Grader:
 
 
 class Session:
-    """Completes steps in one run directory. Close it, or use `open_session`."""
+    """Completes steps in one run directory. Close it, or use `open_session`.
+
+    Raises ArtifactError if the directory was made with other problems of its recipe; whoever brings
+    a setup says what may change.
+    """
 
     def __init__(self, run: Run, setup: Setup | None = None) -> None:
         self.run, self.recipe = run, run.recipe
         self.setup = setup or Setup.of(run.recipe)
+        self._keeps_problems = setup is None
+        if self._keeps_problems:
+            check_problems(run.problems_path, self.setup.problems)
         self.tools = Tools(run, self.setup.base, run.recipe.grade)
 
     def close(self) -> None:
@@ -214,6 +222,8 @@ class Session:
         for step in steps:
             if not self.run.is_complete(step):
                 self.complete(*step.inputs)
+                if self._keeps_problems:
+                    keep_problems(self.run.problems_path, self.setup.problems)
                 self.run.announce([step])
         for step in steps:
             if isinstance(step, Stage):
