@@ -30,6 +30,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import ValidationError
 
 from midcourse.config import KEYS_VERSION, Recipe, explain
+from midcourse.engines.served import Facts, differences
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.processes import Interrupted, uninterrupted
 from midcourse.progress import Failures, Reporter, Task
@@ -286,6 +287,10 @@ class Run:
         self._shared = shared
         self._held = ExitStack()
         self._loading_seconds = 0.0
+        self._filling: Path | None = None
+        """The folder of the stage under way."""
+        self._noted = set[str]()
+        """The models whose servers have been noted in it."""
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
@@ -362,6 +367,26 @@ class Run:
         finally:
             self._loading_seconds += monotonic() - started
 
+    def answered_by(self, model: str, served: Callable[[], list[Facts]]) -> None:
+        """Note in the stage under way what serves a model, once per stage.
+
+        Raises EngineError if something else under its name answered there before.
+        """
+        if self._filling is None or model in self._noted:
+            return
+        self._noted.add(model)
+        path = self._filling / "served.json"
+        noted = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        now = served()
+        if changed := list(differences(noted.get(model, ()), now)):
+            raise EngineError(
+                f"{model} is served otherwise than when {self._filling} was begun "
+                f"({'; '.join(changed)}): have the same model served, or use another --run-dir; if "
+                f"it is the same, delete {path}"
+            )
+        if now and model not in noted:
+            write_json_atomic(path, {**noted, model: now})
+
     def complete(self, stage: Stage[R, S], tools: Any) -> Artifact:
         """Complete a stage whose inputs are complete: resume, journal each result, seal.
 
@@ -371,6 +396,7 @@ class Run:
         if not self.is_complete(stage):
             self.claim()
             with StageStore(artifact.path, stage.record) as store:
+                self._filling, self._noted = artifact.path, set()
                 self._fill(stage, store, tools)
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from midcourse.config import Recipe
-from midcourse.errors import ArtifactError
-from midcourse.pipeline import open_run
+from conftest import PROPOSAL
+from midcourse.config import OpenAIConfig, Recipe
+from midcourse.engines.openai_engine import OpenAIEngine
+from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.engines.served import differences
+from midcourse.errors import ArtifactError, EngineError
+from midcourse.pipeline import Method, Session, open_run
+from midcourse.rendering import Renderer
+from midcourse.store import read_manifest
 from runs import ready, run_to
 
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -96,3 +104,119 @@ def test_a_shared_directory_keeps_the_problems_of_each_recipe(
     run_to(tmp_path / "run", other, ready, shared=True)
     with pytest.raises(ArtifactError, match="p0 has another answer"):
         run_to(tmp_path / "run", recipe, ready, shared=True)
+
+
+# --- what answers ------------------------------------------------------------------------------
+
+
+class Serving(BaseHTTPRequestHandler):
+    """Serves chat and completions under one name, whatever is behind it."""
+
+    says: ClassVar[dict[str, object]]
+    greedy: ClassVar[list[int]]
+    num_left: ClassVar[int]
+
+    def do_GET(self) -> None:
+        self._reply(200, {"data": [{"id": "other"}, {"id": "m", "created": 1, **self.says}]})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("chat/completions"):
+            type(self).num_left -= 1
+            message = {"message": {"content": PROPOSAL}, "finish_reason": "stop"}
+            self._reply(200 if self.num_left >= 0 else 400, {"choices": [message]})
+        elif self.path.endswith("/completions"):
+            self._reply(200, {"choices": [{"text": "", "token_ids": self.greedy}]})
+        else:
+            self._reply(404, {})
+
+    def _reply(self, status: int, content: object) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    Serving.says, Serving.greedy, Serving.num_left = {"root": "/models/a"}, [1, 2], 1_000
+    with ThreadingHTTPServer(("127.0.0.1", 0), Serving) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        server.shutdown()
+        thread.join()
+
+
+def propose(session: Session, made: Method) -> Path:
+    session.complete(made.proposals)
+    return session.run.path(made.proposals)
+
+
+def test_another_model_under_the_same_name_is_not_mixed_into_a_stage(
+    tmp_path: Path, recipe_data: dict[str, Any], url: str
+) -> None:
+    engine = {"kind": "openai", "chat": True, "urls": [url], "served_model": "m"}
+    recipe, run = Recipe.model_validate({**recipe_data, "proposer_engine": engine}), tmp_path / "r"
+    Serving.num_left = 5
+    with pytest.raises(EngineError, match="failed"):
+        run_to(run, recipe, propose)
+    Serving.num_left, Serving.says = 1_000, {"root": "/models/b"}
+    with pytest.raises(EngineError, match=r"root: '/models/a' → '/models/b'.*--run-dir") as caught:
+        run_to(run, recipe, propose)
+    assert "\n" not in str(caught.value)
+    Serving.says = {"root": "/models/a", "created": 2, "owned_by": "us"}
+    folder = run_to(run, recipe, propose)
+    assert read_manifest(folder)["num_resumed"] > 0
+    noted = json.loads((folder / "served.json").read_text())
+    assert noted == {"m": [{"id": "m", "root": "/models/a"}]}
+    Serving.says = {"root": "/models/b"}
+    assert run_to(run, recipe, propose) == folder  # what is complete is not asked for
+
+
+def test_weights_in_the_same_place_are_told_apart_by_greedy_tokens(url: str) -> None:
+    config = OpenAIConfig(urls=(url, "http://127.0.0.1:9/v1"), served_model="m")
+    engine = OpenAIEngine(config, Renderer(ByteTokenizer()))
+    before = engine.served()
+    assert before == [{"id": "m", "root": "/models/a", "greedy": [1, 2]}]
+    Serving.greedy = [1, 3]
+    assert list(differences(before, engine.served())) == ["greedy: [1, 2] → [1, 3]"]
+
+
+A, B = {"id": "m", "root": "a"}, {"id": "m", "root": "b"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        ([A], [A], []),
+        ([A], [B], ["root: 'a' → 'b'"]),
+        ([], [A], []),
+        ([A], [], []),
+        ([A], [{"id": "m"}], []),
+        ([{"id": "m"}], [A], []),
+        ([A, B], [B], []),  # one of two servers is gone
+        ([A], [A, B], ["root: 'a' → 'b'"]),
+        ([{**A, "max_model_len": 9}], [{**A, "max_model_len": 8}], ["max_model_len: 9 → 8"]),
+    ],
+)
+def test_servers_are_compared_by_what_both_say(
+    before: list[dict[str, object]], now: list[dict[str, object]], found: list[str]
+) -> None:
+    assert list(differences(before, now)) == found
+
+
+def test_another_script_is_never_mixed_into_a_stage(
+    tmp_path: Path, recipe: Recipe, script_file: Path
+) -> None:
+    def sample(session: Session, made: Method) -> Path:
+        session.complete(made.train.rollouts)
+        return session.run.path(made.train.rollouts)
+
+    first = run_to(tmp_path / "run", recipe, sample)
+    script_file.write_text(json.dumps([[".", "The answer is \\boxed{7}.", "It is \\boxed{7}."]]))
+    second = run_to(tmp_path / "run", recipe, sample)
+    assert second != first
+    assert read_manifest(second)["num_resumed"] == 0

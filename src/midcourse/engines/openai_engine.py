@@ -24,6 +24,7 @@ import httpx
 from midcourse.config import ModelConfig, OpenAIConfig
 from midcourse.engines.base import Capabilities, Completion, Request, too_long
 from midcourse.engines.models import open_renderer, stop_token_ids
+from midcourse.engines.served import Facts, facts_of
 from midcourse.engines.stream import Stream
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason
@@ -82,6 +83,22 @@ class OpenAIEngine:
 
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""
+
+    def served(self) -> list[Facts]:
+        """Return what each server shows of the model; one that fails here fails its check too."""
+        prompt = self.renderer.encode(PROBE) if self.renderer else ()
+        found: list[Facts] = []
+        with httpx.Client(headers=self.headers, timeout=30.0, trust_env=self.trust_env) as client:
+
+            def ask(url: str, body: Any) -> Any:
+                reply = client.get(url) if body is None else client.post(url, json=body)
+                return reply.raise_for_status().json()
+
+            for url in self.config.urls:
+                with suppress(httpx.HTTPError, ValueError, LookupError, TypeError, StopIteration):
+                    model = self.config.served_model
+                    found.append(facts_of(ask, url.rstrip("/"), model, prompt))
+        return found
 
     def _preflight(self, url: str) -> None:
         """Ask for the models, for one token by ids, and for ids of a probe.

@@ -24,7 +24,7 @@ from midcourse.engines import (
     open_engine,
     open_renderer,
 )
-from midcourse.engines.base import Engine, Scorer
+from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.errors import ConfigError, DataError
 from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
@@ -123,8 +123,14 @@ class Tools:
         self._grader: Grader | None = None
 
     def engine(self, model: Model) -> Engine:
-        """Return the engine that samples `model`; only the last one stays loaded."""
-        return self._hold(model.name, model, model.engine)
+        """Return the engine that samples `model`; only the last one stays loaded.
+
+        Raises EngineError if servers show that they serve another model than at first.
+        """
+        engine = self._hold(model.name, model, model.engine)
+        if isinstance(engine, Served):
+            self._run.answered_by(model.name, engine.served)
+        return engine
 
     def scorer(self, model: Model) -> Scorer:
         """Return what scores tokens under `model`: transformers, where servers sample.
