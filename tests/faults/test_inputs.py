@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import ValidationError
+from rich.console import Console
 
+import midcourse
 from conftest import PROPOSAL
 from midcourse.config import OpenAIConfig, Recipe
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.served import differences
 from midcourse.errors import ArtifactError, EngineError
+from midcourse.export import FORMATS, export_run
 from midcourse.pipeline import Method, Session, open_run
+from midcourse.plan.measure import Clock as MeasuredTime
+from midcourse.plan.measure import measure
 from midcourse.rendering import Renderer
+from midcourse.report.status import show_proposals
 from midcourse.store import read_manifest
 from runs import ready, run_to
+
+PACKAGE = Path(midcourse.__file__).parent
+CLOCKS: tuple[MeasuredTime, ...] = ("wall", "cpu")
 
 Change = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
@@ -220,3 +235,100 @@ def test_another_script_is_never_mixed_into_a_stage(
     second = run_to(tmp_path / "run", recipe, sample)
     assert second != first
     assert read_manifest(second)["num_resumed"] == 0
+
+
+# --- clocks ------------------------------------------------------------------------------------
+
+
+@dataclass
+class JumpingClock:
+    """Stands in for `datetime` where times are taken: each reading is `step` after the last."""
+
+    now_is: datetime
+    step: timedelta
+
+    def now(self, zone: object) -> datetime:
+        self.now_is += self.step
+        return self.now_is
+
+
+@pytest.mark.parametrize(
+    "step",
+    [timedelta(0), timedelta(days=-700), timedelta(days=700), timedelta(seconds=-1)],
+    ids=["stands still", "years back", "years on", "a second back"],
+)
+def test_a_run_under_a_clock_that_jumps_is_made_and_measured(
+    tmp_path: Path, recipe: Recipe, step: timedelta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "midcourse.run.datetime", JumpingClock(datetime(2026, 1, 1, tzinfo=UTC), step)
+    )
+    assert run_to(tmp_path / "run", recipe, ready)
+    for time in CLOCKS:
+        found = measure(tmp_path / "run", time)
+        assert all(isfinite(value) and value >= 0 for value in found.values.values())
+        assert isfinite(found.seconds)
+        assert found.seconds >= 0
+
+
+# --- nothing from outside is run, nothing leaves the run directory -----------------------------
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.stem)
+def test_nothing_of_ours_runs_code_of_a_file(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call.func) for call in calls}
+    assert not names & {"eval", "exec", "compile", "torch.load", "yaml.load", "os.system"}
+    assert not [n for n in names if n.split(".")[0] in {"pickle", "marshal", "shelve", "joblib"}]
+    given = [keyword for call in calls for keyword in call.keywords]
+    assert not [
+        k for k in given if k.arg == "trust_remote_code" and ast.unparse(k.value) != "False"
+    ]
+    assert not [k for k in given if k.arg == "shell" and ast.unparse(k.value) != "False"]
+
+
+IDS = [
+    "../../escaped", "/escaped", "..", ".", "a/../../../escaped", "~/escaped", "C:\\escaped",
+    "nul\x00nul", "new\nline", "$(touch escaped)", "`touch escaped`", "; touch escaped", "%2e%2e/x",
+    "\u202e\x1b[2J", "con", " ", "-rf", "x" * 5_000,
+]  # fmt: skip
+
+
+@pytest.fixture
+def hostile_run(tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path) -> Path:
+    """The run of problems whose ids want to be paths, its rows built, alone in a folder."""
+    (like,) = [json.loads(line) for line in problem_file.read_text().splitlines()][:1]
+    rows = [{**like, "id": name, "problem": f"2 + 2, {i}?"} for i, name in enumerate(IDS)]
+    problem_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_to(tmp_path / "in" / "run", Recipe.model_validate(recipe_data), ready)
+    return tmp_path / "in" / "run"
+
+
+def outside(tmp_path: Path) -> list[str]:
+    return sorted(str(path) for path in tmp_path.rglob("*") if tmp_path / "in" not in path.parents)
+
+
+def test_ids_that_want_to_be_paths_stay_ids(
+    tmp_path: Path, hostile_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hostile_run.parent)
+    before = outside(tmp_path)
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"run"}
+    names = {p.problem_id for p in open_run(hostile_run).method.setup.problems.train}
+    assert names == set(IDS)
+    for name in FORMATS:
+        out = tmp_path / "in" / f"out-{name}"
+        assert export_run(hostile_run, name, out)
+    for name in IDS:
+        console = Console(file=io.StringIO())
+        console.print(show_proposals(hostile_run, name))
+    assert outside(tmp_path) == before
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {
+        "run", *(f"out-{name}" for name in FORMATS)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/abs", "x\n", "", ".", "..", "a\x00b", "a" * 300])
+def test_a_recipe_s_name_is_no_path(recipe_data: dict[str, Any], name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        Recipe.model_validate({**recipe_data, "name": name})
