@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from midcourse.errors import ConfigError, MidcourseError
-from midcourse.printable import printable
+from midcourse.printable import printable, without_userinfo
 from midcourse.processes import Interrupted, interruption, raise_on_signals
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _end(code: int, said: str) -> NoReturn:
     """Say one line, if there is one, and end; an output that failed is not tried again."""
     if said:
         with suppress(OSError, AttributeError):  # there may be no stderr
-            sys.stderr.write(f"midcourse: {printable(said)}\n")
+            sys.stderr.write(f"midcourse: {printable(without_userinfo(said))}\n")
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:

@@ -33,11 +33,13 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    field_serializer,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from midcourse.errors import ConfigError
+from midcourse.printable import without_userinfo
 from midcourse.recipes import find_recipe
 from midcourse.records import TABLE_1, Condition, Role, Sampling
 
@@ -255,7 +257,8 @@ class OpenAIConfig(Section):
     kind: Literal["openai"] = "openai"
     """Which engine makes completions."""
     urls: tuple[str, ...] = tunable(())
-    """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``."""
+    """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``; a user and
+    password in one are written nowhere."""
     served_model: str = ""
     """The model's name at the server."""
     chat: bool = False
@@ -275,6 +278,10 @@ class OpenAIConfig(Section):
     gpu_share: ClassVar[float] = 0.9
     kv_cache_gib: ClassVar[None] = None
     scoring: ClassVar[None] = None
+
+    @field_serializer("urls")
+    def _urls_without_secrets(self, urls: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(without_userinfo, urls))
 
     @property
     def model_name(self) -> str:

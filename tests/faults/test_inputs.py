@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 from rich.console import Console
@@ -29,10 +33,12 @@ from midcourse.export import FORMATS, export_run
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.plan.measure import Clock as MeasuredTime
 from midcourse.plan.measure import measure
+from midcourse.printable import without_userinfo
 from midcourse.rendering import Renderer
 from midcourse.report.status import show_proposals
 from midcourse.store import read_manifest
 from runs import ready, run_to
+from test_cli import toml
 
 PACKAGE = Path(midcourse.__file__).parent
 CLOCKS: tuple[MeasuredTime, ...] = ("wall", "cpu")
@@ -332,3 +338,86 @@ def test_ids_that_want_to_be_paths_stay_ids(
 def test_a_recipe_s_name_is_no_path(recipe_data: dict[str, Any], name: str) -> None:
     with pytest.raises(ValidationError, match="name"):
         Recipe.model_validate({**recipe_data, "name": name})
+
+
+# --- secrets -----------------------------------------------------------------------------------
+
+PASSWORD, KEY = "pass-f00dcafe", "sk-canary-0123456789"
+ENVIRONMENT = {
+    "CANARY_KEY": KEY, "OPENAI_API_KEY": f"{KEY}-openai", "HF_TOKEN": f"{KEY}-hf",
+    "AWS_SECRET_ACCESS_KEY": f"{KEY}-aws", "WANDB_API_KEY": f"{KEY}-wandb",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://user:pass@host:8/v1", "http://host:8/v1"),
+        ("at https://token@host, http://a:b@c/d@e", "at https://host, http://c/d@e"),
+        ("http://u:p@ss@host/v1", "http://host/v1"),
+        ("http://host/v1?mail=a@b", "http://host/v1?mail=a@b"),
+        ("a@b ://", "a@b ://"),
+    ],
+)
+def test_users_and_passwords_of_urls_are_not_shown(text: str, shown: str) -> None:
+    assert without_userinfo(text) == shown
+
+
+def contents(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every file as text; what is compressed is read."""
+    for path in folder.rglob("*"):
+        if path.suffix == ".parquet":
+            yield path, str(pq.read_table(path).to_pydict()) + str(pq.read_schema(path).metadata)
+        elif path.is_file():
+            yield path, path.read_text("utf-8", "replace")
+
+
+@pytest.mark.slow
+def test_no_secret_is_in_what_a_run_writes_or_prints(
+    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path, url: str
+) -> None:
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text(problem_file.read_text().replace("What is", "How much is"))
+    recipe_data["problems"]["held_out_path"] = str(held_out)
+    recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 2, "ks": [1]}
+    recipe, run = tmp_path / "r.toml", tmp_path / "run"
+    recipe.write_text(toml(recipe_data))
+    secret_url = url.replace("http://", f"http://user:{PASSWORD}@")
+    engine = {"kind": "openai", "chat": True, "served_model": "m", "api_key_env": "CANARY_KEY"}
+    settings = [f"proposer_engine.{name}={json.dumps(value)}" for name, value in engine.items()]
+
+    def midcourse(*arguments: str, **changes: object) -> str:
+        given = [*settings, *(f"{name}={json.dumps(value)}" for name, value in changes.items())]
+        sets = [part for one in given for part in ("--set", one)] if changes else []
+        done = subprocess.run(
+            [sys.executable, "-m", "midcourse", *arguments, *sets], capture_output=True, text=True,
+            check=False, env={**os.environ, **ENVIRONMENT, "PYTHONPATH": str(PACKAGE.parent)},
+        )  # fmt: skip
+        return done.stdout + done.stderr
+
+    urls = "proposer_engine.urls"
+    whole = str(recipe), "--run-dir", str(run)
+    said = [
+        midcourse("run", *whole, **{urls: [secret_url]}),
+        midcourse("run", *whole, **{urls: [secret_url]}),
+        midcourse("report", *whole, **{urls: [secret_url]}),
+        midcourse("run", *whole, **{urls: [secret_url], "seed": 7}),
+        midcourse("run", *whole, **{urls: f"{secret_url} is not a list"}),
+        midcourse("status", str(run)),
+        midcourse("show", str(run)),
+        midcourse("export", str(run), "--format", "jsonl", "--out", str(tmp_path / "out")),
+    ]
+    Serving.says = {"id": "another"}
+    dead = secret_url.rpartition(":")[0] + ":9/v1"
+    for place in (secret_url, dead, f"{secret_url}/nowhere"):
+        other = str(recipe), "--run-dir", str(tmp_path / "other")
+        said.append(midcourse("propose", *other, **{urls: [place]}))
+    assert "The report is" in said[0], said[0]
+    assert "nothing to do" in said[1]
+    assert "seed: 0 → 7" in said[3]
+    assert all(text for text in said)
+    written = dict(contents(tmp_path))
+    assert {"report.html", "config.resolved.json"} <= {path.name for path in written}
+    for text in [*written.values(), *said]:
+        assert PASSWORD not in text
+        assert KEY not in text
