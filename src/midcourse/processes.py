@@ -63,6 +63,18 @@ def interruption() -> Interrupted | None:
 
 
 @contextmanager
+def own_signals() -> Iterator[None]:
+    """Do something that takes signals for itself, as some libraries do, and take them back."""
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Do something short as a whole: a signal that comes meanwhile raises afterwards.
 

@@ -116,6 +116,23 @@ def test_a_file_written_in_another_way_holds_the_same_problems(
     assert run_to(tmp_path / "run", recipe, ready) == rows
 
 
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 5_000], ids=["empty", "cut", "other"])
+def test_kept_problems_that_are_damaged_are_one_line(
+    tmp_path: Path, recipe: Recipe, damage: bytes
+) -> None:
+    rows = run_to(tmp_path / "run", recipe, ready)
+    kept = tmp_path / "run" / "problems" / "train.parquet"
+    whole = kept.read_bytes()
+    kept.write_bytes(damage)
+    with pytest.raises(ArtifactError, match=r"train\.parquet cannot be read: delete it if"):
+        run_to(tmp_path / "run", recipe, ready)
+    kept.unlink()
+    assert run_to(tmp_path / "run", recipe, ready) == rows
+    assert not kept.exists()
+    run_to(tmp_path / "run", recipe, lambda s, m: s.complete(m.interventions.reestimated.grades))
+    assert kept.read_bytes() == whole
+
+
 def test_a_shared_directory_keeps_the_problems_of_each_recipe(
     tmp_path: Path, recipe: Recipe, problem_file: Path
 ) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -250,3 +253,56 @@ def test_servers_end_with_their_parent(
         assert not [pid for pid in servers if is_alive(pid)]
         assert said.startswith("midcourse: interrupted by SIG")
     wait_for(lambda: not [pid for pid in servers if is_alive(pid)], seconds=10)
+
+
+def test_ctrl_c_on_a_terminal_ends_a_stage_in_one_line(tmp_path: Path, recipe_file: Path) -> None:
+    run, many = tmp_path / "run", f"sample.num_rollouts={MANY}"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "midcourse", "sample", str(recipe_file), "--run-dir", str(run),
+         "--set", many],
+        preexec_fn=lambda: os.login_tty(theirs), env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    os.close(theirs)
+    reader = Thread(target=read_all, args=(ours, said := bytearray()))
+    reader.start()
+    wait_for(lambda: has_begun(run, "sample"))
+    os.write(ours, b"\x03")
+    assert process.wait(60) == 130
+    reader.join(60)
+    os.close(ours)
+    last = said.decode().strip().splitlines()[-1]
+    assert re.search(r"interrupted by SIGINT; sample train: [\d,]+ of 900,000 kept; run", last)
+    assert b"Traceback" not in said
+    assert not (run / ".lock").exists()
+
+
+def read_all(descriptor: int, into: bytearray) -> None:
+    """Read until the other end of a terminal is closed, which is an error to the system."""
+    with suppress(OSError):
+        while piece := os.read(descriptor, 65_536):
+            into.extend(piece)
+
+
+CLUSTER = """
+import signal
+from midcourse.engines.ray_engine import _import_ray, _join_cluster
+from midcourse.processes import raise_on_signals
+
+raise_on_signals()
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+ray = _import_ray()
+_join_cluster(ray, "")
+assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+ray.shutdown()
+"""
+
+
+@pytest.mark.faults
+def test_a_cluster_leaves_our_signals_alone() -> None:
+    pytest.importorskip("ray")
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER], check=False, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

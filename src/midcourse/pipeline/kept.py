@@ -35,7 +35,7 @@ def check_problems(folder: Path, problems: ProblemSets) -> None:
         path = _file(folder, name)
         if not path.is_file():
             continue
-        found = list(_differences(list(read_records([path], Problem)), items))
+        found = list(_differences(_read(path), items))
         if found:
             more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
             raise ArtifactError(
@@ -43,6 +43,15 @@ def check_problems(folder: Path, problems: ProblemSets) -> None:
                 f"{', '.join(found[:_SHOWN])}{more}; use another --run-dir, or put back the "
                 "problems that this one was made with"
             )
+
+
+def _read(path: Path) -> list[Problem]:
+    try:
+        return list(read_records([path], Problem))
+    except (ArtifactError, OSError, ValueError) as error:
+        raise ArtifactError(
+            f"{path} cannot be read: delete it if the problems are those that the run was made with"
+        ) from error
 
 
 def _sets(problems: ProblemSets) -> Mapping[str, Sequence[Problem]]:
