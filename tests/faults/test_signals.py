@@ -108,7 +108,7 @@ def test_a_signal_ends_a_stage_in_one_line_and_frees_the_lock(
 
 def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, recipe_file: Path) -> None:
     interrupted, whole = tmp_path / "a", tmp_path / "b"
-    setting = "--set", "sample.num_rollouts=3000"
+    setting = "--set", "sample.num_rollouts=1000"
     for number in (signal.SIGTERM, signal.SIGINT):
         process = start("grade", str(recipe_file), "--run-dir", str(interrupted), *setting)
         wait_for(lambda: has_begun(interrupted, "sample") or has_begun(interrupted, "grade"))
