@@ -27,7 +27,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.engines.served import Facts, differences
@@ -376,8 +376,7 @@ class Run:
             return
         self._noted.add(model)
         path = self._filling / "served.json"
-        noted = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        now = served()
+        noted, now = _served_before(path), served()
         if changed := list(differences(noted.get(model, ()), now)):
             raise EngineError(
                 f"{model} is served otherwise than when {self._filling} was begun "
@@ -519,6 +518,18 @@ def _journal(
         interrupted.add_note(f"{stage.name} {stage.label}: {num_done:,}{of} kept")
         raise
     return seen
+
+
+def _served_before(path: Path) -> dict[str, list[Facts]]:
+    """Return what was noted of the servers of each model."""
+    if not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, list[Facts]]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path} cannot be read: delete it if the same models are served as before"
+        ) from error
 
 
 def read_recipe(path: Path) -> Recipe:

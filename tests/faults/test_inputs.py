@@ -214,6 +214,21 @@ def test_another_model_under_the_same_name_is_not_mixed_into_a_stage(
     assert run_to(run, recipe, propose) == folder  # what is complete is not asked for
 
 
+@pytest.mark.parametrize("damage", [b"", b"[]", b'{"m": 3}', b"\xff"])
+def test_a_note_of_servers_that_is_damaged_is_one_line(
+    tmp_path: Path, recipe_data: dict[str, Any], url: str, damage: bytes
+) -> None:
+    engine = {"kind": "openai", "chat": True, "urls": [url], "served_model": "m"}
+    recipe, run = Recipe.model_validate({**recipe_data, "proposer_engine": engine}), tmp_path / "r"
+    Serving.num_left = 5
+    with pytest.raises(EngineError, match="failed"):
+        run_to(run, recipe, propose)
+    (note,) = run.glob("*/*/served.json")
+    note.write_bytes(damage)
+    with pytest.raises(ArtifactError, match=r"served\.json cannot be read: delete it if"):
+        run_to(run, recipe, propose)
+
+
 def test_weights_in_the_same_place_are_told_apart_by_greedy_tokens(url: str) -> None:
     config = OpenAIConfig(urls=(url, "http://127.0.0.1:9/v1"), served_model="m")
     engine = OpenAIEngine(config, Renderer(ByteTokenizer()))
