@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from midcourse.errors import ConfigError, MidcourseError
-from midcourse.printable import printable, without_userinfo
+from midcourse.printable import printable
 from midcourse.processes import Interrupted, interruption, raise_on_signals
 
 if TYPE_CHECKING:
@@ -98,8 +98,10 @@ def _run_app() -> int:
 def _end(code: int, said: str) -> NoReturn:
     """Say one line, if there is one, and end; an output that failed is not tried again."""
     if said:
+        from midcourse.config import without_credentials
+
         with suppress(OSError, AttributeError):  # there may be no stderr
-            sys.stderr.write(f"midcourse: {printable(without_userinfo(said))}\n")
+            sys.stderr.write(f"midcourse: {printable(without_credentials(said))}\n")
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream:

@@ -31,15 +31,14 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationError,
-    field_serializer,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from midcourse.errors import ConfigError
-from midcourse.printable import without_userinfo
 from midcourse.recipes import find_recipe
 from midcourse.records import TABLE_1, Condition, Role, Sampling
 
@@ -55,8 +54,14 @@ def _in_order(part: tuple[float, float]) -> tuple[float, float]:
     return part
 
 
+def without_credentials(text: str) -> str:
+    """Return `text` without the user and password of any URL in it: they are written nowhere."""
+    return re.sub(r"(?<=://)[^/\s\"'?#]*@", "", text)
+
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
+_Url = Annotated[str, PlainSerializer(without_credentials)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -256,9 +261,8 @@ class OpenAIConfig(Section):
 
     kind: Literal["openai"] = "openai"
     """Which engine makes completions."""
-    urls: tuple[str, ...] = tunable(())
-    """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``; a user and
-    password in one are written nowhere."""
+    urls: tuple[_Url, ...] = tunable(())
+    """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``."""
     served_model: str = ""
     """The model's name at the server."""
     chat: bool = False
@@ -278,10 +282,6 @@ class OpenAIConfig(Section):
     gpu_share: ClassVar[float] = 0.9
     kv_cache_gib: ClassVar[None] = None
     scoring: ClassVar[None] = None
-
-    @field_serializer("urls")
-    def _urls_without_secrets(self, urls: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(map(without_userinfo, urls))
 
     @property
     def model_name(self) -> str:
@@ -926,7 +926,8 @@ def explain(error: ValidationError, model: type[Section]) -> str:
         said = first["msg"].removeprefix("Value error, ")
         return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']} (given: {first['input']!r})"
+        given = without_credentials(repr(first["input"]))
+        return f"{where}: {first['msg']} (given: {given})"
     *sections, key = path
     _, section = _located(model, first["loc"][:-1])
     known = list(section.model_fields)

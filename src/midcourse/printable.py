@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from unicodedata import category
-
-_USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 
 
 def printable(text: str, keep: str = "\n\t") -> str:
@@ -30,8 +27,3 @@ def _is_seen(character: str) -> bool:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
-
-
-def without_userinfo(text: str) -> str:
-    """Return `text` without the user and the password of URLs in it."""
-    return _USERINFO.sub("", text)

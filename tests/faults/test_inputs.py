@@ -24,7 +24,7 @@ from rich.console import Console
 
 import midcourse
 from conftest import PROPOSAL
-from midcourse.config import OpenAIConfig, Recipe
+from midcourse.config import OpenAIConfig, Recipe, without_credentials
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.served import differences
@@ -33,7 +33,6 @@ from midcourse.export import FORMATS, export_run
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.plan.measure import Clock as MeasuredTime
 from midcourse.plan.measure import measure
-from midcourse.printable import without_userinfo
 from midcourse.rendering import Renderer
 from midcourse.report.status import show_proposals
 from midcourse.store import read_manifest
@@ -392,7 +391,7 @@ ENVIRONMENT = {
     ],
 )
 def test_users_and_passwords_of_urls_are_not_shown(text: str, shown: str) -> None:
-    assert without_userinfo(text) == shown
+    assert without_credentials(text) == shown
 
 
 def contents(folder: Path) -> Iterator[tuple[Path, str]]:
