@@ -33,6 +33,8 @@ from midcourse.rendering import Renderer
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 #: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
 PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
+#: How long a server may take to show what it serves.
+_FACTS_SECONDS = 60.0
 #: Requests in a row that a server may fail, retries included, before the run stops.
 _BREAKER = 8
 
@@ -86,19 +88,10 @@ class OpenAIEngine:
 
     def served(self) -> list[Facts]:
         """Return what each server shows of the model; one that fails here fails its check too."""
-        prompt = self.renderer.encode(PROBE) if self.renderer else ()
-        found: list[Facts] = []
-        with httpx.Client(headers=self.headers, timeout=30.0, trust_env=self.trust_env) as client:
-
-            def ask(url: str, body: Any) -> Any:
-                reply = client.get(url) if body is None else client.post(url, json=body)
-                return reply.raise_for_status().json()
-
-            for url in self.config.urls:
-                with suppress(httpx.HTTPError, ValueError, LookupError, TypeError, StopIteration):
-                    model = self.config.served_model
-                    found.append(facts_of(ask, url.rstrip("/"), model, prompt))
-        return found
+        urls = [url.rstrip("/") for url in self.config.urls]
+        prompt = self.renderer.encode(PROBE) if self.renderer else []
+        with closing(Connection(self, urls)) as connection:
+            return connection.facts(prompt)
 
     def _preflight(self, url: str) -> None:
         """Ask for the models, for one token by ids, and for ids of a probe.
@@ -228,6 +221,10 @@ class Connection:
         else:
             self._loop.call_soon_threadsafe(self._start, request)
 
+    def facts(self, prompt: Sequence[int]) -> list[Facts]:
+        """Return what each server shows of the model."""
+        return asyncio.run_coroutine_threadsafe(self._facts(prompt), self._loop).result()
+
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
         with suppress(TimeoutError):
@@ -245,6 +242,18 @@ class Connection:
         for request_id, task in self._tasks.items():
             if request_id not in pending:
                 task.cancel()
+
+    async def _facts(self, prompt: Sequence[int]) -> list[Facts]:
+        found: list[Facts] = []
+        for url in self._urls:
+            with suppress(httpx.HTTPError, ValueError, LookupError, TypeError, TimeoutError):
+                asking = facts_of(self._ask_plainly, url, self.engine.config.served_model, prompt)
+                found.append(await asyncio.wait_for(asking, _FACTS_SECONDS))
+        return found
+
+    async def _ask_plainly(self, url: str, body: Any) -> Any:
+        method = "GET" if body is None else "POST"
+        return (await self._client.request(method, url, json=body)).raise_for_status().json()
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would

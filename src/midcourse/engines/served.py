@@ -7,13 +7,13 @@ server is only started again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Facts = Mapping[str, object]
 """By name, as JSON holds it; a server that does not say something leaves it out."""
 
-Ask = Callable[[str, Any], Any]
+Ask = Callable[[str, Any], Awaitable[Any]]
 """Gets a URL, or posts a body to it; returns the JSON of the reply."""
 
 #: What a list of models says that a restart does not change; `meta` is llama.cpp's.
@@ -21,17 +21,18 @@ _LASTING = ("id", "root", "parent", "max_model_len", "meta")
 _GREEDY_TOKENS = 8
 
 
-def facts_of(ask: Ask, url: str, model: str, prompt: Sequence[int]) -> Facts:
+async def facts_of(ask: Ask, url: str, model: str, prompt: Sequence[int]) -> Facts:
     """Return what the server at `url` shows of a model; without a prompt, what it says of it.
 
     Raises what `ask` raises; ValueError, LookupError or TypeError for a reply of another form.
     """
-    entry = next(one for one in ask(f"{url}/models", None)["data"] if one["id"] == model)
+    listed = (await ask(f"{url}/models", None))["data"]
+    (entry,) = [one for one in listed if one["id"] == model]
     facts = {name: entry[name] for name in _LASTING if entry.get(name) is not None}
     if prompt:
         asked = {"model": model, "prompt": list(prompt), "max_tokens": _GREEDY_TOKENS}
         asked |= {"temperature": 0.0, "return_token_ids": True, "add_special_tokens": False}
-        choice = ask(f"{url}/completions", asked)["choices"][0]
+        choice = (await ask(f"{url}/completions", asked))["choices"][0]
         facts["greedy"] = choice.get("token_ids") or choice["text"]
     return facts
 
