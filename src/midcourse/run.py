@@ -40,6 +40,9 @@ from midcourse.store import RunLock, StageStore, read_manifest, read_stage, writ
 R = TypeVar("R")
 S = TypeVar("S")
 
+#: How often a server may show something else: busy ones round now and then to another token.
+_SERVED_ATTEMPTS = 3
+
 Keyed = tuple[str, Sequence[R]]
 """A key and its records: they are on disk whole or not at all."""
 
@@ -289,8 +292,8 @@ class Run:
         self._loading_seconds = 0.0
         self._filling: Path | None = None
         """The folder of the stage under way."""
-        self._noted = set[str]()
-        """The models whose servers have been noted in it."""
+        self._servers = dict[str, Callable[[], list[Facts]]]()
+        """What tells, of each model that others serve in it, what answers."""
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
@@ -368,20 +371,27 @@ class Run:
             self._loading_seconds += monotonic() - started
 
     def answered_by(self, model: str, served: Callable[[], list[Facts]]) -> None:
-        """Note in the stage under way what serves a model, once per stage.
+        """Note in the stage under way what serves a model, once; it is asked again at the end.
 
         Raises EngineError if something else under its name answered there before.
         """
-        if self._filling is None or model in self._noted:
-            return
-        self._noted.add(model)
-        path = self._filling / "served.json"
-        noted, now = _served_before(path), served()
-        if changed := list(differences(noted.get(model, ()), now)):
+        if self._filling is not None and model not in self._servers:
+            self._servers[model] = served
+            self._check_server(model, self._filling / "served.json")
+
+    def _check_server(self, model: str, path: Path) -> None:
+        """Compare what serves a model with what is noted, or note it."""
+        noted = _served_before(path)
+        for _ in range(_SERVED_ATTEMPTS):
+            now = self._servers[model]()
+            changed = list(differences(noted.get(model, ()), now))
+            if not changed:
+                break
+        else:
             raise EngineError(
-                f"{model} is served otherwise than when {self._filling} was begun "
-                f"({'; '.join(changed)}): have the same model served, or use another --run-dir; if "
-                f"it is the same, delete {path}"
+                f"{model} is served otherwise than when {path.parent} was begun "
+                f"({'; '.join(changed)}): have the same model served, or delete that folder, whose "
+                f"records may be of both; if it is the same model, delete {path}"
             )
         if now and model not in noted:
             write_json_atomic(path, {**noted, model: now})
@@ -395,7 +405,7 @@ class Run:
         if not self.is_complete(stage):
             self.claim()
             with StageStore(artifact.path, stage.record) as store:
-                self._filling, self._noted = artifact.path, set()
+                self._filling, self._servers = artifact.path, {}
                 self._fill(stage, store, tools)
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""
@@ -422,6 +432,8 @@ class Run:
                 f"{name}: {requests} failed ({failures.first_error}); "
                 "everything else is kept: run the same command again"
             )
+        for model in self._servers:
+            self._check_server(model, self.path(stage) / "served.json")
         summary = stage.summary(store.read()) if stage.summary else {}
         store.seal(
             {

@@ -152,6 +152,7 @@ class Serving(BaseHTTPRequestHandler):
     says: ClassVar[dict[str, object]]
     greedy: ClassVar[list[int]]
     num_left: ClassVar[int]
+    num_until_other: ClassVar[int]
 
     def do_GET(self) -> None:
         self._reply(200, {"data": [{"id": "other"}, {"id": "m", "created": 1, **self.says}]})
@@ -160,6 +161,9 @@ class Serving(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         if self.path.endswith("chat/completions"):
             type(self).num_left -= 1
+            type(self).num_until_other -= 1
+            if self.num_until_other == 0:
+                type(self).says = {"root": "/models/b"}
             message = {"message": {"content": PROPOSAL}, "finish_reason": "stop"}
             self._reply(200 if self.num_left >= 0 else 400, {"choices": [message]})
         elif self.path.endswith("/completions"):
@@ -178,7 +182,8 @@ class Serving(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    Serving.says, Serving.greedy, Serving.num_left = {"root": "/models/a"}, [1, 2], 1_000
+    Serving.says, Serving.greedy = {"root": "/models/a"}, [1, 2]
+    Serving.num_left, Serving.num_until_other = 1_000, -1
     with ThreadingHTTPServer(("127.0.0.1", 0), Serving) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -201,7 +206,7 @@ def test_another_model_under_the_same_name_is_not_mixed_into_a_stage(
     with pytest.raises(EngineError):
         run_to(run, recipe, propose)
     Serving.num_left, Serving.says = 1_000, {"root": "/models/b"}
-    with pytest.raises(EngineError, match=r"root: '/models/a' → '/models/b'.*--run-dir") as caught:
+    with pytest.raises(EngineError, match=r"root: '/models/a' → '/models/b'.*delete") as caught:
         run_to(run, recipe, propose)
     assert "\n" not in str(caught.value)
     Serving.says = {"root": "/models/a", "created": 2, "owned_by": "us"}
@@ -211,6 +216,20 @@ def test_another_model_under_the_same_name_is_not_mixed_into_a_stage(
     assert noted == {"m": [{"id": "m", "root": "/models/a"}]}
     Serving.says = {"root": "/models/b"}
     assert run_to(run, recipe, propose) == folder  # what is complete is not asked for
+
+
+def test_another_model_that_comes_while_a_stage_is_made_is_noticed_before_it_is_sealed(
+    tmp_path: Path, recipe_data: dict[str, Any], url: str
+) -> None:
+    engine = {"kind": "openai", "chat": True, "urls": [url], "served_model": "m"}
+    recipe, run = Recipe.model_validate({**recipe_data, "proposer_engine": engine}), tmp_path / "r"
+    Serving.num_until_other = 5
+    with pytest.raises(EngineError, match=r"root: '/models/a' → '/models/b'.*may be of both"):
+        run_to(run, recipe, propose)
+    assert not list(run.glob("propose/*/manifest.json"))
+    (note,) = run.glob("propose/*/served.json")
+    note.unlink()  # it is said to be the same
+    assert read_manifest(run_to(run, recipe, propose))["num_resumed"] > 0
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"m": 3}', b"\xff"])
