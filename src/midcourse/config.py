@@ -757,7 +757,9 @@ class WarmupConfig(Section):
 class Recipe(Section):
     """One run, whole."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra={"tunable": True})
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200, json_schema_extra={"tunable": True}
+    )
     """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
     seed: int = Field(0, ge=0)
     """Every sample's seed, shuffle and choice derives from it."""

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from midcourse.printable import printable
+
 #: Columns where the output is not a terminal: wide enough for every table.
 _FILE_COLUMNS = 110
 
@@ -92,8 +94,8 @@ class ConsoleProgress:
         self._every_seconds = every_seconds
 
     def say(self, text: str) -> None:
-        """Print one line, as it is: no markup is read from it."""
-        self._console.print(Text(text))
+        """Print one line, as it is: neither markup nor control sequences are read from it."""
+        self._console.print(Text(printable(text)))
 
     @contextmanager
     def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
@@ -110,7 +112,7 @@ class ConsoleProgress:
                 console=self._console,
                 transient=True,
             ) as bars:
-                task = _BarTask(bars, label, total, done)
+                task = _BarTask(bars, printable(label), total, done)
                 yield task
         else:
             task = _LineTask(self._console, label, total, done, self._every_seconds)
@@ -126,7 +128,7 @@ class _BarTask:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
-        self._bars.update(self._id, completed=self.done, note=note)
+        self._bars.update(self._id, completed=self.done, note=printable(note))
 
 
 class _LineTask:
@@ -142,4 +144,5 @@ class _LineTask:
         if time.monotonic() - self._last >= self._every_seconds:
             self._last = time.monotonic()
             of = f" of {self._total:,}" if self._total else ""
-            self._console.print(Text(f"  {self._label}: {self.done:,}{of} {note}".rstrip()))
+            line = f"  {self._label}: {self.done:,}{of} {note}".rstrip()
+            self._console.print(Text(printable(line)))

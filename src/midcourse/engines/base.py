@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from midcourse.engines.served import Facts
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Message
 
@@ -134,3 +135,11 @@ class Scorer(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[TokenScores]:
         """Yield the scores of each request, in any order."""
+
+
+@runtime_checkable
+class Served(Protocol):
+    """An engine whose model others serve: they may serve another one under its name."""
+
+    def served(self) -> list[Facts]:
+        """Return what each server shows of the model; servers that show nothing are left out."""

@@ -42,6 +42,7 @@ from midcourse.engines.replies import (
     refused_lengths,
     stated_length,
 )
+from midcourse.engines.served import Facts, facts_of
 from midcourse.engines.stream import Stream
 from midcourse.errors import ConfigError, EngineError
 from midcourse.rendering import Renderer
@@ -58,6 +59,8 @@ _SHORTENINGS = 3
 _TRANSIENT = (408, 409, 425, 429)
 #: Seconds for each question of the preflight, and bytes of its replies.
 _PREFLIGHT_SECONDS, _PREFLIGHT_BYTES = 30.0, 2**24
+#: How long a server may take to show what it serves.
+_FACTS_SECONDS = 60.0
 #: Bytes of a reply at most: for itself, and for each token of its prompt and of its own.
 _REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 256
 #: Tokens of the short question, and of its answer.
@@ -134,6 +137,13 @@ class OpenAIEngine:
 
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""
+
+    def served(self) -> list[Facts]:
+        """Return what each server shows of the model; one that fails here fails its check too."""
+        urls = [url.rstrip("/") for url in self.config.urls]
+        prompt = self.renderer.encode(PROBE) if self.renderer else []
+        with closing(Connection(self, urls)) as connection:
+            return connection.facts(prompt)
 
     @property
     def key(self) -> str:
@@ -251,6 +261,10 @@ class Connection:
         else:
             self._loop.call_soon_threadsafe(self._start, request)
 
+    def facts(self, prompt: Sequence[int]) -> list[Facts]:
+        """Return what each server shows of the model."""
+        return asyncio.run_coroutine_threadsafe(self._facts(prompt), self._loop).result()
+
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
         with suppress(TimeoutError):
@@ -273,6 +287,18 @@ class Connection:
         for task, request_id in self._tasks.items():
             if request_id not in pending:
                 task.cancel()
+
+    async def _facts(self, prompt: Sequence[int]) -> list[Facts]:
+        found: list[Facts] = []
+        for url in self._urls:
+            with suppress(Fault, ValueError, LookupError, TypeError, TimeoutError):
+                asking = facts_of(self._ask_plainly, url, self.engine.config.served_model, prompt)
+                found.append(await asyncio.wait_for(asking, _FACTS_SECONDS))
+        return found
+
+    async def _ask_plainly(self, url: str, body: Any) -> Any:
+        asked = None if body is None else self.engine._as_named_there(body)
+        return (await self._question(url, asked)).json
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would

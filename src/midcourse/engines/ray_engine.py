@@ -20,6 +20,7 @@ from midcourse.config import InnerEngineConfig, ModelConfig, RayConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.engines.stream import Stream
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
+from midcourse.processes import own_signals
 
 #: Chunks that an actor holds at once: one to work on, one to begin without waiting.
 _CHUNKS_PER_ACTOR = 2
@@ -199,7 +200,8 @@ def _join_cluster(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one on this machine."""
     settings = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+        with own_signals():
+            ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"engine.address: cannot join a Ray cluster at {address!r}: {error}"

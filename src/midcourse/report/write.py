@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from rich.text import Text
 
 from midcourse.pipeline import Method, Session
+from midcourse.printable import printable
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.figures import draw_figures
@@ -78,5 +79,5 @@ def _say(tables: list[Table], shape: list[ShapeLine], report: Path) -> None:
     for line in shape:
         colour = {True: "green", False: "red", None: "yellow"}[line.holds]
         mark = Text(f"  {line.verdict:<14}", colour)
-        console.print(mark + Text(f"{line.claim}: {line.figures}", style="default"))
-    console.print(Text(f"\nThe report is {report}"))
+        console.print(mark + Text(printable(f"{line.claim}: {line.figures}"), style="default"))
+    console.print(Text(printable(f"\nThe report is {report}")))

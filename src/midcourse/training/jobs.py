@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
-from midcourse.processes import end_with_parent
+from midcourse.processes import Interrupted, end, end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
@@ -146,11 +146,16 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
                     shown = done
                 time.sleep(0.5)
             _raise_if_failed(jobs, processes)
+    except Interrupted as interrupted:
+        for job in jobs:
+            has_checkpoint = any(job.out.glob("checkpoint-*"))
+            way = "goes on from its last checkpoint" if has_checkpoint else "starts over"
+            interrupted.add_note(f"{job.label}: {way}")
+        raise
     finally:
         for process in processes:
             if process.poll() is None:
-                process.terminate()
-                process.wait()
+                end(process)
     return [json.loads((job.out / "summary.json").read_text("utf-8")) for job in jobs]
 
 
