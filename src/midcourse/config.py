@@ -59,13 +59,22 @@ def without_credentials(text: str) -> str:
     return re.sub(r"(?<=://)[^/\s\"'?#]*@", "", text)
 
 
-_Share = Annotated[float, Field(ge=0, le=1)]
-Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
-Parameter = Literal[
+#: What a request tells a server about sampling.
+_PARAMETERS = (
     "n", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens",
     "add_special_tokens", "stop_token_ids",
-]  # fmt: skip
-"""What a request tells a server about sampling."""
+)  # fmt: skip
+
+
+def _of_requests(names: dict[str, str]) -> dict[str, str]:
+    unknown = next((name for name in names if name not in _PARAMETERS), None)
+    if unknown is not None:
+        raise ValueError(f"no request has {unknown!r}, but {', '.join(_PARAMETERS)}")
+    return names
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 _Url = Annotated[str, PlainSerializer(without_credentials)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
@@ -277,7 +286,7 @@ class OpenAIConfig(Section):
     max_context_tokens: int | None = Field(None, ge=2)
     """Prompt and completion together, if the server takes as much; default: what it says, else
     32,768."""
-    parameters: dict[Parameter, str] = {}
+    parameters: Annotated[dict[str, str], AfterValidator(_of_requests)] = {}
     """Parameters that the server calls otherwise, or, with an empty name, does not take, e.g.
     ``{max_tokens = "max_completion_tokens", seed = ""}``."""
     concurrency: int = tunable(32, ge=1)
