@@ -26,7 +26,7 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "metrics", "steps"},
+    {"errors", "records", "processes", "metrics", "steps", "printable"},
     {"files", "checksums", "journal", "lock", "store", "index"},
     {"recipes", "config", "progress", "table"},
     {"prompts", "rendering", "checkers"},

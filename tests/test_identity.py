@@ -73,6 +73,7 @@ VALUES: dict[str, Any] = {
     "model.revision": "v2",
     "engine.script": str(TABLE.parent / ".." / "data" / "script.json"),
     "engine.api_key_env": "KEY",
+    "engine.parameters": {"seed": ""},
     "engine.inner": {"kind": "transformers", "max_context_tokens": 100},
     "proposer_model": {"path": "other"},
     "proposer_engine": {"kind": "transformers", "max_context_tokens": 100},

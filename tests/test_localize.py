@@ -282,6 +282,14 @@ def test_scores_by_hand() -> None:
     assert only_wrong.f1 is None
 
 
+def test_a_question_that_was_never_answered_counts_as_nothing() -> None:
+    cases = [case(0, 5, 2), case(1, 5, 2)]
+    unanswered = answer(cases[1], LocalizationOutcome.REQUEST_FAILED, None)
+    (with_it,) = score(cases, [answer(cases[0], NAMED, 2), unanswered])
+    assert (with_it.num_wrong, with_it.num_unread, with_it.exact.estimate) == (1, 0, 1.0)
+    assert score(cases, [unanswered]) == []
+
+
 def test_nothing_right_still_has_an_interval() -> None:
     cases = [case(i, 5, 2 if i < 8 else None) for i in range(12)]
     (s,) = score(cases, [answer(c, LocalizationOutcome.NO_TAG, None) for c in cases])

@@ -14,12 +14,13 @@ from midcourse.config import Recipe
 from midcourse.errors import ArtifactError
 from midcourse.metrics import Count
 from midcourse.pipeline import Method, Session, open_run
+from midcourse.printable import printable
 from midcourse.records import Condition, GroupCount, Likelihood
 from midcourse.report.collect import ReportData, _traces
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
-from midcourse.report.status import printable, show_proposals, status_table
+from midcourse.report.status import show_proposals, status_table
 from midcourse.report.tables import (
     condition_table,
     funnel_table,

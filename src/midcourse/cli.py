@@ -1,22 +1,27 @@
 """The command line: argument parsing, and one line for every error a user can fix.
 
 Each stage is a verb; a verb makes what it needs and keeps what is there. Exit codes: 0 done, 1
-failed, 2 wrong usage, 130 interrupted.
+failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from midcourse.errors import ConfigError, MidcourseError
+from midcourse.printable import printable
+from midcourse.processes import Interrupted, interruption, raise_on_signals
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Drawn, Method, Session
@@ -36,6 +41,10 @@ app.add_typer(train_app, name="train")
 app.add_typer(lab_app, name="lab")
 app.add_typer(recipes_app, name="recipes")
 
+#: Failures of a write that more room, or another place, repairs.
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EROFS}
+_KEPT = "what is done is kept: make room and run the same command again"
+
 RecipePath = Annotated[
     str, typer.Argument(help="A .toml file, or a name that `midcourse recipes` lists, e.g. lab.")
 ]
@@ -53,15 +62,58 @@ RunDir = Annotated[
 
 
 def main() -> None:
-    """Run the command line; a `MidcourseError` is one line on stderr and exit code 1."""
+    """Run the command line; what a user can fix is one line on stderr.
+
+    So are a signal that stops us, and a disk or an output that takes no more.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack a character
+    code, said = 1, ""
+    try:
+        raise_on_signals()
+        code = _run_app()
+        if sys.stdout:
+            sys.stdout.flush()
+    except (MidcourseError, Interrupted) as error:
+        said = str(error)
+        # Children that got the signal too may have failed first.
+        if interrupted := interruption():
+            code = interrupted.exit_code
+            said = f"{interrupted.message()}; run the same command again to go on"
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        code, said = 1, f"cannot write {error.filename or 'the output'}: {error.strerror}; {_KEPT}"
+    _end(code, said)
+
+
+def _run_app() -> int:
     try:
         app()
-    except MidcourseError as error:
-        sys.stderr.write(f"midcourse: {error}\n")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("midcourse: interrupted; run the same command again to go on\n")
-        sys.exit(130)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def _end(code: int, said: str) -> NoReturn:
+    """Say one line, if there is one, and end; an output that failed is not tried again."""
+    if said:
+        from midcourse.config import without_credentials
+
+        with suppress(OSError, AttributeError):  # there may be no stderr
+            sys.stderr.write(f"midcourse: {printable(without_credentials(said))}\n")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """Print one line that may hold text of others."""
+    typer.echo(printable(text, keep=""))
 
 
 @contextmanager
@@ -398,7 +450,7 @@ def export(
 
     for part in export_run(run_dir, format_, out):
         fidelity = f" ({part.fidelity})" if part.fidelity else ""
-        typer.echo(f"{out / part.path}: {part.what}{fidelity}")
+        _say(f"{out / part.path}: {part.what}{fidelity}")
 
 
 @app.command("localize")
@@ -451,7 +503,7 @@ def validate(
     with Grader() as grader:
         complaints = validate_problems(problems, grader)
     for complaint in complaints:
-        typer.echo(complaint)
+        _say(complaint)
     if complaints:
         typer.echo(f"{len(complaints)} complaints")
         raise typer.Exit(1)
@@ -491,7 +543,7 @@ def curate(
     typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
     for outcome, count in curation.outcomes.items():
         example = curation.examples.get(outcome)
-        typer.echo(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
+        _say(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
     typer.echo(f"{out}: {len(curation.kept)} problems")
 
 

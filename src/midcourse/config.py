@@ -31,6 +31,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationError,
     model_validator,
@@ -53,8 +54,28 @@ def _in_order(part: tuple[float, float]) -> tuple[float, float]:
     return part
 
 
+def without_credentials(text: str) -> str:
+    """Return `text` without the user and password of any URL in it: they are written nowhere."""
+    return re.sub(r"(?<=://)[^/\s\"'?#]*@", "", text)
+
+
+#: What a request tells a server about sampling.
+_PARAMETERS = (
+    "n", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens",
+    "add_special_tokens", "stop_token_ids",
+)  # fmt: skip
+
+
+def _of_requests(names: dict[str, str]) -> dict[str, str]:
+    unknown = next((name for name in names if name not in _PARAMETERS), None)
+    if unknown is not None:
+        raise ValueError(f"no request has {unknown!r}, but {', '.join(_PARAMETERS)}")
+    return names
+
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
+_Url = Annotated[str, PlainSerializer(without_credentials)]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -219,7 +240,7 @@ class VllmConfig(Section):
     concurrency: int = tunable(32, ge=1)
     """Requests in flight per server."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per request."""
+    """Per attempt, from asking to the last byte of the reply."""
 
     loads_models: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
@@ -254,7 +275,7 @@ class OpenAIConfig(Section):
 
     kind: Literal["openai"] = "openai"
     """Which engine makes completions."""
-    urls: tuple[str, ...] = tunable(())
+    urls: tuple[_Url, ...] = tunable(())
     """One or more base URLs of the same model, e.g. ``http://127.0.0.1:8000/v1``."""
     served_model: str = ""
     """The model's name at the server."""
@@ -263,11 +284,15 @@ class OpenAIConfig(Section):
     api_key_env: str | None = tunable(None)
     """Name of the environment variable that holds the key."""
     max_context_tokens: int | None = Field(None, ge=2)
-    """Prompt and completion together; default: 32,768."""
+    """Prompt and completion together, if the server takes as much; default: what it says, else
+    32,768."""
+    parameters: Annotated[dict[str, str], AfterValidator(_of_requests)] = {}
+    """Parameters that the server calls otherwise, or, with an empty name, does not take, e.g.
+    ``{max_tokens = "max_completion_tokens", seed = ""}``."""
     concurrency: int = tunable(32, ge=1)
     """Requests in flight, all servers together."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per request."""
+    """Per attempt, from asking to the last byte of the reply."""
 
     loads_models: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
@@ -741,10 +766,15 @@ class WarmupConfig(Section):
 class Recipe(Section):
     """One run, whole."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", json_schema_extra={"tunable": True})
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200, json_schema_extra={"tunable": True}
+    )
     """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
     seed: int = Field(0, ge=0)
     """Every sample's seed, shuffle and choice derives from it."""
+    max_failed_share: float = tunable(0.01, ge=0, le=1)
+    """Requests of a stage that a server may fail for good, rounded up: they become outcomes
+    (``request_failed``), never a model's mistakes. With more the stage stops."""
     prompts: str = tunable("default")
     """A packaged prompt set, or a folder of .md files; the texts that are used are in the keys."""
     problems: ProblemsConfig = ProblemsConfig()
@@ -889,13 +919,14 @@ _ENGINES: dict[str, type[Section]] = {
 def _add_override(layer: dict[str, Any], override: str) -> None:
     """Set one dotted key; the value is read as JSON if it is JSON, else as text."""
     name, separator, text = override.partition("=")
+    shown = without_credentials(override)
     if not separator:
-        raise ConfigError(f"--set {override!r}: write key=value, e.g. sample.num_rollouts=8")
+        raise ConfigError(f"--set {shown!r}: write key=value, e.g. sample.num_rollouts=8")
     *sections, key = name.strip().split(".")
     for section in sections:
         layer = layer.setdefault(section, {})
         if not isinstance(layer, dict):
-            raise ConfigError(f"--set {override!r}: {section} is a value, not a section")
+            raise ConfigError(f"--set {shown!r}: {section} is a value, not a section")
     try:
         layer[key] = json.loads(text)
     except json.JSONDecodeError:
@@ -917,7 +948,8 @@ def explain(error: ValidationError, model: type[Section]) -> str:
         said = first["msg"].removeprefix("Value error, ")
         return f"{where}: {said}" if where else said
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']} (given: {first['input']!r})"
+        given = without_credentials(repr(first["input"]))
+        return f"{where}: {first['msg']} (given: {given})"
     *sections, key = path
     _, section = _located(model, first["loc"][:-1])
     known = list(section.model_fields)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from midcourse.printable import printable
 
 #: Columns where the output is not a terminal: wide enough for every table.
 _FILE_COLUMNS = 110
@@ -54,16 +57,33 @@ class SilentProgress:
 
 
 class Failures:
-    """Requests that failed for good: counted and shown, their items are not done."""
+    """Requests that failed for good. A few become outcomes; with more of them the stage stops.
 
-    def __init__(self) -> None:
-        self.num_failed = 0
+    Each was asked several times, and again when all others were answered, while servers answered
+    something: it is a request that a server cannot take, or a server that fails often.
+    """
+
+    def __init__(self, max_share: float = 0.0, num_done: int = 0) -> None:
+        self.max_share, self.num_done = max_share, num_done
+        self.num_failed, self.num_recorded = 0, 0
+        """What is left for a later run, and what is an outcome."""
         self.first_error = ""
 
     def add(self, error: str) -> None:
-        """Count one failed request."""
+        """Count a failure that is left for a later run."""
         self.num_failed += 1
         self.first_error = self.first_error or error
+
+    def may_record(self, errors: Sequence[str], num_answered: int) -> bool:
+        """Count what failed next to what was answered; return whether it is to be recorded."""
+        total = self.num_done + num_answered + len(errors)
+        if len(errors) > math.ceil(self.max_share * total):
+            for error in errors:
+                self.add(error)
+            return False
+        self.num_recorded += len(errors)
+        self.first_error = self.first_error or next(iter(errors), "")
+        return True
 
 
 class ConsoleProgress:
@@ -74,8 +94,8 @@ class ConsoleProgress:
         self._every_seconds = every_seconds
 
     def say(self, text: str) -> None:
-        """Print one line, as it is: no markup is read from it."""
-        self._console.print(Text(text))
+        """Print one line, as it is: neither markup nor control sequences are read from it."""
+        self._console.print(Text(printable(text)))
 
     @contextmanager
     def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
@@ -92,7 +112,7 @@ class ConsoleProgress:
                 console=self._console,
                 transient=True,
             ) as bars:
-                task = _BarTask(bars, label, total, done)
+                task = _BarTask(bars, printable(label), total, done)
                 yield task
         else:
             task = _LineTask(self._console, label, total, done, self._every_seconds)
@@ -108,7 +128,7 @@ class _BarTask:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self.done += count
-        self._bars.update(self._id, completed=self.done, note=note)
+        self._bars.update(self._id, completed=self.done, note=printable(note))
 
 
 class _LineTask:
@@ -124,4 +144,5 @@ class _LineTask:
         if time.monotonic() - self._last >= self._every_seconds:
             self._last = time.monotonic()
             of = f" of {self._total:,}" if self._total else ""
-            self._console.print(Text(f"  {self._label}: {self.done:,}{of} {note}".rstrip()))
+            line = f"  {self._label}: {self.done:,}{of} {note}".rstrip()
+            self._console.print(Text(printable(line)))

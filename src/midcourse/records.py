@@ -109,6 +109,13 @@ class FinishReason(StrEnum):
     """The token budget was used up: a truncated rollout."""
     PROMPT_TOO_LONG = "prompt_too_long"
     """Nothing was sampled: the context leaves no room within the model's length."""
+    REQUEST_FAILED = "request_failed"
+    """The server gave no usable reply, however often it was asked: a failure of ours."""
+
+    @property
+    def has_reply(self) -> bool:
+        """Whether there is a reply of the model to look at."""
+        return self in (FinishReason.STOP, FinishReason.LENGTH)
 
 
 class Verdict(StrEnum):
@@ -129,7 +136,7 @@ class UngradedCause(StrEnum):
     GRADER_ERROR = "grader_error"
     GOLD_UNPARSEABLE = "gold_unparseable"
     NOT_SAMPLED = "not_sampled"
-    """The prompt did not fit: there is no response to grade."""
+    """The prompt did not fit, or the server gave no reply: there is no response to grade."""
 
 
 class Solvability(StrEnum):
@@ -155,6 +162,7 @@ class ProposalOutcome(StrEnum):
     LEAKS_ANSWER = "leaks_answer"
     TOO_LONG = "too_long"
     PROMPT_TOO_LONG = "prompt_too_long"
+    REQUEST_FAILED = "request_failed"
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
     CONTROL_CHARACTER = "control_character"

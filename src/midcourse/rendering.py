@@ -31,6 +31,9 @@ class Tokenizer(Protocol):
     all_special_tokens: list[str]
     eos_token_id: int | None
 
+    def __len__(self) -> int:
+        """Return how many ids there are."""
+
     def __call__(self, text: str, **kwargs: Any) -> Any:
         """Encode; ``["input_ids"]`` of the result are the ids."""
 
@@ -59,6 +62,11 @@ class Renderer:
     """Encodes for one tokenizer and its chat template."""
 
     tokenizer: Tokenizer
+
+    @property
+    def num_tokens(self) -> int:
+        """How many token ids there are: every id is below it."""
+        return len(self.tokenizer)
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of `messages` followed by the start of an assistant turn."""

@@ -27,18 +27,21 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from midcourse.checksums import describe_files, sync_files
 from midcourse.config import KEYS_VERSION, Recipe, explain
+from midcourse.engines.served import Facts, differences
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.files import (
     make_folder,
     read_checked_json,
     write_checked_json,
+    write_json_atomic,
 )
 from midcourse.index import IndexEntry, read_index, write_index
 from midcourse.lock import RunLock
+from midcourse.processes import Interrupted, uninterrupted
 from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
 from midcourse.store import StageStore, missing_file, read_manifest, read_stage, write_manifest
@@ -47,6 +50,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 _LOG = logging.getLogger(__name__)
+#: How often a server may show something else: busy ones round now and then to another token.
+_SERVED_ATTEMPTS = 3
 
 Keyed = tuple[str, Sequence[R]]
 """A key and its records: they are on disk whole or not at all."""
@@ -305,6 +310,10 @@ class Run:
         self._shared = shared
         self._held = ExitStack()
         self._loading_seconds = 0.0
+        self._filling: Path | None = None
+        """The folder of the stage under way."""
+        self._servers = dict[str, Callable[[], list[Facts]]]()
+        """What tells, of each model that others serve in it, what answers."""
 
     def __enter__(self) -> Run:
         """Take the directory. Raises ArtifactError if it is taken or made by another recipe."""
@@ -392,6 +401,32 @@ class Run:
         finally:
             self._loading_seconds += monotonic() - started
 
+    def answered_by(self, model: str, served: Callable[[], list[Facts]]) -> None:
+        """Note in the stage under way what serves a model, once; it is asked again at the end.
+
+        Raises EngineError if something else under its name answered there before.
+        """
+        if self._filling is not None and model not in self._servers:
+            self._servers[model] = served
+            self._check_server(model, self._filling / "served.json")
+
+    def _check_server(self, model: str, path: Path) -> None:
+        """Compare what serves a model with what is noted, or note it."""
+        noted = _served_before(path)
+        for _ in range(_SERVED_ATTEMPTS):
+            now = self._servers[model]()
+            changed = list(differences(noted.get(model, ()), now))
+            if not changed:
+                break
+        else:
+            raise EngineError(
+                f"{model} is served otherwise than when {path.parent} was begun "
+                f"({'; '.join(changed)}): have the same model served, or delete that folder, whose "
+                f"records may be of both; if it is the same model, delete {path}"
+            )
+        if now and model not in noted:
+            write_json_atomic(path, {**noted, model: now})
+
     def complete(self, stage: Stage[R, S], tools: Any) -> Artifact:
         """Complete a stage whose inputs are complete: resume, journal each result, seal.
 
@@ -403,6 +438,7 @@ class Run:
             self.claim()
         if not is_complete:
             with StageStore(artifact.path, stage.record) as store:
+                self._filling, self._servers = artifact.path, {}
                 self._fill(stage, store, tools)
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""
@@ -412,22 +448,29 @@ class Run:
 
     def _fill(self, stage: Stage[R, S], store: StageStore[R], tools: Any) -> None:
         """Do what is not done, then seal."""
-        timer, failures, self._loading_seconds = WorkTimer.begin(), Failures(), 0.0
+        timer, self._loading_seconds = WorkTimer.begin(), 0.0
+        failures = Failures(self.recipe.max_failed_share, len(store.done))
         name = f"{stage.name} {stage.label}".strip()
         counts = Counter(stage.outcome(record) for record in store.read())
         num_resumed = counts.total()
         work = Work(reader=self, tools=tools, done=store.done, kept=store.read, failures=failures)
         total = stage.total(stage.settings, self)
         with self.reporter.task(name, total, len(store.done)) as task:
-            counts += _journal(stage, store, stage.make(stage.settings, work), task)
+            results = stage.make(stage.settings, work)
+            counts += _journal(stage, store, results, task, total)
         if failures.num_failed:
-            requests = (
-                "1 request" if failures.num_failed == 1 else f"{failures.num_failed} requests"
-            )
             raise EngineError(
-                f"{name}: {requests} failed ({failures.first_error}); "
-                "everything else is kept: run the same command again"
+                f"{name}: {_requests(failures.num_failed)} failed ({failures.first_error}); "
+                "everything else is kept: run the same command again, or count them as "
+                "request_failed with a larger max_failed_share"
             )
+        if failures.num_recorded:
+            self.reporter.say(
+                f"  {name}: {_requests(failures.num_recorded)} failed, kept as request_failed "
+                f"({failures.first_error})"
+            )
+        for model in self._servers:
+            self._check_server(model, self.path(stage) / "served.json")
         summary = stage.summary(store.read()) if stage.summary else {}
         store.seal(
             {
@@ -460,6 +503,12 @@ class Run:
             for folder in (self.directory, self.directory / "recipes", self.directory / "report"):
                 for leftover in folder.glob("*.tmp"):
                     leftover.unlink()
+
+    @property
+    def problems_path(self) -> Path:
+        """The folder in which the recipe's problems are kept."""
+        together = self.directory / "problems"
+        return together / self.recipe.name if self._shared else together
 
     @property
     def _recipe_path(self) -> Path:
@@ -506,17 +555,45 @@ class Run:
         }
 
 
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count:,} requests"
+
+
 def _journal(
-    stage: Stage[R, S], store: StageStore[R], results: Iterator[Keyed[R]], task: Task
+    stage: Stage[R, S],
+    store: StageStore[R],
+    results: Iterator[Keyed[R]],
+    task: Task,
+    total: int | None,
 ) -> Counter[str]:
     """Journal every result; return the outcomes that came."""
     seen: Counter[str] = Counter()
-    for key, records in results:
-        store.append(key, records)
-        seen.update(stage.outcome(record) for record in records)
-        note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
-        task.advance(note=note)
+    num_done = len(store.done)
+    try:
+        for key, records in results:
+            with uninterrupted():
+                store.append(key, records)
+                num_done += 1
+            seen.update(stage.outcome(record) for record in records)
+            note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
+            task.advance(note=note)
+    except Interrupted as interrupted:
+        of = f" of {total:,}" if total else ""
+        interrupted.add_note(f"{stage.name} {stage.label}: {num_done:,}{of} kept")
+        raise
     return seen
+
+
+def _served_before(path: Path) -> dict[str, list[Facts]]:
+    """Return what was noted of the servers of each model."""
+    if not path.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, list[Facts]]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ArtifactError(
+            f"{path} cannot be read: delete it if the same models are served as before"
+        ) from error
 
 
 def read_recipe(path: Path) -> Recipe:

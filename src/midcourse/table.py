@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from midcourse.metrics import Interval
+from midcourse.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,18 @@ class Table:
     note: str = ""
 
     def rich(self) -> RichTable:
-        """Return it for a terminal; cells are text, never markup."""
+        """Return it for a terminal; cells are text, never markup or control sequences."""
         table = RichTable(
-            title=Text(self.title, "bold"),
-            caption=Text(self.note) if self.note else None,
+            title=Text(printable(self.title), "bold"),
+            caption=Text(printable(self.note)) if self.note else None,
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
         for index, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if index == 0 else "right")
+            table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
         for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         return table
 
     def markdown(self) -> list[str]:

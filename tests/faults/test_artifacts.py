@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed_run import complete, content_of, differing, write_inputs
 
+from killed_run import complete, content_of, differing, write_inputs
 from midcourse.checksums import describe_files
 from midcourse.errors import ArtifactError
 from midcourse.files import write_json_atomic

@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz_targets import TARGETS, corpus_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fuzz_targets import TARGETS, corpus_of
 
 #: Of each target, by a coverage-guided fuzzer.
 EXECUTIONS = 300_000

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from midcourse.engines.served import Facts
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Message
 
@@ -69,7 +70,13 @@ class Completion:
     finish_reason: FinishReason
     error: str | None = None
     """Set if this request, and only this one, failed for good: a failure of ours, never an
-    answer. The stage leaves the item for a later run and counts it."""
+    answer. A stage records a few of them as outcomes; with more it stops (`Failures`)."""
+
+
+def failed(request: Request, error: str) -> Completion:
+    """Return the outcome of a request that got no usable reply."""
+    reason = FinishReason.REQUEST_FAILED
+    return Completion(request_id=request.request_id, finish_reason=reason, error=error)
 
 
 def too_long(request: Request) -> Completion:
@@ -128,3 +135,11 @@ class Scorer(Protocol):
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[TokenScores]:
         """Yield the scores of each request, in any order."""
+
+
+@runtime_checkable
+class Served(Protocol):
+    """An engine whose model others serve: they may serve another one under its name."""
+
+    def served(self) -> list[Facts]:
+        """Return what each server shows of the model; servers that show nothing are left out."""

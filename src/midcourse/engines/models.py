@@ -141,7 +141,7 @@ def open_renderer(model: ModelConfig, path: str) -> Renderer:
         raise MissingExtra("transformers", "train") from error
     folder = str(model_folder(path, model.revision))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise EngineError(f"no tokenizer at {folder!r}: {str(error).splitlines()[0]}") from error
     if tokenizer.chat_template is None:

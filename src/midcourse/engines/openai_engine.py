@@ -4,6 +4,10 @@ The policy is sampled by token ids over ``/completions`` with every parameter ex
 per request; a server that only speaks chat messages is used with ``chat=True`` and may propose or
 write references, nothing else. Requests run concurrently in one background thread; callers see a
 plain iterator.
+
+Nothing a server does ends a run while it answers something: an attempt is bounded in time and size,
+attempts in number, and a request that fails for good fails alone. If nothing at all is answered, a
+short question tells a server that is down from a request that it cannot take.
 """
 
 from __future__ import annotations
@@ -14,26 +18,81 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
-from midcourse.config import ModelConfig, OpenAIConfig
-from midcourse.engines.base import Capabilities, Completion, Request, too_long
+from midcourse.config import ModelConfig, OpenAIConfig, without_credentials
+from midcourse.engines.base import Capabilities, Completion, Request, failed, too_long
+from midcourse.engines.exchange import (
+    MAX_WAIT_SECONDS,
+    NoReply,
+    Reply,
+    Secrets,
+    exchange,
+)
 from midcourse.engines.models import open_renderer, stop_token_ids
+from midcourse.engines.replies import (
+    read_chat,
+    read_choice,
+    read_completion,
+    refused_lengths,
+    stated_length,
+)
+from midcourse.engines.served import Facts, facts_of
 from midcourse.engines.stream import Stream
 from midcourse.errors import ConfigError, EngineError
-from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
 
-_FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 #: What a server is asked to encode before it is trusted: words, digits, LaTeX, accents, blanks.
 PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
-#: Requests in a row that a server may fail, retries included, before the run stops.
-_BREAKER = 8
+#: Prompt and completion together, where neither the recipe nor the server says.
+_CONTEXT_TOKENS = 32_768
+#: Attempts at what took a server's time: it ran into the deadline, or its reply was of no use.
+_COSTLY_ATTEMPTS = 2
+#: How often a request is made shorter as its refusals say.
+_SHORTENINGS = 3
+#: Statuses that another attempt may change; so may all from 500.
+_TRANSIENT = (408, 409, 425, 429)
+#: Seconds for each question of the preflight, and bytes of its replies.
+_PREFLIGHT_SECONDS, _PREFLIGHT_BYTES = 30.0, 2**24
+#: How long a server may take to show what it serves.
+_FACTS_SECONDS = 60.0
+#: Bytes of a reply at most: for itself, and for each token of its prompt and of its own.
+_REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 256
+#: Tokens of the short question, and of its answer.
+_SHORT_PROMPT, _SHORT_REPLY = 4, 16
+#: What to change when a server refuses, by status.
+_ADVICE = {
+    400: "a parameter that it does not take is dropped or renamed by engine.parameters",
+    401: "engine.api_key_env must name the variable that holds its key",
+    402: "its account has to be paid for",
+    403: "the key that engine.api_key_env names may not do this",
+    404: "engine.urls must be base URLs, most end in /v1, and engine.served_model a model there",
+    405: "engine.urls must be base URLs, most end in /v1",
+    407: "the proxy of the environment wants a password",
+    429: "its rate limit is reached: lower engine.concurrency, or wait",
+    422: "a parameter that it does not take is dropped or renamed by engine.parameters",
+}
+
+
+class Fault(Exception):
+    """Why an attempt brought no answer."""
+
+    def __init__(self, reason: str, attempts: int, reply: Reply | None = None) -> None:
+        super().__init__(reason)
+        self.attempts = attempts
+        """How many are worth it."""
+        self.reply = reply
+        """What the server sent, if it refused or could not answer."""
+
+    @property
+    def status(self) -> int:
+        """The status of what the server sent; 0 if nothing came."""
+        return self.reply.status if self.reply else 0
 
 
 def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
@@ -51,6 +110,7 @@ class OpenAIEngine:
 
     config: OpenAIConfig
     renderer: Renderer | None = None
+    """Checks that the ids of replies are those of their texts."""
     stop_token_ids: Sequence[int] = ()
     max_retries: int = 5
     backoff_seconds: float = 1.0
@@ -63,7 +123,7 @@ class OpenAIEngine:
         return Capabilities(
             token_ids=not self.config.chat,
             seeds=not self.config.chat,
-            max_context_tokens=self.config.max_context_tokens or 32_768,
+            max_context_tokens=self.config.max_context_tokens or _CONTEXT_TOKENS,
             concurrency=self.config.concurrency,
         )
 
@@ -71,62 +131,31 @@ class OpenAIEngine:
     def session(self) -> Iterator[Stream]:
         """Check every server, then open a session. Raises EngineError."""
         urls = [url.rstrip("/") for url in self.config.urls]
-        for url in urls:
-            try:
-                self._preflight(url)
-            except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-                said = f"{_redact(url)} does not answer as expected: {error!r}"
-                raise EngineError(said) from error
         with closing(Connection(self, urls)) as connection:
+            connection.check()
             yield Stream(connection.answer)
 
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""
 
-    def _preflight(self, url: str) -> None:
-        """Ask for the models, for one token by ids, and for ids of a probe.
-
-        A server must give ids back. One that can encode (vLLM can) must do as we do: ids of another
-        tokenizer are noise.
-        """
-        model = {"model": self.config.served_model}
-        with httpx.Client(headers=self.headers, timeout=30.0, trust_env=self.trust_env) as client:
-            reply = client.get(f"{url}/models").raise_for_status()
-            served = [entry["id"] for entry in reply.json()["data"]]
-            if model["model"] not in served:
-                raise EngineError(
-                    f"{_redact(url)} does not serve {model['model']!r}; it serves {served}"
-                )
-            if self.config.chat:
-                return
-            asked = {**model, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
-            reply = client.post(f"{url}/completions", json=asked).raise_for_status()
-            if not reply.json()["choices"][0].get("token_ids"):
-                raise EngineError(
-                    f"{_redact(url)} returns no token ids, so it cannot sample the policy: use "
-                    "vLLM, or set engine.chat and use it as a proposer only"
-                )
-            if self.renderer is None:
-                return
-            asked = {**model, "prompt": PROBE, "add_special_tokens": False}
-            reply = client.post(f"{url.removesuffix('/v1')}/tokenize", json=asked)
-            if reply.is_success and reply.json()["tokens"] != self.renderer.encode(PROBE):
-                raise EngineError(
-                    f"{_redact(url)} has another tokenizer than the policy: set model.path to the "
-                    "folder or hub name of what it serves"
-                )
+    def served(self) -> list[Facts]:
+        """Return what each server shows of the model; one that fails here fails its check too."""
+        urls = [url.rstrip("/") for url in self.config.urls]
+        prompt = self.renderer.encode(PROBE) if self.renderer else []
+        with closing(Connection(self, urls)) as connection:
+            return connection.facts(prompt)
 
     @property
-    def headers(self) -> dict[str, str]:
-        """The authorisation header; the key itself is in no message of ours."""
+    def key(self) -> str:
+        """The servers' key, empty if they need none: in no file and no message of ours."""
         if self.config.api_key_env is None:
-            return {}
+            return ""
         key = os.environ.get(self.config.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
-        return {"Authorization": f"Bearer {key}"}
+        return key
 
-    def body(self, request: Request) -> dict[str, Any]:
+    def body(self, request: Request, max_tokens: int) -> dict[str, Any]:
         """Return the request as the server reads it; nothing is left to its defaults."""
         sampling = request.sampling
         body: dict[str, Any] = {
@@ -135,35 +164,39 @@ class OpenAIEngine:
             "seed": request.seed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "max_tokens": sampling.max_tokens,
+            "max_tokens": max_tokens,
         }
         if self.config.chat:
-            return body | {"messages": [dict(message) for message in request.messages]}
-        if self.stop_token_ids:
-            body["stop_token_ids"] = list(self.stop_token_ids)
-        return body | {
-            "prompt": list(request.prompt_token_ids),
-            "top_k": sampling.top_k or -1,
-            "min_p": sampling.min_p,
-            "repetition_penalty": sampling.repetition_penalty,
-            "add_special_tokens": False,
-            "return_token_ids": True,
-        }
+            body["messages"] = [dict(message) for message in request.messages]
+        else:
+            body |= {
+                "prompt": list(request.prompt_token_ids),
+                "top_k": sampling.top_k or -1,
+                "min_p": sampling.min_p,
+                "repetition_penalty": sampling.repetition_penalty,
+                "add_special_tokens": False,
+                "return_token_ids": True,
+            }
+            if self.stop_token_ids:
+                body["stop_token_ids"] = list(self.stop_token_ids)
+        return self._as_named_there(body)
 
-    def parse(self, request: Request, reply: httpx.Response) -> Completion:
-        """Read a reply; one that is not what was asked for fails its request."""
-        try:
-            choice = reply.json()["choices"][0]
-            text = choice["message"]["content"] if self.config.chat else choice["text"]
-            ids = () if self.config.chat else tuple(choice["token_ids"])
-            finish = _FINISH[choice["finish_reason"]]
-            if not isinstance(text, str):
-                raise TypeError(f"text is {text}")
-        except (ValueError, LookupError, TypeError) as error:
-            lack = f"the reply lacks something that was asked for ({error!r})"
-            return _failed(request, f"{lack}: {reply.text[:100]!r}")
+    def _as_named_there(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Rename or drop what `config.parameters` says."""
+        names = {name: name for name in body} | self.config.parameters
+        return {names[name]: value for name, value in body.items() if names[name]}
+
+    def parse(self, request: Request, reply: Any, max_tokens: int) -> Completion:
+        """Read a reply. Raises ValueError if it is not what was asked for."""
+        if self.config.chat:
+            answer = read_chat(reply, max_tokens)
+        else:
+            answer = read_completion(reply, max_tokens, self.renderer)
         return Completion(
-            request_id=request.request_id, token_ids=ids, text=text, finish_reason=finish
+            request_id=request.request_id,
+            token_ids=answer.token_ids,
+            text=answer.text,
+            finish_reason=answer.finish_reason,
         )
 
 
@@ -172,25 +205,43 @@ class Connection:
 
     def __init__(self, engine: OpenAIEngine, urls: Sequence[str]) -> None:
         self.engine = engine
-        self._results = queue.Queue[Completion | EngineError]()
-        self._tasks = dict[str, asyncio.Task[None]]()
-        self._loop = asyncio.new_event_loop()
         self._urls = urls
+        self._secrets = Secrets.of(engine.config.urls, engine.key)
+        self._results = queue.Queue[Completion | EngineError]()
+        self._tasks = dict[asyncio.Task[None], str]()
+        """What is under way, with the ids of requests."""
         self._num_busy, self._num_failed = Counter[str](), Counter[str]()
         """Requests of each server: in flight, and failed in a row."""
+        self._num_answered = 0
+        self._end: EngineError | None = None
+        """Set once no server answers anything: nothing more is sent."""
+        self._context_tokens = engine.config.max_context_tokens
+        self._served: str | None = None
+        """What replies call the model."""
         concurrency = engine.config.concurrency
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots, self._checking = asyncio.Semaphore(concurrency), asyncio.Lock()
         self._client = httpx.AsyncClient(
-            headers=engine.headers,
+            headers={"Authorization": f"Bearer {engine.key}"} if engine.key else {},
             timeout=engine.config.timeout_seconds,
             limits=httpx.Limits(max_connections=concurrency),
             trust_env=engine.trust_env,
         )
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
 
+    # Called from outside.
+
+    def check(self) -> None:
+        """Raise EngineError unless every server serves the model and can do what we need."""
+        for url in self._urls:
+            try:
+                self._wait_for(self._preflight(url))
+            except (Fault, ValueError, LookupError, TypeError) as error:
+                raise self._down(url, error) from error
+
     def answer(self, stream: Stream) -> Iterator[Completion]:
-        """Yield completions as they arrive. Raises EngineError when a server is given up.
+        """Yield completions as they arrive. Raises EngineError when no server answers anything.
 
         Of what is cancelled it hangs up, which tells the server to stop.
         """
@@ -205,89 +256,288 @@ class Connection:
 
     def ask(self, request: Request) -> None:
         """Have a request answered; one that cannot fit is, without asking."""
-        is_long = request.limit(self.engine.capabilities.max_context_tokens) < 1
-        if is_long and not self.engine.config.chat:
+        if self._room(request) < 1:
             self._results.put(too_long(request))
         else:
             self._loop.call_soon_threadsafe(self._start, request)
 
+    def facts(self, prompt: Sequence[int]) -> list[Facts]:
+        """Return what each server shows of the model."""
+        return asyncio.run_coroutine_threadsafe(self._facts(prompt), self._loop).result()
+
     def close(self) -> None:
         """Drop what is in flight and end the thread."""
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result(timeout=10.0)
+            self._wait_for(self._shut_down(), timeout=10.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10.0)
         self._loop.close()
 
+    def _wait_for(self, work: Coroutine[Any, Any, None], timeout: float | None = None) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
+
+    # In the thread.
+
     def _start(self, request: Request) -> None:
         task = self._loop.create_task(self._answer(request))
-        self._tasks[request.request_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request.request_id, None))
+        self._tasks[task] = request.request_id
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
     def _hang_up(self, pending: Collection[str]) -> None:
-        for request_id, task in self._tasks.items():
+        for task, request_id in self._tasks.items():
             if request_id not in pending:
                 task.cancel()
+
+    async def _facts(self, prompt: Sequence[int]) -> list[Facts]:
+        found: list[Facts] = []
+        for url in self._urls:
+            with suppress(Fault, ValueError, LookupError, TypeError, TimeoutError):
+                asking = facts_of(self._ask_plainly, url, self.engine.config.served_model, prompt)
+                found.append(await asyncio.wait_for(asking, _FACTS_SECONDS))
+        return found
+
+    async def _ask_plainly(self, url: str, body: Any) -> Any:
+        asked = None if body is None else self.engine._as_named_there(body)
+        return (await self._question(url, asked)).json
 
     async def _shut_down(self) -> None:
         # Only tasks of ours: the HTTP library's own, cancelled before their first step, would
         # leave a coroutine behind that is never awaited.
         self._hang_up(())
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.aclose()
 
     async def _answer(self, request: Request) -> None:
         """Put one completion into the results, whatever happens."""
         async with self._slots:
+            if self._end is not None:
+                return
             try:
-                self._results.put(await self._retry(request))
+                self._results.put(await self._complete(request))
             except EngineError as error:
                 self._results.put(error)
             except Exception as error:  # noqa: BLE001 - a request that breaks must not hang the rest
-                self._results.put(_failed(request, repr(error)))
+                self._results.put(failed(request, self._secrets.hide(repr(error))))
 
-    async def _retry(self, request: Request) -> Completion:
-        """Ask until there is an answer: backoff with jitter, another server where there is one."""
-        engine, reason = self.engine, ""
-        path = "chat/completions" if engine.config.chat else "completions"
-        for attempt in range(engine.max_retries + 1):
-            url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
-            wait = engine.backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
-            self._num_busy[url] += 1
+    async def _complete(self, request: Request) -> Completion:
+        """Return the completion of a request, failed if need be. Raises EngineError.
+
+        However many requests fail at once: while any other is answered, the servers are well.
+        """
+        num_answered = self._num_answered
+        try:
+            return await self._retry(request)
+        except Fault as fault:
+            async with self._checking:
+                if self._end is None and self._num_answered == num_answered:
+                    await self._ask_briefly(request, fault)
+            return failed(request, str(fault))
+
+    async def _ask_briefly(self, request: Request, fault: Fault) -> None:
+        """Raise EngineError, with the reason of `fault`, unless a short question is answered."""
+        short = replace(
+            request,
+            seed=2**31 - 1 - request.seed,  # always another one
+            prompt_token_ids=request.prompt_token_ids[:_SHORT_PROMPT],
+            messages=({"role": "user", "content": "Say OK."},),
+        )
+        try:
+            await self._retry(short, most=_SHORT_REPLY)
+        except Fault:
+            self._end = self._down(self._urls[0], fault)
+            raise self._end from fault
+
+    async def _retry(self, request: Request, most: int | None = None) -> Completion:
+        """Ask until there is an answer: backoff with jitter, another server where there is one.
+
+        Raises Fault.
+        """
+        attempt, num_shortened, num_answered = 0, 0, self._num_answered
+        while True:
             try:
-                reply = await self._client.post(f"{url}/{path}", json=engine.body(request))
-            except httpx.TransportError as error:
-                reason = type(error).__name__
+                return await self._attempt(request, most)
+            except Fault as fault:
+                shorter = self._shortened(request, fault) if num_shortened < _SHORTENINGS else None
+                if shorter is not None and self._room(shorter) < 1:
+                    return too_long(request)
+                # A limit of the rate is shared: as long as others are answered, our turn comes.
+                is_in_line = fault.status == 429 and self._num_answered > num_answered
+                attempt, num_answered = 1 if is_in_line else attempt + 1, self._num_answered
+                if shorter is None and attempt >= fault.attempts:
+                    raise
+                pause = self._pause(attempt, fault)
+            if shorter is not None:
+                request, num_shortened, attempt = shorter, num_shortened + 1, 0
             else:
-                if reply.status_code == 200:
-                    self._num_failed[url] = 0
-                    return engine.parse(request, reply)
-                reason = f"status {reply.status_code}"
-                if reply.status_code < 500 and reply.status_code != 429:
-                    return _failed(request, f"{reason}: {reply.text[:200]}")
-                with suppress(ValueError):
-                    wait = max(wait, float(reply.headers.get("Retry-After", "")))
-            finally:
-                self._num_busy[url] -= 1
-            self._count_failure(url, reason)
-            await asyncio.sleep(wait)
-        return _failed(request, f"{reason} after {engine.max_retries + 1} attempts")
+                await asyncio.sleep(pause)
 
-    def _count_failure(self, url: str, reason: str) -> None:
-        """Stop the run once every server has failed too often in a row."""
-        self._num_failed[url] += 1
-        limit = _BREAKER * max(1, self.engine.max_retries)
-        if all(self._num_failed[url] >= limit for url in self._urls):
+    def _pause(self, attempt: int, fault: Fault) -> float:
+        """Return the seconds before the next attempt: ever more, or as many as the server says."""
+        backoff = self.engine.backoff_seconds * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.5)
+        asked = fault.reply.wait_seconds if fault.reply else 0.0
+        return max(asked, min(backoff, MAX_WAIT_SECONDS))
+
+    async def _attempt(self, request: Request, most: int | None) -> Completion:
+        """Ask the server that fails least, or the least busy one, for `most` tokens. Raises Fault.
+
+        A reply is looked at as if all that there is room for had been asked for.
+        """
+        room = self._room(request)
+        tokens = room + len(request.prompt_token_ids)
+        path = "chat/completions" if self.engine.config.chat else "completions"
+        url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
+        self._num_busy[url] += 1
+        try:
+            reply = await self._exchange(
+                f"{url}/{path}",
+                self.engine.body(request, min(room, most or room)),
+                self.engine.config.timeout_seconds,
+                _REPLY_BYTES + _BYTES_PER_TOKEN * tokens,
+            )
+            completion = self._read(request, reply, room)
+        except Fault:
+            self._num_failed[url] += 1
+            raise
+        finally:
+            self._num_busy[url] -= 1
+        self._num_failed[url] = 0
+        self._num_answered += 1
+        return completion
+
+    def _read(self, request: Request, reply: Reply, room: int) -> Completion:
+        """Read a reply of status 200. Raises Fault if it is not what was asked for."""
+        try:
+            content = reply.json
+            completion = self.engine.parse(request, content, room)
+            self._check_name(content.get("model"))
+        except ValueError as error:
+            said = self._secrets.hide(f"{error}: {reply.words}")
+            raise Fault(said, _COSTLY_ATTEMPTS, reply) from error
+        return completion
+
+    def _check_name(self, model: object) -> None:
+        """Raise ValueError if a reply comes from another model than the first one came from.
+
+        Servers call a model by other names than they are asked for, but always by the same.
+        """
+        if not isinstance(model, str):
+            return
+        self._served = self._served or model
+        if model != self._served:
+            raise ValueError(f"model {model!r} answered, where {self._served!r} did before")
+
+    async def _exchange(self, url: str, body: Any, seconds: float, max_bytes: int) -> Reply:
+        """Return a reply of status 200. Raises Fault with what else there was."""
+        try:
+            reply = await exchange(self._client, url, body, seconds=seconds, max_bytes=max_bytes)
+        except NoReply as error:
+            attempts = _COSTLY_ATTEMPTS if error.is_costly else self.engine.max_retries + 1
+            raise Fault(self._secrets.hide(str(error)), attempts) from error
+        if reply.status == 200:
+            return reply
+        words, attempts = reply.words, 1
+        if reply.status >= 500 or reply.status in _TRANSIENT:
+            attempts = self.engine.max_retries + 1
+        elif reply.status < 300:
+            attempts = _COSTLY_ATTEMPTS
+        if 300 <= reply.status < 400:
+            words = f"it redirects to {reply.headers.get('Location', 'nowhere')}: name that one"
+        said = self._secrets.hide(f"status {reply.status}: {words}")
+        raise Fault(said, attempts, reply)
+
+    # Lengths.
+
+    def _room(self, request: Request) -> int:
+        """Return how many tokens to ask for: as many as wanted, if the server takes them."""
+        return request.limit(self._context_tokens or _CONTEXT_TOKENS)
+
+    def _shortened(self, request: Request, fault: Fault) -> Request | None:
+        """Return the request for as many tokens as a refusal says there is room for.
+
+        None if the fault is about something else.
+        """
+        if fault.reply is None or fault.status == 429:
+            return None
+        asked = self._room(request)
+        said = refused_lengths(fault.reply.text, asked)
+        room = said.most
+        if said.context is not None:
+            prompt = said.prompt or len(request.prompt_token_ids) or said.context
+            room = min(said.context - prompt, room or asked)
+        if room is None:
+            return None
+        # A server that refuses what it says it takes would refuse for ever.
+        room = room if room < asked else 0
+        return replace(request, sampling=replace(request.sampling, max_tokens=room))
+
+    # Before the first request.
+
+    async def _preflight(self, url: str) -> None:
+        """Ask for the models, for one token by ids, and for ids of a probe.
+
+        A server must give ids back. One that can encode (vLLM can) must do as we do: ids of another
+        tokenizer are noise.
+        """
+        engine, name = self.engine, self.engine.config.served_model
+        served = (await self._question(f"{url}/models")).json["data"]
+        if name not in [entry["id"] for entry in served]:
+            said = self._secrets.hide(str([entry["id"] for entry in served]))
             raise EngineError(
-                f"{_redact(url)} failed {limit} times in a row ({reason}): nothing is lost; "
-                "fix the server and rerun the same command"
+                f"{without_credentials(url)} does not serve {name!r}; it serves {said}"
+            )
+        entry = next(entry for entry in served if entry["id"] == name)
+        length = stated_length(entry) or await self._stated_elsewhere(url)
+        known = [tokens for tokens in (self._context_tokens, length) if tokens]
+        self._context_tokens = min(known, default=None)
+        if engine.config.chat:
+            return
+        asked = {"model": name, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
+        asked = engine._as_named_there(asked)
+        reply = (await self._question(f"{url}/completions", asked)).json
+        if not read_choice(reply).get("token_ids"):
+            raise EngineError(
+                f"{without_credentials(url)} returns no token ids, so it cannot sample the policy: "
+                "use vLLM, or set engine.chat and use it as a proposer only"
+            )
+        self._check_name(reply.get("model"))
+        if engine.renderer is not None:
+            await self._check_tokenizer(url, engine.renderer)
+
+    async def _check_tokenizer(self, url: str, renderer: Renderer) -> None:
+        asked = {
+            "model": self.engine.config.served_model,
+            "prompt": PROBE,
+            "add_special_tokens": False,
+        }
+        try:
+            reply = await self._question(f"{url.removesuffix('/v1')}/tokenize", asked)
+        except Fault:
+            return  # it cannot be asked
+        if reply.json["tokens"] != renderer.encode(PROBE):
+            raise EngineError(
+                f"{without_credentials(url)} has another tokenizer than the policy: set model.path "
+                "to the folder or hub name of what it serves"
             )
 
+    async def _stated_elsewhere(self, url: str) -> int | None:
+        """Return the context length that llama.cpp and TGI state outside of the list of models."""
+        for path in ("props", "info"):
+            with suppress(Fault, ValueError):
+                reply = await self._question(f"{url.removesuffix('/v1')}/{path}")
+                if length := stated_length(reply.json):
+                    return length
+        return None
 
-def _failed(request: Request, error: str) -> Completion:
-    return Completion(request_id=request.request_id, finish_reason=FinishReason.STOP, error=error)
+    async def _question(self, url: str, body: Any = None) -> Reply:
+        seconds = min(_PREFLIGHT_SECONDS, self.engine.config.timeout_seconds)
+        return await self._exchange(url, body, seconds, _PREFLIGHT_BYTES)
 
-
-def _redact(url: str) -> str:
-    """Return `url` without user and password."""
-    return str(httpx.URL(url).copy_with(userinfo=b""))
+    def _down(self, url: str, error: Exception) -> EngineError:
+        """Return the end of the run: no server answers, for the reason of `error`."""
+        reason = str(error) if isinstance(error, Fault) else self._secrets.hide(repr(error))
+        status = error.status if isinstance(error, Fault) else 0
+        advice = _ADVICE.get(status, "fix the server")
+        return EngineError(
+            f"{without_credentials(url)} does not answer as expected ({reason}): nothing is lost; "
+            f"{advice}, then run the same command again"
+        )

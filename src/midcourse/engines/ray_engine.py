@@ -20,6 +20,7 @@ from midcourse.config import InnerEngineConfig, ModelConfig, RayConfig
 from midcourse.engines.base import Capabilities, Completion, Engine, Request
 from midcourse.engines.stream import Stream
 from midcourse.errors import EngineError, MidcourseError, MissingExtra
+from midcourse.processes import own_signals
 
 #: Chunks that an actor holds at once: one to work on, one to begin without waiting.
 _CHUNKS_PER_ACTOR = 2
@@ -90,7 +91,7 @@ class _Pool:
         self.load = dict[Any, int]()
         """Chunks in hand of each actor that is up."""
         self._num_started = 0
-        self.ray = _import_ray()
+        self.ray = _import_ray(is_private=not config.address)
         if not self.ray.is_initialized():
             _join_cluster(self.ray, config.address)
         with ExitStack() as undo:
@@ -178,9 +179,16 @@ class _Pool:
         self.ray.shutdown()
 
 
-def _import_ray() -> Any:
+def _import_ray(*, is_private: bool = False) -> Any:
+    """Return Ray, quiet; for a cluster of this machine alone, one that listens on loopback.
+
+    Ray has no setting for that on Linux: told that this is a system without clusters, as it is by
+    default on macOS, it takes 127.0.0.1 for its address, and its servers then listen nowhere else.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if is_private:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ImportError as error:
@@ -190,9 +198,10 @@ def _import_ray() -> Any:
 
 def _join_cluster(ray: Any, address: str) -> None:
     """Join the cluster at `address`, or start one on this machine."""
-    settings: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+    settings = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **settings)
+        with own_signals():
+            ray.init(log_to_driver=False, logging_level="ERROR", **settings)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"engine.address: cannot join a Ray cluster at {address!r}: {error}"

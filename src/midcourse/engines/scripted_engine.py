@@ -45,6 +45,10 @@ class ByteTokenizer:
     chat_template: Any = "chatml over bytes"
     vocab_size = 259
 
+    def __len__(self) -> int:
+        """Return how many ids there are."""
+        return self.vocab_size
+
     def __call__(
         self, text: str, *, split_special_tokens: bool = False, **_: Any
     ) -> dict[str, list[int]]:

@@ -11,8 +11,10 @@ from midcourse.engines.base import Completion, Request
 class Stream:
     """A session over what an engine brings to it: a generator that answers requests.
 
-    It takes what waits and yields completions until nothing is pending. It goes on only when the
-    next completion is asked for, and may then find more that waits, or less that is pending.
+    The generator takes what waits and yields completions until nothing is pending. It goes on only
+    when the next completion is asked for, and may then find more that waits, or less that is
+    pending. What failed is asked once more when nothing else is pending: by then a server may have
+    recovered.
     """
 
     def __init__(self, answer: Callable[[Stream], Iterator[Completion]]) -> None:
@@ -20,6 +22,9 @@ class Stream:
         self.waiting = deque[Request]()
         self.pending = dict[str, Request]()
         """What has no completion yet and is not cancelled."""
+        self._failed = dict[str, Request]()
+        """What failed once and waits to be asked again."""
+        self._asked_again = set[str]()
 
     def submit(self, requests: Sequence[Request]) -> None:
         """Queue requests."""
@@ -30,12 +35,24 @@ class Stream:
         """Drop these requests."""
         for request_id in request_ids:
             self.pending.pop(request_id, None)
+            self._failed.pop(request_id, None)
 
     def completions(self) -> Iterator[Completion]:
         """Yield completions as they finish. Raises EngineError."""
         for completion in self.answer(self):
-            if self.pending.pop(completion.request_id, None):
+            request = self.pending.pop(completion.request_id, None)
+            is_first = completion.request_id not in self._asked_again
+            if request is not None and completion.error is not None and is_first:
+                self._failed[request.request_id] = request
+            elif request is not None:
                 yield completion
+            if not self.pending:
+                self._ask_again()
+
+    def _ask_again(self) -> None:
+        self._asked_again.update(self._failed)
+        self.submit(list(self._failed.values()))
+        self._failed.clear()
 
     def take(self) -> Iterator[Request]:
         """Yield what waits, one by one, each no longer waiting."""

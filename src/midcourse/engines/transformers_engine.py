@@ -79,7 +79,7 @@ class TransformersEngine:
     @cached_property
     def renderer(self) -> Renderer:
         """Decodes what was sampled."""
-        return Renderer(AutoTokenizer.from_pretrained(self.folder))
+        return Renderer(AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False))
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:

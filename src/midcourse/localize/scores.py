@@ -62,6 +62,8 @@ def score(cases: Sequence[ErrorCase], answers: Iterable[Localization]) -> list[S
     by_id = {(case.source, case.case_id): case for case in cases}
     answered: dict[str, list[tuple[ErrorCase, _Hits]]] = {case.source: [] for case in cases}
     for answer in answers:
+        if answer.outcome is LocalizationOutcome.REQUEST_FAILED:
+            continue  # nothing was answered: right or wrong, it says nothing of the model
         case = by_id[answer.source, answer.case_id]
         hits = _hits(case, {} if answer.named_step is None else {answer.named_step: 1.0})
         if answer.outcome is LocalizationOutcome.NO_ERROR:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from midcourse.engines import open_renderer
 from midcourse.errors import ArtifactError
+from midcourse.pipeline.kept import check_problems
 from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.session import Setup
 from midcourse.progress import SilentProgress
@@ -65,11 +66,13 @@ class FinishedRun:
 def open_run(directory: str | Path) -> FinishedRun:
     """Open a run directory to read it.
 
-    Raises ArtifactError if it is not one, DataError if its problems are gone.
+    Raises ArtifactError if it is not one or of other problems, DataError if its problems are gone.
     """
     directory = Path(directory)
     resolved = directory / "config.resolved.json"
     if not resolved.is_file():
         raise ArtifactError(f"{directory} is not a run directory: it has no config.resolved.json")
     recipe = read_recipe(resolved)
-    return FinishedRun(Run(directory, recipe, SilentProgress()), method(Setup.of(recipe)))
+    run, setup = Run(directory, recipe, SilentProgress()), Setup.of(recipe)
+    check_problems(run.problems_path, setup.problems)
+    return FinishedRun(run, method(setup))

@@ -25,8 +25,9 @@ from midcourse.engines import (
     open_renderer,
     require_undamaged,
 )
-from midcourse.engines.base import Engine, Scorer
+from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -123,8 +124,14 @@ class Tools:
         self._grader: Grader | None = None
 
     def engine(self, model: Model) -> Engine:
-        """Return the engine that samples `model`; only the last one stays loaded."""
-        return self._hold(model.name, model, model.engine)
+        """Return the engine that samples `model`; only the last one stays loaded.
+
+        Raises EngineError if servers show that they serve another model than at first.
+        """
+        engine = self._hold(model.name, model, model.engine)
+        if isinstance(engine, Served):
+            self._run.answered_by(model.name, engine.served)
+        return engine
 
     def scorer(self, model: Model) -> Scorer:
         """Return what scores tokens under `model`: transformers, where servers sample.
@@ -197,11 +204,18 @@ def open_grader(config: GradeConfig) -> Grader:
 
 
 class Session:
-    """Completes steps in one run directory. Close it, or use `open_session`."""
+    """Completes steps in one run directory. Close it, or use `open_session`.
+
+    Raises ArtifactError if the directory was made with other problems of its recipe; whoever brings
+    a setup says what may change.
+    """
 
     def __init__(self, run: Run, setup: Setup | None = None) -> None:
         self.run, self.recipe = run, run.recipe
         self.setup = setup or Setup.of(run.recipe)
+        self._keeps_problems = setup is None
+        if self._keeps_problems:
+            check_problems(run.problems_path, self.setup.problems)
         self.tools = Tools(run, self.setup.base, run.recipe.grade)
 
     def close(self) -> None:
@@ -216,6 +230,8 @@ class Session:
         for step in steps:
             if not self.run.is_complete(step):
                 self.complete(*step.inputs)
+                if self._keeps_problems:
+                    keep_problems(self.run.problems_path, self.setup.problems)
                 self.run.announce([step])
         for step in steps:
             if isinstance(step, Stage):

@@ -53,7 +53,7 @@ class _Made:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path, self.manifest = path, read_manifest(path)
         self.started, self.finished = (_time(self.manifest[n]) for n in ("started", "finished"))
-        self.span = self.finished - self.started
+        self.span = max(0.0, self.finished - self.started)  # a clock may be set back
         is_wall = clock == "wall" or not self.span
         self.pace = 1.0 if is_wall else self.manifest["cpu_seconds"] / self.span
         self.seconds = self.span * self.pace
@@ -160,7 +160,7 @@ def measure(directory: Path, clock: Clock = "wall") -> Measured:
     told = json.loads(report.read_text("utf-8")).get("finished") if report.is_file() else None
     finished = max(_time(told) if told else 0.0, *(made.finished for made in run.all))
     idle = max(0.0, finished - min(made.started for made in run.all) - busy)
-    values["other_seconds"] = idle * worked / busy
+    values["other_seconds"] = idle * worked / busy if busy else 0.0
     return Measured(values, pass_rates, worked + values["other_seconds"])
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from midcourse.errors import ArtifactError
 from midcourse.index import IndexEntry, read_index
+from midcourse.printable import printable
 from midcourse.records import Proposal, Rollout
 from midcourse.repair import step_folders
 from midcourse.steps import split_steps
@@ -77,7 +78,7 @@ def _rl_panels(run_dir: Path, record_id: str) -> list[Panel]:
     return [
         Panel(
             Text(printable(rollout.text)),
-            title=Text(f"{rollout.rollout_id}: {rollout.model}, {graded.verdict}"),
+            title=_title(rollout.rollout_id, f"{rollout.model}, {graded.verdict}"),
         )
         for folder in sorted((run_dir / "checkpoints").glob("*"))
         for rollout, graded in zip(read_rl_rollouts(folder), read_rl_grades(folder), strict=True)
@@ -98,9 +99,8 @@ def _panel(proposal: Proposal, rollout: Rollout) -> Panel:
     if proposal.intervention:
         text.append(f"\n → {printable(proposal.intervention.strip())}\n", "green")
     detail = f"{proposal.outcome} {json.dumps(proposal.detail) if proposal.detail else ''}"
-    return Panel(text, title=Text(f"{proposal.proposal_id}: {printable(detail)}"))
+    return Panel(text, title=_title(proposal.proposal_id, detail))
 
 
-def printable(text: str) -> str:
-    """Make control characters visible: model text must not drive a terminal."""
-    return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+def _title(record_id: str, detail: str) -> Text:
+    return Text(printable(f"{record_id}: {detail}", keep=""))

@@ -16,6 +16,7 @@ from midcourse.errors import ArtifactError
 from midcourse.files import make_folder, write_checked_json, write_durably
 from midcourse.index import read_index
 from midcourse.pipeline import Method, Session
+from midcourse.printable import printable
 from midcourse.progress import open_console
 from midcourse.repair import check_run
 from midcourse.report.collect import ReportData, collect
@@ -107,4 +108,4 @@ def _say(tables: list[Table], shape: list[ShapeLine]) -> None:
     for line in shape:
         colour = {True: "green", False: "red", None: "yellow"}[line.holds]
         mark = Text(f"  {line.verdict:<14}", colour)
-        console.print(mark + Text(f"{line.claim}: {line.figures}", style="default"))
+        console.print(mark + Text(printable(f"{line.claim}: {line.figures}"), style="default"))

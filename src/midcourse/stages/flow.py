@@ -22,12 +22,15 @@ def run_requests(
     failures: Failures,
     follow_up: Callable[[T, Completion], tuple[Request, T] | None] | None = None,
 ) -> Iterator[tuple[T, Completion]]:
-    """Yield ``(attachment, completion)`` as they finish; what failed for good goes to `failures`.
+    """Yield ``(attachment, completion)`` as they finish; those that failed for good come last.
 
+    If `failures` finds too many of those, they do not come at all: they are left for a later run.
     `follow_up` may turn a completion into a further request (a second turn) instead.
     """
     window = 4 * engine.capabilities.concurrency
     waiting, attached = iter(requests), dict[str, T]()
+    failed: list[tuple[T, Completion]] = []
+    num_answered = 0
 
     def take(count: int) -> list[Request]:
         batch = list(islice(waiting, count))
@@ -39,8 +42,9 @@ def run_requests(
         for completion in session.completions():
             attachment = attached.pop(completion.request_id)
             following = None
+            num_answered += completion.error is None
             if completion.error is not None:
-                failures.add(completion.error)
+                failed.append((attachment, completion))
             elif follow_up is not None and (following := follow_up(attachment, completion)):
                 request, attachment = following
                 attached[request.request_id] = attachment
@@ -50,3 +54,5 @@ def run_requests(
             # Refill in chunks: engines batch what arrives together, siblings share a prefill.
             if len(attached) <= window // 2:
                 session.submit(take(window - len(attached)))
+    if failures.may_record([str(completion.error) for _, completion in failed], num_answered):
+        yield from failed

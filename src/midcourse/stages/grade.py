@@ -29,7 +29,7 @@ def grade(
 
 def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
     """Return the record of what `checker` said of a rollout."""
-    if rollout.finish_reason is FinishReason.PROMPT_TOO_LONG:
+    if not rollout.finish_reason.has_reply:
         result = GradeResult(Verdict.UNGRADED, None, UngradedCause.NOT_SAMPLED)
     return Grade(
         rollout_id=rollout.rollout_id,

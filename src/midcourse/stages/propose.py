@@ -35,6 +35,7 @@ from midcourse.steps import number_steps, split_steps
 OUTCOMES_OF_UNFINISHED = {
     FinishReason.LENGTH: ProposalOutcome.TRUNCATED,
     FinishReason.PROMPT_TOO_LONG: ProposalOutcome.PROMPT_TOO_LONG,
+    FinishReason.REQUEST_FAILED: ProposalOutcome.REQUEST_FAILED,
 }
 
 

@@ -14,7 +14,6 @@ from typing import Literal
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.progress import Failures
 from midcourse.records import (
-    FinishReason,
     Rollout,
     Sampling,
     content_id,
@@ -130,8 +129,7 @@ def duplicate_share(rollouts: Iterable[Rollout]) -> DuplicateShare:
     sizes: Counter[tuple[str, str | None]] = Counter()
     texts: defaultdict[tuple[str, str | None], set[int]] = defaultdict(set)
     for rollout in rollouts:
-        too_long = rollout.finish_reason is FinishReason.PROMPT_TOO_LONG
-        if rollout.sampling.temperature and not too_long:
+        if rollout.sampling.temperature and rollout.finish_reason.has_reply:
             key = (rollout.problem_id, rollout.parent_id)
             sizes[key] += 1
             if len(texts[key]) < 2:  # a second text is enough to know

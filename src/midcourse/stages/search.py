@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Container, Iterable, Iterator,
 from dataclasses import dataclass, field
 from itertools import islice
 
-from midcourse.engines.base import Engine, Session
+from midcourse.engines.base import Completion, Engine, Session
 from midcourse.progress import Failures
 from midcourse.records import Rollout
 from midcourse.stages.contexts import Context
@@ -32,6 +32,7 @@ class _Search:
     rounds: list[list[Ask]]
     """Rounds still to be asked for, the next one last."""
     in_flight: dict[str, Ask] = field(default_factory=dict)
+    is_solved: bool = False
 
 
 def search(
@@ -51,6 +52,8 @@ def search(
     """
     waiting = (_open(c, spec, rounds, done) for c in contexts if context_key(c) not in stopped)
     owners: dict[str, _Search] = {}
+    failed: list[tuple[_Search, Ask, Completion]] = []
+    num_answered = 0
     window = 4 * engine.capabilities.concurrency
     with engine.session() as session:
         _fill(session, waiting, owners, window)
@@ -58,8 +61,9 @@ def search(
             found = owners.pop(completion.request_id)
             ask = found.in_flight.pop(completion.request_id)
             if completion.error is not None:
-                failures.add(completion.error)
+                failed.append((found, ask, completion))
             else:
+                num_answered += 1
                 rollout = rollout_of(ask, completion, spec)
                 yield rollout
                 if is_correct(rollout):
@@ -68,6 +72,10 @@ def search(
                 _next_round(session, found, owners)
             if len(owners) <= window // 2:
                 _fill(session, waiting, owners, window)
+    open_ones = [(ask, completion) for found, ask, completion in failed if not found.is_solved]
+    if failures.may_record([str(completion.error) for _, completion in open_ones], num_answered):
+        for ask, completion in open_ones:
+            yield rollout_of(ask, completion, spec)
 
 
 def _open(
@@ -99,6 +107,7 @@ def _next_round(session: Session, found: _Search, owners: dict[str, _Search]) ->
 
 def _stop(session: Session, found: _Search, owners: dict[str, _Search]) -> None:
     """Take back what is in flight and ask for nothing more."""
+    found.is_solved = True
     session.cancel(found.in_flight)
     for request_id in found.in_flight:
         del owners[request_id]

@@ -21,9 +21,10 @@ from pydantic import Field, TypeAdapter
 
 from midcourse.checksums import damaged_files, describe_files, sync_files
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
 from midcourse.files import write_json_atomic
-from midcourse.processes import end_with_parent
+from midcourse.processes import Interrupted, end, end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
@@ -177,11 +178,16 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
                     shown = done
                 time.sleep(0.5)
             _raise_if_failed(jobs, processes)
+    except Interrupted as interrupted:
+        for job in jobs:
+            has_checkpoint = any(job.out.glob("checkpoint-*"))
+            way = "goes on from its last checkpoint" if has_checkpoint else "starts over"
+            interrupted.add_note(f"{job.label}: {way}")
+        raise
     finally:
         for process in processes:
             if process.poll() is None:
-                process.terminate()
-                process.wait()
+                end(process)
 
 
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
@@ -196,8 +202,18 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
             preexec_fn=end_with_parent(),
             stdout=log,
             stderr=log,
-            env={**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false"},
+            env={**os.environ, **_network(job), **threads, "TOKENIZERS_PARALLELISM": "false"},
         )
+
+
+def _network(job: Job) -> dict[str, str]:
+    """Return what keeps libraries from the network; they read it when they are imported.
+
+    Nobody is told what is trained, and where the model lies on this disk nothing is looked up.
+    """
+    silent = {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+    is_local = Path(resolve_model(job.content.model.path)).is_dir()
+    return {**silent, "HF_HUB_OFFLINE": "1"} if is_local else silent
 
 
 def _launcher(job: Job) -> list[str]:
