@@ -27,10 +27,14 @@ _QUOTES = "\"'\u201c\u201d\u2018\u2019"
 _CLOSERS = {
     quote: re.compile(rf"\\.|([{closers}])", re.DOTALL)
     for quote, closers in (
-        ('"', '"\u201d'), ("\u201c", '\u201d"\u201c'), ("\u201d", '\u201d"'),
-        ("'", "'\u2019"), ("\u2018", "\u2019'"), ("\u2019", "\u2019'"),
+        ('"', '"\u201d'),
+        ("\u201c", '\u201d"\u201c'),
+        ("\u201d", '\u201d"'),
+        ("'", "'\u2019"),
+        ("\u2018", "\u2019'"),
+        ("\u2019", "\u2019'"),
     )
-}  # fmt: skip
+}
 _ERROR_KEYS = ("error_step", "error_location", "first_error")
 _OURS = rf"[{_QUOTES}]?(?:content|location|{'|'.join(_ERROR_KEYS)})[{_QUOTES}]?"
 _QUOTED = "|".join(
