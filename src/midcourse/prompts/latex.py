@@ -17,19 +17,21 @@ import re
 #: Commands that JSON would read as a newline, a tab or a return, and a rest.
 _LIKE_ESCAPES = frozenset(
     """
-    nabla napprox nasymp natnums natural ncong ndownarrow ne nearrow neg negmedspace negthickspace
-    negthinspace neq nequiv newcommand newline nexists ngeq ngeqq ngeqslant ngtr nhookrightarrow ni
-    nicefrac nleftarrow nLeftarrow nleftrightarrow nLeftrightarrow nleq nleqq nleqslant nless nmid
-    nni nobreak nobreakspace noindent nolimits nonumber norm normalfont normalsize not notag notin
-    notni nparallel nprec npreceq nrightarrow nRightarrow nrightleftarrow nshortmid nshortparallel
-    nsim nsimeq nsmile nsqsubseteq nsqsupseteq nsubset nsubseteq nsubseteqq nsucc nsucceq nsupset
-    nsupseteq nsupseteqq nthroot ntriangleleft ntrianglelefteq ntriangleright ntrianglerighteq nu
-    num nuparrow nvdash nvDash nVdash nVDash nwarrow
+    nabla natnums natural ne nearrow neg negmedspace negthickspace negthinspace newcommand newline
+    nexists nhookrightarrow ni nicefrac nni nobreak nobreakspace noindent nolimits nonumber norm
+    normalfont normalsize not notag notin notni nthroot nu num nwarrow
     tag tan tanh tau tbinom tfrac therefore theta thetasym thickapprox thicksim thickspace thinspace
     tilde times tiny to top triangle triangledown triangleleft trianglelefteq triangleq
     triangleright trianglerighteq ttfamily twoheadleftarrow twoheadrightarrow
     rBrace rBrack rVert rVERT
     """.split()  # noqa: SIM905 - a table of words reads better as text
+)
+#: Relations that an "n" negates: ``\nleq``, ``\nsubseteqq``.
+_NEGATED = re.compile(
+    "n(?:[lLrR](?:eft|ight)(?:right|left)?arrow|(?:up|down)arrow|[vV][dD]ash|short(?:mid|parallel)"
+    "|eq|equiv|cong|mid|parallel|approx|asymp|smile|sime?q?|[lg]eq(?:q|slant)?"
+    "|(?:less|gtr)(?:sim|gtr|less)?|(?:prec|succ)(?:curly)?(?:eq|approx|sim)?"
+    "|(?:sq)?su[bp]set(?:eqq?)?|triangle(?:left|right)(?:eq)?(?:slant)?)"
 )
 #: ``\textnormal``; but a tab and "extra", "external", "extend" are a tab and a word.
 _TEXT = re.compile(r"text(?!e[mnr]|r[ae])[a-z]*")
@@ -55,6 +57,8 @@ _AFTER_DOUBLED = frozenset("{},;:!%)]")
 _AFTER_ROW = frozenset(" \n&-0123456789")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _RUN = re.compile(r"(?P<run>\\+)(?P<after>u(?P<code>[0-9a-fA-F]{4})|[A-Za-z]+|.|\Z)", re.DOTALL)
+#: What an accent stands on, ``\'e``; ``Bob\'s`` and ``f\'(x)`` have an apostrophe.
+_ACCENT = re.compile(r"(?!(?:s|t|ll|re|ve|d|m)\b)\{?(?:[A-Za-z]|\\[ij]\b)")
 _SENTENCE_BEFORE = re.compile(r"(?:[.:;!?]|[A-Za-z]{2})\Z")
 
 
@@ -62,8 +66,8 @@ def unescape(raw: str, quote: str = '"') -> str:
     r"""Return what `raw`, written between two `quote`\ s, says; lines end in ``\n``."""
     runs = list(_RUN.finditer(raw))
     singles = [run["after"] for run in runs if _is_single_command(run)]
-    # What may be an escape of JSON is one where the certain commands are doubled.
-    is_json = any(_is_doubled(run) for run in runs) and all(map(is_command, singles))
+    # Where commands are doubled, a single backslash before "n" or "t" may be an escape of JSON.
+    is_json = any(map(_is_doubled, runs)) and all(after[0] in "nt" for after in singles)
     has_single = bool(singles) and not is_json
     has_rows = "begin{" in raw and "\\" * 4 not in raw
 
@@ -82,7 +86,8 @@ def unescape(raw: str, quote: str = '"') -> str:
 
 def is_command(letters: str) -> bool:
     """Whether letters are a LaTeX command that JSON would read as an escape and a rest."""
-    return letters in _LIKE_ESCAPES or _TEXT.fullmatch(letters) is not None
+    forms = (_TEXT, _NEGATED)
+    return letters in _LIKE_ESCAPES or any(form.fullmatch(letters) for form in forms)
 
 
 def _is_single_command(run: re.Match[str]) -> bool:
@@ -102,20 +107,26 @@ def _escaped(run: re.Match[str], quote: str, is_json: bool) -> str:
     after = run["after"]
     if run["code"]:
         return chr(int(run["code"], 16))
-    if after in ('"', "/", quote):
+    is_apostrophe = after == "'" and not _ACCENT.match(run.string, run.end())
+    if after in ('"', "/", quote) or is_apostrophe:
         return after
-    first, rest = after[:1], after[1:]
-    is_escape = first in _ESCAPES and not (is_command(after) and not _begins_line(run, is_json))
-    if not is_escape or (first in "bf" and rest) or (first == "r" and rest.islower()):
+    if after[:1] not in _ESCAPES or _is_latex(run, is_json):
         return f"\\{after}"
-    return _ESCAPES[first] + rest
+    return _ESCAPES[after[0]] + after[1:]
 
 
-def _begins_line(run: re.Match[str], is_json: bool) -> bool:
+def _is_latex(run: re.Match[str], is_json: bool) -> bool:
+    """Whether letters that begin like an escape are a command."""
+    after, rest = run["after"], run["after"][1:]
+    if after[0] in "bfr":
+        return is_command(after) or (rest.islower() if after[0] == "r" else bool(rest))
+    if after in ("ne", "ni", "nu"):
+        return not _begins_line(run.string[: run.start()], is_json)
+    return is_command(after)
+
+
+def _begins_line(before: str, is_json: bool) -> bool:
     r"""Whether ``\nu`` begins a line with "u", as in ``substitute:\nu = 2x``, outside of $…$."""
-    if run["after"] not in ("ne", "ni", "nu"):
-        return False
-    before = run.string[: run.start()]
     if is_json and not before[-1:].isspace():
         return True
     return before.count("$") % 2 == 0 and _SENTENCE_BEFORE.search(before[-2:]) is not None

@@ -61,14 +61,15 @@ _ERROR = r"(?:errors?|mistakes?|issues?|interventions?|corrections?|changes?)"
 _FOUND = r"(?:found|needed|required|necessary|detected|present|identified|proposed)"
 #: The ways to say that there is nothing to say.
 _NOTHING = re.compile(
-    r"(?:null|nil|nan|n ?[/.] ?a|na|not applicable|empty|no|[-\u2013\u2014]+"
+    r"null|nil|nan|n ?[/.] ?a|na|not applicable|empty|no|[-\u2013\u2014]+"
     rf"|(?:none|nothing)(?: {_FOUND})?"
     rf"|(?:there (?:is|are|was|were) )?no(?: [a-z]+)? {_ERROR}(?: (?:is|are|was|were))?"
     rf"(?: {_FOUND})?(?: in (?:the|this) [a-z' ]{{1,40}})?"
-    r"|the (?:attempt|solution) is (?:correct|right))[.!]?"
+    r"|the (?:attempt|solution) is (?:correct|right)"
 )
+_CLAUSE_ENDS = re.compile(r"\s*[.;,:()!]+\s*|\s[-\u2013\u2014]\s")
 _JOINED = re.compile(r"(?<=[a-z])_(?=[a-z])")
-_NO_ENTRY = re.compile(r"[\[{]\s*[\]}]")
+_NO_ENTRY = re.compile(r"[\[{]\s*(?:null|[\[{]\s*[\]}])?\s*[\]}]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 #: A tab where a reader of JSON has been at ``\times`` before us.
 _AFTER_TAB = re.compile(r"\t([A-Za-z]+)")
@@ -101,7 +102,10 @@ class _Value:
     def is_nothing(self) -> bool:
         """Whether it says that there is nothing to say, e.g. ``null`` or ``No errors found.``."""
         plain = " ".join(_JOINED.sub(" ", self.text[:200].lower()).split())
-        return not plain or _NOTHING.fullmatch(plain) is not None
+        if not plain or _NOTHING.fullmatch(plain.rstrip(".")):
+            return True
+        parts = [part for part in _CLAUSE_ENDS.split(plain) if part]
+        return bool(parts) and all(map(_NOTHING.fullmatch, parts))
 
 
 _Members = dict[str, _Value]
