@@ -67,6 +67,7 @@ _NOTHING = re.compile(
     rf"(?: {_FOUND})?(?: in (?:the|this) [a-z' ]{{1,40}})?"
     r"|the (?:attempt|solution) is (?:correct|right)"
 )
+_LONGEST_NOTHING = 200
 _CLAUSE_ENDS = re.compile(r"\s*[.;,:()!]+\s*|\s[-\u2013\u2014]\s")
 _JOINED = re.compile(r"(?<=[a-z])_(?=[a-z])")
 _NO_ENTRY = re.compile(r"[\[{]\s*(?:null|[\[{]\s*[\]}])?\s*[\]}]")
@@ -101,7 +102,9 @@ class _Value:
     @property
     def is_nothing(self) -> bool:
         """Whether it says that there is nothing to say, e.g. ``null`` or ``No errors found.``."""
-        plain = " ".join(_JOINED.sub(" ", self.text[:200].lower()).split())
+        if len(self.text) > _LONGEST_NOTHING:
+            return not self.text.strip()
+        plain = " ".join(_JOINED.sub(" ", self.text.lower()).split())
         if not plain or _NOTHING.fullmatch(plain.rstrip(".")):
             return True
         parts = [part for part in _CLAUSE_ENDS.split(plain) if part]
