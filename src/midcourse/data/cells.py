@@ -60,31 +60,34 @@ _LONGEST_SENTINEL = 80
 _WRAPPED = re.compile(
     r"\\(?:text\w*|mathrm|mathbf|mbox|boxed)\s*\{(.*)\}|\$+(.*?)\$+|\\[(\[](.*)\\[)\]]", re.DOTALL
 )
-_GIVEN = (
-    "(?:found|available|provided|given|applicable|known|specified|stated|included|shown|extracted"
-    "|supplied|listed|needed|required)"
+_SUBJECT = "(?:(?:final |correct )?answer|solution|value|result|proof|ground truth|reference|label)"
+_GIVEN = "(?:found|available|provided|given|applicable|known|specified|stated|extracted|supplied)"
+_STATE = (
+    r"(?:unknown|omitted|missing|unspecified|unavailable|unanswered|unsolved|pending|blank|tb[ad]"
+    rf"|n ?[/.] ?a|(?:not|none) ?(?:yet )?{_GIVEN}"
+    r"|to be (?:determined|announced|added|done|filled(?: in)?))"
 )
 _WHERE = (
-    "(?:above|below|solutions?|proofs?|explanations?|text|figures?|diagrams?|images?|graphs?"
-    "|attach\\w*|answers?|answer key|details|references?|appendix|comments?|link)"
+    rf"(?:above|below|{_SUBJECT}s?|explanations?|text|figures?|diagrams?|images?|graphs?|attach\w*"
+    r"|answer key|details|appendix|comments?|link)"
 )
 #: What stands in the place of a value that a data set does not have.
 _SENTINEL = re.compile(
-    r"nan|null|nil|n ?[/.] ?a|na|tb[ad]|todo|unknown|omitted|missing|placeholder|unspecified|idk"
-    r"|unavailable|unanswered|unsolved|nat|#(?:n/a|ref!|value!|name\?|null!|div/0!)"
-    rf"|(?:(?:the )?(?:answer|solution|value)(?: is| was)? )?(?:not ?|un|none ?)(?:yet )?{_GIVEN}"
-    r"|to be (?:determined|announced|added|done|filled(?: in)?)"
-    rf"|no (?:[a-z]+ )?(?:answer|ground truth|reference|gold|label)s?(?: {_GIVEN})?"
+    r"nan|null|nil|na|nat|todo|idk|placeholder|not sure|#(?:n/a|ref|value|name\??|null|div/0)"
+    rf"|(?:(?:the )?{_SUBJECT}(?: is| was)? )?{_STATE}(?: {_SUBJECT})?"
+    r"(?: (?:yet|here|in|for|from|by|due to)\b.*)?"
+    rf"|no (?:[a-z]+ )?(?:answer|ground truth|reference|label)s?(?: (?:{_GIVEN}|needed|required))?"
     rf"|no (?:[a-z]+ )?(?:solution|value)s? {_GIVEN.replace('found|', '')}"
     rf"|(?:please )?(?:see|refer to|check|given|shown)(?: in)?(?: the)? {_WHERE}.*"
-    r"|(?:same )?as (?:above|below|shown.*)"
-    r"|answers? (?:may|will|can) vary"
-    r"|(?:(?:your|final|the|insert|correct) )*answer(?: here)?"
-    r"|(?:i )?(?:do not|don'?t) know|(?:extraction|parsing|parse)(?: error| failed| failure)"
-    r"|(?:a )?proof(?: (?:question|problem|based|omitted|required|by .*))?|q\.? ?e\.? ?d"
+    r"|(?:same )?as (?:above|below|shown.*)|answers? (?:may|will|can) vary"
+    rf"|(?:(?:your|the|insert) )*{_SUBJECT}(?: here)?"
+    r"|(?:i )?(?:do not|don'?t) know|(?:unable|failed) to (?:answer|solve|find|extract|parse)"
+    r"|(?:extraction|parsing|parse)(?: error| failed| failure)"
+    r"|(?:to )?(?:prove|proved|proven)|(?:a )?proof(?: (?:question|problem|based|required|by .*))?"
     r"|(?:the )?(?:proof|statement|claim)(?: is)? (?:complete|completed|proved|proven|shown)"
-    r"|left (?:as an exercise|to the reader).*"
+    r"|q\.? ?e\.? ?d|left (?:as an exercise|to (?:the )?reader).*"
 )
+_CLAUSES = re.compile(r"\s*[:;()]+\s*|\s[-\u2013\u2014]\s")
 #: Marks that stand for nothing; one of them may be the answer to a question about signs.
 _MARKS = re.compile(r"[-\u2013\u2014_?.\u2026\s]+")
 _ASKS_FOR_A_SIGN = re.compile(r"\b(?:signs?|symbols?|operat\w+)\b|[+\u2212-] or ", re.IGNORECASE)
@@ -101,20 +104,27 @@ def says_nothing(text: str) -> bool:
     """Whether a text is empty or says that there is none: ``nan``, ``N/A``, ``see solution``."""
     if len(text) > _LONGEST_SENTINEL:
         return False
-    plain = _plain(text)
-    return plain in ("", "none") or _SENTINEL.fullmatch(plain) is not None
+    return all(part in ("", "none") or _SENTINEL.fullmatch(part) for part in _parts(text))
 
 
 def is_no_answer(answer: str, problem: str) -> bool:
     """Whether an answer is no answer to a problem: "None" may be one, to "Find all …"."""
     if len(answer) > _LONGEST_SENTINEL:
         return False
-    plain = _plain(answer)
-    if plain == "none":
+    parts = _parts(answer)
+    if parts == ["none"]:
         return bool(_ASKS_FOR_A_COUNT.search(problem)) or not _ASKS_FOR_ANY.search(problem)
-    if not plain:
+    if parts == [""]:
         return not _ASKS_FOR_A_SIGN.search(problem)
-    return _SENTINEL.fullmatch(plain) is not None
+    return says_nothing(answer)
+
+
+def _parts(text: str) -> list[str]:
+    """Return the clauses of a text, e.g. "n/a" and "proof" of ``N/A (proof)``; or it as a whole."""
+    plain = _plain(text)
+    if _SENTINEL.fullmatch(plain):
+        return [plain]
+    return [part for part in _CLAUSES.split(plain) if part] or [plain]
 
 
 def _plain(text: str) -> str:
