@@ -290,7 +290,9 @@ def test_another_checker_knows_its_own_answers(write: Write) -> None:
     assert problem.answer == "-"
 
 
-@pytest.mark.parametrize("text", ["nan", "None", "null", "N/A", "not available", "-", "Proof.", ""])
+@pytest.mark.parametrize(
+    "text", ["nan", "None", "null", "N/A", "not available", "-", "Proof.", " " * 99]
+)
 def test_what_stands_for_a_missing_reference_is_none(write: Write, text: str) -> None:
     [problem] = load_problems(write(GOOD | {"reference_solution": text}))
     assert problem.reference_solution is None

@@ -330,6 +330,11 @@ def test_what_is_not_the_tag_or_not_the_last_is_not_read(raw: str, outcome: str)
         ("Final step", 20),
         ("99", 99),
         ("before Substep 5", 5),
+        ("S14", 14),
+        ("S14-S16", 14),
+        ("Substep14", 14),
+        ("14b", 14),
+        ("lines 3-4 of Substep 7", 7),
     ],
 )
 def test_a_location_in_words_is_that_of_the_substep(text: str, location: int) -> None:

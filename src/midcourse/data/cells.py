@@ -103,7 +103,7 @@ _ASKS_FOR_A_COUNT = re.compile(r"\bhow (?:many|much)\b|\bthe (?:total )?number o
 def says_nothing(text: str) -> bool:
     """Whether a text is empty or says that there is none: ``nan``, ``N/A``, ``see solution``."""
     if len(text) > _LONGEST_SENTINEL:
-        return False
+        return not text.strip()
     return all(part in ("", "none") or _SENTINEL.fullmatch(part) for part in _parts(text))
 
 

@@ -32,7 +32,8 @@ _LEADING = re.compile(rf"[\s\"'(\[#]*(-?{_NUMBER})(?:st|nd|rd|th)?\s*(?:[^\w\s]|
 _DECIMAL = re.compile(r"\d\.\d")
 #: With these the number that is written is not the one that is meant.
 _RELATIVE = re.compile(r"\b(?:after|between|last|past)\b")
-_ANY_NUMBER = re.compile(rf"(?<![\w-]){_NUMBER}")
+_ANY_NUMBER = re.compile(rf"(?<!-){_NUMBER}")
+_RANGE = re.compile(r"\W*[a-z]?\d+\s*(?:[-\u2013\u2014]|(?:to|of|and|or|through)\b)")
 _LAST = re.compile(r"\W*(?:the )?(?:very )?(?:last|final) (?:sub-?)?step\W*")
 #: A number that belongs to a word: behind it, or as an ordinal in front of it.
 _SUBSTEP, _STEP = (
@@ -73,5 +74,5 @@ def _only_number(text: str) -> int | None:
     if _DECIMAL.search(text) or _RELATIVE.search(text):
         return None
     numbers = _ANY_NUMBER.findall(text)
-    is_led = re.match(r"\W*\d+\s*(?:to|of|and|or|through)\b", text)
-    return int(numbers[0]) if len(set(numbers)) == 1 or (numbers and is_led) else None
+    is_settled = len(set(numbers)) == 1 or (numbers and _RANGE.match(text))
+    return int(numbers[0]) if is_settled else None
