@@ -235,6 +235,7 @@ def test_other_members_are_passed_over(block: str) -> None:
         '{"location": 2, "contents": "Add 3."}',
         '{"location": 2, "content": Add 3.}',
         '{"location": 2, "content": 3}',
+        '{"location": 2, "content": }',
         '{"content": "Add 3.", "locations": 2}',
         '{"content": "Add 3.", "why": "location: 2"}',
         '"content": "Add 3.", "location": 2',

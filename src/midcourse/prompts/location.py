@@ -32,7 +32,7 @@ _LEADING = re.compile(rf"[\s\"'(\[#]*(-?{_NUMBER})(?:st|nd|rd|th)?\s*(?:[^\w\s]|
 _DECIMAL = re.compile(r"\d\.\d")
 #: With these the number that is written is not the one that is meant.
 _RELATIVE = re.compile(r"\b(?:after|between|last|past)\b")
-_ANY_NUMBER = re.compile(rf"(?<!-){_NUMBER}")
+_ANY_NUMBER = re.compile(rf"(?<!-)(?<!\de){_NUMBER}")
 _RANGE = re.compile(r"\W*[a-z]?\d+\s*(?:[-\u2013\u2014]|(?:to|of|and|or|through)\b)")
 _LAST = re.compile(r"\W*(?:the )?(?:very )?(?:last|final) (?:sub-?)?step\W*")
 #: A number that belongs to a word: behind it, or as an ordinal in front of it.

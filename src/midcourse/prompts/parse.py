@@ -261,7 +261,7 @@ def _parse_object(members: _Members, num_steps: int) -> ParsedProposal:
     is_nothing = all(value.is_nothing for value in said)
     if is_nothing and (location is None or location < 1):
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")
-    if content is None or not (content.quote or is_nothing):
+    if content is None or not (content.quote or (content.text and is_nothing)):
         return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no content")
     if location is None:
         return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no location")
