@@ -92,7 +92,7 @@ def start_vllm(vllm_python: Path, monkeypatch: pytest.MonkeyPatch) -> StartVllm:
     return start
 
 
-def write_problems(folder: Path) -> Path:
+def write_problems(folder: Path, name: str = "problems", first: int = 0) -> Path:
     """Write three problems that differ in their number alone."""
     rows = [
         {
@@ -101,9 +101,9 @@ def write_problems(folder: Path) -> Path:
             "answer": "4",
             "reference_solution": "4.",
         }
-        for i in range(3)
+        for i in range(first, first + 3)
     ]
-    path = folder / "problems.jsonl"
+    path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -140,6 +140,12 @@ def scripted_recipe(problem_file: Path, script_file: Path) -> dict[str, Any]:
 @pytest.fixture
 def problem_file(tmp_path: Path) -> Path:
     return write_problems(tmp_path)
+
+
+@pytest.fixture
+def held_out_file(tmp_path: Path) -> Path:
+    """Three other problems."""
+    return write_problems(tmp_path, "held_out", first=3)
 
 
 @pytest.fixture

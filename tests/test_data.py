@@ -69,6 +69,30 @@ def test_gsm8k_is_read_as_published(write: Write) -> None:
     assert problem.reference_solution == "In May 48/2 = 24.\nThat is 48+24 = 72."
 
 
+@pytest.mark.parametrize(
+    ("final", "answer"),
+    [
+        ("1,234,567", "1234567"),
+        ("$1,200", "$1200"),
+        ("-3,000.50", "-3000.50"),
+        ("42", "42"),
+        ("1,072 dollars", "1072 dollars"),
+        ("2,3", "2,3"),
+        ("1, 2, 3", "1, 2, 3"),
+        ("12,34", "12,34"),
+        ("(3,4)", "(3,4)"),
+        ("[1,000, 2]", "[1,000, 2]"),
+        ("[100,200]", "[100,200]"),
+        ("1,2345", "1,2345"),
+        ("x=2, y=3", "x=2, y=3"),
+        ("1,000, 2,000", "1,000, 2,000"),
+    ],
+)
+def test_only_the_commas_of_one_number_leave_it(write: Write, final: str, answer: str) -> None:
+    [problem] = load_problems(write({"question": "How many?", "answer": f"So.\n#### {final}"}))
+    assert problem.answer == answer
+
+
 @pytest.mark.parametrize("number", ["42", "-3", "0.10", "1e3", "123456789012345678901234567890"])
 def test_a_number_is_kept_as_it_was_written(write: Write, number: str) -> None:
     [problem] = load_problems(write(f'{{"id": 7, "problem": "x", "answer": {number}}}'))
@@ -98,7 +122,11 @@ BROKEN = {
     "empty problem": ({"id": "a", "problem": " ", "answer": "1"}, "'problem' is empty", "needs"),
     "empty answer": ({"id": "a", "problem": "x", "answer": ""}, "'answer' is empty", "needs one"),
     "problem number": ({"id": "a", "problem": 5, "answer": "1"}, "'problem' is not text", "quotes"),
-    "answer list": ({"id": "a", "problem": "x", "answer": [1]}, "'answer' is not text", "quotes"),
+    "answer list": (
+        {"id": "a", "problem": "x", "answer": [1, 2]},
+        "'answer' is not text",
+        "quotes",
+    ),
     "answer bool": ({"id": "a", "problem": "x", "answer": True}, "'answer' is not text", "quotes"),
     "reference": (GOOD | {"reference_solution": [1]}, "'reference_solution' is not text", "quotes"),
     "source": (GOOD | {"source": {}}, "'source' is not text", "quotes"),
@@ -121,6 +149,196 @@ def test_a_broken_row_is_named_with_file_line_and_remedy(
     assert to_do in message
     assert "\n" not in message
     assert validate_problems(file, grader) == [message]
+
+
+NO_ANSWERS = [
+    "not found",
+    "Not_Found",
+    "NOTFOUND",
+    "nan",
+    "NaN",
+    "null",
+    "N/A",
+    "n.a.",
+    "NA",
+    "<NA>",
+    "#N/A",
+    "none given",
+    "Not available.",
+    "not applicable",
+    "unknown",
+    "Unspecified",
+    "TBD",
+    "todo",
+    "-",
+    "--",
+    "—",
+    "?",
+    "...",
+    "…",
+    "see solution",
+    "See the solution above.",
+    "(see below)",
+    "refer to the figure",
+    "see explanation: part 2",
+    "as above",
+    "omitted",
+    "proof",
+    "Proof.",
+    "Q.E.D.",
+    "the proof is complete",
+    r"\text{See solution}",
+    r"\boxed{\text{N/A}}",
+    "$\\text{nan}$",
+    "**unknown**",
+    "no answer",
+    "No final answer provided",
+    "no solution provided",
+    "[answer]",
+    "answers may vary",
+    "N/A (proof)",
+    "Answer: not found",
+    "the answer is missing",
+    "not given in the source",
+    "#VALUE!",
+    "unable to answer",
+    "pending",
+    r"\boxed{}",
+    "not applicable - proof question",
+    "to be determined",
+    "I don't know",
+    "parsing failed",
+    "None",
+    r"\text{None}",
+]
+
+
+@pytest.mark.parametrize("answer", NO_ANSWERS)
+def test_what_stands_for_a_missing_answer_is_not_an_answer(
+    write: Write, grader: Grader, answer: str
+) -> None:
+    file = write(GOOD | {"answer": answer})
+    with pytest.raises(DataError, match="which is not an answer: leave the problem out"):
+        load_problems(file)
+    assert len(validate_problems(file, grader)) == 1
+    assert curate(file, grader).outcomes[CurationOutcome.NO_ANSWER] == 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "answer"),
+    [
+        ("Find all real x with x^2 = -1.", "None"),
+        ("Which of the numbers are prime?", "none"),
+        ("For what values of a is it odd?", r"\text{None}"),
+        ("Is the sum + or -?", "-"),
+        ("What is the sign of cos 3?", "-"),
+        ("What metal is it?", "Na"),
+        *(
+            (GOOD["problem"], answer)
+            for answer in (
+                "no solution",
+                "no solutions",
+                "does not exist",
+                "undefined",
+                r"\emptyset",
+                r"\{\}",
+                "[]",
+                "empty",
+                "infinity",
+                "No",
+                "0",
+                "-1",
+                "none of the above",
+                "N",
+                "A",
+                "not prime",
+                "cannot be determined",
+                "the statement is true",
+                "n",
+                "x",
+                "\\text{no real roots}",
+                "no",
+                "not necessarily",
+                "unknown quantity 3",
+                "proofreading",
+                "the answer is 12",
+                "x = 3 (none)",
+                "2:3",
+                "cannot be determined",
+                "value of x",
+                "no value of x works",
+                "solution set {1}",
+                "answer 5",
+                "nano",
+            )
+        ),
+    ],
+)
+def test_a_real_answer_is_kept_though_it_says_no(write: Write, problem: str, answer: str) -> None:
+    [read] = load_problems(write(GOOD | {"problem": problem, "answer": answer}))
+    assert read.answer == answer
+
+
+def test_none_is_not_the_answer_to_how_many(write: Write) -> None:
+    for asks in ("How many of all solutions are there?", "Find the number of roots of any f."):
+        with pytest.raises(DataError, match="'None', which is not an answer"):
+            load_problems(write(GOOD | {"problem": asks, "answer": "None"}))
+
+
+def test_another_checker_knows_its_own_answers(write: Write) -> None:
+    [problem] = load_problems(write(GOOD | {"answer": "-", "checker": NAME, "entry": ENTRY}))
+    assert problem.answer == "-"
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "None", "null", "N/A", "not available", "-", "Proof.", " " * 99]
+)
+def test_what_stands_for_a_missing_reference_is_none(write: Write, text: str) -> None:
+    [problem] = load_problems(write(GOOD | {"reference_solution": text}))
+    assert problem.reference_solution is None
+
+
+@pytest.mark.parametrize("text", ["None of these.", "x is unknown, so x = 2", "42", "No."])
+def test_a_short_reference_is_kept(write: Write, text: str) -> None:
+    [problem] = load_problems(write(GOOD | {"reference_solution": text}))
+    assert problem.reference_solution == text
+
+
+def test_a_gap_is_not_a_problem(write: Write) -> None:
+    for text in ("nan", "None", "null"):
+        with pytest.raises(DataError, match="which is not a problem: leave the row out"):
+            load_problems(write(GOOD | {"problem": text}))
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (["2"], "2"),
+        ('["2"]', "2"),
+        ([r"$\\frac{1}{2}$"], r"$\\frac{1}{2}$"),
+        ([7], "7"),
+        ([0.10], "0.1"),
+        ("[2]", "[2]"),
+        ('["2", "3"]', '["2", "3"]'),
+        ("[0, 1]", "[0, 1]"),
+        ('["2"', '["2"'),
+    ],
+)
+def test_an_answer_in_a_list_of_one_is_that_answer(write: Write, given: object, read: str) -> None:
+    [problem] = load_problems(write(GOOD | {"answer": given}))
+    assert problem.answer == read
+
+
+@pytest.mark.parametrize("given", [["2", "3"], [], [["2"]], [{"a": 1}], [None], {"value": "2"}])
+def test_an_answer_of_several_or_of_no_texts_is_a_complaint(write: Write, given: object) -> None:
+    with pytest.raises(DataError, match="'answer' is not text: write it in quotes"):
+        load_problems(write(GOOD | {"answer": given}))
+
+
+def test_a_column_may_be_mapped_where_the_problem_is_a_question(write: Write) -> None:
+    file = write({"question": "What is 6 × 7?", "final_answer": ["42"], "answer": "worked"})
+    [problem] = load_problems(file, columns={"answer": "final_answer"})
+    assert (problem.text, problem.answer) == ("What is 6 × 7?", "42")
 
 
 def test_the_id_is_named_where_there_is_one(write: Write) -> None:
@@ -377,6 +595,73 @@ def test_rows_that_are_published_many_times_are_read_once(write: Write) -> None:
     assert len(load_problems(f"dapo:{write(row, row, other, row)}")) == 2
 
 
+SYSTEM = {"role": "system", "content": "You are a helpful assistant."}
+USER = {"role": "user", "content": WRAPPED}
+ASIDE = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}]
+PARTS = {"role": "user", "content": [{"type": "text", "text": ASKED}, {"type": "image"}]}
+REWARD = {"ground_truth": "42", "style": "rule"}
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [USER],
+        [SYSTEM, USER],
+        [SYSTEM, *ASIDE, USER],
+        [USER, {"role": "assistant", "content": ""}],
+        [SYSTEM, PARTS],
+        json.dumps([SYSTEM, USER]),
+        " " + json.dumps([USER], indent=1),
+        WRAPPED,
+        ASKED,
+    ],
+)
+@pytest.mark.parametrize(
+    "reward",
+    [
+        REWARD,
+        json.dumps(REWARD),
+        {"ground_truth": ["42"]},
+        {"ground_truth": '["42"]'},
+        {"ground_truth": 42},
+        '{"ground_truth": 42}',
+    ],
+)
+def test_a_row_of_verl_is_read_however_it_is_wrapped(
+    write: Write, prompt: object, reward: object
+) -> None:
+    row = {"prompt": prompt, "reward_model": reward, "extra_info": '{"index": 7}'}
+    [problem] = load_problems(f"dapo:{write(row)}")
+    assert (problem.text, problem.answer, problem.problem_id) == (ASKED, "42", "dapo/7")
+
+
+def test_a_conversation_is_a_problem_in_any_column(write: Write) -> None:
+    file = write({"messages": [SYSTEM, PARTS], "gold": "42"})
+    [problem] = load_problems(file, columns={"problem": "messages", "answer": "gold"})
+    assert problem.text == ASKED
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"prompt": [SYSTEM]}, "'problem' is not text"),
+        ({"prompt": []}, "'problem' is not text"),
+        ({"prompt": [SYSTEM, {"role": "user"}]}, "'problem' is missing"),
+        ({"reward_model": "{ground_truth: 42}"}, "'answer' is missing"),
+        ({"reward_model": "[1]"}, "'answer' is missing"),
+        ({"reward_model": ["42"]}, "'answer' is missing"),
+        ({"reward_model": "[" * 100_000}, "'answer' is missing"),
+        ({"reward_model": '{"ground_truth": "N/A"}'}, "which is not an answer"),
+    ],
+)
+def test_a_row_of_verl_that_cannot_be_read_is_one_complaint(
+    write: Write, grader: Grader, fields: dict[str, object], said: str
+) -> None:
+    row = {"prompt": [USER], "reward_model": REWARD, **fields}
+    (complaint,) = validate_problems(f"dapo:{write(row)}", grader)
+    assert said in complaint
+
+
 def test_a_source_on_no_hub_asks_for_the_file() -> None:
     with pytest.raises(DataError, match="download it and write imo-answerbench:FILE"):
         load_problems("imo-answerbench")
@@ -417,8 +702,8 @@ def test_every_row_has_one_outcome_and_the_funnel_adds_up(
         "What is 6 × 7?", "Show that x exists and find x.",
     ]  # fmt: skip
     assert curation.outcomes == {
-        CurationOutcome.KEPT: 2, CurationOutcome.BROKEN: 1, CurationOutcome.NO_ANSWER: 2,
-        CurationOutcome.NO_REFERENCE: 1, CurationOutcome.PROOF_STYLE: 2,
+        CurationOutcome.KEPT: 2, CurationOutcome.BROKEN: 1, CurationOutcome.NO_ANSWER: 3,
+        CurationOutcome.NO_REFERENCE: 1, CurationOutcome.PROOF_STYLE: 1,
         CurationOutcome.DUPLICATE: 2, CurationOutcome.OVERLAP: 2,
         CurationOutcome.GOLD_UNREADABLE: 1,
     }  # fmt: skip

@@ -23,7 +23,7 @@ PROPOSAL = '<intervention>{"content": "I name what is asked.", "location": 1}</i
 TINY = """
 [problems]
 path = "{problems}"
-held_out_path = "{problems}"
+held_out_path = "{held_out}"
 
 [model]
 path = "{model}"
@@ -82,7 +82,7 @@ max_items = 2
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, problem_file: Path) -> Path:
+def tiny(tmp_path: Path, problem_file: Path, held_out_file: Path) -> Path:
     """A scale: three problems, a random Qwen3, a script that proposes."""
     from tiny import make_tiny_qwen3
 
@@ -90,7 +90,9 @@ def tiny(tmp_path: Path, problem_file: Path) -> Path:
     make_tiny_qwen3(model)
     script.write_text(json.dumps([[".", PROPOSAL]]))
     scale = tmp_path / "tiny.toml"
-    scale.write_text(TINY.format(problems=problem_file, model=model, script=script))
+    scale.write_text(
+        TINY.format(problems=problem_file, held_out=held_out_file, model=model, script=script)
+    )
     return scale
 
 

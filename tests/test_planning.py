@@ -206,9 +206,9 @@ def test_a_plan_of_the_measured_recipe_gives_back_its_time(
 
 
 def test_every_step_of_a_finished_run_is_planned_with_its_records(
-    tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path
+    tmp_path: Path, recipe_data: dict[str, Any], held_out_file: Path
 ) -> None:
-    recipe_data["problems"]["held_out_path"] = str(problem_file)
+    recipe_data["problems"]["held_out_path"] = str(held_out_file)
     recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 2, "ks": [1]}
     recipe = Recipe.model_validate(recipe_data)
     with open_session(recipe, tmp_path / "run", SilentProgress()) as session:

@@ -153,7 +153,7 @@ class ProblemsConfig(Section):
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
     or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
-    """``jsonl``: the problems to evaluate on, written likewise."""
+    """``jsonl``: the problems to evaluate on, written likewise; none may be a training problem."""
     columns: dict[str, str] = {}
     """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)

@@ -32,6 +32,7 @@ class CurationOutcome(StrEnum):
     BROKEN = "broken"
     """The row cannot be read as a problem."""
     NO_ANSWER = "no answer"
+    """It is missing, empty, or what stands for that: "not found", "see solution"."""
     NO_REFERENCE = "no reference"
     PROOF_STYLE = "proof-style"
     DUPLICATE = "duplicate"
@@ -127,17 +128,10 @@ _ASKS = re.compile(
     r"\b(?:find|determine|compute|calculate|evaluate|how many|what|which|how much|how long)\b",
     re.IGNORECASE,
 )
-_NO_ANSWER_AT_ALL = re.compile(
-    r"\s*(?:proof|see (?:the )?(?:solution|proof|above)|q\.?e\.?d\.?|(?:the )?(?:proof|statement)"
-    r"(?: is)? (?:complete|proved|proven|true)|n/?a|none given)\W*",
-    re.IGNORECASE,
-)
 
 
 def is_proof_style(problem: Problem) -> bool:
-    """Whether a problem asks for a proof and for no value, or its answer says as much."""
-    if _NO_ANSWER_AT_ALL.fullmatch(problem.answer):
-        return True
+    """Whether a problem asks for a proof and for no value."""
     return bool(_PROOF.search(problem.text)) and not _ASKS.search(problem.text)
 
 

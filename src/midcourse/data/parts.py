@@ -1,4 +1,4 @@
-"""Parts of a problem set that share no problem, whatever the order or the file.
+"""Parts of a problem set that share no problem, whatever the order or the file; held-out sets.
 
 A problem's place in 0 … 1 is a hash of its text, case and blank space aside, so the same text is in
 the same part wherever it stands, and twice in a file is twice in one part.
@@ -16,8 +16,11 @@ from midcourse.records import Problem
 
 def place(text: str) -> float:
     """Return the place of a problem's text in 0 … 1, 1 excluded."""
-    plain = " ".join(text.lower().split())
-    return int(hashlib.sha256(plain.encode()).hexdigest()[:12], 16) / 16**12
+    return int(hashlib.sha256(_plain(text).encode()).hexdigest()[:12], 16) / 16**12
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def load_part(
@@ -38,3 +41,27 @@ def problems_in(problems: Sequence[Problem], part: tuple[float, float]) -> list[
     if not found:
         raise DataError(f"none of {len(problems)} problems is in part {list(part)}: widen it")
     return found
+
+
+def require_disjoint(train: Sequence[Problem], others: Mapping[str, Sequence[Problem]]) -> None:
+    """Raise DataError if a set to evaluate on shares a problem, or an id, with the training set."""
+    texts = {_plain(problem.text) for problem in train}
+    ids = {problem.problem_id for problem in train}
+    for name, problems in others.items():
+        shared = [p.problem_id for p in problems if _plain(p.text) in texts]
+        if shared:
+            raise DataError(
+                f"{len(shared)} of {len(problems)} {name} problems are training problems too "
+                f"({_first(shared)}): take them out, e.g. with midcourse curate TRAINING --against "
+                "HELD_OUT --out FILE"
+            )
+        same = [p.problem_id for p in problems if p.problem_id in ids]
+        if same:
+            raise DataError(
+                f"{len(same)} of {len(problems)} {name} problems have the id of a training problem "
+                f"with another text ({_first(same)}): make ids unique over both files"
+            )
+
+
+def _first(names: Sequence[str]) -> str:
+    return f"first: {', '.join(names[:3])}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from midcourse.checkers import Grader, Pair, checker_named
 from midcourse.checkers.reasoning_gym import NAME as TASKS
+from midcourse.data.cells import asked_in, is_no_answer, says_nothing, unwrapped
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
 from midcourse.data.sources import FIELDS, OPTIONAL, PLAIN, REQUIRED, find_source, plain_fields
 from midcourse.data.tasks import generate_tasks
@@ -154,14 +155,37 @@ def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> R
     if raw.complaint or not raw.fields:
         complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
         return Row(raw.where, None, (f"{raw.where}: {complaint}",))
+    fields = _unwrapped(fields)
     names = (*REQUIRED, *(name for name in OPTIONAL if fields.get(name) is not None))
     wrong = {name: complaint for name in names if (complaint := _complaint(fields, name))}
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
     name = f"id {str(fields['id'])!r}: " if fields.get("id") else ""
-    absent = fields.get("answer") is None or not str(fields["answer"]).strip()
+    answer = fields.get("answer")
+    absent = answer is None or not str(answer).strip() or _is_no_answer(fields)
     lines = tuple(f"{raw.where}: {name}{complaint}" for complaint in wrong.values())
     return Row(raw.where, None, lines, lacks_answer=absent and set(wrong) == {"answer"})
+
+
+def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields with their texts taken out of what data sets wrap them in."""
+    texts = {
+        name: unwrapped(fields[name])
+        for name in (*REQUIRED, "reference_solution")
+        if fields.get(name) is not None
+    }
+    if "problem" in texts:
+        texts["problem"] = asked_in(texts["problem"])
+    return {**fields, **texts}
+
+
+def _is_no_answer(fields: Mapping[str, Any]) -> bool:
+    """Whether the answer says that there is none; other checkers know what theirs are."""
+    answer = fields.get("answer")
+    is_text = (
+        isinstance(answer, str) and (fields.get("checker") or DEFAULT_CHECKER) == DEFAULT_CHECKER
+    )
+    return is_text and is_no_answer(str(answer), str(fields.get("problem", "")))
 
 
 def _complaint(fields: Mapping[str, Any], name: str) -> str:
@@ -173,6 +197,10 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
         return f"field {name!r} is not text: write it in quotes"
     if name in REQUIRED and not value.strip():
         return f"field {name!r} is empty: every problem needs one"
+    if name == "answer" and _is_no_answer(fields):
+        return f"field 'answer' is {str(value)!r}, which is not an answer: leave the problem out"
+    if name == "problem" and says_nothing(value) and value.strip().isalpha():
+        return f"field 'problem' is {str(value)!r}, which is not a problem: leave the row out"
     if any("\ud800" <= character <= "\udfff" for character in value):
         return f"field {name!r} holds half a character (a lone surrogate): write it again"
     return _checker_complaint(value, fields.get("entry")) if name == "checker" else ""
@@ -207,7 +235,7 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
         problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
         text=fields["problem"],
         answer=str(fields["answer"]),
-        reference_solution=reference if reference.strip() else None,
+        reference_solution=None if says_nothing(reference) else reference,
         source=source,
         split=fields.get("split") or split,
         checker=fields.get("checker") or DEFAULT_CHECKER,

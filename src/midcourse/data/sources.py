@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from midcourse.checkers.math.extract import extract_answer
+from midcourse.data.cells import as_object, asked_in
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
@@ -69,6 +70,7 @@ def _first(row: Fields, names: tuple[str, ...]) -> Any:
 
 #: GSM8K's calculator marks, ``<<48/2=24>>``: written for a tool, not for a reader.
 _CALCULATION = re.compile(r"<<[^<>]*>>")
+_THOUSANDS = re.compile(r"[^\d,()\[\]{}]*\d{1,3}(?:,\d{3})+(?:\.\d+)?[^\d,()\[\]{}]*")
 _DAPO = re.compile(
     r"Solve the following math problem step by step\.[^\n]*\n\n(?P<problem>.*?)"
     r"\n\nRemember to put your answer on its own line after \"Answer:\"\.?\s*",
@@ -84,7 +86,10 @@ def _worked(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     if not mark:
         return fields
     reference = _CALCULATION.sub("", solution).strip()
-    return {**fields, "answer": final.strip().replace(",", ""), "reference_solution": reference}
+    answer = final.strip()
+    if _THOUSANDS.fullmatch(answer):  # in a list, "2,3", a comma is no part of a number
+        answer = answer.replace(",", "")
+    return {**fields, "answer": answer, "reference_solution": reference}
 
 
 def _boxed(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
@@ -106,13 +111,11 @@ def _amo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
 
 
 def _dapo(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
-    """DAPO: a conversation of one wrapped message, and verl's reward fields."""
-    prompt = fields.get("problem")
-    if isinstance(prompt, list) and prompt and isinstance(prompt[0], dict):
-        prompt = prompt[0].get("content")
+    """DAPO: a conversation with one wrapped message, and verl's reward fields."""
+    prompt = asked_in(fields.get("problem"))
     if isinstance(prompt, str) and (wrapped := _DAPO.fullmatch(prompt)):
         prompt = wrapped["problem"]
-    reward, extra = row.get("reward_model") or {}, row.get("extra_info") or {}
+    reward, extra = as_object(row.get("reward_model")), as_object(row.get("extra_info"))
     given = {
         "problem": prompt,
         "answer": fields.get("answer") or reward.get("ground_truth"),
@@ -214,4 +217,7 @@ def plain_fields(row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     if "question" in row and not columns and "problem" not in row:
         kept = {name: row[name] for name in OPTIONAL if name in row}
         return {**SOURCES["gsm8k"].fields_of(row), **kept}
-    return {ours: row[theirs] for ours in FIELDS if (theirs := columns.get(ours, ours)) in row}
+    fields = {ours: row[theirs] for ours in FIELDS if (theirs := columns.get(ours, ours)) in row}
+    if "question" in row and "problem" not in columns:
+        fields.setdefault("problem", row["question"])
+    return fields

@@ -7,7 +7,6 @@ the form asked for is a wrong answer, never a missing one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -17,6 +16,7 @@ from midcourse.engines.base import Completion, Request
 from midcourse.localize.cases import ErrorCase
 from midcourse.pipeline.values import Model
 from midcourse.prompts import Prompt
+from midcourse.prompts.location import read_location
 from midcourse.prompts.parse import last_block, parse_proposal
 from midcourse.records import content_id, derive_seed
 from midcourse.rendering import Message, Renderer
@@ -24,9 +24,6 @@ from midcourse.run import Keyed, Work, stage
 from midcourse.stages.flow import run_requests
 from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
 from midcourse.steps import error_step_from_location, number_steps
-
-#: A step as a model writes it: its first whole number.
-_NUMBER = re.compile(r"-?\d{1,6}")
 
 
 class LocalizationOutcome(StrEnum):
@@ -166,8 +163,7 @@ def parse_first_error(raw: str, num_steps: int) -> tuple[LocalizationOutcome, in
     """
     block = last_block(raw, "first_error")
     if block is not None:
-        number = _NUMBER.search(block[:200])
-        location = int(number[0]) if number else None
+        location = read_location(block, num_steps)
     else:
         block, location = last_block(raw), parse_proposal(raw, num_steps).location
     if block is None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from midcourse.checkers import Grader
 from midcourse.config import EngineConfig, GradeConfig, ModelConfig, Recipe
-from midcourse.data.parts import load_part
+from midcourse.data.parts import load_part, require_disjoint
 from midcourse.data.problems import load_problems, require_references
 from midcourse.engines import (
     check_model,
@@ -57,6 +57,7 @@ class Setup:
         """Load the problems and name the base. Raises MidcourseError before any work starts."""
         check_model(recipe.engine, recipe.model.path)
         problems = load_problem_sets(recipe)
+        require_disjoint(problems.train, problems.evaluation)
         if recipe.propose.reference != "none" and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)

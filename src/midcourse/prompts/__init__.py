@@ -5,9 +5,9 @@ the structure of the paper's Appendix A) and ``lab`` (short, for the bundled lab
 points ``prompts`` in a recipe to a folder of their own. Every record that a prompt produced
 carries the prompt's name and hash, so two wordings can never be mixed up.
 
-A file holds plain text with named fields in braces, ``{problem}``. Fields are filled in one
-pass and only where the name is known: braces of LaTeX, of JSON or inside a filled-in text
-stay as they are.
+A file holds plain text with placeholders in braces, ``{problem}``: those of `PURPOSES`, which are
+checked when a set is loaded. They are filled in one pass and only where the name is known: braces
+of LaTeX, of JSON or inside a filled-in text stay as they are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,55 @@ from pathlib import Path
 
 from midcourse.errors import ConfigError
 
-#: Every field a prompt file may name.
-FIELDS = frozenset({"problem", "reference", "attempt", "answer", "hint"})
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a prompt of one purpose shows, e.g. ``Purpose(("problem",), ("answer",))``."""
+
+    needs: tuple[str, ...]
+    may_hold: tuple[str, ...] = ()
+
+    def complaint_about(self, template: str) -> str:
+        r"""Return what is wrong with the placeholders of a template, in one line; empty if nothing.
+
+        A word in braces is LaTeX where it follows a command or a script, as in ``\text{if}``.
+        """
+        names = {name for _, name in _BRACES.findall(template)}
+        words = {name for before, name in _BRACES.findall(template) if not before}
+        unknown = sorted((names & FIELDS | words) - {*self.needs, *self.may_hold})
+        if unknown:
+            allowed = _listed((*self.needs, *self.may_hold))
+            return f"unknown placeholder {{{unknown[0]}}}: the file may hold {allowed}"
+        missing = [name for name in self.needs if name not in names]
+        if missing:
+            also = f", and may hold {_listed(self.may_hold)}" if self.may_hold else ""
+            return f"no placeholder {{{missing[0]}}}: the file needs {_listed(self.needs)}{also}"
+        return ""
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
+
+
+_WHOLE = ("problem", "reference", "attempt")
+#: Every file of a set, and the placeholders that it must and may hold.
+PURPOSES = {
+    "solve": Purpose(("problem",)),
+    "hint": Purpose(("problem", "hint")),
+    "reference": Purpose(("problem",), ("answer",)),
+    "reflect": Purpose(_WHOLE, ("answer",)),
+    "guided_solve": Purpose(("problem", "reference"), ("answer",)),
+    "review": Purpose(("attempt",), ("problem", "reference", "answer")),
+    "review_list": Purpose(("attempt",), ("problem", "reference", "answer")),
+    "single_turn": Purpose(_WHOLE, ("answer",)),
+    "no_reference": Purpose(("problem", "attempt")),
+    "localize": Purpose(_WHOLE),
+    "localize_no_reference": Purpose(("problem", "attempt")),
+}
+FIELDS = frozenset(name for p in PURPOSES.values() for name in (*p.needs, *p.may_hold))
 _FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")
+#: A word in braces, and what of LaTeX stands right before it.
+_BRACES = re.compile(r"([A-Za-z\\_^}\]$])?\{([A-Za-z][A-Za-z_ ]{2,40})\}")
 
 
 _SETS = resources.files("midcourse.prompts") / "sets"
@@ -84,15 +130,28 @@ class PromptSet:
 
 def _text(folder: Traversable, purpose: str) -> str | None:
     file = folder / f"{purpose}.md"
-    return file.read_text("utf-8").removesuffix("\n") if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        return file.read_text("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not text in UTF-8 ({error}): save it as UTF-8") from error
 
 
 def load_prompt_set(name: str) -> PromptSet:
-    """Return the packaged set `name`, or the folder of that path. Raises ConfigError."""
+    """Return the packaged set `name`, or the folder of that path.
+
+    Raises ConfigError if there is none, or if a file's placeholders are not those of its purpose.
+    """
     packaged = _SETS / name
     if "/" not in name and packaged.is_dir():
-        return PromptSet(name, packaged)
-    folder = Path(name)
-    if folder.is_dir():
-        return PromptSet(folder.name, folder)
-    raise ConfigError(f"no prompt set {name!r}: give 'default', 'lab' or a folder of .md files")
+        found = PromptSet(name, packaged)
+    elif (folder := Path(name)).is_dir():
+        found = PromptSet(folder.name, folder)
+    else:
+        raise ConfigError(f"no prompt set {name!r}: give 'default', 'lab' or a folder of .md files")
+    for purpose, form in PURPOSES.items():
+        text = _text(found.root, purpose)
+        if text is not None and (complaint := form.complaint_about(text)):
+            raise ConfigError(f"{found.root / f'{purpose}.md'}: {complaint}")
+    return found

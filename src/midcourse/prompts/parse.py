@@ -2,8 +2,8 @@ r"""Reads what a proposer wrote: the last closed ``<intervention>`` block, byte 
 
 The block looks like JSON and is full of LaTeX, and JSON is a lossy container for LaTeX:
 ``json.loads`` turns ``\frac`` and ``\times`` into control characters without complaint. So the
-content is read from the raw text by the rules of `unescape`, and a control character that remains
-is an outcome of its own.
+block is cut into members by its quotes, keys and braces, the content is read by the rules of
+`midcourse.prompts.latex`, and a control character that remains is an outcome of its own.
 
     <intervention>{"content": "Use \\frac12.", "location": 3}</intervention>
     → outcome accepted, location 3, intervention ``Use \\frac12.``
@@ -13,57 +13,67 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
+from midcourse.prompts.latex import is_command, unescape
+from midcourse.prompts.location import read_location
 from midcourse.records import ProposalOutcome
 from midcourse.steps import error_step_from_location
 
 #: A longer block is malformed: no step comes near, and everything below stays cheap.
 _MAX_BLOCK_CHARS = 100_000
+
 _QUOTES = "\"'\u201c\u201d\u2018\u2019"
+#: What may close a quote, or a backslash and what it escapes: typography often changes one of two.
+_CLOSERS = {
+    quote: re.compile(rf"\\.|([{closers}])", re.DOTALL)
+    for quote, closers in (
+        ('"', '"\u201d'),
+        ("\u201c", '\u201d"\u201c'),
+        ("\u201d", '\u201d"'),
+        ("'", "'\u2019"),
+        ("\u2018", "\u2019'"),
+        ("\u2019", "\u2019'"),
+    )
+}
+_ERROR_KEYS = ("error_step", "error_location", "first_error")
+_OURS = rf"[{_QUOTES}]?(?:content|location|{'|'.join(_ERROR_KEYS)})[{_QUOTES}]?"
+_QUOTED = "|".join(
+    rf"[{pair}][^{pair}\\{{}}\[\]:\n]{{1,60}}[{pair}]"
+    for pair in ('"', "'", "\u201c\u201d", "\u2018\u2019")
+)
+#: Prose holds colons too: a key that is not ours has a value of JSON, or a bare word.
+_JSON = rf"(?=\s{{0,20}}(?:[{_QUOTES}\[{{]|-?\d|[a-z_]{{1,40}}\s{{0,20}}[,}}]))"
+_KEY = rf"(?:{_OURS}\s{{0,20}}:|(?:{_QUOTED}|[a-z_]\w{{0,40}})\s{{0,20}}:{_JSON})"
+_MEMBER = re.compile(rf"(?<![\w\\]){_KEY}", re.IGNORECASE)
+_NEXT_MEMBER = rf"\s{{0,50}}(?:,\s{{0,50}}{_KEY}|\n\s{{0,50}}(?:{_OURS}|{_QUOTED})\s{{0,20}}:)"
+#: What follows the last quote of a value: another member, or the end of the block.
+_AFTER_VALUE = re.compile(rf"{_NEXT_MEMBER}|[\s,]*[\s}}\]]*(?:```\s*)?\Z", re.IGNORECASE)
+_AFTER_OBJECT = re.compile(r"[\s,]*\}")
+#: The value of another member that a quote may close, such as ``, "why": "a sign``.
+_OPEN_MEMBER = re.compile(
+    rf"[,{{]\s*(?:{_QUOTED}|{_OURS})\s*:\s*[{_QUOTES}]?[^{_QUOTES}]*\Z", re.IGNORECASE
+)
+_BARE = re.compile(rf"(?:(?!{_NEXT_MEMBER})[^}}\n])*", re.IGNORECASE)
+_BLANK = re.compile(r"\s*")
+_ENTRIES = re.compile(r"\[\s*\{")
 
-#: LaTeX commands that begin with a letter JSON knows as an escape.
-_COMMANDS = frozenset(
-    """
-    nabla natural ncong ne nearrow neg neq nexists ngeq ni nleq nleqslant nmid noindent nolimits
-    nonumber not notin nparallel nprec nrightarrow nsim nsubseteq nsucc nu num nwarrow newline
-    tan tanh tau tbinom text textbf textit textrm textsf texttt textstyle textup tfrac therefore
-    theta thickapprox thicksim thinspace tilde times to top triangle triangleleft triangleright
-    triangleq twoheadrightarrow tag tiny
-    backslash bar bbox because begin beta beth between bf bfseries big bigcap bigcup bigg bigl bigm
-    bigoplus bigotimes bigr bigsqcup bigvee bigwedge binom blacksquare bm bmod bmatrix boldsymbol
-    bot bowtie box boxed boxplus breve bullet bumpeq
-    fbox flat floor forall frac frown fallingdotseq
-    rangle rbrace rbrack rceil restriction rfloor rgroup rho right rightarrow rightharpoonup
-    rightleftharpoons rightsquigarrow rm rmathrm root rule rvert rVert rtimes
-    ulcorner underbrace underline underset unlhd uparrow updownarrow uplus upsilon upuparrows
-    urcorner
-    """.split()  # noqa: SIM905 - a table of words reads better as text
+_ERROR = r"(?:errors?|mistakes?|issues?|interventions?|corrections?|changes?)"
+_FOUND = r"(?:found|needed|required|necessary|detected|present|identified|proposed)"
+#: The ways to say that there is nothing to say.
+_NOTHING = re.compile(
+    r"null|nil|nan|n ?[/.] ?a|na|not applicable|empty|no|[-\u2013\u2014]+"
+    rf"|(?:none|nothing)(?: {_FOUND})?"
+    rf"|(?:there (?:is|are|was|were) )?no(?: [a-z]+)? {_ERROR}(?: (?:is|are|was|were))?"
+    rf"(?: {_FOUND})?(?: in (?:the|this) [a-z' ]{{1,40}})?"
+    r"|the (?:attempt|solution) is (?:correct|right)"
 )
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|([A-Za-z]+)|(.)|$)", re.DOTALL)
-
-_OPEN, _CLOSE = "[\"'\u201c\u2018]?", "[\"'\u201d\u2019]?"
-_COLON, _VALUE = r"\s{0,20}:\s{0,20}", r"([^,}\n]{0,200})"
-_ERROR_KEYS = "error_step|error_location|first_error"
-_LOCATION = re.compile(rf"{_OPEN}location{_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
-_ERROR_STEP = re.compile(rf"{_OPEN}(?:{_ERROR_KEYS}){_CLOSE}{_COLON}{_VALUE}", re.IGNORECASE)
-_CONTENT = re.compile(rf"{_OPEN}content{_CLOSE}{_COLON}", re.IGNORECASE)
-#: What may follow the end of the content: another key, or the end of the object.
-_AFTER_CONTENT = re.compile(
-    rf"\s*(?:,\s*{_OPEN}(?:location|{_ERROR_KEYS}){_CLOSE}\s*:|,?\s*\}}|,?\s*$)", re.IGNORECASE
-)
-_OBJECT = re.compile(
-    rf"\{{\s{{0,200}}[{_QUOTES}]?(?:content|location|{_ERROR_KEYS})[{_QUOTES}]?\s{{0,20}}:",
-    re.IGNORECASE,
-)
-_ESCAPED_OR_QUOTE = re.compile(rf"\\.|([{_QUOTES}])", re.DOTALL)
-#: The value of another key that a quote may close, such as ``"location": "14"``.
-_OPEN_VALUE = re.compile(
-    rf"[,{{]\s*[{_QUOTES}]?location[{_QUOTES}]?\s*:\s*[{_QUOTES}]?[^{_QUOTES}]*$", re.IGNORECASE
-)
-_NUMBER = re.compile(r"-?\d{1,6}")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
+_LONGEST_NOTHING = 200
+_CLAUSE_ENDS = re.compile(r"\s*[.;,:()!]+\s*|\s[-\u2013\u2014]\s")
+_JOINED = re.compile(r"(?<=[a-z])_(?=[a-z])")
+_NO_ENTRY = re.compile(r"[\[{]\s*(?:null|[\[{]\s*[\]}])?\s*[\]}]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+#: A tab where a reader of JSON has been at ``\times`` before us.
+_AFTER_TAB = re.compile(r"\t([A-Za-z]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +92,34 @@ class ParsedProposal:
     """Located after the stated error (list variant only)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A member's value as written, and the quote that it began with, if any."""
+
+    text: str
+    quote: str = ""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it says that there is nothing to say, e.g. ``null`` or ``No errors found.``."""
+        if len(self.text) > _LONGEST_NOTHING:
+            return not self.text.strip()
+        plain = " ".join(_JOINED.sub(" ", self.text.lower()).split())
+        if not plain or _NOTHING.fullmatch(plain.rstrip(".")):
+            return True
+        parts = [part for part in _CLAUSE_ENDS.split(plain) if part]
+        return bool(parts) and all(map(_NOTHING.fullmatch, parts))
+
+
+_Members = dict[str, _Value]
+
+
 def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
     """Read the single variant: one object; its location is the first error."""
     objects = _objects(raw)
     if isinstance(objects, ParsedProposal):
         return objects
-    parsed = _parse_object(objects[0], num_steps)
+    parsed = _parse_object(_entries(objects)[0], num_steps)
     if parsed.location is None or parsed.outcome is ProposalOutcome.LOCATION_OUT_OF_RANGE:
         return parsed
     return replace(parsed, error_step=error_step_from_location(parsed.location))
@@ -101,9 +133,10 @@ def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
     objects = _objects(raw)
     if isinstance(objects, ParsedProposal):
         return [objects]
-    numbers = (_number_of(_ERROR_STEP, text) for text in objects)
+    texts = (members[key].text for members in objects for key in _ERROR_KEYS if key in members)
+    numbers = (read_location(text, num_steps) for text in texts)
     stated = next((number for number in numbers if number and number > 0), None)
-    return [_place(_parse_object(text, num_steps), stated) for text in objects]
+    return [_place(_parse_object(entry, num_steps), stated) for entry in _entries(objects)]
 
 
 def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
@@ -113,92 +146,138 @@ def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
     return replace(parsed, error_step=error_step_from_location(stated), after_error=after)
 
 
-def _number_of(key: re.Pattern[str], text: str) -> int | None:
-    match = key.search(text)
-    number = _NUMBER.search(match[1]) if match else None
-    return int(number[0]) if number else None
-
-
 def last_block(raw: str, tag: str = "intervention") -> str | None:
-    """Return the inside of the last closed tag."""
-    opening = f"<{tag}>"
-    end = raw.rfind(f"</{tag}>")
-    start = raw.rfind(opening, 0, end) if end >= 0 else -1
-    return raw[start + len(opening) : end] if start >= 0 else None
+    """Return the inside of the last closed tag.
+
+    One in quotes or backticks is spoken of, not given, unless all are.
+    """
+    marks = re.finditer(rf"<\s{{0,9}}(/?)\s{{0,9}}{tag}(?:\s[^<>]{{0,200}})?>", raw, re.IGNORECASE)
+    given = spoken_of = opening = None
+    for mark in marks:
+        if not mark[1]:
+            opening = mark
+        elif opening is not None:
+            start, end = opening.start(), mark.end()
+            around = (raw[max(0, start - 1) : start], raw[end : end + 1])
+            inside = raw[opening.end() : mark.start()]
+            if all(side and side in f"`{_QUOTES}" for side in around):
+                spoken_of = inside
+            else:
+                given = inside
+            opening = None
+    return given if given is not None else spoken_of
 
 
-def _objects(raw: str) -> list[str] | ParsedProposal:
-    """Cut the block at braces that a known key follows; without any, say what the reply is."""
+def _objects(raw: str) -> list[_Members] | ParsedProposal:
+    """Return the objects of the block; without any, what the reply is."""
     block = last_block(raw)
     if block is None:
         return ParsedProposal(outcome=ProposalOutcome.NO_TAG, detail="no closed tag")
-    found = _OBJECT.finditer(block) if len(block) <= _MAX_BLOCK_CHARS else ()
-    if starts := [brace.start() for brace in found]:
-        return [block[a:b] for a, b in pairwise([*starts, len(block)])]
+    if len(block) <= _MAX_BLOCK_CHARS and (objects := _read_objects(block)):
+        return objects
     bare = block.replace("```json", "").replace("```", "").strip()
-    if bare in ("", "[]", "{}", "null", "none", "None", "N/A"):
+    said = _Value(bare.strip(_QUOTES) or bare)
+    if _NO_ENTRY.fullmatch(bare) or said.is_nothing:
         return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="an empty block")
     return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no object in the block")
 
 
-def _parse_object(text: str, num_steps: int) -> ParsedProposal:
-    raw_content, rest = _split_content(text)
-    location = _number_of(_LOCATION, rest)
-    nothing = raw_content is not None and raw_content.strip() in ("", "null")
-    if nothing and location in (None, 0):
-        return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")
-    if raw_content is None or location is None:
-        missing = "content" if raw_content is None else "location"
-        return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail=f"no {missing}")
-    content = unescape(raw_content)
-    parsed = ParsedProposal(
-        outcome=ProposalOutcome.ACCEPTED, location=location, intervention=content
-    )
-    if not content.strip():
-        return replace(parsed, outcome=ProposalOutcome.EMPTY, detail="empty content")
-    if not 1 <= location <= num_steps:
-        detail = f"{location} of {num_steps} substeps"
-        return replace(parsed, outcome=ProposalOutcome.LOCATION_OUT_OF_RANGE, detail=detail)
-    if match := _CONTROL.search(content):
-        detail = f"U+{ord(match[0]):04X} in the content"
-        return replace(parsed, outcome=ProposalOutcome.CONTROL_CHARACTER, detail=detail)
-    return parsed
+def _read_objects(block: str) -> list[_Members]:
+    """Return the objects in the order in which they open, as far as their quotes close."""
+    objects: list[_Members] = []
+    opened: list[_Members] = []
+    position = 0
+    while position < len(block):
+        key = _MEMBER.match(block, position) if opened else None
+        if key is not None:
+            value, position = _read_value(block, key.end())
+            if value is not None:
+                opened[-1].setdefault(_name(key[0]), value)
+            continue
+        if block[position] == "{":
+            members: _Members = {}
+            opened.append(members)
+            objects.append(members)
+        elif block[position] == "}" and opened:
+            opened.pop()
+        position += 1
+    return [members for members in objects if members]
 
 
-def _split_content(text: str) -> tuple[str | None, str]:
-    """Return the raw content, up to its last quote that may end it, and the object without it."""
-    match = _CONTENT.search(text)
-    if match is None:
-        return None, text
-    start = match.end()
-    if start >= len(text) or text[start] not in _QUOTES:
-        bare = re.match(r"\s*(null)\b", text[start:])
-        return (bare[1] if bare else None), text
-    # A location ahead of the content is outside it; one behind must be looked for from the back.
-    ends = [found.start() for found in _ESCAPED_OR_QUOTE.finditer(text, start + 1) if found[1]]
-    for end in reversed(ends):
-        closes_another = _OPEN_VALUE.search(text[max(0, end - 300) : end])
-        if _AFTER_CONTENT.match(text, end + 1) and not closes_another:
-            return text[start + 1 : end], text[: match.start()] + text[end + 1 :]
-    return None, text
+def _name(key: str) -> str:
+    return key.rstrip(": \n\t").strip(_QUOTES).strip().lower()
 
 
-def unescape(raw: str) -> str:
-    r"""Undo JSON's escapes where they are escapes, and leave LaTeX alone.
+def _read_value(block: str, start: int) -> tuple[_Value | None, int]:
+    """Return the value after a colon, and where to go on; None where objects follow."""
+    blank = _BLANK.match(block, start)
+    start = blank.end() if blank else start
+    quote = block[start : start + 1]
+    if quote == "{" or _ENTRIES.match(block, start):
+        return None, start
+    if quote in _CLOSERS:
+        end = _closing(block, start)
+        if end is None:
+            return _Value(block[start:]), len(block)
+        return _Value(block[start + 1 : end], quote), end + 1
+    bare = _BARE.match(block, start)
+    end = bare.end() if bare else start
+    return _Value(block[start:end].strip()), end
 
-    ``\\`` is one backslash and ``\"``, ``\/`` lose theirs. ``\n`` is a newline unless it begins a
-    LaTeX command, i.e. the whole run of letters is one (``\neq``, ``\nu``; ``\nThen`` is a
-    newline); likewise ``\t``, ``\b``, ``\f``, ``\r``, ``\u``. Every other backslash stays.
+
+def _closing(block: str, start: int) -> int | None:
+    """Return where the quote at `start` is closed; None if nowhere.
+
+    Quotes inside a text are often not escaped, so that is the first one that another member or an
+    end follows. If it closes the value of another member, our own is not closed.
     """
-    return _ESCAPE.sub(_unescape_one, raw)
+    for found in _CLOSERS[block[start]].finditer(block, start + 1):
+        end = found.start()
+        if found[1] is None:
+            continue
+        is_object = _AFTER_OBJECT.match(block, end + 1) and _is_balanced(block[start:end])
+        if is_object or _AFTER_VALUE.match(block, end + 1):
+            is_other = _OPEN_MEMBER.search(block[max(start + 1, end - 300) : end])
+            return None if is_other else end
+    return None
 
 
-def _unescape_one(match: re.Match[str]) -> str:
-    code, letters, other = match[1], match[2], match[3]
-    if code is not None:
-        return chr(int(code, 16)) if not 0xD800 <= int(code, 16) <= 0xDFFF else match[0]
-    if letters is not None:
-        if letters in _COMMANDS or letters[0] not in _ESCAPES:
-            return match[0]
-        return _ESCAPES[letters[0]] + letters[1:]
-    return other if other in ("\\", '"', "/") else match[0]
+def _is_balanced(text: str) -> bool:
+    r"""Whether a brace that follows is not the text's own; ``\{`` is a character of LaTeX."""
+    plain = text.replace("\\{", "").replace("\\}", "")
+    return plain.count("{") <= plain.count("}")
+
+
+def _entries(objects: list[_Members]) -> list[_Members]:
+    """Return the objects that propose something; the others wrap or explain them."""
+    proposing = [members for members in objects if members.keys() & {"content", "location"}]
+    return proposing or objects[:1]
+
+
+def _parse_object(members: _Members, num_steps: int) -> ParsedProposal:
+    content, place = members.get("content"), members.get("location")
+    location = read_location(place.text, num_steps) if place else None
+    said = members.values() if content is None else [content]
+    is_nothing = all(value.is_nothing for value in said)
+    if is_nothing and (location is None or location < 1):
+        return ParsedProposal(outcome=ProposalOutcome.NO_ERROR_FOUND, detail="nothing proposed")
+    if content is None or not (content.quote or (content.text and is_nothing)):
+        return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no content")
+    if location is None:
+        return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no location")
+    text = "" if is_nothing else unescape(content.text, content.quote)
+    outcome, detail = _judge(text, location, num_steps)
+    return ParsedProposal(outcome=outcome, detail=detail, location=location, intervention=text)
+
+
+def _judge(text: str, location: int, num_steps: int) -> tuple[ProposalOutcome, str]:
+    """Return the outcome of a content at a location, and why it is not accepted."""
+    if not text.strip():
+        return ProposalOutcome.EMPTY, "empty content"
+    if not 1 <= location <= num_steps:
+        return ProposalOutcome.LOCATION_OUT_OF_RANGE, f"{location} of {num_steps} substeps"
+    if found := _CONTROL.search(text):
+        return ProposalOutcome.CONTROL_CHARACTER, f"U+{ord(found[0]):04X} in the content"
+    if broken := next((w for w in _AFTER_TAB.findall(text) if is_command(f"t{w}")), ""):
+        return ProposalOutcome.CONTROL_CHARACTER, f"a tab in place of \\t in \\t{broken}"
+    return ProposalOutcome.ACCEPTED, ""
