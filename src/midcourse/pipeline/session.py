@@ -76,7 +76,9 @@ class Setup:
         """
         if not path and source is None and engine is None:
             return self.base
-        source = ModelConfig(path=path) if path else source or self.recipe.model
+        model = self.recipe.model
+        named = ModelConfig(path=path, template_date=model.template_date)
+        source = named if path else source or model
         engine = engine or self.recipe.engine
         if engine.model_name and not engine.loads_models:
             name = engine.model_name

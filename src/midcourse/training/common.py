@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peft import LoraConfig
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from midcourse.config import ModelConfig
+from midcourse.config import TEMPLATE_DATE, ModelConfig
 from midcourse.engines import model_folder
 from midcourse.training.jobs import Log
 
@@ -27,11 +28,13 @@ class Setting:
     out: Path
     seed: int
     on_log: Log
+    template_date: date = TEMPLATE_DATE
 
     @classmethod
     def of(cls, model: ModelConfig, out: Path, seed: int, on_log: Log) -> Setting:
         """Return the setting of a job, with the folder that its model is loaded from."""
-        return cls(str(model_folder(model.path, model.revision)), out, seed, on_log)
+        folder = str(model_folder(model.path, model.revision))
+        return cls(folder, out, seed, on_log, model.template_date)
 
 
 def shared_arguments(setting: Setting) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from trl import GRPOConfig, GRPOTrainer
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.rendering import Renderer
+from midcourse.rendering import Message, Renderer
 from midcourse.training.checkpoints import (
     MarkComplete,
     checkpoints,
@@ -75,7 +75,7 @@ def train_rl(
         if processes().is_main_process:
             _rewind(out / GROUPS_FILE, iteration)
             drop_rollouts(out, iteration)
-    renderer = Renderer(AutoTokenizer.from_pretrained(setting.model_path))
+    renderer = _renderer(setting)
     writer = RolloutWriter(out, policy, config, setting.seed, renderer)
 
     def keep(number: int, rewarded: Sequence[Rewarded]) -> None:
@@ -114,7 +114,31 @@ def make_rl_trainer(
         processing_class=AutoTokenizer.from_pretrained(setting.model_path, padding_side="left"),
         callbacks=[OnLog(setting.on_log), MarkComplete()],
         peft_config=lora_config(config.lora_rank),
+        rollout_func=RolloutsByIds(_renderer(setting)),
     )
+
+
+def _renderer(setting: Setting) -> Renderer:
+    tokenizer = AutoTokenizer.from_pretrained(setting.model_path)
+    return Renderer(tokenizer, setting.template_date)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutsByIds:
+    """TRL's ``rollout_func``: samples as TRL does, from the ids that every other stage would use.
+
+    TRL encodes a prompt's text whole, and a problem that contains a control token would open a turn
+    of its own.
+    """
+
+    renderer: Renderer
+
+    def __call__(self, prompts: Sequence[list[Message]], trainer: GRPOTrainer) -> dict[str, Any]:
+        """Return the ids of prompts and completions; a prompt comes once per completion."""
+        ids = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        # The way that TRL itself takes from ids to completions: it has no public name.
+        sampled, logprobs = trainer._generate_single_turn(ids, None, {}, trainer.num_generations)
+        return {"prompt_ids": ids, "completion_ids": sampled, "logprobs": logprobs}
 
 
 def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GRPOConfig:
