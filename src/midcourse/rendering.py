@@ -116,19 +116,28 @@ class Renderer:
         They are those that the template writes for the whole conversation. A reply that it leaves
         as it is keeps its sampled ids; one of which it drops the thinking is encoded again.
         """
-        sampled = self._without_end(reply_ids)
-        hidden = self._encoder.hidden([first["content"], self.decode(sampled), text])
+        prompt, sampled = self.prompt_ids([first]), self._without_end(reply_ids)
+        said = self.decode_parts(prompt, sampled)[1]
+        hidden = self._encoder.hidden([first["content"], said, text])
         question, following = hidden.hide(first["content"]), hidden.hide(text)
         before, after = self._around_reply(question, following, hidden)
-        sampled = self._without_opening(sampled, question, before, hidden)
-        reply = self._as_template_sees(sampled, hidden)
+        asked = self._template([{"role": "user", "content": question}])
+        opening = before[len(asked) :] if before.startswith(asked) else ""
+        opening_ids = self._encoder.encode_template(opening, hidden, goes_on=True)
+        if any(map(self._encoder.is_control, opening_ids)):  # as gpt-oss opens its last channel
+            sampled, opening = _after_last(opening_ids, sampled), ""
+        elif not said.startswith(opening):
+            opening = ""
+        reply = self._as_template_sees(prompt, sampled, hidden).removeprefix(opening)
         whole = self._template(_dialogue(question, reply, following))
         kept = whole[len(before) : len(whole) - len(after)]
         if before + kept + after != whole or not reply.startswith(kept):
             return self._encoder.encode_template(whole, hidden)
+        said = self.decode(sampled)
+        num_dropped = len(hidden.restore(reply[len(kept) :]))
         return [
-            *self._encoder.encode_template(before, hidden),
-            *self.cut(sampled, hidden.restore(kept)).all,
+            *self._encoder.encode_template(before.removesuffix(opening), hidden),
+            *self.cut(sampled, said[: len(said) - num_dropped]).all,
             *self._encoder.encode_template(after, hidden, goes_on=True),
         ]
 
@@ -180,26 +189,14 @@ class Renderer:
             ids.pop()
         return ids
 
-    def _without_opening(
-        self, reply_ids: list[int], question: str, before: str, hidden: Hidden
-    ) -> list[int]:
-        """Return a reply without what the template itself writes before one (gpt-oss's channel)."""
-        prompt = self._template([{"role": "user", "content": question}])
-        if not before.startswith(prompt) or before == prompt:
-            return reply_ids
-        opening = self._encoder.encode_template(before[len(prompt) :], hidden, goes_on=True)
-        size = len(opening)
-        for start in range(len(reply_ids) - size, -1, -1):
-            if reply_ids[start : start + size] == opening:
-                return reply_ids[start + size :]
-        return reply_ids
-
-    def _as_template_sees(self, reply_ids: Sequence[int], hidden: Hidden) -> str:
+    def _as_template_sees(
+        self, prompt: Sequence[int], reply_ids: Sequence[int], hidden: Hidden
+    ) -> str:
         """Return a reply's text: tags that the model wrote as tags are tags, others are hidden."""
-        text, shown, done = self.decode(reply_ids), "", 0
+        text, shown, done = self.decode_parts(prompt, reply_ids)[1], "", 0
         for index, token in enumerate(reply_ids):
             if tag := self._encoder.tags.get(token):
-                start = len(self.decode(reply_ids[:index]))
+                start = len(self.decode_parts(prompt, reply_ids[:index])[1])
                 shown += hidden.hide(text[done:start]) + tag
                 done = start + len(tag)
         return shown + hidden.hide(text[done:])
@@ -255,6 +252,14 @@ def _dialogue(first: str, reply: str, second: str) -> list[Message]:
         {"role": "assistant", "content": reply},
         {"role": "user", "content": second},
     ]
+
+
+def _after_last(part: Sequence[int], ids: list[int]) -> list[int]:
+    """Return what follows the last occurrence of `part` in `ids`; without one, all of them."""
+    for end in range(len(ids), len(part) - 1, -1):
+        if ids[end - len(part) : end] == part:
+            return ids[end:]
+    return ids
 
 
 def _no_second_turn(why: str) -> ConfigError:
