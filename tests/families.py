@@ -16,6 +16,7 @@ from typing import Any
 
 from tokenizers import (
     AddedToken,
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -60,13 +61,23 @@ class Family:
         return (*self.special, *self.tags)
 
 
+#: How Llama 3 and Qwen cut text into words: newlines stay together.
+_WORDS_AND_BREAKS = (
+    r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 # --- vocabularies --------------------------------------------------------------------------------
 
 
 def byte_level() -> Tokenizer:
     """Return a byte-level BPE: Qwen, Llama 3, Phi-4, GLM, gpt-oss, DeepSeek, Nemo."""
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS_AND_BREAKS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     made.train_from_iterator(
@@ -75,7 +86,7 @@ def byte_level() -> Tokenizer:
     return made
 
 
-def split_digits() -> Tokenizer:
+def normalised_bytes() -> Tokenizer:
     """Return a byte-level BPE behind an NFKC normaliser, in which full-width signs are ASCII."""
     made = byte_level()
     made.normalizer = normalizers.NFKC()
@@ -212,6 +223,7 @@ def _mistral(user: str, reply: str, before: str = "") -> str:
     )
 
 
+_NEMO = _mistral("'[INST]' + m.content + '[/INST]'", "m.content + eos_token")
 _MISTRAL_DAY = (
     "{% set today = strftime_now('%Y-%m-%d') %}"
     "{{ '[SYSTEM_PROMPT]The current date is ' + today + '.[/SYSTEM_PROMPT]' }}"
@@ -234,8 +246,9 @@ _GLM4 = (
 )
 _GLM45 = (
     "[gMASK]<sop>{% set ns = namespace(last=0) %}"
-    f"{_EACH}{{% if m.role == 'user' %}}{{% set ns.last = loop.index0 %}}{{% endif %}}{{% endfor %}}"
-    f"{_EACH}{{% if m.role == 'assistant' %}}{{% set content = m.content %}}{{% set thought = '' %}}"
+    f"{_EACH}{{% if m.role == 'user' %}}{{% set ns.last = loop.index0 %}}{{% endif %}}"
+    f"{{% endfor %}}{_EACH}{{% if m.role == 'assistant' %}}"
+    "{% set content = m.content %}{% set thought = '' %}"
     "{% if '</think>' in content %}"
     "{% set thought = content.split('</think>')[0].rstrip('\n').split('<think>')[-1] %}"
     "{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}<|assistant|>"
@@ -275,14 +288,37 @@ _WORDS = (
 _QWEN = ("<|im_end|>", "<|endoftext|>", "<|im_start|>")
 _TOOLS = ("<tool_call>", "</tool_call>", "<|fim_prefix|>")
 _THINK = ("<think>", "</think>")
-_LLAMA3 = ("<|eot_id|>", "<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>",
-           "<|end_header_id|>", "<|python_tag|>", "<|reserved_special_token_0|>")  # fmt: skip
+_LLAMA3 = (
+    "<|eot_id|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|python_tag|>",
+    "<|reserved_special_token_0|>",
+)
 _GEMMAS = ("<eos>", "<pad>", "<bos>", "<start_of_turn>", "<end_of_turn>")
 _PHI3S = ("<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
-_GLMS = ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>",
-         "<|observation|>", "/nothink")  # fmt: skip
-_HARMONY = ("<|return|>", "<|endoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>",
-            "<|constrain|>", "<|call|>")  # fmt: skip
+_GLMS = (
+    "<|endoftext|>",
+    "[gMASK]",
+    "<sop>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+    "<|observation|>",
+    "/nothink",
+)
+_HARMONY = (
+    "<|return|>",
+    "<|endoftext|>",
+    "<|start|>",
+    "<|end|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|constrain|>",
+    "<|call|>",
+)
 _INST = ("[INST]", "[/INST]", "[TOOL_CALLS]")
 _R1S = ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>")
 _R1_TAGS = ("<｜User｜>", "<｜Assistant｜>", *_THINK)
@@ -293,46 +329,97 @@ FAMILIES = {
         Family("qwen2_5", _QWEN25, byte_level, _QWEN, _TOOLS),
         Family("qwen3", _QWEN3, byte_level, _QWEN, (*_TOOLS, *_THINK)),
         Family("qwen3_thinking", _QWEN3_THINKING, byte_level, _QWEN, (*_TOOLS, *_THINK)),
-        Family("chatml_nfkc", _QWEN25, split_digits, _QWEN, _TOOLS),
+        Family("chatml_nfkc", _QWEN25, normalised_bytes, _QWEN, _TOOLS),
         Family("llama3", _llama(), byte_level, _LLAMA3, bos="<|begin_of_text|>", unlisted=True),
-        Family("llama3_1", _llama(_llama_system("'26 Jul 2024'")), byte_level, _LLAMA3,
-               bos="<|begin_of_text|>", unlisted=True),
-        Family("llama3_2", _llama(_llama_system("strftime_now('%d %b %Y')")), byte_level, _LLAMA3,
-               bos="<|begin_of_text|>", unlisted=True),
+        Family(
+            "llama3_1",
+            _llama(_llama_system("'26 Jul 2024'")),
+            byte_level,
+            _LLAMA3,
+            bos="<|begin_of_text|>",
+            unlisted=True,
+        ),
+        Family(
+            "llama3_2",
+            _llama(_llama_system("strftime_now('%d %b %Y')")),
+            byte_level,
+            _LLAMA3,
+            bos="<|begin_of_text|>",
+            unlisted=True,
+        ),
         Family("gemma", _GEMMA, bare_pieces, _GEMMAS, ("<h1>", "[toxicity]"), bos="<bos>"),
-        Family("gemma3", _GEMMA, bare_pieces, (*_GEMMAS, "<start_of_image>"), bos="<bos>",
-               unlisted=True),
-        Family("mistral_v0_1", _mistral("'[INST] ' + m.content + ' [/INST]'",
-               "' ' + m.content + eos_token + ' '"), legacy_pieces, ("</s>", "<s>"), bos="<s>"),
-        Family("llama2", _mistral("('<s>' if loop.index0 else '') + '[INST] ' + m.content | trim + "
-               "' [/INST]'", "' ' + m.content | trim + ' ' + eos_token"), legacy_pieces,
-               ("</s>", "<s>"), bos="<s>"),
-        Family("mistral_v0_3", _mistral("'[INST] ' + m.content + '[/INST]'",
-               "' ' + m.content | trim + eos_token"), first_pieces, ("</s>", "<s>", *_INST),
-               bos="<s>", unlisted=True),
-        Family("mistral_nemo", _mistral("'[INST]' + m.content + '[/INST]'", "m.content + eos_token"),
-               byte_level, ("</s>", "<s>", *_INST), bos="<s>", unlisted=True),
-        Family("mistral_small", _mistral("'[INST]' + m.content + '[/INST]'",
-               "m.content + eos_token", _MISTRAL_DAY), byte_level,
-               ("</s>", "<s>", *_INST, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"), bos="<s>",
-               unlisted=True),
-        Family("unigram", _mistral("'[INST] ' + m.content + '[/INST]'",
-               "' ' + m.content + eos_token"), unigram, ("</s>", "<s>", *_INST[:2]), bos="<s>"),
+        Family(
+            "gemma3",
+            _GEMMA,
+            bare_pieces,
+            (*_GEMMAS, "<start_of_image>"),
+            bos="<bos>",
+            unlisted=True,
+        ),
+        Family(
+            "mistral_v0_1",
+            _mistral("'[INST] ' + m.content + ' [/INST]'", "' ' + m.content + eos_token + ' '"),
+            legacy_pieces,
+            ("</s>", "<s>"),
+            bos="<s>",
+        ),
+        Family(
+            "llama2",
+            _mistral(
+                "('<s>' if loop.index0 else '') + '[INST] ' + m.content | trim + ' [/INST]'",
+                "' ' + m.content | trim + ' ' + eos_token",
+            ),
+            legacy_pieces,
+            ("</s>", "<s>"),
+            bos="<s>",
+        ),
+        Family(
+            "mistral_v0_3",
+            _mistral("'[INST] ' + m.content + '[/INST]'", "' ' + m.content | trim + eos_token"),
+            first_pieces,
+            ("</s>", "<s>", *_INST),
+            bos="<s>",
+            unlisted=True,
+        ),
+        Family(
+            "mistral_nemo", _NEMO, byte_level, ("</s>", "<s>", *_INST), bos="<s>", unlisted=True
+        ),
+        Family(
+            "mistral_small",
+            _mistral("'[INST]' + m.content + '[/INST]'", "m.content + eos_token", _MISTRAL_DAY),
+            byte_level,
+            ("</s>", "<s>", *_INST, "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
+            bos="<s>",
+            unlisted=True,
+        ),
+        Family(
+            "unigram",
+            _mistral("'[INST] ' + m.content + '[/INST]'", "' ' + m.content + eos_token"),
+            unigram,
+            ("</s>", "<s>", *_INST[:2]),
+            bos="<s>",
+        ),
         Family("tinyllama", _ZEPHYR, legacy_pieces, ("</s>", "<s>")),
         Family("phi3", _PHI3, legacy_pieces, _PHI3S, unlisted=True, takes_spaces=True),
         Family("phi3_5", _PHI3, legacy_pieces, _PHI3S, unlisted=True, takes_spaces=True),
         Family("phi3_bytes", _PHI3, byte_level, _PHI3S, unlisted=True),
         Family("phi4mini", _PHI4_MINI, byte_level, _PHI3S, unlisted=True),
-        Family("phi4", _PHI4, byte_level, ("<|im_end|>", "<|im_start|>", "<|im_sep|>",
-               "<|endoftext|>"), unlisted=True),
+        Family(
+            "phi4",
+            _PHI4,
+            byte_level,
+            ("<|im_end|>", "<|im_start|>", "<|im_sep|>", "<|endoftext|>"),
+            unlisted=True,
+        ),
         Family("glm4", _GLM4, byte_level, _GLMS, unlisted=True),
         Family("glm4moe", _GLM45, byte_level, _GLMS, (*_THINK, "<tool_call>"), unlisted=True),
         Family("gptoss", _GPT_OSS, byte_level, _HARMONY, unlisted=True),
-        Family("deepseek_r1_distill", _R1, byte_level, _R1S, _R1_TAGS,
-               bos="<｜begin▁of▁sentence｜>"),
+        Family(
+            "deepseek_r1_distill", _R1, byte_level, _R1S, _R1_TAGS, bos="<｜begin▁of▁sentence｜>"
+        ),
         Family("words", _WORDS, byte_level, ("</s>",)),
     )
-}  # fmt: skip
+}
 
 
 @cache
@@ -343,7 +430,9 @@ def tokenizer_of(name: str) -> Any:
     strips = {"rstrip": family.takes_spaces, "normalized": False}
     made.add_special_tokens([AddedToken(text, special=True, **strips) for text in family.special])
     # Unlike special tokens they are found in the normalised text.
-    made.add_tokens([AddedToken(text, normalized=family.name == "chatml_nfkc") for text in family.tags])
+    made.add_tokens(
+        [AddedToken(text, normalized=family.name == "chatml_nfkc") for text in family.tags]
+    )
     if family.bos:
         made.post_processor = processors.TemplateProcessing(
             single=f"{family.bos} $A", special_tokens=[(family.bos, made.token_to_id(family.bos))]
@@ -351,8 +440,12 @@ def tokenizer_of(name: str) -> Any:
     others = {} if family.unlisted else {"additional_special_tokens": list(family.special[1:])}
     unknown = {"unk_token": "<unk>"} if made.token_to_id("<unk>") is not None else {}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token=family.special[0], bos_token=family.bos,
-        clean_up_tokenization_spaces=False, **unknown, **others,
-    )  # fmt: skip
+        tokenizer_object=made,
+        eos_token=family.special[0],
+        bos_token=family.bos,
+        clean_up_tokenization_spaces=False,
+        **unknown,
+        **others,
+    )
     tokenizer.chat_template = family.template
     return tokenizer

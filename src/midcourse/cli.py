@@ -94,6 +94,7 @@ def _stage(
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
             steps = list(steps_of(made))
+            session.check(steps)
             session.complete(*steps)
             for folder in dict.fromkeys(session.run.path(step) for step in steps):
                 session.run.reporter.say(f"{name}: complete in {folder}")
@@ -166,6 +167,7 @@ def run(
                 f"The report is {directory / 'report' / 'report.html'}"
             )
             return
+        session.check(step for steps in made.steps() for step in steps)
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)

@@ -130,16 +130,18 @@ class Renderer:
             opening = ""
         reply = self._as_template_sees(prompt, sampled, hidden).removeprefix(opening)
         whole = self._template(_dialogue(question, reply, following))
+        encoded = self._encoder.encode_template(whole, hidden)
         kept = whole[len(before) : len(whole) - len(after)]
         if before + kept + after != whole or not reply.startswith(kept):
-            return self._encoder.encode_template(whole, hidden)
+            return encoded
         said = self.decode(sampled)
         num_dropped = len(hidden.restore(reply[len(kept) :]))
-        return [
+        ids = [
             *self._encoder.encode_template(before.removesuffix(opening), hidden),
             *self.cut(sampled, said[: len(said) - num_dropped]).all,
             *self._encoder.encode_template(after, hidden, goes_on=True),
         ]
+        return ids if self.decode(ids) == self.decode(encoded) else encoded
 
     def check_second_turn(self) -> None:
         """Raise ConfigError unless the template takes a user message after a reply."""
