@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers.utils.chat_template_utils as templates
+import trl
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast
 
-from families import FAMILIES, legacy_pieces, tokenizer_of
+from families import FAMILIES, byte_level, legacy_pieces, tokenizer_of
 from midcourse.errors import ConfigError, DataError
 from midcourse.records import RowOutcome, RowSource, SftRow
 from midcourse.rendering import Message, Renderer
@@ -69,9 +74,7 @@ def sampled(name: str, *parts: str) -> list[int]:
     for part in parts:
         is_control = part in FAMILIES[name].controls
         token = tokenizer_of(name).convert_tokens_to_ids(part)
-        # TinyLlama's prompt ends with text: its models go on without a blank.
-        encode = renderer._encoder.encode_after if name == "tinyllama" else renderer.encode
-        ids += [token] if is_control else encode(part)
+        ids += [token] if is_control else renderer.reply_ids(part)
     return ids
 
 
@@ -201,7 +204,7 @@ def test_another_date_changes_the_prompts_that_name_it(name: str) -> None:
 @pytest.mark.parametrize("addition", ["F is 3.\n\n", " so x", "\n\nx", "é🙂", "<think>[INST]</s>"])
 def test_a_continuation_says_the_two_texts_and_nothing_else(name: str, addition: str) -> None:
     renderer = renderer_of(name)
-    ids = renderer.encode(ATTEMPT)
+    ids = renderer.reply_ids(ATTEMPT)
     for end in range(len(ATTEMPT) + 1):
         cut = renderer.cut(ids, ATTEMPT[:end], addition)
         assert cut.prefix == ids[: len(cut.prefix)]
@@ -218,7 +221,7 @@ def test_any_continuation_is_exact(name: str, data: st.DataObject) -> None:
     renderer = renderer_of(name)
     letters = st.text(st.sampled_from("xF 2.,=+\n\\{}é∀🙂<>[]"), max_size=20)
     prefix, addition = f"So{data.draw(letters)}", data.draw(letters)
-    cut = renderer.cut(renderer.encode(prefix + "abc"), prefix, addition)
+    cut = renderer.cut(renderer.reply_ids(prefix + "abc"), prefix, addition)
     assert renderer.decode(cut.all) == prefix + addition
 
 
@@ -226,7 +229,7 @@ def row(name: str, prefix: str, addition: str, *closing: int) -> SftRow:
     """Return an intervention row as build-sft makes it."""
     renderer = renderer_of(name)
     prompt = renderer.prompt_ids([user("x + 2 = 4?")])
-    cut = renderer.cut(renderer.encode(prefix + "x"), prefix, addition)
+    cut = renderer.cut(renderer.reply_ids(prefix + "x"), prefix, addition)
     learned = (*cut.all, *closing)
     return SftRow(
         row_id="r", source=RowSource.INTERVENTION, outcome=RowOutcome.READY, problem_id="p",
@@ -363,6 +366,49 @@ def test_a_template_without_second_turn_is_refused_in_one_line() -> None:
 @each_family
 def test_every_family_has_a_second_turn(name: str) -> None:
     renderer_of(name).check_second_turn()
+
+
+PUBLISHED = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+_MARKERS = re.compile(
+    r"<\|[^|<>\s]+\|>|</?[a-z_]+>|\[/?[A-Za-z_]+\]|<｜[^｜]+｜>|<\|[a-z]+>|<[a-z]+\|>"
+)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_the_templates_that_come_with_trl_have_exact_second_turns_or_none(path: Path) -> None:
+    tokenizer = with_template(path.read_text("utf-8"))
+    renderer, reply = Renderer(tokenizer), "So x = 2\n"
+    try:
+        renderer.check_second_turn()
+    except ConfigError as error:
+        assert "set propose.turns = 'single'" in str(error)
+        return
+    messages = [user("the F"), {"role": "assistant", "content": reply}, user("Second?")]
+    ids = [*renderer.reply_ids(reply), *renderer.end_of_turn_ids]
+    followed = renderer.second_turn_ids(messages[0], ids, "Second?")
+    assert (
+        followed
+        == renderer.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, strftime_now=renderer._strftime
+        )["input_ids"]
+    )
+    for text in tokenizer.get_added_vocab():
+        asked = renderer.prompt_ids([user(f"the {text} F")])
+        assert asked.count(tokenizer.convert_tokens_to_ids(text)) == renderer.prompt_ids(
+            [user("the  F")]
+        ).count(tokenizer.convert_tokens_to_ids(text))
+
+
+def with_template(template: str) -> Any:
+    """Return a byte-level tokenizer with a template, whose markers are its control tokens."""
+    made = byte_level()
+    markers = sorted({*_MARKERS.findall(template), "<end>", "<start>"})
+    made.add_special_tokens([AddedToken(text, normalized=False) for text in markers])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, eos_token="<end>", bos_token="<start>"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
 
 
 # --- RL ------------------------------------------------------------------------------------------

@@ -49,9 +49,8 @@ def two_days(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same ids on two days: what was verified on the first is built on the second."""
     name, prompts = case["input"]["template"], []
     tokenizer = AutoTokenizer.from_pretrained(base_folder())
-    dated = "Today Date: {{ strftime_now('%d %b %Y') }}\n" + str(
-        tokenizer.chat_template
-    )
+    first_line = "Today Date: {{ strftime_now('%d %b %Y') }}\n"
+    tokenizer.chat_template = f"{first_line}{tokenizer.chat_template}"
     for day in DAYS:
         monkeypatch.setattr(templates, "datetime", clock_at(day))
         renderer = Renderer(tokenizer_of(name) if name in FAMILIES else tokenizer)
@@ -67,8 +66,7 @@ def joined(case: dict[str, Any], _: pytest.MonkeyPatch) -> None:
     texts = re.findall(r'"((?:[^"\\]|\\.)*)"', case["input"]["call"])
     texts = [text.replace("\\n", "\n") for text in texts]
     if "next_turn_ids" in case["input"]["call"]:
-        _, after = renderer.around_user()
-        wanted = f"[INST] {texts[0]}{after}"
+        wanted = f"[INST] {texts[0]}{renderer.around_user()[1]}"
         assert renderer.decode(renderer.next_turn_ids(texts[0])).strip() == wanted
         return
     prefix, addition = (texts[0], texts[1]) if len(texts) > 1 else ("", texts[0])

@@ -112,7 +112,7 @@ class Encoder:
 
     def encode_after(self, text: str) -> list[int]:
         """Return the ids of `text` where other text stands before it."""
-        if not self._adds_blank:
+        if not self.adds_blank:
             return self.encode(text)
         for left in _LEFT_CONTEXTS:
             context, ids = self.encode(left), self.encode(left + text)
@@ -197,7 +197,7 @@ class Encoder:
         return sorted(tokens, key=lambda added: -len(added.content))
 
     @cached_property
-    def _adds_blank(self) -> bool:
+    def adds_blank(self) -> bool:
         """Whether something stands before a text that is encoded alone."""
         return self._ids("\nx") != self._ids("\n") + self._ids("x")
 

@@ -63,6 +63,10 @@ class Renderer:
         """Return the ids of plain `text`; control tokens in it are encoded letter by letter."""
         return self._encoder.encode(text)
 
+    def reply_ids(self, text: str) -> list[int]:
+        """Return the ids of a reply's `text`, or its beginning, right after the prompt."""
+        return self.encode(text) if self._reply_has_blank else self._encoder.encode_after(text)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids` without control tokens, spaces untouched."""
         return self._encoder.decode(token_ids)
@@ -103,7 +107,7 @@ class Renderer:
         """
         kept = list(token_ids[: self._num_tokens_within(token_ids, prefix)])
         rest = prefix[len(self.decode(kept)) :] + addition
-        encode = self._encoder.encode_after if kept else self.encode
+        encode = self._encoder.encode_after if kept else self.reply_ids
         return SplitIds(kept, encode(rest) if rest else [])
 
     def next_turn_ids(self, text: str) -> list[int]:
@@ -121,14 +125,15 @@ class Renderer:
         hidden = self._encoder.hidden([first["content"], said, text])
         question, following = hidden.hide(first["content"]), hidden.hide(text)
         before, after = self._around_reply(question, following, hidden)
-        asked = self._template([{"role": "user", "content": question}])
-        opening = before[len(asked) :] if before.startswith(asked) else ""
+        opening = before.removeprefix(self._template([{"role": "user", "content": question}]))
         opening_ids = self._encoder.encode_template(opening, hidden, goes_on=True)
         if any(map(self._encoder.is_control, opening_ids)):  # as gpt-oss opens its last channel
             sampled, opening = _after_last(opening_ids, sampled), ""
         elif not said.startswith(opening):
             opening = ""
-        reply = self._as_template_sees(prompt, sampled, hidden).removeprefix(opening)
+        # Read alone, a reply is without SentencePiece's blank, which some templates write.
+        reply = self._as_template_sees(prompt if opening else [], sampled, hidden)
+        reply = reply.removeprefix(opening)
         whole = self._template(_dialogue(question, reply, following))
         encoded = self._encoder.encode_template(whole, hidden)
         kept = whole[len(before) : len(whole) - len(after)]
@@ -202,6 +207,16 @@ class Renderer:
                 shown += hidden.hide(text[done:start]) + tag
                 done = start + len(tag)
         return shown + hidden.hide(text[done:])
+
+    @cached_property
+    def _reply_has_blank(self) -> bool:
+        """Whether a reply begins as a text that is encoded alone, with SentencePiece's blank."""
+        if not self._encoder.adds_blank:
+            return False
+        messages = [{"role": "user", "content": "y"}, {"role": "assistant", "content": "x"}]
+        rendered = self._template(messages, add_generation_prompt=False)
+        whole = self._encoder.encode_template(rendered, self._none)
+        return _after_last(self.encode("x"), whole) != whole
 
     # --- parts ----------------------------------------------------------------------------------
 

@@ -92,7 +92,7 @@ class Handover:
 
     def _encodes_back(self, row: ExportRow) -> bool:
         prompt = self.renderer.prompt_ids([{"role": "user", "content": row.user}])
-        return (*prompt, *self.renderer.encode(row.response)) == row.row.input_ids
+        return (*prompt, *self.renderer.reply_ids(row.response)) == row.row.input_ids
 
 
 def conversation(*turns: str) -> list[dict[str, str]]:
