@@ -225,6 +225,15 @@ def test_any_continuation_is_exact(name: str, data: st.DataObject) -> None:
     assert renderer.decode(cut.all) == prefix + addition
 
 
+@pytest.mark.parametrize("name", ["mistral_v0_1", "mistral_v0_3", "phi3", "unigram"])
+def test_a_server_that_shows_the_first_blank_changes_nothing(name: str) -> None:
+    renderer = renderer_of(name)
+    ids = renderer.reply_ids(ATTEMPT)
+    for end in (0, 2, 17, 20, len(ATTEMPT)):
+        shown, hidden = (renderer.cut(ids, f"{blank}{ATTEMPT[:end]}", "x") for blank in (" ", ""))
+        assert shown == hidden
+
+
 def row(name: str, prefix: str, addition: str, *closing: int) -> SftRow:
     """Return an intervention row as build-sft makes it."""
     renderer = renderer_of(name)

@@ -103,8 +103,12 @@ class Renderer:
     def cut(self, token_ids: Sequence[int], prefix: str, addition: str = "") -> SplitIds:
         """Keep the sampled ids that lie wholly within `prefix`; encode the rest and `addition`.
 
-        `token_ids` must decode to a text that starts with `prefix`.
+        `token_ids` must decode to a text that starts with `prefix`; a server may show the blank with
+        which SentencePiece begins it.
         """
+        shows_blank = self._encoder.adds_blank and prefix.startswith(" ")
+        if shows_blank and not self.decode(token_ids).startswith(" "):
+            prefix = prefix[1:]
         kept = list(token_ids[: self._num_tokens_within(token_ids, prefix)])
         rest = prefix[len(self.decode(kept)) :] + addition
         encode = self._encoder.encode_after if kept else self.reply_ids
