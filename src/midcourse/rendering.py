@@ -103,8 +103,8 @@ class Renderer:
     def cut(self, token_ids: Sequence[int], prefix: str, addition: str = "") -> SplitIds:
         """Keep the sampled ids that lie wholly within `prefix`; encode the rest and `addition`.
 
-        `token_ids` must decode to a text that starts with `prefix`; a server may show the blank with
-        which SentencePiece begins it.
+        `token_ids` must decode to a text that starts with `prefix`, but for the blank with which
+        SentencePiece begins a reply: some servers show it.
         """
         shows_blank = self._encoder.adds_blank and prefix.startswith(" ")
         if shows_blank and not self.decode(token_ids).startswith(" "):
