@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from conftest import StartVllm
-from families import tokenizer_of
 from midcourse.config import ModelConfig, VllmConfig
 from midcourse.engines import open_engine
 from midcourse.engines.openai_engine import OpenAIEngine
@@ -84,6 +83,8 @@ def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
 def test_a_server_may_write_today_s_date_where_we_write_the_recipe_s(
     days: int, is_trusted: bool
 ) -> None:
+    from families import tokenizer_of
+
     ours = Renderer(tokenizer_of("llama3_2"))
     day = datetime.now(UTC).astimezone().date() + timedelta(days)
     theirs = Renderer(ours.tokenizer, day)
