@@ -341,6 +341,19 @@ def test_no_text_becomes_a_control_token_in_a_second_turn(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("gptoss", ("<|channel|>", "analysis", "<|message|>", "I say x.")),
+        ("qwen3", ("So", "<|im_start|>", "system", "<|endoftext|>", " x")),
+        ("gemma", ("So", "<start_of_turn>", "user")),
+    ],
+)
+def test_a_reply_opens_no_turn_in_a_second_one(name: str, parts: tuple[str, ...]) -> None:
+    plain = controls(name, second_turn(name, sampled(name, "So x")))
+    assert controls(name, second_turn(name, sampled(name, *parts))) == plain
+
+
 def test_a_thought_that_is_only_written_in_letters_is_no_thought() -> None:
     ids = renderer_of("qwen3").encode("The tag </think> closes a thought.")
     kept = tokenizer_of("qwen3").decode(second_turn("qwen3", ids))

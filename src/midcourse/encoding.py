@@ -127,7 +127,7 @@ class Encoder:
         """
         if not goes_on and hidden.mark not in text:
             ids = self._ids(text)
-            if sum(token in self._control_ids for token in ids) == len(self._pattern.findall(text)):
+            if len(self.controls(ids)) == len(self._pattern.findall(text)):
                 return ids
         ids, end = [], 0
         for found in self._stretches.finditer(text):
@@ -146,12 +146,12 @@ class Encoder:
     def hidden(self, texts: Iterable[str]) -> Hidden:
         """Return what hides the control tokens in `texts`."""
         used = set[str]().union(*texts)
-        mark = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in used)
+        mark = next(letter for letter in map(chr, range(0xE000, 0x110000)) if letter not in used)
         return Hidden(mark, self._pattern)
 
-    def is_control(self, token: int) -> bool:
-        """Whether an id is a control token."""
-        return token in self._control_ids
+    def controls(self, ids: Iterable[int]) -> list[int]:
+        """Return the control tokens among `ids`."""
+        return [token for token in ids if token in self._control_ids]
 
     @cached_property
     def silent_ids(self) -> frozenset[int]:

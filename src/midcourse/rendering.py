@@ -131,7 +131,7 @@ class Renderer:
         before, after = self._around_reply(question, following, hidden)
         opening = before.removeprefix(self._template([{"role": "user", "content": question}]))
         opening_ids = self._encoder.encode_template(opening, hidden, goes_on=True)
-        if any(map(self._encoder.is_control, opening_ids)):  # as gpt-oss opens its last channel
+        if self._encoder.controls(opening_ids):  # as gpt-oss opens its last channel
             sampled, opening = _after_last(opening_ids, sampled), ""
         elif not said.startswith(opening):
             opening = ""
@@ -150,7 +150,9 @@ class Renderer:
             *self.cut(sampled, said[: len(said) - num_dropped]).all,
             *self._encoder.encode_template(after, hidden, goes_on=True),
         ]
-        return ids if self.decode(ids) == self.decode(encoded) else encoded
+        says_the_same = self.decode(ids) == self.decode(encoded)
+        opens_the_same = self._encoder.controls(ids) == self._encoder.controls(encoded)
+        return ids if says_the_same and opens_the_same else encoded
 
     def check_second_turn(self) -> None:
         """Raise ConfigError unless the template takes a user message after a reply."""
@@ -175,8 +177,8 @@ class Renderer:
 
     def _split_after_control(self, ids: Sequence[int]) -> SplitIds:
         """Split after the first control token; before everything if there is none."""
-        ends = (index for index, token in enumerate(ids, 1) if self._encoder.is_control(token))
-        end = next(ends, 0)
+        controls = self._encoder.controls(ids)
+        end = ids.index(controls[0]) + 1 if controls else 0
         return SplitIds(list(ids[:end]), list(ids[end:]))
 
     def _around_reply(self, first: str, second: str, hidden: Hidden) -> tuple[str, str]:
