@@ -28,7 +28,7 @@ MAY_BE_HEAVY = (
 LAYERS = [
     {"errors", "records", "processes", "metrics", "steps", "printable"},
     {"files", "checksums", "journal", "lock", "store", "index"},
-    {"recipes", "config", "progress", "table"},
+    {"recipes", "config", "progress", "table", "encoding"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
     {"stages"},

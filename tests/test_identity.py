@@ -71,6 +71,7 @@ VALUES: dict[str, Any] = {
     "problems.held_out_limit": 1,
     "model.path": "other",
     "model.revision": "v2",
+    "model.template_date": "2025-01-31",
     "engine.script": str(TABLE.parent / ".." / "data" / "script.json"),
     "engine.api_key_env": "KEY",
     "engine.parameters": {"seed": ""},

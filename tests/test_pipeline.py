@@ -17,6 +17,7 @@ from midcourse.errors import ArtifactError, ConfigError, DataError, MidcourseErr
 from midcourse.pipeline import Method, Session, open_session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.pipeline.evaluation import row_texts
+from midcourse.pipeline.session import Tools
 from midcourse.progress import SilentProgress
 from midcourse.records import (
     Condition,
@@ -90,6 +91,28 @@ def test_a_row_ends_with_the_intervention_and_never_holds_the_wrong_step(
         assert not set(renderer.end_of_turn_ids) & {x for x in row.labels if x >= 0}
         assert set(row.labels[: row.prompt_tokens]) == {-100}
         assert row.labels[row.prompt_tokens :] == row.input_ids[row.prompt_tokens :]
+
+
+def test_a_proposer_without_second_turn_is_refused_before_work_starts(
+    tmp_path: Path, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_turn(self: ByteTokenizer, conversation: list[Any], **_: Any) -> str:
+        return str(conversation[0]["content"])
+
+    two_turns = {**recipe_data, "propose": {"turns": "two"}, "prompts": "default"}
+    two_turns |= {"sample": {"num_rollouts": 4}}
+
+    def check(session: Session, m: Method) -> None:
+        steps = [step for steps in m.steps() for step in steps]
+        session.check(steps)
+        monkeypatch.setattr(ByteTokenizer, "apply_chat_template", one_turn)
+        session.tools = Tools(session.run, session.setup.base, session.recipe.grade)
+        with pytest.raises(ConfigError, match=r"set propose\.turns = 'single'"):
+            session.check(steps)
+        session.check([m.train.grades])  # sampling asks nobody for a second turn
+
+    run_to(tmp_path / "run", Recipe.model_validate(two_turns), check)
+    assert not (tmp_path / "run" / "sample").exists()
 
 
 def test_the_funnel_adds_up(tmp_path: Path, recipe: Recipe) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -18,7 +21,7 @@ from midcourse.config import ModelConfig, VllmConfig
 from midcourse.engines import open_engine
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
-from midcourse.engines.vllm_engine import VllmEngine
+from midcourse.engines.vllm_engine import VllmEngine, _check
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
 from test_engines import WARM, ask
@@ -74,6 +77,30 @@ def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
     with pytest.raises(EngineError, match=said):
         engine.session().__enter__()
     assert not engine._servers
+
+
+@pytest.mark.parametrize(("days", "is_trusted"), [(0, True), (400, False)])
+def test_a_server_may_write_today_s_date_where_we_write_the_recipe_s(
+    days: int, is_trusted: bool
+) -> None:
+    from families import tokenizer_of
+
+    ours = Renderer(tokenizer_of("llama3_2"))
+    day = datetime.now(UTC).astimezone().date() + timedelta(days)
+    theirs = Renderer(ours.tokenizer, day)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if "messages" in body:
+            return httpx.Response(200, json={"tokens": theirs.prompt_ids(body["messages"])})
+        if request.url.path == "/tokenize":
+            return httpx.Response(200, json={"tokens": theirs.encode(body["prompt"])})
+        return httpx.Response(200, json={"choices": [{"token_ids": [body["seed"]]}]})
+
+    transport = httpx.MockTransport(answer)
+    trusted = nullcontext() if is_trusted else pytest.raises(EngineError, match="chat template")
+    with httpx.Client(transport=transport, base_url="http://server") as client, trusted:
+        _check(client, ours)
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -153,6 +153,7 @@ def _stage(
 def _complete(session: Session, name: str, steps: Iterable[Step]) -> None:
     """Complete the steps of a verb and say where they are."""
     steps = list(steps)
+    session.check(steps)
     session.complete(*steps)
     for folder in dict.fromkeys(session.run.path(step) for step in steps):
         session.run.reporter.say(f"{name}: complete in {folder}")
@@ -249,6 +250,7 @@ def run(
                 f"The report is {directory / 'report' / 'report.html'}"
             )
             return
+        session.check(step for steps in made.steps() for step in steps)
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)

@@ -21,6 +21,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
@@ -44,6 +45,8 @@ from midcourse.records import TABLE_1, Condition, Role, Sampling
 
 T = TypeVar("T")
 
+#: What a chat template is told for today's date.
+TEMPLATE_DATE = date(2024, 7, 26)
 #: Part of every artifact's key. Raise it when a default of a key that decides results changes.
 KEYS_VERSION = 1
 
@@ -184,6 +187,8 @@ class ModelConfig(Section):
     """Commit, branch or tag of a hub model; it is resolved to a commit before work starts."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    template_date: date = TEMPLATE_DATE
+    """What a chat template that writes today's date is told, so that prompts stay the same."""
 
 
 class TransformersConfig(Section):

@@ -128,6 +128,8 @@ class Stage(Generic[R, S]):
     """How many keys there will be, once the inputs are complete."""
     summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None
     """What the manifest says of all records together."""
+    check: Callable[[S, Any], None] | None = None
+    """Given settings and tools, raises MidcourseError where it could not be made."""
     alarm: Callable[[Mapping[str, Any]], str] | None = None
     """Given the manifest, why the run must not go on; empty if it may."""
     folder: str = ""
@@ -144,6 +146,7 @@ def stage(
     outcome: Callable[[R], str] = attrgetter("outcome"),
     total: Callable[[Any, Reader], int | None] = unknown,
     summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None,
+    check: Callable[[Any, Any], None] | None = None,
 ) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
     """Make a stage of the function that makes its records.
 
@@ -157,7 +160,7 @@ def stage(
         def compose(settings: S, label: str) -> Stage[R, S]:
             return Stage(
                 name=name, label=label, record=record, settings=settings, make=make,
-                outcome=outcome, total=total, summary=summary,
+                outcome=outcome, total=total, summary=summary, check=check,
             )  # fmt: skip
 
         return wraps(make)(compose)

@@ -149,4 +149,4 @@ def open_renderer(model: ModelConfig, path: str) -> Renderer:
             f"the tokenizer at {folder!r} has no chat template: use an instruction-tuned model, or "
             "add chat_template.jinja to the folder"
         )
-    return Renderer(tokenizer)
+    return Renderer(tokenizer, model.template_date)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from math import log
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,30 @@ _SPLIT = re.compile(f"({'|'.join(map(re.escape, _CONTROL))})")
 _TOKENS = [bytes([byte]) for byte in range(256)] + [name.encode() for name in _CONTROL]
 
 
+@dataclass(frozen=True, slots=True)
+class _ControlToken:
+    content: str
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+
+
 class ByteTokenizer:
     """Bytes as ids 0 … 255 and three control tokens, with a ChatML template."""
 
-    all_special_tokens: Any = tuple(_CONTROL)
     eos_token_id: int | None = _CONTROL[_END]
+    unk_token_id: int | None = None
     chat_template: Any = "chatml over bytes"
     vocab_size = 259
 
     def __len__(self) -> int:
         """Return how many ids there are."""
         return self.vocab_size
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, _ControlToken]:
+        """The control tokens."""
+        return {token: _ControlToken(name) for name, token in _CONTROL.items()}
 
     def __call__(
         self, text: str, *, split_special_tokens: bool = False, **_: Any

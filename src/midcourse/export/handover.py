@@ -92,7 +92,7 @@ class Handover:
 
     def _encodes_back(self, row: ExportRow) -> bool:
         prompt = self.renderer.prompt_ids([{"role": "user", "content": row.user}])
-        return (*prompt, *self.renderer.encode(row.response)) == row.row.input_ids
+        return (*prompt, *self.renderer.reply_ids(row.response)) == row.row.input_ids
 
 
 def conversation(*turns: str) -> list[dict[str, str]]:
@@ -132,11 +132,14 @@ def _export_row(
 ) -> ExportRow:
     middle = row.prompt_tokens + (row.prefix_tokens if has_prefix else 0)
     end = middle + row.intervention_tokens
+    ids = row.input_ids
+    parts = (ids[row.prompt_tokens : middle], ids[middle:end], ids[end:])
+    prefix, intervention, suffix = renderer.decode_parts(*parts)
     return ExportRow(
         row=row,
         problem=problem,
         user=user,
-        prefix=renderer.decode(row.input_ids[row.prompt_tokens : middle]),
-        intervention=renderer.decode(row.input_ids[middle:end]),
-        suffix=renderer.decode(row.input_ids[end:]),
+        prefix=prefix,
+        intervention=intervention,
+        suffix=suffix,
     )

@@ -196,7 +196,7 @@ def _batches(
 def _encode(renderer: Renderer, document: Document) -> tuple[list[int], list[int]]:
     """Return ids and labels of a document; only the reply and its end-of-turn are labelled."""
     prompt = renderer.prompt_ids([{"role": "user", "content": document.user}])
-    reply = renderer.encode(document.reply) + renderer.end_of_turn_ids
+    reply = renderer.reply_ids(document.reply) + renderer.end_of_turn_ids
     return prompt + reply, [IGNORED] * len(prompt) + reply
 
 

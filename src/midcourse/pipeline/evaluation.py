@@ -69,7 +69,7 @@ def _texts(
     given = (p for p in settings.problems.items if p.reference_solution)
     for problem in islice(given, limit):
         prompt = _prompt(settings, problem.problem_id, renderer)
-        ids = renderer.encode(str(problem.reference_solution))
+        ids = renderer.reply_ids(str(problem.reference_solution))
         yield _scored("reference", problem.problem_id, problem.problem_id, prompt,
                       (*ids, *renderer.end_of_turn_ids))  # fmt: skip
     if settings.own is not None:

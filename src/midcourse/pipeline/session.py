@@ -7,7 +7,7 @@ both, and a run directory in which it completes stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,9 @@ class Setup:
         """
         if not path and source is None and engine is None:
             return self.base
-        source = ModelConfig(path=path) if path else source or self.recipe.model
+        model = self.recipe.model
+        named = ModelConfig(path=path, template_date=model.template_date)
+        source = named if path else source or model
         engine = engine or self.recipe.engine
         if engine.model_name and not engine.loads_models:
             name = engine.model_name
@@ -222,6 +224,18 @@ class Session:
     def close(self) -> None:
         """Let go of engines and grader."""
         self.tools.close()
+
+    def check(self, steps: Iterable[Step]) -> None:
+        """Raise MidcourseError, before work starts, if a missing step cannot be made."""
+        waiting, checked = list(steps), set[str]()
+        while waiting:
+            step = waiting.pop()
+            if step.key in checked or self.run.is_complete(step):
+                continue
+            checked.add(step.key)
+            waiting += step.inputs
+            if isinstance(step, Stage) and step.check:
+                step.check(step.settings, self.tools)
 
     def complete(self, *steps: Step) -> None:
         """Complete steps, their inputs first; trainings that were asked for together run together.

@@ -15,7 +15,14 @@ from operator import attrgetter
 from typing import Any, Literal, TypeVar
 
 from midcourse.checkers import checker_named
-from midcourse.config import BuildSftConfig, ProblemsConfig, ProposeConfig, SamplingConfig
+from midcourse.config import (
+    BuildSftConfig,
+    OpenAIConfig,
+    ProblemsConfig,
+    ProposeConfig,
+    SamplingConfig,
+    single_engine,
+)
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
     Candidates,
@@ -317,7 +324,20 @@ class ProposeSettings:
     """The lab's world, where it says the first error itself."""
 
 
-@stage("propose", Proposal, total=lambda settings, reader: reader.num_records(settings.cases))
+def _check_turns(settings: ProposeSettings, tools: Any) -> None:
+    """Raise ConfigError if the proposer's template has no second turn and one is asked for."""
+    single = single_engine(settings.proposer.engine)
+    takes_ids = not (isinstance(single, OpenAIConfig) and single.chat)
+    if settings.guided and takes_ids and settings.world is None:
+        tools.renderer(settings.proposer).check_second_turn()
+
+
+@stage(
+    "propose",
+    Proposal,
+    total=lambda settings, reader: reader.num_records(settings.cases),
+    check=_check_turns,
+)
 def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*propose*: the first error and a one-step intervention for every case."""
     made = _shown_cases(settings, work.reader)

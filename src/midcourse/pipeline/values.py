@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from midcourse.config import EngineConfig, ModelConfig
+from midcourse.config import TEMPLATE_DATE, EngineConfig, ModelConfig
 from midcourse.engines import engine_identity
 from midcourse.records import (
     Grade,
@@ -49,7 +49,10 @@ class Model:
     def identity(self) -> object:
         """Return its name, and what else decides what it samples."""
         engine = engine_identity(self.engine)
-        return {"name": self.name, "dtype": self.source.dtype, "engine": engine}
+        named = {"name": self.name, "dtype": self.source.dtype, "engine": engine}
+        date = self.source.template_date
+        # A date that is not the default writes other prompts where the chat template has one.
+        return named if date == TEMPLATE_DATE else {**named, "template_date": str(date)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,8 @@ def _next_turn(question: _Question, completion: Completion, proposer: Proposer) 
     text = _fill(proposer.review, question.case)
     context: tuple[int, ...] = ()
     if question.context_ids:
-        following = proposer.renderer.next_turn_ids(text)
-        context = (*question.context_ids, *completion.token_ids, *following)
+        first, renderer = question.messages[0], proposer.renderer
+        context = tuple(renderer.second_turn_ids(first, completion.token_ids, text))
     reply: Message = {"role": "assistant", "content": completion.text}
     return replace(
         question,

@@ -61,7 +61,7 @@ def _row(
     renderer: Renderer,
 ) -> SftRow:
     prompt = row.input_ids[: row.prompt_tokens]
-    ids = [*renderer.encode(chosen.text), *renderer.end_of_turn_ids] if chosen else []
+    ids = [*renderer.reply_ids(chosen.text), *renderer.end_of_turn_ids] if chosen else []
     if len(prompt) + len(ids) > config.max_tokens:
         outcome = RowOutcome.TOO_LONG
     ready = outcome is RowOutcome.READY

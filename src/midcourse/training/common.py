@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
-from midcourse.config import ModelConfig
+from midcourse.config import TEMPLATE_DATE, ModelConfig
 from midcourse.engines import model_folder
 from midcourse.engines.weights import first_not_finite, load_weights
 from midcourse.errors import DataError, MidcourseError
@@ -33,11 +34,13 @@ class Setting:
     out: Path
     seed: int
     on_log: Log
+    template_date: date = TEMPLATE_DATE
 
     @classmethod
     def of(cls, model: ModelConfig, out: Path, seed: int, on_log: Log) -> Setting:
         """Return the setting of a job, with the folder that its model is loaded from."""
-        return cls(str(model_folder(model.path, model.revision)), out, seed, on_log)
+        folder = str(model_folder(model.path, model.revision))
+        return cls(folder, out, seed, on_log, model.template_date)
 
 
 def shared_arguments(setting: Setting) -> dict[str, Any]:

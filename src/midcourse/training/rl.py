@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trl import GRPOConfig, GRPOTrainer
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.rendering import Renderer
+from midcourse.rendering import Message, Renderer
 from midcourse.training.callbacks import callbacks
 from midcourse.training.checkpoints import checkpoints, newest_complete, optimiser_step
 from midcourse.training.common import (
@@ -72,7 +72,7 @@ def train_rl(
     if processes().is_main_process:
         _rewind(out / GROUPS_FILE, iteration)
         drop_rollouts(out, iteration)
-    renderer = Renderer(load_tokenizer(setting.model_path))
+    renderer = _renderer(setting)
     writer = RolloutWriter(out, policy, config, setting.seed, renderer)
 
     def keep(number: int, rewarded: Sequence[Rewarded]) -> None:
@@ -105,8 +105,8 @@ def make_rl_trainer(
     """Configure TRL; apart from `train_rl` so that a test can look at its batches."""
     arguments = _arguments(config, len(problems), setting)
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
-    model = load_model(setting.model_path)
-    _check_prompts(problems, Renderer(tokenizer), model, config.sampling.max_tokens)
+    model, renderer = load_model(setting.model_path), _renderer(setting)
+    _check_prompts(problems, renderer, model, config.sampling.max_tokens)
     return GRPOTrainer(
         model=model,
         reward_funcs=[reward],
@@ -115,6 +115,7 @@ def make_rl_trainer(
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
         peft_config=lora_config(config.lora_rank),
+        rollout_func=RolloutsByIds(renderer),
     )
 
 
@@ -125,6 +126,28 @@ def _check_prompts(
     for problem in problems:
         ids = renderer.prompt_ids([{"role": "user", "content": problem.prompt}])
         check_fits(f"train rl: problem {problem.problem_id}", ids, model, max_tokens)
+
+
+def _renderer(setting: Setting) -> Renderer:
+    return Renderer(load_tokenizer(setting.model_path), setting.template_date)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutsByIds:
+    """TRL's ``rollout_func``: samples as TRL does, from the ids that every other stage would use.
+
+    TRL encodes a prompt's text whole, and a problem that contains a control token would open a turn
+    of its own.
+    """
+
+    renderer: Renderer
+
+    def __call__(self, prompts: Sequence[list[Message]], trainer: GRPOTrainer) -> dict[str, Any]:
+        """Return the ids of prompts and completions; a prompt comes once per completion."""
+        ids = [self.renderer.prompt_ids(prompt) for prompt in prompts]
+        # The way that TRL itself takes from ids to completions: it has no public name.
+        sampled, logprobs = trainer._generate_single_turn(ids, None, {}, trainer.num_generations)
+        return {"prompt_ids": ids, "completion_ids": sampled, "logprobs": logprobs}
 
 
 def _arguments(config: TrainRlConfig, num_problems: int, setting: Setting) -> GRPOConfig:

@@ -66,7 +66,7 @@ class RolloutWriter:
         self, iteration: int, rewarded: Sequence[Rewarded], stop_ids: Collection[int]
     ) -> Iterator[Rollout]:
         model, sampling = f"{self.policy}@{iteration}", self.config.sampling.record()
-        # TRL does not pass on the ids of its prompts. They are the renderer's: tests compare them.
+        # TRL does not pass on the ids of its prompts, which it was given (`RolloutsByIds`).
         prompts = {
             text: self.renderer.prompt_ids([{"role": "user", "content": text}])
             for text in {seen.prompt for seen in rewarded}

@@ -169,6 +169,6 @@ def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
     if row.labels[-1] != row.input_ids[-1]:
         return "does not train on its last token"
     intervenes = row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP)
-    if intervenes and not row.closes_turn and set(end_of_turn_ids) & set(learned):
+    if intervenes and not row.closes_turn and end_of_turn_ids[-1] in learned:
         return "would teach an end-of-turn after the intervention"
     return ""

@@ -111,7 +111,7 @@ def _rollout(
     settings: SpoiledSettings, problem_id: str, attempt: Attempt, renderer: Renderer
 ) -> Rollout:
     text = STEP_SEPARATOR.join(response_steps(attempt.lines))
-    ids = tuple(renderer.encode(text))
+    ids = tuple(renderer.reply_ids(text))
     return Rollout(
         rollout_id=f"spoiled-{problem_id}",
         problem_id=problem_id,

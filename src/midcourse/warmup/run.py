@@ -66,7 +66,7 @@ def lesson_rows(settings: LessonSettings, work: Work[SftRow]) -> Iterator[Keyed[
 def row_of(document: Document, renderer: Renderer, max_tokens: int) -> SftRow:
     """Return a document as a row; unlike an intervention, a whole reply ends: that is trained."""
     prompt_ids = renderer.prompt_ids([{"role": "user", "content": document.user}])
-    reply_ids = [*renderer.encode(document.reply), *renderer.end_of_turn_ids]
+    reply_ids = [*renderer.reply_ids(document.reply), *renderer.end_of_turn_ids]
     fits = len(prompt_ids) + len(reply_ids) <= max_tokens
     return SftRow(
         row_id=content_id(document.source, document.problem_id, document.user, document.reply),
