@@ -16,26 +16,35 @@ from itertools import pairwise
 from typing import Any
 
 from midcourse.checkers.base import Comparison
+from midcourse.checkers.math.brackets import balanced, split
 from midcourse.checkers.math.equivalence import compare_quickly, tidy
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
-    MEMBERS,
+    CONJUNCTIONS,
     Form,
     Shape,
-    balanced,
-    choice_label,
+    builder_of,
     normalise,
+    quantity_of,
     read_form,
-    rename,
-    split,
-    words_of,
 )
+from midcourse.checkers.math.layouts import same_cases
+from midcourse.checkers.math.notation import call_written_out
+from midcourse.checkers.math.sets import rename, same_set
 from midcourse.checkers.math.units import conversion, split_unit
+from midcourse.checkers.math.wording import choice_label, words_of
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
+_REGION = re.compile(rf"{_RELATION.pattern}|\\setminus(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
+#: What is more than the list of its parts.
+_ROWS_OR_RULES = {Shape.RESIDUES, Shape.MATRIX, Shape.CASES, Shape.BUILT}
+#: Of a function that only its name gives.
+_DERIVATIVE = re.compile(
+    r"\\frac\s?\{\s?(?:d|\\partial)[^{}]*\}\s?\{\s?(?:d|\\partial)\s?[a-z][^{}]*\}"
+)
 _DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
@@ -50,12 +59,13 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
     gold, answer = normalise(tidy(gold)), normalise(tidy(answer))
-    if not _legible(gold):
-        return Comparison.GOLD_UNPARSEABLE
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
-    if choice and letter and not formula:
-        return Comparison.EQUAL if choice == letter else Comparison.DIFFERENT
-    same = _same(gold, rest if rest and not choice else answer)
+    if not _legible(formula or gold):
+        return Comparison.GOLD_UNPARSEABLE
+    if choice and letter:
+        same = choice == letter and (not formula or not rest or _same(formula, rest))
+    else:
+        same = _same(gold, rest or answer) or bool(formula and _same(formula, answer))
     return Comparison.EQUAL if same else Comparison.DIFFERENT
 
 
@@ -79,25 +89,84 @@ def _legible(gold: str) -> bool:
 
 
 def _same(gold: str, answer: str) -> bool:
+    if (built := _same_built(gold, answer)) is not None:
+        return built
     ours, theirs = read_form(gold), read_form(answer)
     if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
         equal = _same_expression(gold, answer, ours, theirs)
-    elif Shape.RESIDUES in (ours.shape, theirs.shape):
-        equal = ours.shape is theirs.shape and _same_residues(ours, theirs)
+    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.TUPLE}:
+        # An interval may have a name: all of the real numbers.
+        equal = _verify(call_written_out(gold), call_written_out(answer))
+    elif _ROWS_OR_RULES & {ours.shape, theirs.shape}:
+        equal = _same_whole(gold, answer, ours, theirs)
     elif ours.shape is theirs.shape is Shape.RATIO:
         equal = _same_ratio(ours.parts, theirs.parts)
-    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.TUPLE}:
-        equal = _verify(gold, answer)  # an interval may have a name: all of the real numbers
     elif ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
         equal = _same_in_order(ours, theirs)
     elif {ours.shape, theirs.shape} == {Shape.SET, Shape.TUPLE}:
         equal = False
     else:
-        equal = _same_members(ours, theirs)
+        equal = not _joined_otherwise(gold, answer) and _same_members(ours, theirs)
     return equal or _same_region(
         ours.parts[0] if ours.shape is Shape.ONE else gold,
         theirs.parts[0] if theirs.shape is Shape.ONE else answer,
     )
+
+
+def _same_built(gold: str, answer: str) -> bool | None:
+    """Compare sets of which one or both are given by a condition; None if neither is."""
+    ours, theirs = builder_of(gold), builder_of(answer)
+    if ours is not None and theirs is not None:
+        return same_set(ours, theirs, _same)
+    if ours is None and theirs is None:
+        return None
+    if ours is not None:
+        return ours.may_equal(answer) and _same(ours.condition, answer)
+    return theirs is not None and theirs.may_equal(gold) and _same(gold, theirs.condition)
+
+
+def _same_whole(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
+    """Compare two answers one of which is more than the list of its parts."""
+    shapes = {ours.shape, theirs.shape}
+    if shapes == {Shape.MATRIX, Shape.TUPLE}:
+        matrix, vector = (ours, theirs) if ours.shape is Shape.MATRIX else (theirs, ours)
+        upright = "1" in matrix.names and vector.names in (("(", ")"), ("[", "]"))
+        same_length = len(ours.parts) == len(theirs.parts)
+        return upright and same_length and _pairwise(ours.parts, theirs.parts)
+    if shapes == {Shape.MATRIX, Shape.ONE}:
+        return _verify(gold, answer)
+    if len(shapes) > 1:
+        return False
+    if ours.shape is Shape.RESIDUES:
+        return _same_residues(ours, theirs)
+    if ours.shape is Shape.CASES:
+        return same_cases(_cases(ours), _cases(theirs), _same, _all_but)
+    return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+
+
+def _cases(form: Form) -> list[tuple[str, str]]:
+    return list(zip(form.parts, form.names, strict=True))
+
+
+def _all_but(conditions: Sequence[str], condition: str) -> bool:
+    """Whether a condition holds of just the real numbers of which none of the others does."""
+    from sympy import Complement, Reals, Union
+
+    regions, rest = [_region(other) for other in conditions], _region(condition)
+    if rest is None or any(region is None for region in regions):
+        return False
+    return bool(Complement(Reals, Union(*regions)) == rest)
+
+
+def _joined_otherwise(gold: str, answer: str) -> bool:
+    """Whether one side joins conditions with "and", the other with "or"."""
+    if not (_RELATION.search(gold) and _RELATION.search(answer)):
+        return False
+    ours, theirs = (
+        [len(split(text, joint)) > 1 for joint in (ALTERNATIVES, CONJUNCTIONS)]
+        for text in (gold, answer)
+    )
+    return any(ours) and any(theirs) and ours != theirs
 
 
 def _same_in_order(ours: Form, theirs: Form) -> bool:
@@ -179,7 +248,7 @@ def _written_out(parts: Sequence[str]) -> list[str]:
 
 def _same_region(gold: str, answer: str) -> bool:
     r"""Compare an inequality with an interval, or with another inequality."""
-    if not (_RELATION.search(gold) or _RELATION.search(answer)):
+    if not (_REGION.search(gold) or _REGION.search(answer)):
         return False
     ours = _region(gold)
     theirs = None if ours is None else _region(answer)
@@ -188,25 +257,35 @@ def _same_region(gold: str, answer: str) -> bool:
 
 def _region(text: str) -> Any:
     """Return the set of real numbers that a text describes; None if it describes none."""
-    from sympy import FiniteSet, Set, Union
+    from sympy import Intersection, Union
+
+    regions = []
+    for alternative in split(text, ALTERNATIVES):
+        conditions = [_one_region(part) for part in split(alternative, CONJUNCTIONS)]
+        if any(region is None for region in conditions):
+            return None
+        both = Intersection(*conditions)
+        # "x < 1 and x > 3" lists the solutions: no number is both.
+        listed = both.is_empty and r"\land" not in alternative
+        regions.append(Union(*conditions) if listed else both)
+    return Union(*regions)
+
+
+def _one_region(text: str) -> Any:
+    from sympy import Complement, FiniteSet, Set
     from sympy.core.relational import Equality
     from sympy.logic.boolalg import Boolean
 
-    regions = []
-    for part in split(text, ALTERNATIVES):
-        if len(split(part, MEMBERS)) > 1:  # a list, or two conditions
-            return None
-        parsed = (_parse(part) or (None,))[0]
-        if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
-            parsed = parsed.rhs
-        if isinstance(parsed, Equality):
-            parsed = FiniteSet(parsed.rhs)
-        elif isinstance(parsed, Boolean) and len(parsed.free_symbols) == 1:
-            parsed = parsed.as_set()
-        if not isinstance(parsed, Set):
-            return None
-        regions.append(parsed)
-    return Union(*regions)
+    parsed = None if len(split(text, frozenset({","}))) > 1 else (_parse(text) or (None,))[0]
+    if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
+        parsed = parsed.rhs
+    if isinstance(parsed, Equality):
+        return FiniteSet(parsed.rhs)
+    if isinstance(parsed, Boolean) and len(parsed.free_symbols) == 1:
+        return parsed.as_set()
+    if isinstance(parsed, Complement):
+        return Complement(*parsed.args)
+    return parsed if isinstance(parsed, Set) else None
 
 
 # --- one expression ----------------------------------------------------------------------------
@@ -215,6 +294,9 @@ def _region(text: str) -> Any:
 def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     """Compare what stands after ``f(x) =``; where that differs, the equations as they stand."""
     value, other = ours.parts[0], theirs.parts[0]
+    quantity, other_quantity = quantity_of(gold), quantity_of(answer)
+    if quantity and other_quantity and _bare(quantity) != _bare(other_quantity):
+        return False
     if ours.names and theirs.names and ours.names != theirs.names:
         # The name of a function's variable is free: both get one that is not in use.
         value = rename(value, ours.names[0], r"\xi ")
@@ -244,8 +326,10 @@ def _same_value(gold: str, answer: str) -> bool:
     ours, theirs = words_of(value), words_of(other)
     if ours or theirs:
         return ours == theirs
-    # What math-verify cannot read can still be the same signs.
-    return _verify(value, other) if _parse(value) else _bare(value) == _bare(other)
+    # What math-verify cannot read, or takes for 0, can still be the same signs.
+    if _DERIVATIVE.search(value) or not _parse(value):
+        return _bare(value) == _bare(other)
+    return _verify(value, other)
 
 
 def _in_radians(text: str) -> str:

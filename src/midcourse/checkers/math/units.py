@@ -29,7 +29,10 @@ _SAYS_MORE = re.compile(
     r"|hundred|thousand|million|billion|trillion|dozen)\b",
     re.IGNORECASE,
 )
-_WRAPPED = r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?\{[A-Za-z .,'/~^0-9-]*[A-Za-z]\.?[ ~]?\}"
+_WRAPPED = (
+    r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?"
+    r"\{[A-Za-z\u00aa-\U0010ffff .,'/~^0-9-]*[A-Za-z\u00aa-\U0010ffff]\.?[ ~]?\}"
+)
 _POWER = r"(?:\s?\^\s?(?:-?[0-9]|\{\s?-?[0-9]\s?\}))?"
 _UNIT = re.compile(
     rf"(?<=\S)(?:[\s~]*(?P<wrapped>{_WRAPPED}{_POWER}(?:\s?(?:/|\\cdot)?\s?{_WRAPPED}{_POWER})*)"
