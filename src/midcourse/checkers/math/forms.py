@@ -78,7 +78,7 @@ _THOUSANDS_LIST = re.compile(
 )
 _COLON = frozenset({":", r"\colon"})
 _SPELLED = r"\\(?:text|mathrm|operatorname)\s?\{[^{}]*\}"
-_SUBSCRIPT = r"(?:_(?:[A-Za-z0-9]|\{[^{}]*\}))?'*"
+_SUBSCRIPT = r"(?:_(?:[A-Za-z0-9]|\{[^{}]*\}))?(?:'*|\^\{?\*\}?)"
 _NAME = re.compile(
     rf"\s*(?P<name>(?:\\?[A-Za-z]{{1,20}}{_SUBSCRIPT}|{_SPELLED})"
     r"(?:\s?\(\s?(?P<bound>[A-Za-z])\s?\)|\s?\([^()=<>]*\))?"

@@ -63,7 +63,8 @@ def read_layout(text: str) -> Layout | None:
         return _read_cases(rows)
     bare = found["name"] in ("array", "matrix", "smallmatrix")
     if bare and (found["opening"] is None or found["closing"] is None):
-        return None
+        listed = max(map(len, rows)) == 1
+        return Layout(Kind.SYSTEM, tuple(map(tuple, rows))) if listed else None
     rectangular = len({len(row) for row in rows}) == 1
     return Layout(Kind.MATRIX, tuple(map(tuple, rows))) if rectangular else None
 

@@ -114,10 +114,11 @@ _REWRITES = [
         (r"(?<![A-Za-z\\])(?:infinity|infty|inf|oo)(?![A-Za-z])", r"\\infty "),
         (r"<=|\\leq(?:slant|q)?(?![A-Za-z])", r"\\le "),
         (r">=|\\geq(?:slant|q)?(?![A-Za-z])", r"\\ge "),
-        (r"!=|\\neq(?![A-Za-z])", r"\\ne "),
+        (r"!=|\\neq(?![A-Za-z])|\\not\s?=", r"\\ne "),
         (r"\*\*", "^"),
         (r"\^\s?-\s?([0-9]+|[A-Za-z])", r"^{-\1}"),
         (r"_([0-9]{2,})", r"_{\1}"),
+        (rf"_\s?(?:\{{\s?)?{_WORDS}\s?\{{([^{{}}]*)\}}\s?\}}?", r"_{\1}"),
         (r"\.\.\.|\\(?:c|l|)dots[cbi]?(?![A-Za-z])", r"\\ldots "),
         (
             rf"\\frac\s?\{{{_WORDS}\{{([a-z ]+)\}}\}}\s?\{{{_WORDS}\{{([a-z ]+)\}}\}}",

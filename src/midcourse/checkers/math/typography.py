@@ -25,7 +25,7 @@ _COMMAND_OF = """
     ∖ setminus  … ldots  ⋯ ldots  ⌊ lfloor  ⌋ rfloor  ⌈ lceil  ⌉ rceil  ⟨ langle  ⟩ rangle
     〈 langle  〉 rangle  ∧ land  ∨ lor  ∀ forall  → to  ⇒ Rightarrow  ⟹ implies  ∴ therefore
     ∑ sum  ∏ prod  ∫ int  ∂ partial  ∠ angle  ∡ angle  △ triangle  ∆ Delta  ∣ mid  ∥ parallel
-    ⊥ perp  ✓ checkmark  ✔ checkmark  ∎ qed  ■ qed  □ qed
+    ⊥ perp  ✓ checkmark  ✔ checkmark  ✅ checkmark  ∎ qed  ■ qed  □ qed
     α alpha  β beta  γ gamma  δ delta  ε epsilon  ζ zeta  η eta  θ theta  ι iota  κ kappa  λ lambda
     μ mu  ν nu  ξ xi  π pi  ρ rho  σ sigma  ς sigma  τ tau  υ upsilon  φ phi  χ chi  ψ psi  ω omega
     Γ Gamma  Δ Delta  Θ Theta  Λ Lambda  Ξ Xi  Π Pi  Σ Sigma  Φ Phi  Ψ Psi  Ω Omega
@@ -55,6 +55,7 @@ _FOREIGN = re.compile(rf"{_TEXT}|[A-Za-z]*[^\W\d_A-Za-z](?:[^\W\d_]|[^\x00-\x7f\
 
 def _in_ascii(text: str) -> str:
     r"""Write an answer in ASCII and LaTeX; words stay as they are, in ``\text{…}``."""
+    text = text.replace("∛(", "cbrt(").replace("√(", "sqrt(")
     text = _ROOT.sub(r"\1{\2}", unicodedata.normalize("NFC", text)).translate(_CHARACTERS)
     pieces = []
     for kind, group in groupby(text, _decomposition):
@@ -107,6 +108,7 @@ _DROPPED = {
         0,
     ),
     **dict.fromkeys(["tag", "label", "color", "textcolor", "colorbox", "href"], 1),
+    **dict.fromkeys(["overset", "stackrel", "raisebox", "scalebox", "footnote"], 1),
     **dict.fromkeys(["phantom", "vphantom", "hphantom", "hspace", "vspace", "mspace"], 1),
     "fcolorbox": 2,
 }
@@ -184,9 +186,14 @@ class _Writer:
             self._open(left_out=True)
 
     def _text_macro(self) -> None:
+        after = self._text[self._at : self._at + 1]
+        if after == "{" and not _PLAIN_ARGUMENT.match(self._text, self._at):
+            self._at += 1
+            self._open(left_out=True)  # what it sets as text is a formula
+            return
         self._written.append(r"\text")
-        if self._at < len(self._text) and self._text[self._at] not in "{\\":
-            self._written.append(f"{{{self._text[self._at]}}}")
+        if after not in ("", "{", "\\"):
+            self._written.append(f"{{{after}}}")
             self._at += 1
 
     def _skip_option(self) -> None:
@@ -207,6 +214,10 @@ class _Writer:
 
 #: ``{\rm cm}``: a group in another font is text.
 _FONT_GROUP = re.compile(r"\{\s?\\(?:rm|bf|it|sf|tt|sc|sl|em)(?![A-Za-z])\s?([^\\{}]*)\}")
+_SPACE = re.compile(
+    r"\\(?:hskip|vskip|kern|mkern|mskip)\s?-?[0-9.]+\s?(?:pt|em|ex|mu|cm|mm|in)(?![A-Za-z])"
+)
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,2})(?![\s*_])(.*[^\s*_])\1", re.DOTALL)
 _SYSTEM = re.compile(
     r"\\left\s?\\(?:\{|lbrace)\s?\\begin\s?\{(array|aligned|matrix|gathered|split)\}"
     r"(?:\s?\{[^{}]*\}|\s?\[[^\[\]]*\])?((?:(?!\\begin|\\end).)*)\\end\s?\{\1\}\s?\\right\s?(?:\.|\Z)"
@@ -225,6 +236,7 @@ _REWRITES = [
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
         (r"\\langle(?![A-Za-z])", "("),
         (r"\\rangle(?![A-Za-z])", ")"),
+        (r"(?<![A-Za-z}\]])\{\s?\}(?!\s?[\^_])", " "),
         (r" +", " "),
     ]
 ]
@@ -232,10 +244,12 @@ _ALIGNED = re.compile(
     r"\\begin\s?\{(aligned|align|alignedat|alignat|gathered|gather|split|equation|multline|center"
     r"|math|displaymath)\*?\}((?:(?!\\begin|\\end).)*)\\end\s?\{\1\*?\}"
 )
+_AMPERSAND = re.compile(r"(?<!\\)&")
 _FIRST, _LAST = (
     re.compile(pattern)
     for pattern in (
-        r"(?:\s|\\\\|=|#{2,}|`|\\(?:implies|therefore|Rightarrow|Longrightarrow|iff|to)(?![A-Za-z])"
+        r"(?:\s|\\\\|[=:]|#{2,}|`|\\(?:implies|therefore|iff|to|[lL]?(?:ong)?[rR]ightarrow"
+        r"|Leftrightarrow|bullet|star|cdot)(?![A-Za-z])"
         r"|[=-]>)+",
         r"(?:\s|\\\\|`)+\Z",
     )
@@ -248,12 +262,14 @@ def plain(answer: str) -> str:
     text = answer if answer.isascii() else _in_ascii(answer)
     if "\\" in text:
         text = _SYSTEM.sub(r"\\begin{cases}\2\\end{cases}", text)
-        text = _FONT_GROUP.sub(_as_text, text)
+        text = _FONT_GROUP.sub(_as_text, _SPACE.sub(" ", text))
         text = _ALIGNED.sub(_in_one_line, _Writer(text).write())
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     first = _FIRST.match(text)
-    return _LAST.sub("", text[first.end() if first else 0 :])
+    text = _LAST.sub("", text[first.end() if first else 0 :])
+    marked = _EMPHASIS.fullmatch(text)
+    return marked[2] if marked else text
 
 
 def _as_text(group: re.Match[str]) -> str:
@@ -262,8 +278,7 @@ def _as_text(group: re.Match[str]) -> str:
 
 def _in_one_line(lines: re.Match[str]) -> str:
     """Put aligned lines one after the other; one that begins with a sign goes on with the last."""
-    body = re.sub(r"(?<!\\)&", " ", lines[2])
-    rows = [row.strip(" ,") for row in body.split(r"\\")]
+    rows = [_AMPERSAND.sub(" ", row).strip(" ,") for row in lines[2].split(r"\\")]
     rows = [row for row in rows if row]
     joints = [" " if after[0] in "=<>+-" else ", " for _, after in pairwise(rows)]
     return "".join(row + joint for row, joint in zip(rows, [*joints, ""], strict=True))
