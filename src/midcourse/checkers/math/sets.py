@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"[A-Za-z]")
 _OVER = re.compile(r"(?P<letter>[A-Za-z])\s?\\in\s?\\mathbb\{(?P<domain>[RZNQC])\}")
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|ne|equiv|text)(?![A-Za-z])")
 _DOMAIN = re.compile(r"\\mathbb\{[A-Z]\}")
-_LETTERS = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
+_LETTERS = re.compile(r"\\text\s?\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]")
 
 
 @dataclass(frozen=True, slots=True)

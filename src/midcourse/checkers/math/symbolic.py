@@ -21,6 +21,7 @@ from midcourse.checkers.math.equivalence import compare_quickly, tidy
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     CONJUNCTIONS,
+    MEMBERS,
     Form,
     Shape,
     builder_of,
@@ -261,7 +262,9 @@ def _region(text: str) -> Any:
 
     regions = []
     for alternative in split(text, ALTERNATIVES):
-        conditions = [_one_region(part) for part in split(alternative, CONJUNCTIONS)]
+        # A comma may stand for "or"; before or after "x is not 0", it stands for "and".
+        joints = MEMBERS if r"\ne" in alternative else CONJUNCTIONS
+        conditions = [_one_region(part) for part in split(alternative, joints)]
         if any(region is None for region in conditions):
             return None
         both = Intersection(*conditions)
@@ -327,6 +330,8 @@ def _same_value(gold: str, answer: str) -> bool:
     if ours or theirs:
         return ours == theirs
     # What math-verify cannot read, or takes for 0, can still be the same signs.
+    if value.count("'") != other.count("'"):
+        return False
     if _DERIVATIVE.search(value) or not _parse(value):
         return _bare(value) == _bare(other)
     return _verify(value, other)

@@ -67,11 +67,12 @@ _SAYING = [
 ]
 _LEAD = re.compile(
     rf"(?:{_LETTERS}\s?\{{(?P<spelled>[^{{}}]*)\}}"
-    r"|(?P<plain>(?![A-J]\s?:)[A-Za-z][A-Za-z ,']{0,80}?"
+    r"|(?P<plain>[A-Za-z][A-Za-z ,']{0,80}?"
     r"(?:\b(?:is|are|equals)\b\s?:?|:|(?i:answer)\s?=)))\s*"
 )
 #: What a lead must end with, and what makes it more than a lead.
 _PRESENTS = re.compile(r"(?:\b(?:is|are|equals|equal to|be)|[:=])\s*\Z")
+_LABELS = re.compile(r"\b[A-J]\s?:\s*\Z")
 _SAYS_MORE = re.compile(
     r"\b(?:not|no|never|cannot|least|most|less|greater|more|than|about|approximately|nearly|between"
     r"|below|above|if|when|unless|except)\b",
@@ -136,7 +137,7 @@ def _without_lead(text: str) -> str:
     if found is None or not (rest := text[found.end() :].strip()):
         return text
     lead = found["spelled"] if found["spelled"] is not None else found["plain"]
-    if not _PRESENTS.search(lead) or _SAYS_MORE.search(lead):
+    if not _PRESENTS.search(lead) or _SAYS_MORE.search(lead) or _LABELS.search(lead):
         return text
     return rest if "answer" in lead.lower() or not words_of(rest) else text
 
@@ -153,7 +154,7 @@ def _without_qualifier(text: str) -> str:
 # --- choices -----------------------------------------------------------------------------------
 
 _CHOSEN = re.compile(
-    r"\s*(?P<marked>(?i:(?:the )?(?:(?:correct|right) )?(?:answer|option|choice)(?: is)?"
+    r"\s*(?P<marked>(?i:(?:the )?(?:(?:correct|right) )?(?:answer|option|choice|letter)(?: is)?"
     r"(?: (?:option|choice))?)[\s:]+(?=[(\[]?[A-Ja-e]\b)|(?=[(\[]))?"
     r"(?:[(\[]\s?(?P<bracketed>[A-Ja-e])\s?[)\]]|(?P<bare>[A-Ja-e]))(?P<stop>[).:\s]*)"
 )
@@ -161,12 +162,12 @@ _CHOSEN = re.compile(
 _OPERATOR = re.compile(
     r"\s*(?:[-+*/^=<>!_'\[&,;|]|\\(?:cdot|times|to|le|ge|ne|in|and|cap|cup)(?![A-Za-z]))|\("
 )
-_GOES_ON = re.compile(r"(?:and|or|to|nor|is|are|has|was)\b|\(?[A-Z]\)?\Z")
-_RIGHT = re.compile(r"is (?:the )?(?:(?:correct|right|true)(?: (?:answer|option|choice))?|answer)")
-_DENIES = re.compile(
-    r"\b(?:not|no|none|false|incorrect|wrong|neither|except|never|isn't|eliminated?)\b",
-    re.IGNORECASE,
+_GOES_ON = re.compile(r"(?:and|or|to|nor|not|but|is|are|has|was)\b|\(?[A-Z]\)?\Z")
+_RIGHT = re.compile(
+    r"only|alone|is (?:the )?(?:(?:correct|right|true)(?: (?:answer|option|choice))?|answer)"
 )
+#: The label of another choice.
+_ANOTHER = re.compile(r"\b[A-J][.):]|[(\[][A-J][)\]]")
 
 
 def choice_label(text: str) -> tuple[str, str]:
@@ -174,7 +175,7 @@ def choice_label(text: str) -> tuple[str, str]:
     macro = _ALL_TEXT.match(text)
     inner, outer = (macro[1], text[macro.end() :]) if macro else ("", text)
     found = _CHOSEN.match(inner + outer)
-    if found is None or _DENIES.search(text):
+    if found is None or _ANOTHER.search(inner + outer, found.end()):
         return "", text
     letter = found["bracketed"] or found["bare"]
     marked = found["marked"] is not None
@@ -188,7 +189,7 @@ def choice_label(text: str) -> tuple[str, str]:
         return "", text
     if found.end() < len(inner):
         rest = rf"\text{{{inner[found.end() :]}}}{outer}"
-    return letter, rest.strip(r" \:.")
+    return letter, rest.strip(" :.")
 
 
 # --- words -------------------------------------------------------------------------------------
