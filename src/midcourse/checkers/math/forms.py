@@ -84,6 +84,9 @@ _NAME = re.compile(
     r"(?:\s?\(\s?(?P<bound>[A-Za-z])\s?\)|\s?\([^()=<>]*\))?"
     r"|\((?P<several>[^()=<>]*)\))\s?(?P<sign>=|:=|\\in(?![A-Za-z])|\\equiv(?![A-Za-z]))"
 )
+#: ``6 = x``
+_NAME_LAST = re.compile(r"([^A-Za-z=]+)=\s?[A-Za-z]")
+_TRANSPOSED = re.compile(r"(?<=[)\]])\s?\^\s?\{?\s?(?:T|\\top|\\intercal)\s?\}?\Z")
 #: The name of a point, before its coordinates.
 _POINT = re.compile(r"[A-Z](?:_\{?[0-9]\}?|'{1,3})?\s?(?=\()")
 #: What has a value and is not an unknown.
@@ -100,7 +103,7 @@ _MAX_SIGNS = 4
 _PLUS_MINUS = re.compile(r"\\pm(?![A-Za-z])\s?")
 _MINUS_PLUS = re.compile(r"\\mp(?![A-Za-z])\s?")
 _MODULUS = re.compile(
-    r"[\s,]*(?:\(\s?)?(?:\\(?:pmod|bmod|mod|pod)|(?:\\(?:text|mathrm)\{)?\s?\bmod\b\s?\}?)"
+    r"(?<![\s,])[\s,]*(?:\(\s?)?(?:\\(?:pmod|bmod|mod|pod)|(?:\\(?:text|mathrm)\{)?\s?\bmod\b\s?\}?)"
     r"\s?(?:\{(?P<braced>[^{}]*)\}|(?P<plain>[A-Za-z0-9]+))\s?\)?\Z"
 )
 
@@ -127,13 +130,16 @@ def _read_one(text: str) -> Form:
     name = _NAME.match(text)
     if name and (rest := partition_last(text[name.end() :], "=")[1].strip()):
         return _after_name(name, rest)
+    if reversed_name := _NAME_LAST.fullmatch(text):
+        return read_form(reversed_name[1])
     if quantity_of(text):
         return read_form(partition_last(text, "=")[1].strip())
     content, brackets = bracketed(text)
     if brackets == (r"\{", r"\}"):
         return _braced(text, content)
     point = _POINT.match(text)
-    around = bracketed(text[point.end() :]) if point else (content, brackets)
+    vector = _TRANSPOSED.sub("", text)
+    around = bracketed(vector[point.end() if point else 0 :])
     if around[1] and around[1][0] in "([" and len(parts := split(around[0], MEMBERS)) > 1:
         return Form(Shape.TUPLE, tuple(parts), around[1])
     if len(ratio := split(text, _COLON)) > 2:
@@ -158,6 +164,8 @@ def _braced(text: str, content: str) -> Form:
     parts = _signs(*split(content, MEMBERS))
     if not parts or len(split(content, _COLON | {"|", r"\mid", r"\vert"})) > 1:
         return Form(Shape.ONE, (text if parts else r"\emptyset",))
+    if parts == [r"\emptyset"]:  # the set of it
+        return Form(Shape.ONE, (text,))
     return read_form(parts[0]) if len(parts) == 1 else Form(Shape.SET, tuple(parts))
 
 

@@ -43,10 +43,15 @@ _ENVIRONMENT = re.compile(
     re.DOTALL,
 )
 _SPACE_AFTER = re.compile(r"\A\s?\[[0-9.]+\s?(?:pt|em|ex|mm|cm)\]")
-#: What stands before a condition, or after a value: said without them.
 _TEXT = re.compile(r"\\(?:text|mathrm)\s?\{([^{}]*)\}")
-_WHEN = re.compile(r"[\s,;]*\b(?:if|for|when|where|whenever|on|in case|provided)\b(?: that\b)?\s*")
-_OTHERWISE = re.compile(r"(?:otherwise|else|elsewhere|in all other cases)")
+_SAID_BEFORE = r"(?:if|for|when|whenever|where|on|in case|provided)(?: that)?"
+_OTHERWISE = r"(?:otherwise|else|elsewhere|in all other cases)"
+#: Where the condition begins in a row that does not set it apart.
+_CONDITION = re.compile(
+    rf"\\(?:text|mathrm)\s?\{{[\s,;]*(?:{_SAID_BEFORE}|{_OTHERWISE})\b"
+    rf"|(?<=[\s,;])(?:{_SAID_BEFORE}|{_OTHERWISE})\b"
+)
+_WHEN = re.compile(rf"[\s,;]*\b{_SAID_BEFORE}\b\s*")
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|ne|in)(?![A-Za-z])")
 
 
@@ -96,16 +101,26 @@ def _case(row: list[str]) -> tuple[str, str] | None:
     if condition and (_RELATION.match(condition) or _RELATION.search(value)):
         return None  # an equation, aligned at its sign
     if not condition:
-        flat = _TEXT.sub(r" \1 ", value)
-        if (when := _WHEN.search(flat)) or (when := _OTHERWISE.search(flat)):
-            value = flat[: when.start()]
-            condition = flat[when.start() :]
-        elif len(parts := split(value, frozenset({","}))) == 2 and not _RELATION.search(parts[0]):
+        parts = split(value, frozenset({","}))
+        if begins := _CONDITION.search(value):
+            value, condition = value[: begins.start()], value[begins.start() :]
+        elif len(parts) == 2 and not _RELATION.search(parts[0]):
             value, condition = parts
-    if not condition or not value.strip(" ,;"):
-        return None
-    said = " ".join(_WHEN.sub(" ", _TEXT.sub(r" \1 ", condition)).split()).strip(" ,;.")
-    return value.strip(" ,;"), "otherwise" if _OTHERWISE.fullmatch(said) else said
+    condition = _as_condition(condition)
+    value = value.strip(" ,;")
+    return (value, condition) if value and condition else None
+
+
+def _as_condition(text: str) -> str:
+    """Return a condition without the words that announce it."""
+
+    def without(macro: re.Match[str]) -> str:
+        words = _WHEN.sub(" ", macro[1]).strip(" ,;.")
+        return rf"\text{{{words}}}" if words else " "
+
+    said = " ".join(_WHEN.sub(" ", _TEXT.sub(without, text)).split()).strip(" ,;.")
+    prose = _TEXT.sub(r"\1", said)
+    return "otherwise" if re.fullmatch(_OTHERWISE, prose) else said
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -130,7 +145,7 @@ def same_cases(
         if (condition == "otherwise") == (there == "otherwise"):
             return condition == there or same(condition, there)
         stated, excluded = (there, others) if condition == "otherwise" else (condition, rest)
-        return _opposite(excluded, stated) or all_but(excluded, stated)
+        return _is_opposite(excluded, stated, same) or all_but(excluded, stated)
 
     left = list(theirs)
     for value, condition in ours:
@@ -152,7 +167,7 @@ def same_cases(
     return not left
 
 
-def _opposite(excluded: Sequence[str], stated: str) -> bool:
+def _is_opposite(excluded: Sequence[str], stated: str, same: Callable[[str, str], bool]) -> bool:
     """Whether "n is odd" is all that "n is even" leaves."""
     flipped = _WORD.sub(lambda word: _PARITY.get(word[0], word[0]), stated)
-    return flipped != stated and [flipped] == list(excluded)
+    return flipped != stated and len(excluded) == 1 and same(flipped, excluded[0])

@@ -26,9 +26,10 @@ _CALLED = (
     "cbrt|abs|floor|ceil(?:ing)?|factorial|binom(?:ial)?|choose|comb|nCr|nPr|root|pow|max|min|gcd"
     "|a(?:sin|cos|tan)"
 )
+#: Not psi, which is a unit, and not xi, which is x times i.
 _GREEK = (
-    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau"
-    "|upsilon|phi|chi|psi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega"
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|pi|rho|sigma|tau"
+    "|upsilon|phi|chi|omega|Gamma|Delta|Theta|Lambda|Sigma|Phi|Psi|Omega"
 )
 #: Text, which is passed over, or the name of a function or letter without its backslash.
 _NAME = re.compile(
@@ -156,8 +157,14 @@ _REWRITES = [
 _REPEATING = re.compile(r"([0-9]{0,30})\.([0-9]{0,30})\\overline\s?\{\s?([0-9]{1,30})\s?\}")
 
 
+#: Numerals in words that ASCII cannot spell, with their power of ten.
+_NUMERALS = {"百": 2, "千": 3, "тыс": 3, "万": 4, "млн": 6, "亿": 8}
+_NUMERAL = re.compile(rf"(?<=[0-9])\s?\\text\{{\s?({'|'.join(_NUMERALS)})([^{{}}]*)\}}")
+
+
 def standard(text: str) -> str:
     """Return an answer in the notation of LaTeX as math-verify reads it."""
+    text = _NUMERAL.sub(lambda n: rf"\cdot 10^{{{_NUMERALS[n[1]]}}}\text{{{n[2]}}}", text)
     text = _SPELLED_FUNCTION.sub(r"\\\1 ", _NAME.sub(_with_backslash, text))
     for pattern in _COUNTED:
         text = pattern.sub(_count, text)

@@ -130,10 +130,8 @@ def _same_whole(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     """Compare two answers one of which is more than the list of its parts."""
     shapes = {ours.shape, theirs.shape}
     if shapes == {Shape.MATRIX, Shape.TUPLE}:
-        matrix, vector = (ours, theirs) if ours.shape is Shape.MATRIX else (theirs, ours)
-        upright = "1" in matrix.names and vector.names in (("(", ")"), ("[", "]"))
-        same_length = len(ours.parts) == len(theirs.parts)
-        return upright and same_length and _pairwise(ours.parts, theirs.parts)
+        ours, theirs = _as_matrix(ours, theirs), _as_matrix(theirs, ours)
+        shapes = {ours.shape, theirs.shape}
     if shapes == {Shape.MATRIX, Shape.ONE}:
         return _verify(gold, answer)
     if len(shapes) > 1:
@@ -143,6 +141,20 @@ def _same_whole(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     if ours.shape is Shape.CASES:
         return same_cases(_cases(ours), _cases(theirs), _same, _all_but)
     return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+
+
+def _as_matrix(form: Form, other: Form) -> Form:
+    """Read a vector, or ``[[1, 0], [0, 1]]``, as the matrix that it is compared with."""
+    if form.shape is not Shape.TUPLE or form.names not in (("(", ")"), ("[", "]")):
+        return form
+    rows = [read_form(part) for part in form.parts]
+    if {row.shape for row in rows} == {Shape.TUPLE}:
+        lengths = {len(row.parts) for row in rows}
+        cells = tuple(cell for row in rows for cell in row.parts)
+        size = (str(len(rows)), str(max(lengths)))
+        return Form(Shape.MATRIX, cells, size) if len(lengths) == 1 else form
+    vector = "1" in other.names and len(form.parts) == len(other.parts)
+    return Form(Shape.MATRIX, form.parts, other.names) if vector else form
 
 
 def _cases(form: Form) -> list[tuple[str, str]]:
@@ -260,12 +272,12 @@ def _region(text: str) -> Any:
     """Return the set of real numbers that a text describes; None if it describes none."""
     from sympy import Intersection, Union
 
-    regions = []
+    regions, letters = [], set[Any]()
     for alternative in split(text, ALTERNATIVES):
         # A comma may stand for "or"; before or after "x is not 0", it stands for "and".
         joints = MEMBERS if r"\ne" in alternative else CONJUNCTIONS
-        conditions = [_one_region(part) for part in split(alternative, joints)]
-        if any(region is None for region in conditions):
+        conditions = [_one_region(part, letters) for part in split(alternative, joints)]
+        if any(region is None for region in conditions) or len(letters) > 1:
             return None
         both = Intersection(*conditions)
         # "x < 1 and x > 3" lists the solutions: no number is both.
@@ -274,12 +286,15 @@ def _region(text: str) -> Any:
     return Union(*regions)
 
 
-def _one_region(text: str) -> Any:
+def _one_region(text: str, letters: set[Any]) -> Any:
+    """Return the numbers of which one condition holds; adds the letter it is about."""
     from sympy import Complement, FiniteSet, Set
     from sympy.core.relational import Equality
     from sympy.logic.boolalg import Boolean
 
     parsed = None if len(split(text, frozenset({","}))) > 1 else (_parse(text) or (None,))[0]
+    if isinstance(parsed, Boolean):
+        letters |= parsed.free_symbols
     if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
         parsed = parsed.rhs
     if isinstance(parsed, Equality):

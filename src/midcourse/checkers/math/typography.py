@@ -78,6 +78,9 @@ def _compatible(character: str) -> str:
     if kind == _FRACTION:
         top, _, bottom = unicodedata.normalize("NFKC", character).partition("⁄")
         return rf"\frac{{{top}}}{{{bottom or 1}}}"
+    if kind == "<circle>":  # ① is the first of several and no number; Ⓐ is a choice
+        within = _compatible(chr(int(codes[0], 16)))
+        return f"({within})" if within.isalpha() else character
     if kind.startswith("<"):
         return "".join(_raised_within(chr(int(code, 16))) for code in codes).translate(_CHARACTERS)
     return str(unicodedata.decimal(character, character))
@@ -128,8 +131,9 @@ _SET_AS_TEXT = frozenset(
 )
 _VARIANT = re.compile(r"var(epsilon|theta|phi|rho|sigma|kappa|pi)")
 _PLAIN_ARGUMENT = re.compile(r"\{([^\\{}]*)\}")
-#: Two letters, or a label in brackets: what makes text of the argument of a font.
-_WORDED = re.compile(r"[A-Za-z]{2}|\A\s*\([A-Za-z]\)")
+#: A word, or a label in brackets: what makes text of the argument of a font for formulas.
+_WORDED = re.compile(r"(?=[A-Za-z]{0,40}[AEIOUaeiou])[A-Za-z]{3}|\A\s*(?:[Nn]o\s*\Z|\([A-Za-z]\))")
+_TWO_LETTERS = re.compile(r"[A-Za-z]{2}|\([A-Za-z]\)")
 
 
 class _Writer:
@@ -251,7 +255,7 @@ _FIRST, _LAST = (
         r"(?:\s|\\\\|[=:]|#{2,}|`|\\(?:implies|therefore|iff|to|[lL]?(?:ong)?[rR]ightarrow"
         r"|Leftrightarrow|bullet|star|cdot)(?![A-Za-z])"
         r"|[=-]>)+",
-        r"(?:\s|\\\\|`)+\Z",
+        r"(?<![\s`\\])(?:\s|\\\\|`)+\Z",
     )
 )
 
@@ -273,7 +277,7 @@ def plain(answer: str) -> str:
 
 
 def _as_text(group: re.Match[str]) -> str:
-    return rf"\text{{{group[1]}}}" if _WORDED.search(group[1]) else f"{{{group[1]}}}"
+    return rf"\text{{{group[1]}}}" if _TWO_LETTERS.search(group[1]) else f"{{{group[1]}}}"
 
 
 def _in_one_line(lines: re.Match[str]) -> str:

@@ -39,7 +39,7 @@ _UNIT = re.compile(
     rf"|[\s~]+(?P<plain>[A-Za-z][A-Za-z.'-]+(?:[ /][A-Za-z.'-]+){{0,3}}{_POWER}))\Z"
 )
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_LETTER = re.compile(r"[A-Za-z]")
+_LETTER = re.compile(r"[A-Za-z\u00aa-\U0010ffff]")
 _MACRO = re.compile(r"\\[A-Za-z]+\s?\{|[{}~]|\\")
 
 #: By dimension: the names of a unit (singular), then its size. Inches and pounds are exact.

@@ -24,6 +24,8 @@ _JOINTS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (rf"{_LETTERS}\s?\{{[\s,]*(and|or)[\s,]*\}}", r" \1 "),
+        (r"\\text\s?\{\s?(?:或者?|или)\s?\}", " or "),
+        (r"\\text\s?\{\s?(?:[和与及]|и)\s?\}", " and "),
         (r"\\text\s?\{\s?(and also|as well as|or else)\s?\}", r" \1 "),
         (r"\b(?:and also|as well as)\b", "and"),
         (r"\bor else\b", "or"),
