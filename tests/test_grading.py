@@ -394,7 +394,6 @@ PAIRS_FILE = Path(__file__).parent / "data" / "answer_pairs.jsonl"
 REFUSED = {
     ("n=4k+3", "4m+3"),
     ("f(x) = cx", "f(x)=kx"),
-    ("1000", r"1{\,}000"),
     (r"x=2, y=\pm 1", "(2,1),(2,-1)"),
     ("7", r"7 \text{ (as required)}"),
     (r"f(x) = \frac{1}{x}", r"f(x) = \frac{1}{x}, x \neq 0"),

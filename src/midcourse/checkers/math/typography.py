@@ -255,7 +255,7 @@ _FIRST, _LAST = (
         r"(?:\s|\\\\|[=:]|#{2,}|`|\\(?:implies|therefore|iff|to|[lL]?(?:ong)?[rR]ightarrow"
         r"|Leftrightarrow|bullet|star|cdot)(?![A-Za-z])"
         r"|[=-]>)+",
-        r"(?<![\s`\\])(?:\s|\\\\|`)+\Z",
+        r"(?<![\s`\\])[\s`\\]+\Z",
     )
 )
 
