@@ -21,6 +21,12 @@ _BAR = frozenset({":", r"\colon", "|", r"\mid", r"\vert"})
 _CONJUNCTION = frozenset({",", "and", ";"})
 _VARIABLE = re.compile(r"[A-Za-z]")
 _OVER = re.compile(r"(?P<letter>[A-Za-z])\s?\\in\s?\\mathbb\{(?P<domain>[RZNQC])\}")
+#: What joins a condition to the letter that it is about.
+_QUANTIFIER = re.compile(
+    r",?\s*(?:\\text\s?\{\s*,?\s*(?:for (?:some|all|any|every|each)|where|with|for)\s*\}"
+    r"|\\(?:exists|forall)(?![A-Za-z])|\b(?:for (?:some|all|any|every|each)|where|with)\b)\s*,?"
+)
+_INTEGERS = re.compile(r",?\s*(?<![A-Za-z\\])([a-z])\s?\\text\s?\{\s*(?:is )?(?:an )?integer\s*\}")
 _CONDITION = re.compile(r"[<>=]|\\(?:le|ge|ne|equiv|text)(?![A-Za-z])")
 _DOMAIN = re.compile(r"\\mathbb\{[A-Z]\}")
 _LETTERS = re.compile(r"\\text\s?\{[^{}]*\}|\\[A-Za-z]+|[A-Za-z]")
@@ -45,13 +51,21 @@ class Builder:
 
         Of whole numbers, a condition says what another one says, and not what an interval does.
         """
+        if self.formula:
+            return True
         letter = _VARIABLE.fullmatch(self.element) is not None
         return self.of_reals or (letter and _CONDITION.search(other) is not None)
 
     @property
+    def formula(self) -> str:
+        """The members of a set that is no more than a formula with a free letter; else ""."""
+        free = all(_OVER.fullmatch(condition) for condition in self.conditions)
+        return self.element if free and not _VARIABLE.fullmatch(self.element) else ""
+
+    @property
     def condition(self) -> str:
-        r"""The conditions as one."""
-        return r" \land ".join(self.conditions)
+        r"""What a text must say to equal the set: its conditions as one, or its formula."""
+        return self.formula or r" \land ".join(self.conditions)
 
 
 def read_builder(content: str) -> Builder | None:
@@ -60,6 +74,7 @@ def read_builder(content: str) -> Builder | None:
     if bar is None:
         return None
     element, conditions = content[: bar.start()].strip(), content[bar.end() :].strip()
+    conditions = _INTEGERS.sub(r", \1\\in\\mathbb{Z}", _QUANTIFIER.sub(", ", conditions))
     if not element or not conditions:
         return None
     alternatives = len(split(conditions, frozenset({"or"}))) > 1
