@@ -120,7 +120,7 @@ def read_form(text: str) -> Form:
         parts = split(text, separators)
         if len(parts) > 1:
             named = _named(parts) if separators is MEMBERS else None
-            return named or Form(Shape.LIST, tuple(_signs(*parts)))
+            return named or Form(Shape.LIST, tuple(signs(*parts)))
     return _read_one(text)
 
 
@@ -144,8 +144,8 @@ def _read_one(text: str) -> Form:
         return Form(Shape.TUPLE, tuple(parts), around[1])
     if len(ratio := split(text, _COLON)) > 2:
         return Form(Shape.RATIO, tuple(ratio))
-    signs = _signs(text)
-    return Form(Shape.LIST if len(signs) > 1 else Shape.ONE, tuple(signs))
+    signed = signs(text)
+    return Form(Shape.LIST if len(signed) > 1 else Shape.ONE, tuple(signed))
 
 
 def _laid_out(layout: Layout) -> Form:
@@ -161,7 +161,7 @@ def _laid_out(layout: Layout) -> Form:
 def _braced(text: str, content: str) -> Form:
     if (builder := read_builder(content)) is not None:
         return Form(Shape.BUILT, (builder.element, *builder.conditions))
-    parts = _signs(*split(content, MEMBERS))
+    parts = signs(*split(content, MEMBERS))
     if not parts or len(split(content, _COLON | {"|", r"\mid", r"\vert"})) > 1:
         return Form(Shape.ONE, (text if parts else r"\emptyset",))
     if parts == [r"\emptyset"]:  # the set of it
@@ -212,11 +212,11 @@ def _named(parts: list[str]) -> Form | None:
 
 def _residues(text: str, modulus: str) -> Form:
     residues = partition_last(partition_last(text, r"\equiv")[1], "=")[1]
-    parts = _signs(*split(residues, ALTERNATIVES | MEMBERS))
+    parts = signs(*split(residues, ALTERNATIVES | MEMBERS))
     return Form(Shape.RESIDUES, tuple(parts), (modulus.strip(),))
 
 
-def _signs(*parts: str) -> list[str]:
+def signs(*parts: str) -> list[str]:
     r"""Return the parts, and for each ``\pm`` its two signs: ``\mp`` has the other one."""
     return [signed for part in parts for signed in _signed(part)]
 
@@ -229,9 +229,9 @@ def _signed(part: str) -> list[str]:
     if _MINUS_PLUS.search(part) or bracketed(part)[1] or places > _MAX_SIGNS:
         choices = [["+"] * places, ["-"] * places]
     else:
-        choices = [list(signs) for signs in product("+-", repeat=places)]
+        choices = [list(choice) for choice in product("+-", repeat=places)]
     written = []
-    for signs in choices:
-        text = "".join(piece + sign for piece, sign in zip(pieces, [*signs, ""], strict=True))
-        written.append(_MINUS_PLUS.sub("-" if signs[0] == "+" else "+", text).removeprefix("+"))
+    for choice in choices:
+        text = "".join(piece + sign for piece, sign in zip(pieces, [*choice, ""], strict=True))
+        written.append(_MINUS_PLUS.sub("-" if choice[0] == "+" else "+", text).removeprefix("+"))
     return written

@@ -20,6 +20,7 @@ from midcourse.checkers.math.brackets import outside, split
 _BAR = frozenset({":", r"\colon", "|", r"\mid", r"\vert"})
 _CONJUNCTION = frozenset({",", "and", ";"})
 _VARIABLE = re.compile(r"[A-Za-z]")
+_POINT = re.compile(r"\(\s?[a-z](?:\s?,\s?[a-z])+\s?\)")
 _OVER = re.compile(r"(?P<letter>[A-Za-z])\s?\\in\s?\\mathbb\{(?P<domain>[RZNQC])\}")
 #: What joins a condition to the letter that it is about.
 _QUANTIFIER = re.compile(
@@ -53,8 +54,8 @@ class Builder:
         """
         if self.formula:
             return True
-        letter = _VARIABLE.fullmatch(self.element) is not None
-        return self.of_reals or (letter and _CONDITION.search(other) is not None)
+        named = _VARIABLE.fullmatch(self.element) or _POINT.fullmatch(self.element)
+        return self.of_reals or (named is not None and _CONDITION.search(other) is not None)
 
     @property
     def formula(self) -> str:
@@ -104,7 +105,7 @@ def same_set(ours: Builder, theirs: Builder, same: Callable[[str, str], bool]) -
 
     The letter is free. A domain that one side leaves to the problem is not compared.
     """
-    old, new = _bound_letter(theirs), _bound_letter(ours)
+    old, new = (only_letter(side.element, *side.conditions) for side in (theirs, ours))
     if old and new:
         theirs = replace(
             theirs,
@@ -129,11 +130,11 @@ def same_set(ours: Builder, theirs: Builder, same: Callable[[str, str], bool]) -
     )
 
 
-def _bound_letter(builder: Builder) -> str:
-    """Return the one letter a set is built with; "" if there are several."""
+def only_letter(*texts: str) -> str:
+    """Return the one letter that stands in texts; "" if there are several."""
     letters = {
         letter
-        for text in (builder.element, *builder.conditions)
+        for text in texts
         for letter in _LETTERS.findall(_DOMAIN.sub("", text))
         if len(letter) == 1
     }

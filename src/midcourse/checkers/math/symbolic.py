@@ -28,10 +28,11 @@ from midcourse.checkers.math.forms import (
     normalise,
     quantity_of,
     read_form,
+    signs,
 )
 from midcourse.checkers.math.layouts import same_cases
 from midcourse.checkers.math.notation import call_written_out
-from midcourse.checkers.math.sets import rename, same_set
+from midcourse.checkers.math.sets import only_letter, rename, same_set
 from midcourse.checkers.math.units import conversion, split_unit
 from midcourse.checkers.math.wording import choice_label, words_of
 
@@ -40,6 +41,7 @@ _MAX_WORDS = 20
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _REGION = re.compile(rf"{_RELATION.pattern}|\\setminus(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
+_SET_SIGN = re.compile(r"\\(?:cup|cap|setminus)(?![A-Za-z])")
 #: What is more than the list of its parts.
 _ROWS_OR_RULES = {Shape.RESIDUES, Shape.MATRIX, Shape.CASES, Shape.BUILT}
 #: Of a function that only its name gives.
@@ -106,6 +108,8 @@ def _same(gold: str, answer: str) -> bool:
         equal = _same_in_order(ours, theirs)
     elif {ours.shape, theirs.shape} == {Shape.SET, Shape.TUPLE}:
         equal = False
+    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.SET} and _SET_SIGN.search(gold + answer):
+        equal = _verify(gold, answer)
     else:
         equal = not _joined_otherwise(gold, answer) and _same_members(ours, theirs)
     return equal or _same_region(
@@ -139,7 +143,8 @@ def _same_whole(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     if ours.shape is Shape.RESIDUES:
         return _same_residues(ours, theirs)
     if ours.shape is Shape.CASES:
-        return same_cases(_cases(ours), _cases(theirs), _same, _all_but)
+        old, new = (only_letter(*form.names) for form in (theirs, ours))
+        return same_cases(_cases(ours), _cases(theirs, old, new), _same, _all_but)
     return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
 
 
@@ -157,8 +162,12 @@ def _as_matrix(form: Form, other: Form) -> Form:
     return Form(Shape.MATRIX, form.parts, other.names) if vector else form
 
 
-def _cases(form: Form) -> list[tuple[str, str]]:
-    return list(zip(form.parts, form.names, strict=True))
+def _cases(form: Form, old: str = "", new: str = "") -> list[tuple[str, str]]:
+    """Return each value and when it holds, with one letter renamed: which one it is is free."""
+    cases = zip(form.parts, form.names, strict=True)
+    if not (old and new):
+        return list(cases)
+    return [(rename(value, old, new), rename(condition, old, new)) for value, condition in cases]
 
 
 def _all_but(conditions: Sequence[str], condition: str) -> bool:
@@ -276,7 +285,8 @@ def _region(text: str) -> Any:
     for alternative in split(text, ALTERNATIVES):
         # A comma may stand for "or"; before or after "x is not 0", it stands for "and".
         joints = MEMBERS if r"\ne" in alternative else CONJUNCTIONS
-        conditions = [_one_region(part, letters) for part in split(alternative, joints)]
+        parts = signs(*split(alternative, joints))
+        conditions = [_one_region(part, letters) for part in parts]
         if any(region is None for region in conditions) or len(letters) > 1:
             return None
         both = Intersection(*conditions)

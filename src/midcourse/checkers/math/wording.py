@@ -33,6 +33,12 @@ _JOINTS = [
         (r"\\(?:land|wedge)(?![A-Za-z])|\\&", " and "),
         (r"\A(?:\\text\s?\{\s?)?(?:both|either)(?:\s?\}|\b)(?=.*(?:\band\b|\bor\b))", ""),
         (rf"(?<=[0-9])\s?(?:{_LETTERS}\s?\{{\s?(?:is )?to\s?\}}|\bto\b)\s?(?=[0-9])", ":"),
+        (r"\\text\s?\{\s?:\s?\}", ":"),
+        (
+            r"\A(?:\\text\s?\{\s?)?(?:all )?(?:real numbers|reals|real x)(?: x)?,?"
+            r" (?:except|other than|excluding)(?: for)?(?: x =)?\s?\}?\s?([^{}]+)\Z",
+            r"\\mathbb{R}\\setminus\\{\1\\}",
+        ),
         (r" +", " "),
     ]
 ]
@@ -54,7 +60,8 @@ _SAYING = [
     (re.compile(pattern), meaning)
     for pattern, meaning in [
         (
-            rf"(?:there (?:is|are|exists?) )?(?:none|no {_QUALITIES}{_THINGS})(?: exists?)?"
+            rf"(?:there (?:is|are|exists?) |(?:the (?:equation|system|inequality) )?ha(?:s|ve) )?"
+            rf"(?:none|no {_QUALITIES}{_THINGS})(?: of [a-z])?(?: exists?)?"
             r"|none exists?|(?:the )?(?:empty|null)(?: set)?|d\.?n\.?e\.?"
             rf"|(?:(?:the|such|such an?) )?(?:{_THINGS} )?(?:does not|do not|doesn't|don't) exist",
             r"\emptyset",
