@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from midcourse.checkers.base import Comparison
-from midcourse.checkers.math.equivalence import compare_quickly, tidy
+from midcourse.checkers.math.algebra import is_near, same_expression
+from midcourse.checkers.math.equivalence import approximation, compare_quickly, tidy
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     MEMBERS,
@@ -30,6 +29,7 @@ from midcourse.checkers.math.forms import (
     split,
     words_of,
 )
+from midcourse.checkers.math.latex import read_latex
 from midcourse.checkers.math.units import conversion, split_unit
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
@@ -40,6 +40,8 @@ _DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
 _DOTS = r"\ldots"
+#: math-verify takes what is zero to as many places for zero, so these are many.
+_DIGITS = 100
 #: As many members of ``1, 2, …, n`` are written out.
 _MAX_WRITTEN_OUT = 1000
 
@@ -72,7 +74,7 @@ def _legible(gold: str) -> bool:
     if words:
         return len(words) <= _MAX_WORDS
     value, _ = split_unit(form.parts[0])
-    return bool(_parse(value)) or bool(re.search(r"\\[A-Za-z]+", value))
+    return bool(read_latex(value)) or bool(re.search(r"\\[A-Za-z]+", value))
 
 
 # --- by form -----------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def _region(text: str) -> Any:
     for part in split(text, ALTERNATIVES):
         if len(split(part, MEMBERS)) > 1:  # a list, or two conditions
             return None
-        parsed = (_parse(part) or (None,))[0]
+        parsed = (read_latex(part) or (None,))[0]
         if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
             parsed = parsed.rhs
         if isinstance(parsed, Equality):
@@ -245,7 +247,7 @@ def _same_value(gold: str, answer: str) -> bool:
     if ours or theirs:
         return ours == theirs
     # What math-verify cannot read can still be the same signs.
-    return _verify(value, other) if _parse(value) else _bare(value) == _bare(other)
+    return _verify(value, other) if read_latex(value) else _bare(value) == _bare(other)
 
 
 def _in_radians(text: str) -> str:
@@ -267,33 +269,49 @@ def _bare(text: str) -> str:
 
 
 def _verify(gold: str, answer: str) -> bool:
-    from math_verify import verify
+    golds = read_latex(gold)
+    answers = () if not golds or _TWO_NUMBERS.search(answer) else read_latex(answer)
+    if not answers:
+        return False
+    [value], [other] = golds, answers
+    return _same_parsed(*_right_sides(value, other))
 
-    golds = _parse(gold)
-    answers = () if not golds or _TWO_NUMBERS.search(answer) else _parse(answer)
+
+def _right_sides(gold: Any, answer: Any) -> tuple[Any, Any]:
+    """Return what is equal to a name, if only one side gives a name."""
+    from math_verify.grader import is_assignment_relation, is_equation, take_last_relation
+
+    if is_equation(answer) and not is_equation(gold):
+        return gold, take_last_relation(answer).rhs
+    if is_assignment_relation(gold) and not is_equation(answer):
+        return take_last_relation(gold).rhs, answer
+    return gold, answer
+
+
+def _same_parsed(gold: Any, answer: Any) -> bool:
+    """Compare two sympy objects: expressions and matrices by value, others with math-verify."""
+    from math_verify import verify
+    from sympy import Expr, MatrixBase, MatrixExpr
+
+    matrices = (MatrixBase, MatrixExpr)
+    if isinstance(gold, matrices) and isinstance(answer, matrices):
+        ours, theirs = gold.doit(), answer.doit()
+        if isinstance(ours, MatrixBase) and isinstance(theirs, MatrixBase):
+            same_shape = ours.shape == theirs.shape
+            return same_shape and all(map(_same_parsed, ours.flat(), theirs.flat()))
+    elif isinstance(gold, Expr) and isinstance(answer, Expr):
+        same = same_expression(gold, answer)
+        if same is not None and not (gold.is_Symbol or answer.is_Symbol):
+            return same
     # Its own timeouts are off: they need the main thread, and a big-integer power holds the
     # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
-    return bool(answers) and bool(
-        verify(list(golds), list(answers), timeout_seconds=None, raise_on_error=True)
-    )
-
-
-@lru_cache(maxsize=256)
-def _parse(answer: str) -> tuple[Any, ...]:
-    """Return what math-verify makes of a whole answer; empty if it does not parse.
-
-    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
-    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
-    """
-    from math_verify import LatexExtractionConfig, parse
-
-    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
-    return tuple(
-        parse(
-            f"\\boxed{{{answer}}}",
-            extraction_config=[config],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
+    return bool(
+        verify(
+            gold,
+            answer,
+            timeout_seconds=None,
+            raise_on_error=True,
+            float_rounding=_DIGITS,
+            numeric_precision=_DIGITS,
         )
     )

@@ -1,0 +1,163 @@
+"""Whether two sympy expressions are equal: numbers exactly, letters by trying values.
+
+Two numbers are equal if their difference is zero to a thousand digits, however small both are.
+Letters take rational values of both signs, at which numbers are compared: one point refutes, and
+several prove as much as an algebraic simplification that may never end.
+
+Letters stand for what makes sense: what a root, a logarithm or a broken power is taken of is
+positive. That does not hold for a letter whose absolute value is taken on one side only, or
+``sqrt(x) sqrt(x)`` would be the absolute value of x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from typing import Any
+
+#: Digits to tell most numbers apart, and as far as a zero is followed.
+_FEW_DIGITS, _MANY_DIGITS = 30, 1000
+#: A number that sympy knows to fewer bits than this is a zero that it cannot see through.
+_DUST_BITS = 4
+#: Points that are compared, that may be tried to find them, and that a verdict needs.
+_POINTS, _TRIED_POINTS, _ENOUGH_POINTS = 6, 64, 3
+
+
+def same_expression(one: Any, other: Any) -> bool | None:
+    """Whether two expressions have the same value everywhere; None where that cannot be told."""
+    if one == other:
+        return True
+    one, other = _plain(one), _plain(other)
+    letters = sorted(one.free_symbols | other.free_symbols, key=str)
+    if not letters:
+        return _same_number(one, other)
+    if _is_endless(one) or _is_endless(other):
+        return None
+    equal = 0
+    for point in islice(_points(one, other, letters), _POINTS):
+        same = _same_number(one.xreplace(point), other.xreplace(point))
+        if same is False:
+            return False
+        equal += same is True
+    return True if equal >= _ENOUGH_POINTS else None
+
+
+def is_near(expression: Any, value: Fraction, tolerance: Fraction) -> bool:
+    """Whether an expression is a real number at most `tolerance` away from a value."""
+    from sympy import Rational
+
+    parts = _parts(_plain(expression) - Rational(value.numerator, value.denominator))
+    limit = Rational(tolerance.numerator, tolerance.denominator)
+    return parts is not None and parts[1] == 0 and bool(abs(parts[0]) <= limit)
+
+
+def _plain(expression: Any) -> Any:
+    """Return an expression whose letters go by their names alone; i is the imaginary unit.
+
+    Sums, integrals and the like are worked out where they can be, percent signs are, and what an
+    unknown function makes of something is one more letter.
+    """
+    from sympy import I, Symbol, UnevaluatedExpr
+    from sympy.core.function import AppliedUndef
+
+    plain = expression.replace(UnevaluatedExpr, lambda inner: inner)
+    plain = plain.xreplace({call: Symbol(str(call)) for call in plain.atoms(AppliedUndef)})
+    letters = {x: I if x.name == "i" else Symbol(x.name) for x in plain.free_symbols}
+    plain = plain.xreplace(letters)
+    return plain.doit() if plain.has(*_operators()) else plain
+
+
+def _operators() -> tuple[Any, ...]:
+    from sympy import Derivative, Integral, Limit, Product, Sum
+
+    return Derivative, Integral, Limit, Product, Sum
+
+
+def _is_endless(expression: Any) -> bool:
+    """Whether something is left that no value of its letters makes a finite sum."""
+    from sympy import Product, Sum, oo
+
+    operators = expression.atoms(*_operators())
+    return any(not isinstance(x, (Sum, Product)) or x.has(oo, -oo) for x in operators)
+
+
+# --- numbers -----------------------------------------------------------------------------------
+
+
+def _same_number(one: Any, other: Any) -> bool | None:
+    """Compare two expressions without letters; None if one of them is not a number."""
+    ours, theirs = _parts(one), _parts(other)
+    if ours is None or theirs is None:
+        return None
+    size = max(map(abs, ours + theirs))
+    gap = max(abs(x - y) for x, y in zip(ours, theirs, strict=True))
+    if gap * 10 ** (_FEW_DIGITS - 5) > size:
+        return False
+    difference = one.doit() - other.doit()
+    if difference.is_Rational:
+        return bool(difference == 0)
+    return _parts(difference) == (0, 0)
+
+
+def _parts(number: Any) -> tuple[Any, Any] | None:
+    """Return the real and imaginary part of a number, in digits; None if it is not finite."""
+    value = number.doit() if number.has(*_operators()) else number
+    parts = value.evalf(_FEW_DIGITS, maxn=_MANY_DIGITS).as_real_imag()
+    if not all(part.is_Float or part.is_Rational for part in parts):
+        return None
+    real, imaginary = (0 if p.is_Float and p._prec < _DUST_BITS else p for p in parts)
+    return real, imaginary
+
+
+# --- letters -----------------------------------------------------------------------------------
+
+
+def _points(one: Any, other: Any, letters: list[Any]) -> Iterator[dict[Any, Any]]:
+    """Yield values of the letters at which roots and logarithms are real."""
+    from sympy import Integer, Product, Rational, Sum
+
+    bases = _positive_bases(one, other)
+    sums = one.atoms(Sum, Product) | other.atoms(Sum, Product)
+    counted = {letter for each in sums for letter in each.free_symbols}
+    for index in range(_TRIED_POINTS):
+        point = {}
+        for place, letter in enumerate(letters):
+            if letter in counted:
+                point[letter] = Integer(2 + (index + 3 * place) % 7)
+            else:
+                size = Rational(3 + (7 * index + 11 * place) % 31, (7, 11, 13)[(index + place) % 3])
+                point[letter] = -size if index >> place % 6 & 1 else size
+        if all(_is_positive(base.xreplace(point)) for base in bases):
+            yield point
+
+
+def _is_positive(number: Any) -> bool:
+    parts = _parts(number)
+    return parts is not None and parts[1] == 0 and bool(parts[0] > 0)
+
+
+def _positive_bases(one: Any, other: Any) -> set[Any]:
+    """Return what must be positive for every root, logarithm and power to be real."""
+    from sympy import Abs, Pow, log
+
+    bases = {call.args[0] for x in (one, other) for call in x.atoms(log)}
+    powers = one.atoms(Pow) | other.atoms(Pow)
+    bases |= {power.base for power in powers if power.exp.is_integer is not True}
+    bases = {base for base in bases if base.free_symbols}
+    bases |= {letter for base in bases for letter in _letters_of_monomial(base)}
+    absolute, others = one.atoms(Abs), other.atoms(Abs)
+    if bool(absolute) == bool(others):
+        return bases
+    signed = {letter for each in absolute | others for letter in each.free_symbols}
+    return {base for base in bases if not base.free_symbols & signed}
+
+
+def _letters_of_monomial(base: Any) -> set[Any]:
+    """Return the letters of ``a^2 b``: its root is taken for a sqrt(b). None of ``a^2``."""
+    factors = [factor.as_base_exp() for factor in base.as_coeff_mul()[1]]
+    if all(x.is_Symbol for x, _ in factors) and any(
+        power.is_even is not True for _, power in factors
+    ):
+        return {x for x, _ in factors}
+    return set()
