@@ -4,8 +4,8 @@ Two numbers are equal if their difference is zero to a thousand digits, however 
 Letters take rational values of both signs, at which numbers are compared: one point refutes, and
 several prove as much as an algebraic simplification that may never end.
 
-Letters stand for what makes sense: what a root, a logarithm or a broken power is taken of is
-positive. That does not hold for a letter whose absolute value is taken on one side only, or
+Letters stand for what makes sense. What a root, a logarithm or a broken power is taken of is
+positive, and a letter is a whole number where it is counted to or has a factorial. The first does not hold for a letter whose absolute value is taken on one side only, or
 ``sqrt(x) sqrt(x)`` would be the absolute value of x.
 """
 
@@ -16,8 +16,8 @@ from fractions import Fraction
 from itertools import islice
 from typing import Any
 
-#: Digits to tell most numbers apart, and as far as a zero is followed.
-_FEW_DIGITS, _MANY_DIGITS = 30, 1000
+#: Digits to tell most numbers apart, and as far as a zero is followed: without letters, with them.
+_FEW_DIGITS, _MANY_DIGITS, _DIGITS_AT_A_POINT = 30, 1000, 120
 #: A number that sympy knows to fewer bits than this is a zero that it cannot see through.
 _DUST_BITS = 4
 #: Points that are compared, that may be tried to find them, and that a verdict needs.
@@ -36,7 +36,7 @@ def same_expression(one: Any, other: Any) -> bool | None:
         return None
     equal = 0
     for point in islice(_points(one, other, letters), _POINTS):
-        same = _same_number(one.xreplace(point), other.xreplace(point))
+        same = _same_number(one.xreplace(point), other.xreplace(point), _DIGITS_AT_A_POINT)
         if same is False:
             return False
         equal += same is True
@@ -85,7 +85,7 @@ def _is_endless(expression: Any) -> bool:
 # --- numbers -----------------------------------------------------------------------------------
 
 
-def _same_number(one: Any, other: Any) -> bool | None:
+def _same_number(one: Any, other: Any, most_digits: int = _MANY_DIGITS) -> bool | None:
     """Compare two expressions without letters; None if one of them is not a number."""
     ours, theirs = _parts(one), _parts(other)
     if ours is None or theirs is None:
@@ -97,13 +97,13 @@ def _same_number(one: Any, other: Any) -> bool | None:
     difference = one.doit() - other.doit()
     if difference.is_Rational:
         return bool(difference == 0)
-    return _parts(difference) == (0, 0)
+    return _parts(difference, most_digits) == (0, 0)
 
 
-def _parts(number: Any) -> tuple[Any, Any] | None:
+def _parts(number: Any, most_digits: int = _DIGITS_AT_A_POINT) -> tuple[Any, Any] | None:
     """Return the real and imaginary part of a number, in digits; None if it is not finite."""
     value = number.doit() if number.has(*_operators()) else number
-    parts = value.evalf(_FEW_DIGITS, maxn=_MANY_DIGITS).as_real_imag()
+    parts = value.evalf(_FEW_DIGITS, maxn=most_digits).as_real_imag()
     if not all(part.is_Float or part.is_Rational for part in parts):
         return None
     real, imaginary = (0 if p.is_Float and p._prec < _DUST_BITS else p for p in parts)
@@ -115,19 +115,20 @@ def _parts(number: Any) -> tuple[Any, Any] | None:
 
 def _points(one: Any, other: Any, letters: list[Any]) -> Iterator[dict[Any, Any]]:
     """Yield values of the letters at which roots and logarithms are real."""
-    from sympy import Integer, Product, Rational, Sum
+    from sympy import Integer, Product, Rational, Sum, binomial, factorial
 
     bases = _positive_bases(one, other)
-    sums = one.atoms(Sum, Product) | other.atoms(Sum, Product)
-    counted = {letter for each in sums for letter in each.free_symbols}
+    counting = (Sum, Product, factorial, binomial)
+    calls = one.atoms(*counting) | other.atoms(*counting)
+    whole = {letter for call in calls for letter in call.free_symbols}
     for index in range(_TRIED_POINTS):
         point = {}
         for place, letter in enumerate(letters):
-            if letter in counted:
-                point[letter] = Integer(2 + (index + 3 * place) % 7)
-            else:
-                size = Rational(3 + (7 * index + 11 * place) % 31, (7, 11, 13)[(index + place) % 3])
-                point[letter] = -size if index >> place % 6 & 1 else size
+            if letter in whole:
+                point[letter] = Integer(2 + (index + 3 * place) % 11)
+                continue
+            size = Rational(3 + (7 * index + 11 * place) % 31, (7, 11, 13)[(index + place) % 3])
+            point[letter] = -size if index >> place % 6 & 1 else size
         if all(_is_positive(base.xreplace(point)) for base in bases):
             yield point
 

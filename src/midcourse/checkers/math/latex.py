@@ -2,7 +2,8 @@ r"""Reads a formula with math-verify: LaTeX to sympy, and no text to code.
 
 What a model or a data file writes must never be evaluated as Python. sympy evaluates whatever
 text it is handed where a number or an expression should be, and math-verify hands it the numerals
-it finds. So numerals are read here, exactly, and sympy's own reader of text is shut.
+it finds. So numerals are read here, exactly, and sympy's own reader of text is replaced by one
+that knows numerals and names.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _parser() -> tuple[Any, Any]:
     from math_verify import LatexExtractionConfig, parse
     from sympy.parsing import sympy_parser
 
-    sympy_parser.eval_expr = _refuse
+    sympy_parser.parse_expr, sympy_parser.eval_expr = _name_or_numeral, _refuse
     latex2sympy2._Latex2Sympy.parse_number = lambda _, text: _numeral(text)
     latex2sympy2.convert_number = _numeral
     usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
@@ -58,6 +59,15 @@ def _parser() -> tuple[Any, Any]:
 
 def _refuse(*_: object) -> NoReturn:
     raise SyntaxError("text is not evaluated")  # what sympy expects of text that it cannot read
+
+
+def _name_or_numeral(text: str, *_: object, **__: object) -> Any:
+    """Read what sympy's own modules hand it while they are imported, and nothing else."""
+    from sympy import Symbol
+
+    if _NUMERAL.fullmatch(text):
+        return _numeral(text)
+    return Symbol(text) if text.isidentifier() else _refuse()
 
 
 def _numeral(text: str) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -39,6 +40,22 @@ _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! 
 _DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
+_BRACED = re.compile(r"\\(?:und|ov)erbrace\s?\{([^{}]*)\}(?:\s?[_^]\s?(?:\{[^{}]*\}|\w))?")
+#: The fast path reads what is nothing but a number; here 2e-1 may be Euler's number less 1.
+_E_NOTATION = re.compile(r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])")
+_MINUTES = re.compile(
+    r"([0-9]{1,4})\s?(?:\^\s?\{?\s?\\circ\s?\}?|°)\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?"
+    r"(?:['′’]|\^\s?\{?\s?\\prime\s?\}?)(?![′'])"
+    r"(?:\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?(?:''|[\"″”]|\^\s?\{\s?(?:\\prime\s?){2}\}))?"
+)
+_REMAINDER = re.compile(r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[0-9]+)\s?\}?")
+_APPROXIMATELY = re.compile(
+    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
+)
+_NAME_ALONE = re.compile(
+    r"(?:(?:\\?[A-Za-z]+|\\[A-Za-z]+\s?\{[A-Za-z ]*\})'*(?:_(?:\w|\{[^{}]*\}))?(?:\s?\([^()]*\))?)?"
+)
+_CONSTANT = re.compile(r"\\pi|e|i")
 _DOTS = r"\ldots"
 #: math-verify takes what is zero to as many places for zero, so these are many.
 _DIGITS = 100
@@ -51,7 +68,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
-    gold, answer = normalise(tidy(gold)), normalise(tidy(answer))
+    gold, answer = normalise(_respelled(tidy(gold))), normalise(_respelled(tidy(answer)))
     if not _legible(gold):
         return Comparison.GOLD_UNPARSEABLE
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
@@ -59,6 +76,18 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
         return Comparison.EQUAL if choice == letter else Comparison.DIFFERENT
     same = _same(gold, rest if rest and not choice else answer)
     return Comparison.EQUAL if same else Comparison.DIFFERENT
+
+
+def _respelled(text: str) -> str:
+    """Write numbers as LaTeX has them: powers of ten, minutes of a degree."""
+    text = _E_NOTATION.sub(r"(\1\\cdot 10^{\2})", _BRACED.sub(r"(\1)", text))
+    return _MINUTES.sub(_in_degrees, text)
+
+
+def _in_degrees(angle: re.Match[str]) -> str:
+    degrees, minutes, seconds = (Fraction(number or 0) for number in angle.groups())
+    whole = degrees + minutes / 60 + seconds / 3600
+    return rf"\frac{{{whole.numerator}}}{{{whole.denominator}}}^\circ"
 
 
 def _legible(gold: str) -> bool:
@@ -81,7 +110,12 @@ def _legible(gold: str) -> bool:
 
 
 def _same(gold: str, answer: str) -> bool:
+    (gold, exact), (answer, answer_exact) = _exact_part(gold), _exact_part(answer)
+    if exact and not answer_exact:
+        return False
     ours, theirs = read_form(gold), read_form(answer)
+    if (ours.shape is Shape.RESIDUES) != (theirs.shape is Shape.RESIDUES):
+        ours, theirs = read_form(_reduced(gold)), read_form(_reduced(answer))
     if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
         equal = _same_expression(gold, answer, ours, theirs)
     elif Shape.RESIDUES in (ours.shape, theirs.shape):
@@ -100,6 +134,16 @@ def _same(gold: str, answer: str) -> bool:
         ours.parts[0] if ours.shape is Shape.ONE else gold,
         theirs.parts[0] if theirs.shape is Shape.ONE else answer,
     )
+
+
+def _exact_part(text: str) -> tuple[str, bool]:
+    r"""Return what stands before ``\approx``, or the number after ``x \approx`` as inexact."""
+    first, *others = _APPROXIMATELY.split(text)
+    if not others:
+        return text, True
+    first = first.strip().removesuffix("=").rstrip()
+    named = _NAME_ALONE.fullmatch(first) and not _CONSTANT.fullmatch(first)
+    return (others[-1].strip(), False) if named else (first, True)
 
 
 def _same_in_order(ours: Form, theirs: Form) -> bool:
@@ -142,6 +186,21 @@ def _same_residues(ours: Form, theirs: Form) -> bool:
         return _same(gold, answer)
 
     return _same(modulus, other) and _cover(ours.parts, theirs.parts, same)
+
+
+def _reduced(text: str) -> str:
+    r"""Work ``2^{100} \bmod 7`` out: a number, and not a class of residues."""
+    from sympy import Mod, Pow
+
+    found = _REMAINDER.fullmatch(text)
+    values = read_latex(found["number"]) if found else ()
+    if not found or not values:
+        return text
+    [value] = values
+    if value.is_Pow:  # of powers, sympy takes the remainder without working them out
+        value = Pow(value.base.doit(), value.exp.doit(), evaluate=False)
+    remainder = Mod(value, int(found["modulus"]))
+    return str(remainder) if remainder.is_Integer else text
 
 
 def _same_ratio(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -246,8 +305,19 @@ def _same_value(gold: str, answer: str) -> bool:
     ours, theirs = words_of(value), words_of(other)
     if ours or theirs:
         return ours == theirs
-    # What math-verify cannot read can still be the same signs.
-    return _verify(value, other) if read_latex(value) else _bare(value) == _bare(other)
+    if not read_latex(value):  # it can still be the same signs
+        return _bare(value) == _bare(other)
+    return _verify(value, other) or _rounds(value, other) or _rounds(other, value)
+
+
+def _rounds(decimal: str, exact: str) -> bool:
+    """Whether a text is a decimal that stands for what another one says exactly."""
+    from sympy import Expr
+
+    known = approximation(decimal)
+    return known is not None and any(
+        isinstance(value, Expr) and is_near(value, *known) for value in read_latex(exact)
+    )
 
 
 def _in_radians(text: str) -> str:
@@ -301,7 +371,8 @@ def _same_parsed(gold: Any, answer: Any) -> bool:
             return same_shape and all(map(_same_parsed, ours.flat(), theirs.flat()))
     elif isinstance(gold, Expr) and isinstance(answer, Expr):
         same = same_expression(gold, answer)
-        if same is not None and not (gold.is_Symbol or answer.is_Symbol):
+        # A word may stand on one side as a name and on the other as a product of letters.
+        if same is not None and (same or not (gold.is_Symbol or answer.is_Symbol)):
             return same
     # Its own timeouts are off: they need the main thread, and a big-integer power holds the
     # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
