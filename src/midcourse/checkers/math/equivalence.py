@@ -56,6 +56,7 @@ _REWRITES = [
         (r"\\%", "%"),
         # Degrees, spelled otherwise.
         (rf"\^?\s?{_UPRIGHT}\{{\s?°\s?\}}|\^\s?\{{\s?°\s?\}}", "°"),
+        (rf"({_UPRIGHT}\{{)\s?°\s?(?=[A-Za-z])", r"°\1"),
         (r"(?<=[0-9}])\s?\^?\s?\{?\s?\\deg(?:ree)?s?(?![A-Za-z])\s?\}?", r"^\\circ"),
         (rf"(?<=[0-9])\s?\^\s?\{{?\s?(?:{_UPRIGHT}\{{\s?o\s?\}}|o(?![A-Za-z]))\s?\}}?", r"^\\circ"),
         (rf"(?<=[A-Za-z^_])\s?{_UPRIGHT_LETTER}", r"{\1}"),
@@ -68,6 +69,20 @@ _REWRITES = [
 ]
 #: "1 234 567" is one number; "1 4" is none, though math-verify reads it as 1 + 4.
 _SPACED_GROUPS = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
+
+
+_MONEY = re.compile(
+    r"\s*\$?\s?(?P<sign>\\\$|€|\\euro(?![A-Za-z])|£|\\pounds(?![A-Za-z])|¥|₹)\s?"
+    r"(?P<number>[0-9][0-9,]*(?:\.[0-9]+)?)\s?\$?\s*"
+)
+_CURRENCIES = {"\\$": "dollars", "£": "sterling", "\\pounds": "sterling", "¥": "yen", "₹": "rupees"}
+
+
+def plain(answer: str) -> str:
+    r"""Return `answer` tidied, and ``\$3.50`` as 3.50 dollars: the sign is a unit."""
+    if money := _MONEY.fullmatch(answer):
+        return f"{money['number']} {_CURRENCIES.get(money['sign'], 'euros')}"
+    return tidy(answer)
 
 
 @lru_cache(maxsize=4096)
@@ -217,7 +232,7 @@ _PROSE = re.compile(r"[A-Za-z][A-Za-z ]+")
 
 def compare_quickly(*, gold: str, answer: str, by_text: bool = True) -> Comparison | None:
     """Compare where it is plain to see; None where it takes algebra. See `base.Checker`."""
-    gold, answer = tidy(gold), tidy(answer)
+    gold, answer = plain(gold), plain(answer)
     if not gold:
         return Comparison.GOLD_UNPARSEABLE
     if by_text and _as_text(gold) == _as_text(answer):

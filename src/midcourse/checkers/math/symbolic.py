@@ -16,7 +16,7 @@ from typing import Any
 
 from midcourse.checkers.base import Comparison
 from midcourse.checkers.math.algebra import is_near, same_expression
-from midcourse.checkers.math.equivalence import approximation, compare_quickly, tidy
+from midcourse.checkers.math.equivalence import approximation, compare_quickly, plain
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     MEMBERS,
@@ -31,7 +31,7 @@ from midcourse.checkers.math.forms import (
     words_of,
 )
 from midcourse.checkers.math.latex import read_latex
-from midcourse.checkers.math.units import conversion, split_unit
+from midcourse.checkers.math.units import UNIT_FRACTION, restate, split_unit
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20
@@ -48,7 +48,7 @@ _MINUTES = re.compile(
     r"(?:['′’]|\^\s?\{?\s?\\prime\s?\}?)(?![′'])"
     r"(?:\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?(?:''|[\"″”]|\^\s?\{\s?(?:\\prime\s?){2}\}))?"
 )
-_REMAINDER = re.compile(r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[0-9]+)\s?\}?")
+_REMAINDER = re.compile(r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?")
 _APPROXIMATELY = re.compile(
     r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
 )
@@ -68,7 +68,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
-    gold, answer = normalise(_respelled(tidy(gold))), normalise(_respelled(tidy(answer)))
+    gold, answer = normalise(_respelled(plain(gold))), normalise(_respelled(plain(answer)))
     if not _legible(gold):
         return Comparison.GOLD_UNPARSEABLE
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
@@ -81,6 +81,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 def _respelled(text: str) -> str:
     """Write numbers as LaTeX has them: powers of ten, minutes of a degree."""
     text = _E_NOTATION.sub(r"(\1\\cdot 10^{\2})", _BRACED.sub(r"(\1)", text))
+    text = UNIT_FRACTION.sub(r"\1/\2", text)
     return _MINUTES.sub(_in_degrees, text)
 
 
@@ -290,11 +291,11 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
 
 def _same_value(gold: str, answer: str) -> bool:
     (value, unit), (other, other_unit) = split_unit(gold), split_unit(answer)
-    if unit and other_unit and (factor := conversion(unit, other_unit)) is not None:
-        if factor == 0:
+    if unit and other_unit:
+        restated = restate(value, unit, other_unit)
+        if restated is None:
             return False
-        if factor != 1:
-            value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
+        value = restated
     one_in_degrees = (_DEGREES.search(value) is None) != (_DEGREES.search(other) is None)
     if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
