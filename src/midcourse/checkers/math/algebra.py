@@ -5,8 +5,9 @@ Letters take rational values of both signs, at which numbers are compared: one p
 several prove as much as an algebraic simplification that may never end.
 
 Letters stand for what makes sense. What a root, a logarithm or a broken power is taken of is
-positive, and a letter is a whole number where it is counted to or has a factorial. The first does not hold for a letter whose absolute value is taken on one side only, or
-``sqrt(x) sqrt(x)`` would be the absolute value of x.
+positive, unless the absolute value of a letter is taken on one side only: else the square of
+sqrt(x) would be the absolute value of x. A letter is a whole number where it is counted to, where
+it has a factorial, and where it is one of i to n and rounded.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from typing import Any
 _FEW_DIGITS, _MANY_DIGITS, _DIGITS_AT_A_POINT = 30, 1000, 120
 #: A number that sympy knows to fewer bits than this is a zero that it cannot see through.
 _DUST_BITS = 4
-#: Points that are compared, that may be tried to find them, and that a verdict needs.
-_POINTS, _TRIED_POINTS, _ENOUGH_POINTS = 6, 64, 3
+#: Points that are compared, of a smooth expression and of one with corners or steps; points that
+#: may be tried to find them, and that a verdict needs.
+_POINTS, _POINTS_OF_STEPS, _TRIED_POINTS, _ENOUGH_POINTS = 6, 20, 64, 3
+_INDICES = frozenset("ijklmn")
 
 
 def same_expression(one: Any, other: Any) -> bool | None:
@@ -35,7 +38,9 @@ def same_expression(one: Any, other: Any) -> bool | None:
     if _is_endless(one) or _is_endless(other):
         return None
     equal = 0
-    for point in islice(_points(one, other, letters), _POINTS):
+    smooth = not (one.has(*_steps()) or other.has(*_steps()))
+    points = _points(one, other, letters)
+    for point in islice(points, _POINTS if smooth else _POINTS_OF_STEPS):
         same = _same_number(one.xreplace(point), other.xreplace(point), _DIGITS_AT_A_POINT)
         if same is False:
             return False
@@ -72,6 +77,12 @@ def _operators() -> tuple[Any, ...]:
     from sympy import Derivative, Integral, Limit, Product, Sum
 
     return Derivative, Integral, Limit, Product, Sum
+
+
+def _steps() -> tuple[Any, ...]:
+    from sympy import Abs, Max, Min, Mod, Piecewise, ceiling, floor, sign
+
+    return Abs, Max, Min, Mod, Piecewise, ceiling, floor, sign
 
 
 def _is_endless(expression: Any) -> bool:
@@ -115,22 +126,33 @@ def _parts(number: Any, most_digits: int = _DIGITS_AT_A_POINT) -> tuple[Any, Any
 
 def _points(one: Any, other: Any, letters: list[Any]) -> Iterator[dict[Any, Any]]:
     """Yield values of the letters at which roots and logarithms are real."""
-    from sympy import Integer, Product, Rational, Sum, binomial, factorial
+    from sympy import Mod, Product, Sum, binomial, ceiling, factorial, floor
+
+    def letters_in(*kinds: Any) -> set[Any]:
+        calls = one.atoms(*kinds) | other.atoms(*kinds)
+        return {letter for call in calls for letter in call.free_symbols}
 
     bases = _positive_bases(one, other)
-    counting = (Sum, Product, factorial, binomial)
-    calls = one.atoms(*counting) | other.atoms(*counting)
-    whole = {letter for call in calls for letter in call.free_symbols}
+    whole, rounded = letters_in(Sum, Product, factorial, binomial), letters_in(floor, ceiling, Mod)
+    whole |= {letter for letter in rounded if letter.name in _INDICES}
     for index in range(_TRIED_POINTS):
-        point = {}
-        for place, letter in enumerate(letters):
-            if letter in whole:
-                point[letter] = Integer(2 + (index + 3 * place) % 11)
-                continue
-            size = Rational(3 + (7 * index + 11 * place) % 31, (7, 11, 13)[(index + place) % 3])
-            point[letter] = -size if index >> place % 6 & 1 else size
+        point = {
+            letter: _value(index, place, letter in whole, letter in rounded)
+            for place, letter in enumerate(letters)
+        }
         if all(_is_positive(base.xreplace(point)) for base in bases):
             yield point
+
+
+def _value(index: int, place: int, whole: bool, rounded: bool) -> Any:
+    """Return the value of a letter at a point; of what is rounded, some are whole numbers."""
+    from sympy import Integer, Rational
+
+    if whole:
+        return Integer(2 + (index + 3 * place) % 11)
+    below = (1, 2, 3, 7) if rounded else (7, 11, 13)
+    size = Rational(3 + (7 * index + 11 * place) % 31, below[(index + place) % len(below)])
+    return -size if index >> place % 6 & 1 else size
 
 
 def _is_positive(number: Any) -> bool:

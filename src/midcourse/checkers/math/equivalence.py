@@ -167,8 +167,10 @@ def _read_number(text: str) -> _Number | None:
     if value is None or NO_UNITS.search(match["rest"]):
         return None
     # The first word of a unit, whether in \text{…} or not.
-    word = next(iter(_WORDS.findall(match["rest"])), "").lower()
+    word, *more = _WORDS.findall(match["rest"].lower()) or [""]
     percent = "%" in match["rest"] or word in _PERCENT_WORDS
+    if percent and more:  # a decrease is not an increase
+        return None
     value *= _SCALES.get(word, 1)
     return _Number(
         value=-value if match["sign"] == "-" else value,

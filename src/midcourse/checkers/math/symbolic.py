@@ -31,16 +31,17 @@ from midcourse.checkers.math.forms import (
     words_of,
 )
 from midcourse.checkers.math.latex import read_latex
-from midcourse.checkers.math.units import UNIT_FRACTION, restate, split_unit
+from midcourse.checkers.math.units import DEGREES, UNIT_FRACTION, restate, split_unit
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
-_DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
 _BRACED = re.compile(r"\\(?:und|ov)erbrace\s?\{([^{}]*)\}(?:\s?[_^]\s?(?:\{[^{}]*\}|\w))?")
+_PERCENT = re.compile(r"(?<=[0-9}]) ?(\\text\s?\{ ?)(?:percent|pct)(?= [A-Za-z])")
+_PERCENT_AND_MORE = re.compile(r"(?<=[0-9}]) (?:percent|pct)( [A-Za-z ]+)\Z")
 #: The fast path reads what is nothing but a number; here 2e-1 may be Euler's number less 1.
 _E_NOTATION = re.compile(r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])")
 _MINUTES = re.compile(
@@ -48,7 +49,9 @@ _MINUTES = re.compile(
     r"(?:['′’]|\^\s?\{?\s?\\prime\s?\}?)(?![′'])"
     r"(?:\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?(?:''|[\"″”]|\^\s?\{\s?(?:\\prime\s?){2}\}))?"
 )
-_REMAINDER = re.compile(r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?")
+_REMAINDER = re.compile(
+    r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?"
+)
 _APPROXIMATELY = re.compile(
     r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
 )
@@ -79,7 +82,8 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
 
 def _respelled(text: str) -> str:
-    """Write numbers as LaTeX has them: powers of ten, minutes of a degree."""
+    """Write numbers as LaTeX has them: powers of ten, minutes of a degree, percent."""
+    text = _PERCENT.sub(r"% \1", _PERCENT_AND_MORE.sub(r"%\1", text))
     text = _E_NOTATION.sub(r"(\1\\cdot 10^{\2})", _BRACED.sub(r"(\1)", text))
     text = UNIT_FRACTION.sub(r"\1/\2", text)
     return _MINUTES.sub(_in_degrees, text)
@@ -296,7 +300,7 @@ def _same_value(gold: str, answer: str) -> bool:
         if restated is None:
             return False
         value = restated
-    one_in_degrees = (_DEGREES.search(value) is None) != (_DEGREES.search(other) is None)
+    one_in_degrees = (DEGREES.search(value) is None) != (DEGREES.search(other) is None)
     if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
@@ -322,7 +326,7 @@ def _rounds(decimal: str, exact: str) -> bool:
 
 
 def _in_radians(text: str) -> str:
-    number = _DEGREES.sub("", text)
+    number = DEGREES.sub("", text)
     return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
 

@@ -23,8 +23,8 @@ from typing import Any
 #: Words that make "5 …" something else than five of a thing.
 NO_UNITS = re.compile(
     r"\b(?:and|or|not|than|more|less|fewer|over|times|plus|minus|mod|if|for|when|where|with|except"
-    r"|half|thirds?|quarters?|factorial|approximately|approx|about|around|roughly|nearly|almost|infinity|pi|sqrt|sin|cos|tan|cot|sec|csc|log"
-    r"|exp|lim|max|gcd|lcm)\b",
+    r"|about|almost|approx|approximately|around|nearly|roughly|half|thirds?|quarters?|factorial"
+    r"|infinity|pi|sqrt|sin|cos|tan|cot|sec|csc|log|exp|lim|max|gcd|lcm)\b",
     re.IGNORECASE,
 )
 #: Words after a value that say more than what it is counted in.
@@ -47,28 +47,28 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LETTER = re.compile(r"[A-Za-z]")
 _MACRO = re.compile(r"\\[A-Za-z]+\s?\{|[{}~]|\\")
 
-_DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
+#: Degrees, at the end of a value.
+DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _SQUARED = [(re.compile(r" squared\b"), "^2"), (re.compile(r" cubed\b"), "^3")]
-_TWO_UNITS = re.compile(
-    r"(?P<large>[0-9]+) ?(?P<unit>[A-Za-z]+)\.?,? (?P<small>[0-9]+(?:\.[0-9]+)?) ?(?P<other>[A-Za-z]+)\.?"
-)
+_NAME = r"([A-Za-z]+)\.?,?"
+_TWO_UNITS = re.compile(rf"([0-9]+) ?{_NAME} ([0-9]+(?:\.[0-9]+)?) ?{_NAME}")
 #: What pint lacks or has under another name: how many of which unit.
 _MORE_UNITS = {
-    "decade": (10, "year"),
     "acre": (43560, "ft^2"),
     "au": (1, "astronomical_unit"),
+    "buck": (100, "cent"),
     "cc": (1, "cm^3"),
-    "mph": (1, "mile/hour"),
-    "penny": (1, "cent"),
-    "pennies": (1, "cent"),
-    "nickel": (5, "cent"),
+    "decade": (10, "year"),
     "dime": (10, "cent"),
     "dollar": (100, "cent"),
-    "buck": (100, "cent"),
+    "mph": (1, "mile/hour"),
+    "nickel": (5, "cent"),
+    "pennie": (1, "cent"),
+    "penny": (1, "cent"),
 }
-#: Of no fixed size in anything else.
+#: Of no fixed size in anything else. A cent is one of a dollar.
 _CURRENCIES = frozenset(
-    "cent euro sterling rupee yen yuan peso ruble rouble franc krona krone won lira real rand".split()
+    ["cent", "euro", "franc", "peso", "ruble", "rupee", "sterling", "yen", "yuan"]
 )
 #: Degrees above absolute zero: a value times the first plus the second.
 _TEMPERATURES = {
@@ -78,12 +78,12 @@ _TEMPERATURES = {
 }
 _SCALE = re.compile(r"(?:deg(?:ree)?s?\.? ?)?(?:(c)(?:elsius)?|(f)(?:ahrenheit)?)", re.IGNORECASE)
 #: Words that pint takes for a unit: attometre, petametre, micronit.
-_NO_NAMES = frozenset("am pm as at ad pt pts unit units".split())
+_NO_NAMES = frozenset(["am", "pm", "as", "at", "ad", "pt", "pts", "unit", "units"])
 _TWO_WORDS = re.compile(
     r"\b(light|metric|fluid|troy|short|long|nautical|astronomical) (?=(?:year|ton|ounce|mile|unit))"
 )
 _SPOKEN_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_SILENT = frozenset("a an the of in to unit".split())
+_SILENT = frozenset(["a", "an", "the", "of", "in", "to", "unit"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +101,38 @@ def split_unit(text: str) -> tuple[str, str]:
 
     Only a value without variables has a unit: the last word of ``n odd`` is none.
     """
-    if two := _TWO_UNITS.fullmatch(" ".join(_MACRO.sub(" ", text).split())):
-        large, small = _measure(two["unit"]), _measure(two["other"])
-        if large and small and large.powers == small.powers and large.size > small.size:
-            value = int(two["large"]) * large.size / small.size + Fraction(two["small"])
-            return rf"\frac{{{value.numerator}}}{{{value.denominator}}}", two["other"]
+    if (two := _TWO_UNITS.fullmatch(" ".join(_MACRO.sub(" ", text).split()))) and (
+        total := _in_smaller_unit(*two.groups())
+    ):
+        return total
     found = _UNIT.search(text)
     if found is None:
         return text, ""
     value = text[: found.start()].rstrip(" ~")
     unit = _MACRO.sub(" ", (found["wrapped"] or found["plain"]).replace("\\cdot", "*"))
-    for pattern, power in _SQUARED:
-        unit = pattern.sub(power, unit)
+    for spoken, power in _SQUARED:
+        unit = spoken.sub(power, unit)
     says_more = NO_UNITS.search(unit) or _SAYS_MORE.search(unit)
     if says_more or _LETTER.search(_COMMAND.sub("", value)) or not value:
         return text, ""
     return _with_degrees(value, re.sub(r"\s*([/^*])\s*", r"\1", " ".join(unit.split())))
 
 
+def _in_smaller_unit(large: str, unit: str, small: str, other: str) -> tuple[str, str] | None:
+    """Return 3 hours 30 minutes in minutes; None if the second unit is not the smaller one."""
+    ours, theirs = _measure(unit), _measure(other)
+    if not ours or not theirs or ours.powers != theirs.powers or ours.size <= theirs.size:
+        return None
+    return _latex(int(large) * ours.size / theirs.size + Fraction(small)), other
+
+
 def _with_degrees(value: str, unit: str) -> tuple[str, str]:
     """Tell degrees of an angle, which belong to the value, from those of a temperature."""
     if scale := _SCALE.fullmatch(unit):
-        number = _DEGREES.sub("", value)
+        number = DEGREES.sub("", value)
         if number != value or len(unit) > 1:
             return number, "celsius" if scale[1] else "fahrenheit"
-    if unit.lower().rstrip(".") in {"degree", "degrees", "deg"} and not _DEGREES.search(value):
+    if unit.lower().rstrip(".") in {"degree", "degrees", "deg"} and not DEGREES.search(value):
         return rf"{value}^\circ", ""
     return value, unit
 
