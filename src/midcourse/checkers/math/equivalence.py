@@ -44,27 +44,29 @@ _GROUPED = [
 ]
 _NO_DIGIT = re.compile(r"[^0-9.]")
 _UPRIGHT = r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?"
-#: Upright letters that are no unit: the imaginary unit, Euler's number, variables.
-_UPRIGHT_LETTER = rf"{_UPRIGHT}\{{\s?([abeijknopqruvwxyz]|\\pi)\s?\}}"
+#: What is looked for where a sign stands in a text, and what it becomes.
 _REWRITES = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
+    (sign, re.compile(pattern), replacement)
+    for sign, pattern, replacement in [
         # "\\$" is a currency sign, "$" a delimiter: neither says anything about the value.
-        (r"\\?\$", ""),
+        ("$", r"\\?\$", ""),
         # After a second backslash, which breaks a line of a matrix, nothing is a delimiter.
-        (r"(?<!\\)\\[()\[\]]|(?<!\\)\\!", ""),
-        (r"\\%", "%"),
+        ("\\", r"(?<!\\)\\[()\[\]]|(?<!\\)\\!", ""),
+        ("%", r"\\%", "%"),
         # Degrees, spelled otherwise.
-        (rf"\^?\s?{_UPRIGHT}\{{\s?°\s?\}}|\^\s?\{{\s?°\s?\}}", "°"),
-        (rf"({_UPRIGHT}\{{)\s?°\s?(?=[A-Za-z])", r"°\1"),
-        (r"(?<=[0-9}])\s?\^?\s?\{?\s?\\deg(?:ree)?s?(?![A-Za-z])\s?\}?", r"^\\circ"),
-        (rf"(?<=[0-9])\s?\^\s?\{{?\s?(?:{_UPRIGHT}\{{\s?o\s?\}}|o(?![A-Za-z]))\s?\}}?", r"^\\circ"),
-        (rf"(?<=[A-Za-z^_])\s?{_UPRIGHT_LETTER}", r"{\1}"),
-        (_UPRIGHT_LETTER, r"\1"),
-        (r"\{,\}", ","),
-        (r"(?<!\\)\\[,;: ]|~|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r" +", " "),
+        ("°}", rf"\^?\s?{_UPRIGHT}\{{\s?°\s?\}}|\^\s?\{{\s?°\s?\}}", "°"),
+        ("{°", rf"({_UPRIGHT}\{{)°\s?(?=[A-Za-z])", r"°\1"),
+        ("\\deg", r"(?<=[0-9}])\s?\^?\s?\{?\s?\\deg(?:ree)?s?(?![A-Za-z])\s?\}?", r"^\\circ"),
+        ("{o", rf"(?<=[0-9])\s?\^\s?\{{?\s?{_UPRIGHT}\{{o\s?\}}\s?\}}?", r"^\\circ"),
+        ("o", r"(?<=[0-9])\s?\^\s?\{?\s?o(?![A-Za-z])\s?\}?", r"^\\circ"),
+        # Upright letters that are no unit: the imaginary unit, Euler's number, variables.
+        ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{\s?([abeijknopqruvwxyz])\s?\}}", r"{\1}"),
+        ("\\", rf"{_UPRIGHT}\{{\s?([abeijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
+        ("{,}", r"\{,\}", ","),
+        ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
+        ("~", r"~", " "),
+        ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (" ", r" +", " "),
     ]
 ]
 #: "1 234 567" is one number; "1 4" is none, though math-verify reads it as 1 + 4.
@@ -88,12 +90,16 @@ def plain(answer: str) -> str:
 @lru_cache(maxsize=4096)
 def tidy(answer: str) -> str:
     """Return `answer` without what changes only how it looks; never joins two numbers."""
-    text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), answer)
-    for pattern in _GROUPED:
-        text = pattern.sub(lambda number: _NO_DIGIT.sub("", number[0]), text)
+    text = answer
+    if not text.isascii():
+        text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+    if "\\" in text or not text.isascii():
+        for groups in _GROUPED:
+            text = groups.sub(lambda number: _NO_DIGIT.sub("", number[0]), text)
     text = text.translate(_CHARACTERS)
-    for pattern, replacement in _REWRITES:
-        text = pattern.sub(replacement, text)
+    for sign, pattern, replacement in _REWRITES:
+        if sign in text:
+            text = pattern.sub(replacement, text)
     text = _SPACED_GROUPS.sub(lambda match: match[0].replace(" ", ""), text.strip())
     text = text.removeprefix("**").removesuffix("**").strip()
     text = text.removesuffix(".").rstrip()
