@@ -82,6 +82,7 @@ _NO_NAMES = frozenset(["am", "pm", "as", "at", "ad", "pt", "pts", "unit", "units
 _TWO_WORDS = re.compile(
     r"\b(light|metric|fluid|troy|short|long|nautical|astronomical) (?=(?:year|ton|ounce|mile|unit))"
 )
+_WITH_POWER = re.compile(r"([^^]+?)\.?(?:\^(-?[0-9]))?")
 _SPOKEN_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SILENT = frozenset(["a", "an", "the", "of", "in", "to", "unit"])
 
@@ -188,11 +189,11 @@ def _measure(unit: str) -> _Measure | None:
             if word.lower() in _SPOKEN_POWERS:
                 spoken = _SPOKEN_POWERS[word.lower()]
                 continue
-            name, _, written = word.partition("^")
-            known = _named(name.rstrip("."))
-            if known is None:
+            found = _WITH_POWER.fullmatch(word)
+            known = _named(found[1]) if found else None
+            if found is None or known is None:
                 return None
-            power = int(written or 1) * spoken * (-1 if position else 1)
+            power = int(found[2] or 1) * spoken * (-1 if position else 1)
             for base, exponent in known.powers.items():
                 powers[base] += exponent * power
             size *= known.size**power
