@@ -30,6 +30,7 @@ _CHARACTERS = {
     **dict.fromkeys([*range(0x20), 0x7F, 0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000], " "),
     **dict.fromkeys([0x2010, 0x2011, 0x2012, 0x2013, 0x2212, 0xFF0D], "-"),
     **dict.fromkeys([0xBA, 0x2DA], "°"),
+    0x2218: r"\circ ",
     0xFF05: "%",
     0xFF0C: ",",
     0xFF0E: ".",
@@ -37,13 +38,13 @@ _CHARACTERS = {
 #: Digits of other scripts and of full width.
 _OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 #: What stands between groups of digits: "1\\,234", "11,\\! 111", "1{\\,}000", thin spaces.
-_THIN = r"(?:,?\s?\\!\s?,?(?:\\!)?\s?|\s?\\[,;:]\s?|\{\s?\\[,;:]\s?\}|[\u2009\u202f])"
+_THIN = r"(?:,?\s?\\!\s?,?(?:\\!)?\s?|\s?\\[,;:]\s?|\{\s?\\[,;:]\s?\}|[\u2009\u202f'’])"
 _GROUPED = [
     re.compile(rf"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{{0,2}}(?:{_THIN}[0-9]{{3}})+(?![0-9])"),
     re.compile(rf"(?<=[0-9])\.[0-9]{{3}}(?:{_THIN}[0-9]{{3}})*{_THIN}[0-9]{{1,3}}(?![0-9])"),
 ]
 _NO_DIGIT = re.compile(r"[^0-9.]")
-_UPRIGHT = r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?"
+_UPRIGHT = r"\\(?:text(?:rm|it)?|math(?:rm|it|sf)|mbox|operatorname)\s?"
 #: What is looked for where a sign stands in a text, and what it becomes.
 _REWRITES = [
     (sign, re.compile(pattern), replacement)
@@ -55,13 +56,15 @@ _REWRITES = [
         ("%", r"\\%", "%"),
         # Degrees, spelled otherwise.
         ("°}", rf"\^?\s?{_UPRIGHT}\{{\s?°\s?\}}|\^\s?\{{\s?°\s?\}}", "°"),
+        ("^", r"\^\s?°", "°"),
+        ("\\circ", r"(?<=[0-9}])\s?\\circ(?![A-Za-z])", r"^\\circ"),
         ("{°", rf"({_UPRIGHT}\{{)°\s?(?=[A-Za-z])", r"°\1"),
         ("\\deg", r"(?<=[0-9}])\s?\^?\s?\{?\s?\\deg(?:ree)?s?(?![A-Za-z])\s?\}?", r"^\\circ"),
         ("{o", rf"(?<=[0-9])\s?\^\s?\{{?\s?{_UPRIGHT}\{{o\s?\}}\s?\}}?", r"^\\circ"),
         ("o", r"(?<=[0-9])\s?\^\s?\{?\s?o(?![A-Za-z])\s?\}?", r"^\\circ"),
         # Upright letters that are no unit: the imaginary unit, Euler's number, variables.
-        ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{\s?([abeijknopqruvwxyz])\s?\}}", r"{\1}"),
-        ("\\", rf"{_UPRIGHT}\{{\s?([abeijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
+        ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{[\s~]*([abeEijknopqruvwxyz])\s?\}}", r"{\1}"),
+        ("\\", rf"{_UPRIGHT}\{{[\s~]*([abeEijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
         ("{,}", r"\{,\}", ","),
         ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
         ("~", r"~", " "),
@@ -70,7 +73,10 @@ _REWRITES = [
     ]
 ]
 #: "1 234 567" is one number; "1 4" is none, though math-verify reads it as 1 + 4.
-_SPACED_GROUPS = re.compile(r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])")
+_SPACED_GROUPS = re.compile(
+    r"(?<![0-9.,])(?<![0-9] )[1-9][0-9]{0,2}(?: [0-9]{3})+(?! ?[0-9])"
+    r"|(?<=[0-9])\.[0-9]{3}(?: [0-9]{3})+(?! ?[0-9])"
+)
 
 
 _MONEY = re.compile(
@@ -93,7 +99,7 @@ def tidy(answer: str) -> str:
     text = answer
     if not text.isascii():
         text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
-    if "\\" in text or not text.isascii():
+    if not text.isascii() or "\\" in text or "'" in text:
         for groups in _GROUPED:
             text = groups.sub(lambda number: _NO_DIGIT.sub("", number[0]), text)
     text = text.translate(_CHARACTERS)

@@ -39,11 +39,32 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
-_BRACED = re.compile(r"\\(?:und|ov)erbrace\s?\{([^{}]*)\}(?:\s?[_^]\s?(?:\{[^{}]*\}|\w))?")
-_PERCENT = re.compile(r"(?<=[0-9}]) ?(\\text\s?\{ ?)(?:percent|pct)(?= [A-Za-z])")
-_PERCENT_AND_MORE = re.compile(r"(?<=[0-9}]) (?:percent|pct)( [A-Za-z ]+)\Z")
-#: The fast path reads what is nothing but a number; here 2e-1 may be Euler's number less 1.
-_E_NOTATION = re.compile(r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])")
+_UNIT_SIGN = r"(?<=[0-9}])\s*(?:\\(?:text|mathrm)\s?\{\s*)?"
+#: Numbers and units as LaTeX has them.
+_RESPELLINGS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"\\(?:und|ov)erbrace\s?\{([^{}]*)\}(?:\s?[_^]\s?(?:\{[^{}]*\}|\w))?", r"(\1)"),
+        (r"(?<=[0-9}]) (?:percent|pct)( [A-Za-z ]+)\Z", r"%\1"),
+        (r"(?<=[0-9}]) ?(\\text\s?\{ ?)(?:percent|pct)(?= [A-Za-z])", r"% \1"),
+        # What is nothing but 2e-1 is a number; elsewhere it may be Euler's, less 1.
+        (r"\A([+-]?[0-9.]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])", r"\1\\cdot 10^{\2}"),
+        (
+            r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])",
+            r"(\1\\cdot 10^{\2})",
+        ),
+        (r"(?<=[0-9])\s?[xX*]\s?10\s?\^", r"\\cdot 10^"),
+        (r"\^\s?([+-][0-9]+)", r"^{\1}"),
+        (r"(?<=[A-Za-z])²", "^2"),
+        (r"(?<=[A-Za-z])³", "^3"),
+        (r"\\mu\s*(\\(?:text|mathrm)\s?\{)\s?(?=[A-Za-z])", r"\1 u"),
+        (r"[µμ](?=[A-Za-z])", "u"),
+        (rf"{_UNIT_SIGN}¢\s*\}}?\Z", r"\\text{ cents}"),
+        (rf"{_UNIT_SIGN}€\s*\}}?\Z", r"\\text{ euros}"),
+        (rf"{_UNIT_SIGN}(?:Ω|\\Omega)\s*\}}?\Z", r"\\text{ ohms}"),
+        (UNIT_FRACTION, r"\1/\2"),
+    ]
+]
 _MINUTES = re.compile(
     r"([0-9]{1,4})\s?(?:\^\s?\{?\s?\\circ\s?\}?|°)\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?"
     r"(?:['′’]|\^\s?\{?\s?\\prime\s?\}?)(?![′'])"
@@ -53,7 +74,7 @@ _REMAINDER = re.compile(
     r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?"
 )
 _APPROXIMATELY = re.compile(
-    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
+    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq|sim|cong)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
 )
 _NAME_ALONE = re.compile(
     r"(?:(?:\\?[A-Za-z]+|\\[A-Za-z]+\s?\{[A-Za-z ]*\})'*(?:_(?:\w|\{[^{}]*\}))?(?:\s?\([^()]*\))?)?"
@@ -82,10 +103,8 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
 
 def _respelled(text: str) -> str:
-    """Write numbers as LaTeX has them: powers of ten, minutes of a degree, percent."""
-    text = _PERCENT.sub(r"% \1", _PERCENT_AND_MORE.sub(r"%\1", text))
-    text = _E_NOTATION.sub(r"(\1\\cdot 10^{\2})", _BRACED.sub(r"(\1)", text))
-    text = UNIT_FRACTION.sub(r"\1/\2", text)
+    for pattern, replacement in _RESPELLINGS:
+        text = pattern.sub(replacement, text)
     return _MINUTES.sub(_in_degrees, text)
 
 

@@ -33,16 +33,17 @@ _SAYS_MORE = re.compile(
     r"|hundred|thousand|million|billion|trillion|dozen)\b",
     re.IGNORECASE,
 )
-_WRAPPED = r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?\{[A-Za-z .,'/~^0-9-]*[A-Za-z]\.?[ ~]?\}"
+_WRAPPED = (
+    r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?"
+    r"\{[A-Za-z .,'/~^0-9-]*[A-Za-z](?:\^-?[0-9])?\.?[ ~]?\}"
+)
 _POWER = r"(?:\s?\^\s?(?:-?[0-9]|\{\s?-?[0-9]\s?\}))?"
 _UNIT = re.compile(
     rf"(?<=\S)(?:[\s~]*(?P<wrapped>{_WRAPPED}{_POWER}(?:\s?(?:/|\\cdot)?\s?{_WRAPPED}{_POWER})*)"
     rf"|[\s~]+(?P<plain>[A-Za-z][A-Za-z.'-]+(?:[ /][A-Za-z.'-]+){{0,3}}{_POWER}))\Z"
 )
 #: A fraction of two units.
-UNIT_FRACTION = re.compile(
-    rf"\\frac\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}"
-)
+UNIT_FRACTION = rf"\\frac\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}"
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LETTER = re.compile(r"[A-Za-z]")
 _MACRO = re.compile(r"\\[A-Za-z]+\s?\{|[{}~]|\\")
@@ -61,10 +62,17 @@ _MORE_UNITS = {
     "decade": (10, "year"),
     "dime": (10, "cent"),
     "dollar": (100, "cent"),
+    "eur": (1, "euro"),
+    "gbp": (1, "sterling"),
+    "inr": (1, "rupee"),
+    "kmh": (1, "km/hour"),
+    "kmph": (1, "km/hour"),
+    "mpg": (1, "mile/gallon"),
     "mph": (1, "mile/hour"),
     "nickel": (5, "cent"),
     "pennie": (1, "cent"),
     "penny": (1, "cent"),
+    "usd": (100, "cent"),
 }
 #: Of no fixed size in anything else. A cent is one of a dollar.
 _CURRENCIES = frozenset(
@@ -75,6 +83,7 @@ _TEMPERATURES = {
     "celsius": (Fraction(1), Fraction("273.15")),
     "fahrenheit": (Fraction(5, 9), Fraction("459.67") * Fraction(5, 9)),
     "kelvin": (Fraction(1), Fraction(0)),
+    "K": (Fraction(1), Fraction(0)),
 }
 _SCALE = re.compile(r"(?:deg(?:ree)?s?\.? ?)?(?:(c)(?:elsius)?|(f)(?:ahrenheit)?)", re.IGNORECASE)
 #: Words that pint takes for a unit: attometre, petametre, micronit.
@@ -82,6 +91,8 @@ _NO_NAMES = frozenset(["am", "pm", "as", "at", "ad", "pt", "pts", "unit", "units
 _TWO_WORDS = re.compile(
     r"\b(light|metric|fluid|troy|short|long|nautical|astronomical) (?=(?:year|ton|ounce|mile|unit))"
 )
+_FLUID = re.compile(r"\bfl\.? ?oz\b", re.IGNORECASE)
+_HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")
 _WITH_POWER = re.compile(r"([^^]+?)\.?(?:\^(-?[0-9]))?")
 _SPOKEN_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 _SILENT = frozenset(["a", "an", "the", "of", "in", "to", "unit"])
@@ -180,23 +191,23 @@ def _words(unit: str) -> set[str]:
 def _measure(unit: str) -> _Measure | None:
     """Return what a unit measures; None for what is not known as one."""
     powers, size = defaultdict[str, Fraction](Fraction), Fraction(1)
-    if unit.lower() in _TEMPERATURES:
-        return _Measure({"temperature": Fraction(1)}, *_TEMPERATURES[unit.lower()])
-    unit = _TWO_WORDS.sub(r"\1_", unit)
+    if scale := _TEMPERATURES.get(unit) or _TEMPERATURES.get(unit.lower().removesuffix("s")):
+        return _Measure({"temperature": Fraction(1)}, *scale)
+    unit = _TWO_WORDS.sub(r"\1_", _FLUID.sub("fluid_ounce", _HYPHEN.sub(" ", unit)))
     for position, group in enumerate(re.split(r"/|\bper\b", unit)):
         spoken = 1
         for word in re.split(r"[\s*]+", group.strip(" .")):
-            if word.lower() in _SPOKEN_POWERS:
-                spoken = _SPOKEN_POWERS[word.lower()]
+            if power := _SPOKEN_POWERS.get(word.lower().rstrip(".")):
+                spoken = power
                 continue
             found = _WITH_POWER.fullmatch(word)
             known = _named(found[1]) if found else None
             if found is None or known is None:
                 return None
-            power = int(found[2] or 1) * spoken * (-1 if position else 1)
-            for base, exponent in known.powers.items():
-                powers[base] += exponent * power
-            size *= known.size**power
+            exponent = int(found[2] or 1) * spoken * (-1 if position else 1)
+            for base, times in known.powers.items():
+                powers[base] += times * exponent
+            size *= known.size**exponent
     return _Measure({base: power for base, power in powers.items() if power}, size)
 
 
