@@ -62,9 +62,10 @@ _REWRITES = [
         ("\\deg", r"(?<=[0-9}])\s?\^?\s?\{?\s?\\deg(?:ree)?s?(?![A-Za-z])\s?\}?", r"^\\circ"),
         ("{o", rf"(?<=[0-9])\s?\^\s?\{{?\s?{_UPRIGHT}\{{o\s?\}}\s?\}}?", r"^\\circ"),
         ("o", r"(?<=[0-9])\s?\^\s?\{?\s?o(?![A-Za-z])\s?\}?", r"^\\circ"),
+        ("{E}", rf"(?<=[0-9])\s?{_UPRIGHT}\{{E\}}(?=[+-]?[0-9])", "e"),
         # Upright letters that are no unit: the imaginary unit, Euler's number, variables.
-        ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{[\s~]*([abeEijknopqruvwxyz])\s?\}}", r"{\1}"),
-        ("\\", rf"{_UPRIGHT}\{{[\s~]*([abeEijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
+        ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{[\s~]*([abeijknopqruvwxyz])\s?\}}", r"{\1}"),
+        ("\\", rf"{_UPRIGHT}\{{[\s~]*([abeijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
         ("{,}", r"\{,\}", ","),
         ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
         ("~", r"~", " "),

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -31,7 +30,8 @@ from midcourse.checkers.math.forms import (
     words_of,
 )
 from midcourse.checkers.math.latex import read_latex
-from midcourse.checkers.math.units import DEGREES, UNIT_FRACTION, restate, split_unit
+from midcourse.checkers.math.spelling import respelled
+from midcourse.checkers.math.units import DEGREES, restate, split_unit
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20
@@ -39,46 +39,17 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
-_UNIT_SIGN = r"(?<=[0-9}])\s*(?:\\(?:text|mathrm)\s?\{\s*)?"
-#: Numbers and units as LaTeX has them.
-_RESPELLINGS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"\\(?:und|ov)erbrace\s?\{([^{}]*)\}(?:\s?[_^]\s?(?:\{[^{}]*\}|\w))?", r"(\1)"),
-        (r"(?<=[0-9}]) (?:percent|pct)( [A-Za-z ]+)\Z", r"%\1"),
-        (r"(?<=[0-9}]) ?(\\text\s?\{ ?)(?:percent|pct)(?= [A-Za-z])", r"% \1"),
-        # What is nothing but 2e-1 is a number; elsewhere it may be Euler's, less 1.
-        (r"\A([+-]?[0-9.]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])", r"\1\\cdot 10^{\2}"),
-        (
-            r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])",
-            r"(\1\\cdot 10^{\2})",
-        ),
-        (r"(?<=[0-9])\s?[xX*]\s?10\s?\^", r"\\cdot 10^"),
-        (r"\^\s?([+-][0-9]+)", r"^{\1}"),
-        (r"(?<=[A-Za-z])²", "^2"),
-        (r"(?<=[A-Za-z])³", "^3"),
-        (r"\\mu\s*(\\(?:text|mathrm)\s?\{)\s?(?=[A-Za-z])", r"\1 u"),
-        (r"[µμ](?=[A-Za-z])", "u"),
-        (rf"{_UNIT_SIGN}¢\s*\}}?\Z", r"\\text{ cents}"),
-        (rf"{_UNIT_SIGN}€\s*\}}?\Z", r"\\text{ euros}"),
-        (rf"{_UNIT_SIGN}(?:Ω|\\Omega)\s*\}}?\Z", r"\\text{ ohms}"),
-        (UNIT_FRACTION, r"\1/\2"),
-    ]
-]
-_MINUTES = re.compile(
-    r"([0-9]{1,4})\s?(?:\^\s?\{?\s?\\circ\s?\}?|°)\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?"
-    r"(?:['′’]|\^\s?\{?\s?\\prime\s?\}?)(?![′'])"
-    r"(?:\s?([0-9]{1,2}(?:\.[0-9]{1,9})?)\s?(?:''|[\"″”]|\^\s?\{\s?(?:\\prime\s?){2}\}))?"
-)
 _REMAINDER = re.compile(
     r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?"
 )
 _APPROXIMATELY = re.compile(
-    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq|sim|cong)(?![A-Za-z])|[≈≃≅≒]|~=|=~"
+    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≒]|~=|=~"
+    r"|(?:\\(?:sim|cong)(?![A-Za-z])|≅)(?=\s?-?[0-9.,]+\Z)"
 )
 _NAME_ALONE = re.compile(
     r"(?:(?:\\?[A-Za-z]+|\\[A-Za-z]+\s?\{[A-Za-z ]*\})'*(?:_(?:\w|\{[^{}]*\}))?(?:\s?\([^()]*\))?)?"
 )
+_DECIMAL = re.compile(r"\s*-?[0-9][0-9.,]*\s*")
 _CONSTANT = re.compile(r"\\pi|e|i")
 _DOTS = r"\ldots"
 #: math-verify takes what is zero to as many places for zero, so these are many.
@@ -92,7 +63,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
-    gold, answer = normalise(_respelled(plain(gold))), normalise(_respelled(plain(answer)))
+    gold, answer = normalise(respelled(plain(gold))), normalise(respelled(plain(answer)))
     if not _legible(gold):
         return Comparison.GOLD_UNPARSEABLE
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
@@ -100,18 +71,6 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
         return Comparison.EQUAL if choice == letter else Comparison.DIFFERENT
     same = _same(gold, rest if rest and not choice else answer)
     return Comparison.EQUAL if same else Comparison.DIFFERENT
-
-
-def _respelled(text: str) -> str:
-    for pattern, replacement in _RESPELLINGS:
-        text = pattern.sub(replacement, text)
-    return _MINUTES.sub(_in_degrees, text)
-
-
-def _in_degrees(angle: re.Match[str]) -> str:
-    degrees, minutes, seconds = (Fraction(number or 0) for number in angle.groups())
-    whole = degrees + minutes / 60 + seconds / 3600
-    return rf"\frac{{{whole.numerator}}}{{{whole.denominator}}}^\circ"
 
 
 def _legible(gold: str) -> bool:
@@ -134,9 +93,12 @@ def _legible(gold: str) -> bool:
 
 
 def _same(gold: str, answer: str) -> bool:
-    (gold, exact), (answer, answer_exact) = _exact_part(gold), _exact_part(answer)
+    (gold, exact), (answer, answer_exact) = _exact_part(gold, answer), _exact_part(answer, gold)
     if exact and not answer_exact:
         return False
+    golds, answers = _APPROXIMATELY.split(gold), _APPROXIMATELY.split(answer)
+    if len(golds) > 1:
+        return len(golds) == len(answers) and _pairwise(golds, answers)
     ours, theirs = read_form(gold), read_form(answer)
     if (ours.shape is Shape.RESIDUES) != (theirs.shape is Shape.RESIDUES):
         ours, theirs = read_form(_reduced(gold)), read_form(_reduced(answer))
@@ -160,14 +122,19 @@ def _same(gold: str, answer: str) -> bool:
     )
 
 
-def _exact_part(text: str) -> tuple[str, bool]:
-    r"""Return what stands before ``\approx``, or the number after ``x \approx`` as inexact."""
+def _exact_part(text: str, other: str) -> tuple[str, bool]:
+    r"""Return what stands before ``\approx``, or the number after ``x \approx`` as inexact.
+
+    Where both texts say that one formula is about another one, nothing is left out.
+    """
     first, *others = _APPROXIMATELY.split(text)
     if not others:
         return text, True
     first = first.strip().removesuffix("=").rstrip()
-    named = _NAME_ALONE.fullmatch(first) and not _CONSTANT.fullmatch(first)
-    return (others[-1].strip(), False) if named else (first, True)
+    if _NAME_ALONE.fullmatch(first) and not _CONSTANT.fullmatch(first):
+        return others[-1].strip(), False
+    cut = all(map(_DECIMAL.fullmatch, others)) or not _APPROXIMATELY.search(other)
+    return first if cut else text, True
 
 
 def _same_in_order(ours: Form, theirs: Form) -> bool:

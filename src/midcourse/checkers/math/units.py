@@ -93,9 +93,10 @@ _TWO_WORDS = re.compile(
 )
 _FLUID = re.compile(r"\bfl\.? ?oz\b", re.IGNORECASE)
 _HYPHEN = re.compile(r"(?<=[A-Za-z])-(?=[A-Za-z])")
+_UNITS = re.compile(r"\bunits?\b", re.IGNORECASE)
 _WITH_POWER = re.compile(r"([^^]+?)\.?(?:\^(-?[0-9]))?")
 _SPOKEN_POWERS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-_SILENT = frozenset(["a", "an", "the", "of", "in", "to", "unit"])
+_SILENT = frozenset(["a", "an", "the", "of", "in", "to"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +170,17 @@ def _latex(number: Fraction) -> str:
 
 
 def _says_the_same(unit: str, other: str) -> bool:
-    """Whether one says what the other says, or less: "red apples" are apples."""
+    """Whether one says what the other says, or less: "red apples" are apples.
+
+    "Units" are of any length: 3 square units may be square centimetres, and not centimetres.
+    """
+    if _UNITS.search(unit) or _UNITS.search(other):
+        length, another = _measure(_UNITS.sub("m", unit)), _measure(_UNITS.sub("m", other))
+        if length and another and {*length.powers, *another.powers} == {"meter"}:
+            return length.powers == another.powers
+        return True
     ours, theirs = _words(unit), _words(other)
-    return ours <= theirs or theirs <= ours or _is_bare(unit) != _is_bare(other)
-
-
-def _is_bare(unit: str) -> bool:
-    """Whether these are "units" or "square units"."""
-    return bool(re.search(r"\bunits?\b", unit, re.IGNORECASE))
+    return ours <= theirs or theirs <= ours
 
 
 def _words(unit: str) -> set[str]:
