@@ -22,7 +22,7 @@ _RESPELLINGS = [
         (r"(?<=[0-9}]) (?:percent|pct)( [A-Za-z ]+)\Z", r"%\1"),
         (r"(?<=[0-9}]) ?(\\text\s?\{ ?)(?:percent|pct)(?= [A-Za-z])", r"% \1"),
         # What is nothing but 2e-1 is a number; elsewhere it may be Euler's, less 1.
-        (r"\A([+-]?[0-9.]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])", r"\1\\cdot 10^{\2}"),
+        (r"\A([+-]?[0-9.]+)[eE]([+-]?[0-9]{1,4})(?=\Z|\s?\\(?:text|mathrm))", r"\1\\cdot 10^{\2}"),
         (
             r"(?<![A-Za-z\\0-9.])([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,4})(?![0-9.])",
             r"(\1\\cdot 10^{\2})",
