@@ -13,6 +13,7 @@ it has a factorial, and where it is one of i to n and rounded.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from typing import Any
@@ -70,7 +71,9 @@ def _plain(expression: Any) -> Any:
     plain = plain.xreplace({call: Symbol(str(call)) for call in plain.atoms(AppliedUndef)})
     letters = {x: I if x.name == "i" else Symbol(x.name) for x in plain.free_symbols}
     plain = plain.xreplace(letters)
-    return plain.doit() if plain.has(*_operators()) else plain
+    with suppress(NotImplementedError, ValueError):
+        return plain.doit() if plain.has(*_operators()) else plain
+    return plain
 
 
 def _operators() -> tuple[Any, ...]:
@@ -113,8 +116,11 @@ def _same_number(one: Any, other: Any, most_digits: int = _MANY_DIGITS) -> bool 
 
 def _parts(number: Any, most_digits: int = _DIGITS_AT_A_POINT) -> tuple[Any, Any] | None:
     """Return the real and imaginary part of a number, in digits; None if it is not finite."""
-    value = number.doit() if number.has(*_operators()) else number
-    parts = value.evalf(_FEW_DIGITS, maxn=most_digits).as_real_imag()
+    try:
+        value = number.doit() if number.has(*_operators()) else number
+        parts = value.evalf(_FEW_DIGITS, maxn=most_digits).as_real_imag()
+    except (NotImplementedError, ValueError):  # a pole, a limit that sympy does not know
+        return None
     if not all(part.is_Float or part.is_Rational for part in parts):
         return None
     real, imaginary = (0 if p.is_Float and p._prec < _DUST_BITS else p for p in parts)

@@ -3,7 +3,7 @@ r"""Reads a formula with math-verify: LaTeX to sympy, and no text to code.
 What a model or a data file writes must never be evaluated as Python. sympy evaluates whatever
 text it is handed where a number or an expression should be, and math-verify hands it the numerals
 it finds. So numerals are read here, exactly, and sympy's own reader of text is replaced by one
-that knows numerals and names.
+that knows numbers and names.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 _NUMERAL = re.compile(
     r"(?P<digits>-?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE](?P<power>[+-]?[0-9]{1,4}))?"
 )
+_FRACTION = re.compile(r"-?[0-9]+(?:/[0-9]+)?")
 #: math-verify reads 2(3) as the mixed number 2 + 3.
 _JUXTAPOSED = re.compile(r"(?<![A-Za-z0-9_^.{])([0-9]+(?:\.[0-9]+)?)\s?(?=\()")
 
@@ -49,7 +50,7 @@ def _parser() -> tuple[Any, Any]:
     from math_verify import LatexExtractionConfig, parse
     from sympy.parsing import sympy_parser
 
-    sympy_parser.parse_expr, sympy_parser.eval_expr = _name_or_numeral, _refuse
+    sympy_parser.parse_expr, sympy_parser.eval_expr = _name_or_number, _refuse
     latex2sympy2._Latex2Sympy.parse_number = lambda _, text: _numeral(text)
     latex2sympy2.convert_number = _numeral
     usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
@@ -61,12 +62,12 @@ def _refuse(*_: object) -> NoReturn:
     raise SyntaxError("text is not evaluated")  # what sympy expects of text that it cannot read
 
 
-def _name_or_numeral(text: str, *_: object, **__: object) -> Any:
-    """Read what sympy's own modules hand it while they are imported, and nothing else."""
-    from sympy import Symbol
+def _name_or_number(text: str, *_: object, **__: object) -> Any:
+    """Read what sympy's own modules hand it, names and numbers like 3/2, and nothing else."""
+    from sympy import Rational, Symbol
 
-    if _NUMERAL.fullmatch(text):
-        return _numeral(text)
+    if _FRACTION.fullmatch(text):
+        return Rational(text)
     return Symbol(text) if text.isidentifier() else _refuse()
 
 
