@@ -23,6 +23,7 @@ from midcourse.checkers.math.equivalence import tidy
 from midcourse.checkers.math.layouts import Kind, Layout, read_layout
 from midcourse.checkers.math.notation import standard
 from midcourse.checkers.math.sets import Builder, read_builder
+from midcourse.checkers.math.spelling import respelled
 from midcourse.checkers.math.typography import plain
 from midcourse.checkers.math.wording import joined, meaning, without_presentation
 
@@ -63,7 +64,7 @@ class Form:
 @lru_cache(maxsize=1024)
 def normalise(answer: str) -> str:
     """Return a tidied answer in plain LaTeX, without the words that only present it."""
-    return meaning(without_presentation(standard(joined(tidy(plain(answer))))))
+    return meaning(without_presentation(standard(joined(respelled(tidy(plain(answer)))))))
 
 
 # --- taking apart ------------------------------------------------------------------------------

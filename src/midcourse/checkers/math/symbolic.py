@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from midcourse.checkers.base import Comparison
+from midcourse.checkers.math.algebra import is_near, same_expression
 from midcourse.checkers.math.brackets import balanced, split
-from midcourse.checkers.math.equivalence import compare_quickly, tidy
+from midcourse.checkers.math.equivalence import approximation, compare_quickly, plain
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
     CONJUNCTIONS,
@@ -30,10 +29,12 @@ from midcourse.checkers.math.forms import (
     read_form,
     signs,
 )
+from midcourse.checkers.math.latex import read_latex
 from midcourse.checkers.math.layouts import same_cases
 from midcourse.checkers.math.notation import call_written_out
 from midcourse.checkers.math.sets import only_letter, rename, same_set
-from midcourse.checkers.math.units import conversion, split_unit
+from midcourse.checkers.math.spelling import respelled
+from midcourse.checkers.math.units import DEGREES, restate, split_unit
 from midcourse.checkers.math.wording import choice_label, words_of
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
@@ -48,10 +49,23 @@ _ROWS_OR_RULES = {Shape.RESIDUES, Shape.MATRIX, Shape.CASES, Shape.BUILT}
 _DERIVATIVE = re.compile(
     r"\\frac\s?\{\s?(?:d|\\partial)[^{}]*\}\s?\{\s?(?:d|\\partial)\s?[a-z][^{}]*\}"
 )
-_DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
+_REMAINDER = re.compile(
+    r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?"
+)
+_APPROXIMATELY = re.compile(
+    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≒]|~=|=~"
+    r"|(?:\\(?:sim|cong)(?![A-Za-z])|≅)(?=\s?-?[0-9.,]+\Z)"
+)
+_NAME_ALONE = re.compile(
+    r"(?:(?:\\?[A-Za-z]+|\\[A-Za-z]+\s?\{[A-Za-z ]*\})'*(?:_(?:\w|\{[^{}]*\}))?(?:\s?\([^()]*\))?)?"
+)
+_DECIMAL = re.compile(r"\s*-?[0-9][0-9.,]*\s*")
+_CONSTANT = re.compile(r"\\pi|e|i")
 _DOTS = r"\ldots"
+#: math-verify takes what is zero to as many places for zero, so these are many.
+_DIGITS = 100
 #: As many members of ``1, 2, …, n`` are written out.
 _MAX_WRITTEN_OUT = 1000
 
@@ -61,7 +75,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
-    gold, answer = normalise(tidy(gold)), normalise(tidy(answer))
+    gold, answer = normalise(respelled(plain(gold))), normalise(respelled(plain(answer)))
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
     if not _legible(formula or gold):
         return Comparison.GOLD_UNPARSEABLE
@@ -85,37 +99,50 @@ def _legible(gold: str) -> bool:
     if words:
         return len(words) <= _MAX_WORDS
     value, _ = split_unit(form.parts[0])
-    return bool(_parse(value)) or bool(re.search(r"\\[A-Za-z]+", value))
+    return bool(read_latex(value)) or bool(re.search(r"\\[A-Za-z]+", value))
 
 
 # --- by form -----------------------------------------------------------------------------------
 
 
 def _same(gold: str, answer: str) -> bool:
+    (gold, exact), (answer, answer_exact) = _exact_part(gold, answer), _exact_part(answer, gold)
+    if exact and not answer_exact:
+        return False
+    golds, answers = _APPROXIMATELY.split(gold), _APPROXIMATELY.split(answer)
+    if len(golds) > 1:
+        return len(golds) == len(answers) and _pairwise(golds, answers)
     if (built := _same_built(gold, answer)) is not None:
         return built
     ours, theirs = read_form(gold), read_form(answer)
-    if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
-        equal = _same_expression(gold, answer, ours, theirs)
-    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.TUPLE}:
-        # An interval may have a name: all of the real numbers.
-        equal = _verify(call_written_out(gold), call_written_out(answer))
-    elif _ROWS_OR_RULES & {ours.shape, theirs.shape}:
-        equal = _same_whole(gold, answer, ours, theirs)
-    elif ours.shape is theirs.shape is Shape.RATIO:
-        equal = _same_ratio(ours.parts, theirs.parts)
-    elif ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
-        equal = _same_in_order(ours, theirs)
-    elif {ours.shape, theirs.shape} == {Shape.SET, Shape.TUPLE}:
-        equal = False
-    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.SET} and _SET_SIGN.search(gold + answer):
-        equal = _verify(gold, answer)
-    else:
-        equal = not _joined_otherwise(gold, answer) and _same_members(ours, theirs)
+    if (ours.shape is Shape.RESIDUES) != (theirs.shape is Shape.RESIDUES):
+        ours, theirs = read_form(_reduced(gold)), read_form(_reduced(answer))
+    equal = _same_forms(gold, answer, ours, theirs)
     return equal or _same_region(
         ours.parts[0] if ours.shape is Shape.ONE else gold,
         theirs.parts[0] if theirs.shape is Shape.ONE else answer,
     )
+
+
+def _same_forms(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
+    """Compare two answers by their forms."""
+    shapes = {ours.shape, theirs.shape}
+    if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
+        return _same_expression(gold, answer, ours, theirs)
+    if shapes == {Shape.ONE, Shape.TUPLE}:
+        # An interval may have a name: all of the real numbers.
+        return _verify(call_written_out(gold), call_written_out(answer))
+    if _ROWS_OR_RULES & shapes:
+        return _same_whole(gold, answer, ours, theirs)
+    if ours.shape is theirs.shape is Shape.RATIO:
+        return _same_ratio(ours.parts, theirs.parts)
+    if ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
+        return _same_in_order(ours, theirs)
+    if shapes == {Shape.SET, Shape.TUPLE}:
+        return False
+    if shapes == {Shape.ONE, Shape.SET} and _SET_SIGN.search(gold + answer):
+        return _verify(gold, answer)
+    return not _joined_otherwise(gold, answer) and _same_members(ours, theirs)
 
 
 def _same_built(gold: str, answer: str) -> bool | None:
@@ -191,6 +218,21 @@ def _joined_otherwise(gold: str, answer: str) -> bool:
     return any(ours) and any(theirs) and ours != theirs
 
 
+def _exact_part(text: str, other: str) -> tuple[str, bool]:
+    r"""Return what stands before ``\approx``, or the number after ``x \approx`` as inexact.
+
+    Where both texts say that one formula is about another one, nothing is left out.
+    """
+    first, *others = _APPROXIMATELY.split(text)
+    if not others:
+        return text, True
+    first = first.strip().removesuffix("=").rstrip()
+    if _NAME_ALONE.fullmatch(first) and not _CONSTANT.fullmatch(first):
+        return others[-1].strip(), False
+    cut = all(map(_DECIMAL.fullmatch, others)) or not _APPROXIMATELY.search(other)
+    return first if cut else text, True
+
+
 def _same_in_order(ours: Form, theirs: Form) -> bool:
     if theirs.shape is Shape.SET or len(ours.parts) != len(theirs.parts):
         return False
@@ -231,6 +273,21 @@ def _same_residues(ours: Form, theirs: Form) -> bool:
         return _same(gold, answer)
 
     return _same(modulus, other) and _cover(ours.parts, theirs.parts, same)
+
+
+def _reduced(text: str) -> str:
+    r"""Work ``2^{100} \bmod 7`` out: a number, and not a class of residues."""
+    from sympy import Mod, Pow
+
+    found = _REMAINDER.fullmatch(text)
+    values = read_latex(found["number"]) if found else ()
+    if not found or not values:
+        return text
+    [value] = values
+    if value.is_Pow:  # of powers, sympy takes the remainder without working them out
+        value = Pow(value.base.doit(), value.exp.doit(), evaluate=False)
+    remainder = Mod(value, int(found["modulus"]))
+    return str(remainder) if remainder.is_Integer else text
 
 
 def _same_ratio(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -302,7 +359,7 @@ def _one_region(text: str, letters: set[Any]) -> Any:
     from sympy.core.relational import Equality
     from sympy.logic.boolalg import Boolean
 
-    parsed = None if len(split(text, frozenset({","}))) > 1 else (_parse(text) or (None,))[0]
+    parsed = None if len(split(text, frozenset({","}))) > 1 else (read_latex(text) or (None,))[0]
     if isinstance(parsed, Boolean):
         letters |= parsed.free_symbols
     if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
@@ -339,12 +396,12 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
 
 def _same_value(gold: str, answer: str) -> bool:
     (value, unit), (other, other_unit) = split_unit(gold), split_unit(answer)
-    if unit and other_unit and (factor := conversion(unit, other_unit)) is not None:
-        if factor == 0:
+    if unit and other_unit:
+        restated = restate(value, unit, other_unit)
+        if restated is None:
             return False
-        if factor != 1:
-            value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-    one_in_degrees = (_DEGREES.search(value) is None) != (_DEGREES.search(other) is None)
+        value = restated
+    one_in_degrees = (DEGREES.search(value) is None) != (DEGREES.search(other) is None)
     if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
@@ -357,13 +414,23 @@ def _same_value(gold: str, answer: str) -> bool:
     # What math-verify cannot read, or takes for 0, can still be the same signs.
     if value.count("'") != other.count("'"):
         return False
-    if _DERIVATIVE.search(value) or not _parse(value):
+    if _DERIVATIVE.search(value) or not read_latex(value):
         return _bare(value) == _bare(other)
-    return _verify(value, other)
+    return _verify(value, other) or _rounds(value, other) or _rounds(other, value)
+
+
+def _rounds(decimal: str, exact: str) -> bool:
+    """Whether a text is a decimal that stands for what another one says exactly."""
+    from sympy import Expr
+
+    known = approximation(decimal)
+    return known is not None and any(
+        isinstance(value, Expr) and is_near(value, *known) for value in read_latex(exact)
+    )
 
 
 def _in_radians(text: str) -> str:
-    number = _DEGREES.sub("", text)
+    number = DEGREES.sub("", text)
     return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
 
@@ -381,33 +448,50 @@ def _bare(text: str) -> str:
 
 
 def _verify(gold: str, answer: str) -> bool:
-    from math_verify import verify
+    golds = read_latex(gold)
+    answers = () if not golds or _TWO_NUMBERS.search(answer) else read_latex(answer)
+    if not answers:
+        return False
+    [value], [other] = golds, answers
+    return _same_parsed(*_right_sides(value, other))
 
-    golds = _parse(gold)
-    answers = () if not golds or _TWO_NUMBERS.search(answer) else _parse(answer)
+
+def _right_sides(gold: Any, answer: Any) -> tuple[Any, Any]:
+    """Return what is equal to a name, if only one side gives a name."""
+    from math_verify.grader import is_assignment_relation, is_equation, take_last_relation
+
+    if is_equation(answer) and not is_equation(gold):
+        return gold, take_last_relation(answer).rhs
+    if is_assignment_relation(gold) and not is_equation(answer):
+        return take_last_relation(gold).rhs, answer
+    return gold, answer
+
+
+def _same_parsed(gold: Any, answer: Any) -> bool:
+    """Compare two sympy objects: expressions and matrices by value, others with math-verify."""
+    from math_verify import verify
+    from sympy import Expr, MatrixBase, MatrixExpr
+
+    matrices = (MatrixBase, MatrixExpr)
+    if isinstance(gold, matrices) and isinstance(answer, matrices):
+        ours, theirs = gold.doit(), answer.doit()
+        if isinstance(ours, MatrixBase) and isinstance(theirs, MatrixBase):
+            same_shape = ours.shape == theirs.shape
+            return same_shape and all(map(_same_parsed, ours.flat(), theirs.flat()))
+    elif isinstance(gold, Expr) and isinstance(answer, Expr):
+        same = same_expression(gold, answer)
+        # A word may stand on one side as a name and on the other as a product of letters.
+        if same is not None and (same or not (gold.is_Symbol or answer.is_Symbol)):
+            return same
     # Its own timeouts are off: they need the main thread, and a big-integer power holds the
     # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
-    return bool(answers) and bool(
-        verify(list(golds), list(answers), timeout_seconds=None, raise_on_error=True)
-    )
-
-
-@lru_cache(maxsize=256)
-def _parse(answer: str) -> tuple[Any, ...]:
-    """Return what math-verify makes of a whole answer; empty if it does not parse.
-
-    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
-    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
-    """
-    from math_verify import LatexExtractionConfig, parse
-
-    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
-    return tuple(
-        parse(
-            f"\\boxed{{{answer}}}",
-            extraction_config=[config],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
+    return bool(
+        verify(
+            gold,
+            answer,
+            timeout_seconds=None,
+            raise_on_error=True,
+            float_rounding=_DIGITS,
+            numeric_precision=_DIGITS,
         )
     )
