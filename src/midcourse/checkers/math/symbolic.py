@@ -43,6 +43,7 @@ _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _REGION = re.compile(rf"{_RELATION.pattern}|\\setminus(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
 _SET_SIGN = re.compile(r"\\(?:cup|cap|setminus)(?![A-Za-z])")
+_HALF_OPEN = (("(", "]"), ("[", ")"))
 #: What is more than the list of its parts.
 _ROWS_OR_RULES = {Shape.RESIDUES, Shape.MATRIX, Shape.CASES, Shape.BUILT}
 #: Of a function that only its name gives.
@@ -239,10 +240,17 @@ def _same_in_order(ours: Form, theirs: Form) -> bool:
     if ours.shape is Shape.TUPLE and theirs.shape is Shape.TUPLE and len(ours.parts) == 2:
         # Two in brackets may be an interval, and then its ends matter.
         return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+    if {ours.shape, theirs.shape} == {Shape.NAMED, Shape.TUPLE} and _half_open(ours, theirs):
+        return False
     if ours.shape is Shape.NAMED and set(ours.names) == set(theirs.names):
         named = dict(zip(theirs.names, theirs.parts, strict=True))
         return _pairwise(ours.parts, [named[name] for name in ours.names])
     return _pairwise(ours.parts, theirs.parts)
+
+
+def _half_open(*forms: Form) -> bool:
+    """Whether one is an interval that lacks an end: ``(1, 2]`` is no point."""
+    return any(form.shape is Shape.TUPLE and form.names in _HALF_OPEN for form in forms)
 
 
 def _pairwise(ours: Iterable[str], theirs: Iterable[str]) -> bool:
