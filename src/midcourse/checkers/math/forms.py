@@ -89,7 +89,7 @@ _NAME = re.compile(
 _NAME_LAST = re.compile(r"([^A-Za-z=]+)=\s?[A-Za-z]")
 _TRANSPOSED = re.compile(r"(?<=[)\]])\s?\^\s?\{?\s?(?:T|\\top|\\intercal)\s?\}?\Z")
 #: The name of a point, before its coordinates.
-_POINT = re.compile(r"[A-Z](?:_\{?[0-9]\}?|'{1,3})?\s?(?=\()")
+_POINT = re.compile(r"(?:\\(?:text|mathrm)\{[A-Z]\}|[A-Z])(?:_\{?[0-9]\}?|'{1,3})?\s?(?=\()")
 #: What has a value and is not an unknown.
 _QUANTITY = re.compile(
     r"\\(?:Pr|max|min|sup|inf|lim(?:sup|inf)?|sum|prod|i{1,3}nt|oint|binom|det|dim|deg|gcd|angle"

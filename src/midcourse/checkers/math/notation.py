@@ -35,7 +35,7 @@ _GREEK = (
 _NAME = re.compile(
     rf"{_TEXT}|(?<![A-Za-z\\])(?:"
     rf"(?P<based>log)_?(?P<base>[0-9]{{1,3}})(?=\s?\()"
-    rf"|(?P<plain>(?:{_FUNCTION}|sqrt)(?=\s?[({{\\^_0-9]|\s[A-Za-z](?![A-Za-z]))"
+    rf"|(?P<plain>(?:{_FUNCTION}|sqrt)(?=\s?[({{\\^_0-9|]|\s[A-Za-z](?![A-Za-z]))"
     rf"|(?:{_TRIGONOMETRIC}|ln|log)(?=[xn](?![A-Za-z]))"
     rf"|[dtc]?frac(?=\s?\{{)|binom(?=\s?\{{)|(?:{_CALLED})(?=\()|(?:{_GREEK})(?![A-Za-z])))"
 )
@@ -87,7 +87,7 @@ _COUNTED = [
     for pattern in [
         # {}^5C_2 and {}_5C_2; 10C3
         rf"(?:\{{\s?\}}\s?|(?<![A-Za-z0-9)\]}}!]))[\^_]{_index('n')}\s?{_SYMBOL}\s?_{_index('k')}",
-        r"(?<![A-Za-z0-9\\_^.])(?P<n>[0-9]{1,4}|n)\s?(?P<symbol>[CP])\s?(?P<k>[0-9]{1,4}|[a-z])"
+        r"(?<![A-Za-z0-9\\_^.])(?P<n>[0-9]{1,4}|n)\s?(?P<symbol>[CP])\s?(?P<k>[0-9]{1,4}|[a-hj-z])"
         r"(?![A-Za-z0-9_^.(])",
         rf"(?P<low>{_SYMBOL})\s?_{_index('n')}\s?\^{_index('k')}",
         rf"(?P<low>{_SYMBOL})\s?\^{_index('k')}\s?_{_index('n')}",
@@ -118,6 +118,7 @@ _REWRITES = [
         (r"!=|\\neq(?![A-Za-z])|\\not\s?=", r"\\ne "),
         (r"\\backslash(?![A-Za-z])|(?<=\})\s?-\s?(?=\\\{)", r"\\setminus "),
         (r"\*\*", "^"),
+        (r"(?<![A-Za-z\\])P[iI](?![A-Za-z(])", r"\\pi "),
         (r"\^\s?-\s?([0-9]+|[A-Za-z])", r"^{-\1}"),
         (r"_([0-9]{2,})", r"_{\1}"),
         (rf"_\s?(?:\{{\s?)?{_WORDS}\s?\{{([^{{}}]*)\}}\s?\}}?", r"_{\1}"),

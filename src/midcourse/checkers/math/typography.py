@@ -55,7 +55,7 @@ _FOREIGN = re.compile(rf"{_TEXT}|[A-Za-z]*[^\W\d_A-Za-z](?:[^\W\d_]|[^\x00-\x7f\
 
 def _in_ascii(text: str) -> str:
     r"""Write an answer in ASCII and LaTeX; words stay as they are, in ``\text{…}``."""
-    text = text.replace("∛(", "cbrt(").replace("√(", "sqrt(")
+    text = text.replace("³√", "∛").replace("⁴√", "∜").replace("∛(", "cbrt(").replace("√(", "sqrt(")
     text = _ROOT.sub(r"\1{\2}", unicodedata.normalize("NFC", text)).translate(_CHARACTERS)
     pieces = []
     for kind, group in groupby(text, _decomposition):
@@ -119,7 +119,8 @@ _DROPPED = {
 _UNWRAPPED = frozenset(
     """
     boldsymbol bm pmb bold mathbf mathsf mathit mathtt mathnormal ensuremath framebox fbox
-    underline smash mathclap rlap llap
+    boxed ovalbox shadowbox doublebox makebox circled underline underbar uline smash mathclap rlap
+    llap
     mathop mathord mathrel mathbin mathopen mathclose mathpunct mathinner
     """.split()  # noqa: SIM905 - a table of words reads better as text
 )
@@ -129,6 +130,9 @@ _SET_AS_TEXT = frozenset(
     text textbf textit textrm textup texttt textsc textsf textsl textmd textnormal emph mbox hbox
     """.split()  # noqa: SIM905 - a table of words reads better as text
 )
+#: Alphabets of their own for letters, and not for digits.
+_ALPHABET = re.compile(r"math(?:cal|scr|frak|bb|ds|rm)")
+_DIGITS = re.compile(r"\s*\{?[0-9.,]+(?![A-Za-z])")
 _VARIANT = re.compile(r"var(epsilon|theta|phi|rho|sigma|kappa|pi)")
 _PLAIN_ARGUMENT = re.compile(r"\{([^\\{}]*)\}")
 #: A word, or a label in brackets: what makes text of the argument of a font for formulas.
@@ -167,7 +171,9 @@ class _Writer:
             self._unwrap()
         elif variant := _VARIANT.fullmatch(name):
             self._written.append(rf"\{variant[1]} ")
-        elif name in _UNWRAPPED:
+        elif name in _UNWRAPPED or (
+            _ALPHABET.fullmatch(name) and _DIGITS.match(self._text, self._at)
+        ):
             self._unwrap()
         elif name in _SET_AS_TEXT:
             self._text_macro()
@@ -235,6 +241,8 @@ _REWRITES = [
             r"\\(?:left|right|[bB]igg?[lr]?)\s?(?=[()\[\]]|\\[{}]|\\[lr](?:brace|angle)(?![A-Za-z]))",
             "",
         ),
+        (r"\\left\s?<", "("),
+        (r"\\right\s?>", ")"),
         (r"\\(?:middle|[bB]igg?[lrm]?)\s?\|", r"\\mid "),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
         (r"\\rbrace(?![A-Za-z])", r"\\}"),
