@@ -304,7 +304,7 @@ def test_a_plain_script_grades_from_a_thread_and_leaves_nothing_behind() -> None
         import sys, threading
         from midcourse.checkers import Grader, grade_responses
         from midcourse.records import Gold
-        print(any(m.split(".")[0] in ("sympy", "math_verify") for m in sys.modules))
+        print(any(m.split(".")[0] in ("sympy", "math_verify", "pint") for m in sys.modules))
         def work():
             for result in grade_responses([(r"\boxed{\sqrt{4}}", "2"), (r"\boxed{3}", "2")]):
                 print(result.verdict)
