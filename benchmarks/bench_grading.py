@@ -25,7 +25,12 @@ from midcourse.checkers.math.symbolic import compare_symbolically
 from midcourse.records import Gold, Verdict
 
 NUM_ROLLOUTS, DEADLINE_SECONDS = 64, 2.0
-BOMBS = (r"9^{9^{9}}", "(10^9)!", r"\binom{10^8}{10^7}", "{" * 3_000 + "1" + "}" * 3_000)
+BOMBS = (
+    r"\lfloor \frac{9^{9^{9}}}{7} \rfloor",
+    r"\sin((10^9)!)",
+    r"\sin\binom{10^8}{10^7}",
+    "{" * 3_000 + "1" + "}" * 3_000,
+)
 Pair = tuple[str, Gold]
 
 

@@ -45,7 +45,7 @@ def test_an_answer_over_the_limits_never_reaches_a_worker(name: str) -> None:
 def test_the_version_is_that_of_the_package_installed() -> None:
     from importlib.metadata import version
 
-    assert checker_named("math").version == f"math-verify/{version('math-verify')}+midcourse/2"
+    assert checker_named("math").version == f"math-verify/{version('math-verify')}+midcourse/3"
 
 
 def test_an_unknown_checker_is_one_line() -> None:

@@ -3,7 +3,7 @@ r"""The checker of mathematics: the last ``\boxed{…}``, compared by form and b
 from __future__ import annotations
 
 from midcourse.checkers.base import Comparison, Pair, installed_version, readable
-from midcourse.checkers.math.equivalence import compare_quickly, tidy
+from midcourse.checkers.math.equivalence import compare_quickly, plain
 from midcourse.checkers.math.extract import extract_answer, open_box_tail, state_answer
 from midcourse.checkers.math.leak import leaks_answer
 from midcourse.checkers.math.symbolic import compare_symbolically
@@ -18,13 +18,13 @@ class MathChecker:
     extract = staticmethod(extract_answer)
     open_tail = staticmethod(open_box_tail)
     state = staticmethod(state_answer)
-    same = staticmethod(tidy)
+    same = staticmethod(plain)
     leaks = staticmethod(leaks_answer)
 
     @property
     def version(self) -> str:
         """Version of math-verify and of our rules."""
-        return f"math-verify/{installed_version('math-verify')}+midcourse/2"
+        return f"math-verify/{installed_version('math-verify')}+midcourse/3"
 
     def complaint_about(self, entry: object) -> str:
         """An answer is all it takes."""

@@ -10,36 +10,63 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from midcourse.checkers.base import Comparison
-from midcourse.checkers.math.equivalence import compare_quickly, tidy
+from midcourse.checkers.math.algebra import is_near, same_expression
+from midcourse.checkers.math.brackets import balanced, split
+from midcourse.checkers.math.equivalence import approximation, compare_quickly, plain
 from midcourse.checkers.math.forms import (
     ALTERNATIVES,
+    CONJUNCTIONS,
     MEMBERS,
     Form,
     Shape,
-    balanced,
-    choice_label,
+    builder_of,
     normalise,
+    quantity_of,
     read_form,
-    rename,
-    split,
-    words_of,
+    signs,
 )
-from midcourse.checkers.math.units import conversion, split_unit
+from midcourse.checkers.math.latex import read_latex
+from midcourse.checkers.math.layouts import same_cases
+from midcourse.checkers.math.notation import call_written_out
+from midcourse.checkers.math.sets import only_letter, rename, same_set
+from midcourse.checkers.math.spelling import respelled
+from midcourse.checkers.math.units import DEGREES, restate, split_unit
+from midcourse.checkers.math.wording import choice_label, words_of
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
 _MAX_WORDS = 20
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
+_REGION = re.compile(rf"{_RELATION.pattern}|\\setminus(?![A-Za-z])")
 _TWO_NUMBERS = re.compile(r"(?<!\\frac )(?<!\\binom )(?<![0-9])[0-9]+ [0-9]+(?! ?/)(?![0-9])")
-_DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
+_SET_SIGN = re.compile(r"\\(?:cup|cap|setminus)(?![A-Za-z])")
+_HALF_OPEN = (("(", "]"), ("[", ")"))
+#: What is more than the list of its parts.
+_ROWS_OR_RULES = {Shape.RESIDUES, Shape.MATRIX, Shape.CASES, Shape.BUILT}
+#: Of a function that only its name gives.
+_DERIVATIVE = re.compile(
+    r"\\frac\s?\{\s?(?:d|\\partial)[^{}]*\}\s?\{\s?(?:d|\\partial)\s?[a-z][^{}]*\}"
+)
 _RADIANS = {"rad", "radian", "radians"}
 _BASE = re.compile(r"([0-9A-F]+)_\{?([0-9]{1,2})\}?")
+_REMAINDER = re.compile(
+    r"(?P<number>.+?)\s?\\bmod(?![A-Za-z])\s?\{?\s?(?P<modulus>[1-9][0-9]*)\s?\}?"
+)
+_APPROXIMATELY = re.compile(
+    r"\\(?:approx(?:eq)?|simeq|thickapprox|doteq|fallingdotseq)(?![A-Za-z])|[≈≃≒]|~=|=~"
+    r"|(?:\\(?:sim|cong)(?![A-Za-z])|≅)(?=\s?-?[0-9.,]+\Z)"
+)
+_NAME_ALONE = re.compile(
+    r"(?:(?:\\?[A-Za-z]+|\\[A-Za-z]+\s?\{[A-Za-z ]*\})'*(?:_(?:\w|\{[^{}]*\}))?(?:\s?\([^()]*\))?)?"
+)
+_DECIMAL = re.compile(r"\s*-?[0-9][0-9.,]*\s*")
+_CONSTANT = re.compile(r"\\pi|e|i")
 _DOTS = r"\ldots"
+#: math-verify takes what is zero to as many places for zero, so these are many.
+_DIGITS = 100
 #: As many members of ``1, 2, …, n`` are written out.
 _MAX_WRITTEN_OUT = 1000
 
@@ -49,13 +76,14 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
 
     Raises whatever sympy raises while comparing; an answer that does not parse is different.
     """
-    gold, answer = normalise(tidy(gold)), normalise(tidy(answer))
-    if not _legible(gold):
-        return Comparison.GOLD_UNPARSEABLE
+    gold, answer = normalise(respelled(plain(gold))), normalise(respelled(plain(answer)))
     (choice, formula), (letter, rest) = choice_label(gold), choice_label(answer)
-    if choice and letter and not formula:
-        return Comparison.EQUAL if choice == letter else Comparison.DIFFERENT
-    same = _same(gold, rest if rest and not choice else answer)
+    if not _legible(formula or gold):
+        return Comparison.GOLD_UNPARSEABLE
+    if choice and letter:
+        same = choice == letter and (not formula or not rest or _same(formula, rest))
+    else:
+        same = _same(gold, rest or answer) or bool(formula and _same(formula, answer))
     return Comparison.EQUAL if same else Comparison.DIFFERENT
 
 
@@ -72,32 +100,138 @@ def _legible(gold: str) -> bool:
     if words:
         return len(words) <= _MAX_WORDS
     value, _ = split_unit(form.parts[0])
-    return bool(_parse(value)) or bool(re.search(r"\\[A-Za-z]+", value))
+    return bool(read_latex(value)) or bool(re.search(r"\\[A-Za-z]+", value))
 
 
 # --- by form -----------------------------------------------------------------------------------
 
 
 def _same(gold: str, answer: str) -> bool:
+    (gold, exact), (answer, answer_exact) = _exact_part(gold, answer), _exact_part(answer, gold)
+    if exact and not answer_exact:
+        return False
+    golds, answers = _APPROXIMATELY.split(gold), _APPROXIMATELY.split(answer)
+    if len(golds) > 1:
+        return len(golds) == len(answers) and _pairwise(golds, answers)
+    if (built := _same_built(gold, answer)) is not None:
+        return built
     ours, theirs = read_form(gold), read_form(answer)
-    if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
-        equal = _same_expression(gold, answer, ours, theirs)
-    elif Shape.RESIDUES in (ours.shape, theirs.shape):
-        equal = ours.shape is theirs.shape and _same_residues(ours, theirs)
-    elif ours.shape is theirs.shape is Shape.RATIO:
-        equal = _same_ratio(ours.parts, theirs.parts)
-    elif {ours.shape, theirs.shape} == {Shape.ONE, Shape.TUPLE}:
-        equal = _verify(gold, answer)  # an interval may have a name: all of the real numbers
-    elif ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
-        equal = _same_in_order(ours, theirs)
-    elif {ours.shape, theirs.shape} == {Shape.SET, Shape.TUPLE}:
-        equal = False
-    else:
-        equal = _same_members(ours, theirs)
+    if (ours.shape is Shape.RESIDUES) != (theirs.shape is Shape.RESIDUES):
+        ours, theirs = read_form(_reduced(gold)), read_form(_reduced(answer))
+    equal = _same_forms(gold, answer, ours, theirs)
     return equal or _same_region(
         ours.parts[0] if ours.shape is Shape.ONE else gold,
         theirs.parts[0] if theirs.shape is Shape.ONE else answer,
     )
+
+
+def _same_forms(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
+    """Compare two answers by their forms."""
+    shapes = {ours.shape, theirs.shape}
+    if ours.shape is Shape.ONE and theirs.shape is Shape.ONE:
+        return _same_expression(gold, answer, ours, theirs)
+    if shapes == {Shape.ONE, Shape.TUPLE}:
+        # An interval may have a name: all of the real numbers.
+        return _verify(call_written_out(gold), call_written_out(answer))
+    if _ROWS_OR_RULES & shapes:
+        return _same_whole(gold, answer, ours, theirs)
+    if ours.shape is theirs.shape is Shape.RATIO:
+        return _same_ratio(ours.parts, theirs.parts)
+    if ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
+        return _same_in_order(ours, theirs)
+    if shapes == {Shape.SET, Shape.TUPLE}:
+        return False
+    if shapes == {Shape.ONE, Shape.SET} and _SET_SIGN.search(gold + answer):
+        return _verify(gold, answer)
+    return not _joined_otherwise(gold, answer) and _same_members(ours, theirs)
+
+
+def _same_built(gold: str, answer: str) -> bool | None:
+    """Compare sets of which one or both are given by a condition; None if neither is."""
+    ours, theirs = builder_of(gold), builder_of(answer)
+    if ours is not None and theirs is not None:
+        return same_set(ours, theirs, _same)
+    if ours is None and theirs is None:
+        return None
+    if ours is not None:
+        return ours.may_equal(answer) and _same(ours.condition, answer)
+    return theirs is not None and theirs.may_equal(gold) and _same(gold, theirs.condition)
+
+
+def _same_whole(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
+    """Compare two answers one of which is more than the list of its parts."""
+    shapes = {ours.shape, theirs.shape}
+    if shapes == {Shape.MATRIX, Shape.TUPLE}:
+        ours, theirs = _as_matrix(ours, theirs), _as_matrix(theirs, ours)
+        shapes = {ours.shape, theirs.shape}
+    if shapes == {Shape.MATRIX, Shape.ONE}:
+        return _verify(gold, answer)
+    if len(shapes) > 1:
+        return False
+    if ours.shape is Shape.RESIDUES:
+        return _same_residues(ours, theirs)
+    if ours.shape is Shape.CASES:
+        old, new = (only_letter(*form.names) for form in (theirs, ours))
+        return same_cases(_cases(ours), _cases(theirs, old, new), _same, _all_but)
+    return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+
+
+def _as_matrix(form: Form, other: Form) -> Form:
+    """Read a vector, or ``[[1, 0], [0, 1]]``, as the matrix that it is compared with."""
+    if form.shape is not Shape.TUPLE or form.names not in (("(", ")"), ("[", "]")):
+        return form
+    rows = [read_form(part) for part in form.parts]
+    if {row.shape for row in rows} == {Shape.TUPLE}:
+        lengths = {len(row.parts) for row in rows}
+        cells = tuple(cell for row in rows for cell in row.parts)
+        size = (str(len(rows)), str(max(lengths)))
+        return Form(Shape.MATRIX, cells, size) if len(lengths) == 1 else form
+    vector = "1" in other.names and len(form.parts) == len(other.parts)
+    return Form(Shape.MATRIX, form.parts, other.names) if vector else form
+
+
+def _cases(form: Form, old: str = "", new: str = "") -> list[tuple[str, str]]:
+    """Return each value and when it holds, with one letter renamed: which one it is is free."""
+    cases = zip(form.parts, form.names, strict=True)
+    if not (old and new):
+        return list(cases)
+    return [(rename(value, old, new), rename(condition, old, new)) for value, condition in cases]
+
+
+def _all_but(conditions: Sequence[str], condition: str) -> bool:
+    """Whether a condition holds of just the real numbers of which none of the others does."""
+    from sympy import Complement, Reals, Union
+
+    regions, rest = [_region(other) for other in conditions], _region(condition)
+    if rest is None or any(region is None for region in regions):
+        return False
+    return bool(Complement(Reals, Union(*regions)) == rest)
+
+
+def _joined_otherwise(gold: str, answer: str) -> bool:
+    """Whether one side joins conditions with "and", the other with "or"."""
+    if not (_RELATION.search(gold) and _RELATION.search(answer)):
+        return False
+    ours, theirs = (
+        [len(split(text, joint)) > 1 for joint in (ALTERNATIVES, CONJUNCTIONS)]
+        for text in (gold, answer)
+    )
+    return any(ours) and any(theirs) and ours != theirs
+
+
+def _exact_part(text: str, other: str) -> tuple[str, bool]:
+    r"""Return what stands before ``\approx``, or the number after ``x \approx`` as inexact.
+
+    Where both texts say that one formula is about another one, nothing is left out.
+    """
+    first, *others = _APPROXIMATELY.split(text)
+    if not others:
+        return text, True
+    first = first.strip().removesuffix("=").rstrip()
+    if _NAME_ALONE.fullmatch(first) and not _CONSTANT.fullmatch(first):
+        return others[-1].strip(), False
+    cut = all(map(_DECIMAL.fullmatch, others)) or not _APPROXIMATELY.search(other)
+    return first if cut else text, True
 
 
 def _same_in_order(ours: Form, theirs: Form) -> bool:
@@ -106,10 +240,17 @@ def _same_in_order(ours: Form, theirs: Form) -> bool:
     if ours.shape is Shape.TUPLE and theirs.shape is Shape.TUPLE and len(ours.parts) == 2:
         # Two in brackets may be an interval, and then its ends matter.
         return ours.names == theirs.names and _pairwise(ours.parts, theirs.parts)
+    if {ours.shape, theirs.shape} == {Shape.NAMED, Shape.TUPLE} and _half_open(ours, theirs):
+        return False
     if ours.shape is Shape.NAMED and set(ours.names) == set(theirs.names):
         named = dict(zip(theirs.names, theirs.parts, strict=True))
         return _pairwise(ours.parts, [named[name] for name in ours.names])
     return _pairwise(ours.parts, theirs.parts)
+
+
+def _half_open(*forms: Form) -> bool:
+    """Whether one is an interval that lacks an end: ``(1, 2]`` is no point."""
+    return any(form.shape is Shape.TUPLE and form.names in _HALF_OPEN for form in forms)
 
 
 def _pairwise(ours: Iterable[str], theirs: Iterable[str]) -> bool:
@@ -140,6 +281,21 @@ def _same_residues(ours: Form, theirs: Form) -> bool:
         return _same(gold, answer)
 
     return _same(modulus, other) and _cover(ours.parts, theirs.parts, same)
+
+
+def _reduced(text: str) -> str:
+    r"""Work ``2^{100} \bmod 7`` out: a number, and not a class of residues."""
+    from sympy import Mod, Pow
+
+    found = _REMAINDER.fullmatch(text)
+    values = read_latex(found["number"]) if found else ()
+    if not found or not values:
+        return text
+    [value] = values
+    if value.is_Pow:  # of powers, sympy takes the remainder without working them out
+        value = Pow(value.base.doit(), value.exp.doit(), evaluate=False)
+    remainder = Mod(value, int(found["modulus"]))
+    return str(remainder) if remainder.is_Integer else text
 
 
 def _same_ratio(ours: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -179,7 +335,7 @@ def _written_out(parts: Sequence[str]) -> list[str]:
 
 def _same_region(gold: str, answer: str) -> bool:
     r"""Compare an inequality with an interval, or with another inequality."""
-    if not (_RELATION.search(gold) or _RELATION.search(answer)):
+    if not (_REGION.search(gold) or _REGION.search(answer)):
         return False
     ours = _region(gold)
     theirs = None if ours is None else _region(answer)
@@ -188,25 +344,41 @@ def _same_region(gold: str, answer: str) -> bool:
 
 def _region(text: str) -> Any:
     """Return the set of real numbers that a text describes; None if it describes none."""
-    from sympy import FiniteSet, Set, Union
+    from sympy import Intersection, Union
+
+    regions, letters = [], set[Any]()
+    for alternative in split(text, ALTERNATIVES):
+        # A comma may stand for "or"; before or after "x is not 0", it stands for "and".
+        joints = MEMBERS if r"\ne" in alternative else CONJUNCTIONS
+        parts = signs(*split(alternative, joints))
+        conditions = [_one_region(part, letters) for part in parts]
+        if any(region is None for region in conditions) or len(letters) > 1:
+            return None
+        both = Intersection(*conditions)
+        # "x < 1 and x > 3" lists the solutions: no number is both.
+        listed = both.is_empty and r"\land" not in alternative
+        regions.append(Union(*conditions) if listed else both)
+    return Union(*regions)
+
+
+def _one_region(text: str, letters: set[Any]) -> Any:
+    """Return the numbers of which one condition holds; adds the letter it is about."""
+    from sympy import Complement, FiniteSet, Set
     from sympy.core.relational import Equality
     from sympy.logic.boolalg import Boolean
 
-    regions = []
-    for part in split(text, ALTERNATIVES):
-        if len(split(part, MEMBERS)) > 1:  # a list, or two conditions
-            return None
-        parsed = (_parse(part) or (None,))[0]
-        if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
-            parsed = parsed.rhs
-        if isinstance(parsed, Equality):
-            parsed = FiniteSet(parsed.rhs)
-        elif isinstance(parsed, Boolean) and len(parsed.free_symbols) == 1:
-            parsed = parsed.as_set()
-        if not isinstance(parsed, Set):
-            return None
-        regions.append(parsed)
-    return Union(*regions)
+    parsed = None if len(split(text, frozenset({","}))) > 1 else (read_latex(text) or (None,))[0]
+    if isinstance(parsed, Boolean):
+        letters |= parsed.free_symbols
+    if isinstance(parsed, Equality) and isinstance(parsed.rhs, Set):
+        parsed = parsed.rhs
+    if isinstance(parsed, Equality):
+        return FiniteSet(parsed.rhs)
+    if isinstance(parsed, Boolean) and len(parsed.free_symbols) == 1:
+        return parsed.as_set()
+    if isinstance(parsed, Complement):
+        return Complement(*parsed.args)
+    return parsed if isinstance(parsed, Set) else None
 
 
 # --- one expression ----------------------------------------------------------------------------
@@ -215,6 +387,9 @@ def _region(text: str) -> Any:
 def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
     """Compare what stands after ``f(x) =``; where that differs, the equations as they stand."""
     value, other = ours.parts[0], theirs.parts[0]
+    quantity, other_quantity = quantity_of(gold), quantity_of(answer)
+    if quantity and other_quantity and _bare(quantity) != _bare(other_quantity):
+        return False
     if ours.names and theirs.names and ours.names != theirs.names:
         # The name of a function's variable is free: both get one that is not in use.
         value = rename(value, ours.names[0], r"\xi ")
@@ -229,12 +404,12 @@ def _same_expression(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
 
 def _same_value(gold: str, answer: str) -> bool:
     (value, unit), (other, other_unit) = split_unit(gold), split_unit(answer)
-    if unit and other_unit and (factor := conversion(unit, other_unit)) is not None:
-        if factor == 0:
+    if unit and other_unit:
+        restated = restate(value, unit, other_unit)
+        if restated is None:
             return False
-        if factor != 1:
-            value = f"({value})\\cdot\\frac{{{factor.numerator}}}{{{factor.denominator}}}"
-    one_in_degrees = (_DEGREES.search(value) is None) != (_DEGREES.search(other) is None)
+        value = restated
+    one_in_degrees = (DEGREES.search(value) is None) != (DEGREES.search(other) is None)
     if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
     value, other = _as_decimal(value, other)
@@ -244,12 +419,26 @@ def _same_value(gold: str, answer: str) -> bool:
     ours, theirs = words_of(value), words_of(other)
     if ours or theirs:
         return ours == theirs
-    # What math-verify cannot read can still be the same signs.
-    return _verify(value, other) if _parse(value) else _bare(value) == _bare(other)
+    # What math-verify cannot read, or takes for 0, can still be the same signs.
+    if value.count("'") != other.count("'"):
+        return False
+    if _DERIVATIVE.search(value) or not read_latex(value):
+        return _bare(value) == _bare(other)
+    return _verify(value, other) or _rounds(value, other) or _rounds(other, value)
+
+
+def _rounds(decimal: str, exact: str) -> bool:
+    """Whether a text is a decimal that stands for what another one says exactly."""
+    from sympy import Expr
+
+    known = approximation(decimal)
+    return known is not None and any(
+        isinstance(value, Expr) and is_near(value, *known) for value in read_latex(exact)
+    )
 
 
 def _in_radians(text: str) -> str:
-    number = _DEGREES.sub("", text)
+    number = DEGREES.sub("", text)
     return text if number == text else rf"({number})\cdot\frac{{\pi}}{{180}}"
 
 
@@ -267,33 +456,50 @@ def _bare(text: str) -> str:
 
 
 def _verify(gold: str, answer: str) -> bool:
-    from math_verify import verify
+    golds = read_latex(gold)
+    answers = () if not golds or _TWO_NUMBERS.search(answer) else read_latex(answer)
+    if not answers:
+        return False
+    [value], [other] = golds, answers
+    return _same_parsed(*_right_sides(value, other))
 
-    golds = _parse(gold)
-    answers = () if not golds or _TWO_NUMBERS.search(answer) else _parse(answer)
+
+def _right_sides(gold: Any, answer: Any) -> tuple[Any, Any]:
+    """Return what is equal to a name, if only one side gives a name."""
+    from math_verify.grader import is_assignment_relation, is_equation, take_last_relation
+
+    if is_equation(answer) and not is_equation(gold):
+        return gold, take_last_relation(answer).rhs
+    if is_assignment_relation(gold) and not is_equation(answer):
+        return take_last_relation(gold).rhs, answer
+    return gold, answer
+
+
+def _same_parsed(gold: Any, answer: Any) -> bool:
+    """Compare two sympy objects: expressions and matrices by value, others with math-verify."""
+    from math_verify import verify
+    from sympy import Expr, MatrixBase, MatrixExpr
+
+    matrices = (MatrixBase, MatrixExpr)
+    if isinstance(gold, matrices) and isinstance(answer, matrices):
+        ours, theirs = gold.doit(), answer.doit()
+        if isinstance(ours, MatrixBase) and isinstance(theirs, MatrixBase):
+            same_shape = ours.shape == theirs.shape
+            return same_shape and all(map(_same_parsed, ours.flat(), theirs.flat()))
+    elif isinstance(gold, Expr) and isinstance(answer, Expr):
+        same = same_expression(gold, answer)
+        # A word may stand on one side as a name and on the other as a product of letters.
+        if same is not None and (same or not (gold.is_Symbol or answer.is_Symbol)):
+            return same
     # Its own timeouts are off: they need the main thread, and a big-integer power holds the
     # interpreter so that they never fire. Gold comes first: verify is asymmetric by design.
-    return bool(answers) and bool(
-        verify(list(golds), list(answers), timeout_seconds=None, raise_on_error=True)
-    )
-
-
-@lru_cache(maxsize=256)
-def _parse(answer: str) -> tuple[Any, ...]:
-    """Return what math-verify makes of a whole answer; empty if it does not parse.
-
-    Only the box is read, as LaTeX: its other extractors look for numbers anywhere in a text.
-    Its unit stripping is off: it takes the m of ``2 - 2m`` for metres.
-    """
-    from math_verify import LatexExtractionConfig, parse
-
-    usual = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    config = replace(usual, normalization_config=replace(usual.normalization_config, units=False))
-    return tuple(
-        parse(
-            f"\\boxed{{{answer}}}",
-            extraction_config=[config],
-            fallback_mode="no_fallback",
-            parsing_timeout=None,
+    return bool(
+        verify(
+            gold,
+            answer,
+            timeout_seconds=None,
+            raise_on_error=True,
+            float_rounding=_DIGITS,
+            numeric_precision=_DIGITS,
         )
     )
