@@ -129,8 +129,8 @@ def _read_one(text: str) -> Form:
     if layout := read_layout(text):
         return _laid_out(layout)
     name = _NAME.match(text)
-    if name and (rest := partition_last(text[name.end() :], "=")[1].strip()):
-        return _after_name(name, rest)
+    if name and (rest := partition_last(text[name.end() :], name["sign"].strip(":"))[1].strip()):
+        return _after_name(name, partition_last(rest, "=")[1].strip() or rest)
     if reversed_name := _NAME_LAST.fullmatch(text):
         return read_form(reversed_name[1])
     if quantity_of(text):
