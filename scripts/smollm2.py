@@ -22,7 +22,7 @@ from pathlib import Path
 from midcourse.checksums import describe_files
 from midcourse.errors import MidcourseError
 from midcourse.run import trained_files
-from midcourse.store import read_manifest, write_json_atomic
+from midcourse.store import read_manifest, write_manifest
 from midcourse.training.jobs import read_job
 
 FOLDER = Path(".cache/smollm2-135m-instruct")
@@ -138,7 +138,7 @@ def _merge(folder: Path) -> None:
     shutil.rmtree(folder / "merging")
     if (folder / "manifest.json").is_file():  # made again, the weights round otherwise
         files = describe_files(folder, trained_files(folder))
-        write_json_atomic(folder / "manifest.json", {**read_manifest(folder), "files": files})
+        write_manifest(folder, {**read_manifest(folder), "files": files})
 
 
 def main(arguments: list[str]) -> None:

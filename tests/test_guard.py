@@ -14,7 +14,7 @@ from midcourse.checkers.registry import checker_named
 from midcourse.records import Gold
 
 canary, source = sys.argv[1:]
-checker_named("math").prepare()
+import sympy
 payload = compile(source, "payload.py", "exec")
 fence = Fence()
 fence.up = True
@@ -38,8 +38,8 @@ def attempt(source: str, canary: Path) -> str:
     [
         ("eval(\"open(canary, 'w')\")", "compile"),
         ("exec(\"open(canary, 'w')\")", "compile"),
-        ("import sympy; sympy.sympify(\"open(canary, 'w')\")", "compile"),
-        ("import sympy; sympy.parse_expr('(2).real')", "compile"),
+        ("sympy.sympify(\"open(canary, 'w')\")", "compile"),
+        ("sympy.parse_expr('(2).real')", "compile"),
         ("open(canary, 'w')", "open"),
         ("import pathlib; pathlib.Path(canary).write_text('x')", "open"),
         ("open('/etc/hosts').read()", "open"),
@@ -61,10 +61,11 @@ def test_a_comparison_runs_no_text_and_touches_nothing(
 @pytest.mark.parametrize(
     "source",
     [
-        "import sympy; assert sympy.Number('0.25') == 0.25",
-        "import sympy; assert sympy.parse_expr('3/4*2').doit() == sympy.Rational(3, 2)",
+        "assert sympy.Number('0.25') == 0.25",
+        "assert sympy.parse_expr('3/4*2').doit() == sympy.Rational(3, 2)",
         "import collections; collections.namedtuple('Point', 'x y')",
         "import wave",  # any module that is not imported yet
+        "fence.up = False; checker_named('math').prepare(); fence.up = True; "
         "assert checker_named('math').compare(Pair('\\\\sqrt{16}', Gold('math', '4'))) == 'equal'",
     ],
 )

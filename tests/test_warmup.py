@@ -30,7 +30,6 @@ from midcourse.data.parts import place, problems_in
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, DataError
-from midcourse.files import write_json_atomic
 from midcourse.pipeline import open_session
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import load_prompt_set
@@ -38,6 +37,7 @@ from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
 from midcourse.run import trained_files
+from midcourse.store import write_manifest
 from midcourse.table import Table
 from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil
@@ -578,7 +578,7 @@ def test_adapters_travel_and_models_are_made_of_them_again(tmp_path: Path, packi
     _train_at_random(base_folder(), first)
     _train_at_random(first / "final", second)
     files = describe_files(second, trained_files(second))
-    write_json_atomic(second / "manifest.json", {"files": files})
+    write_manifest(second, {"files": files})
     (runs / "gsm8k-x" / ".lock").touch()
     for number, is_whole in ((10, True), (20, False)):
         checkpoint = second / f"checkpoint-{number}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ArtifactError
+from midcourse.files import sync
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +92,6 @@ def sync_files(folder: Path) -> None:
     """Have every file and folder within `folder`, and itself, on disk when this returns."""
     for path in [*folder.rglob("*"), folder, folder.parent]:
         sync(path)
-
-
-def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on disk when this returns."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _problem(file: Path, size: int, checksum: str) -> str:

@@ -96,7 +96,8 @@ def test_held_out_problems_may_not_change_either(
     tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path
 ) -> None:
     held_out = tmp_path / "held_out.jsonl"
-    held_out.write_text(problem_file.read_text().replace("What is", "How much is"))
+    text = problem_file.read_text().replace("What is", "How much is").replace(': "p', ': "h')
+    held_out.write_text(text)
     recipe_data["problems"]["held_out_path"] = str(held_out)
     recipe = Recipe.model_validate(recipe_data)
     run_to(tmp_path / "run", recipe, ready)
@@ -427,7 +428,8 @@ def test_no_secret_is_in_what_a_run_writes_or_prints(
     tmp_path: Path, recipe_data: dict[str, Any], problem_file: Path, url: str
 ) -> None:
     held_out = tmp_path / "held_out.jsonl"
-    held_out.write_text(problem_file.read_text().replace("What is", "How much is"))
+    text = problem_file.read_text().replace("What is", "How much is").replace(': "p', ': "h')
+    held_out.write_text(text)
     recipe_data["problems"]["held_out_path"] = str(held_out)
     recipe_data["evaluate"] = {"models": ["base"], "num_rollouts": 2, "ks": [1]}
     recipe, run = tmp_path / "r.toml", tmp_path / "run"

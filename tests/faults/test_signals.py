@@ -19,6 +19,7 @@ import pytest
 
 from midcourse.processes import Interrupted, end
 from midcourse.store import read_manifest
+from midcourse.training.checkpoints import mark_complete
 from test_cli import toml
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -219,7 +220,9 @@ run_jobs([Job("train patched", out / "patched", sft)], SilentProgress())
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_training_ends_with_its_parent(tmp_path: Path, number: int, has_checkpoint: bool) -> None:
     if has_checkpoint:
-        (tmp_path / "patched" / "checkpoint-20").mkdir(parents=True)
+        checkpoint = tmp_path / "patched" / "checkpoint-20"
+        checkpoint.mkdir(parents=True)
+        mark_complete(checkpoint)
     process = subprocess.Popen(
         [sys.executable, "-c", TRAINING, str(tmp_path)], stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(SOURCE)},

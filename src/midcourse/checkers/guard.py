@@ -37,7 +37,6 @@ _REFUSED = (
     "os.truncate",
     "os.chmod",
     "os.chown",
-    "os.putenv",
     "webbrowser.",
     "urllib.",
 )
