@@ -140,6 +140,15 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+def test_every_promise_of_reliability_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = re.findall(r"\[([^]]+)\]\(\.\./(tests/[^)]+\.py)\)", page)
+    assert len(named) > 100
+    for sentence, file in named:
+        text = (ROOT / file).read_text("utf-8")
+        assert f"def test_{sentence.replace(' ', '_')}(" in text, (sentence, file)
+
+
 def anchors(page: Path) -> set[str]:
     """Return a page's own anchors, and those that GitHub makes of its headings."""
     text = page.read_text("utf-8")

@@ -515,6 +515,28 @@ def test_a_damaged_model_is_not_evaluated(recipe: Recipe, tmp_path: Path) -> Non
             Tools(run, model, recipe.grade).engine(model)
 
 
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("groups.jsonl", lambda out: read_group_counts(out / "groups.jsonl")),
+        ("rollouts/iteration-00000000.parquet", read_rl_rollouts),
+        ("grades/iteration-00000000.parquet", read_rl_grades),
+    ],
+)
+def test_what_rl_sampled_and_counted_is_compared_with_its_checksums(
+    recipe: Recipe, tmp_path: Path, name: str, read: Callable[[Path], object]
+) -> None:
+    training = Training(label="rl patched", settings="x", job=lambda *_: None)
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
+        out = run.path(training)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"as it was written")
+        run.finish(training, WorkTimer.begin(), {})
+        flip(out / name)
+        with pytest.raises(ArtifactError, match=r"is not what .* repair .*/run'"):
+            read(out)
+
+
 # --- training processes --------------------------------------------------------------------------
 
 
