@@ -23,7 +23,7 @@ from midcourse.pipeline import method, open_session
 from midcourse.progress import SilentProgress
 from midcourse.records import Rollout
 from midcourse.run import Step, code_revision
-from midcourse.store import StageStore
+from midcourse.store.stage import StageStore
 
 NUM_ROLLOUTS, NUM_CHARS = 8, 2000
 FILLER = "Then we add two and two and look at what comes of it, as one does. "

@@ -20,7 +20,7 @@ from midcourse.pipeline import Graded, open_run
 from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.report.collect import count_by_problem
 from midcourse.run import read_recipe
-from midcourse.store import read_manifest
+from midcourse.store.stage import read_manifest
 from midcourse.table import Table, share
 
 PAGE = Path("docs/results/gsm8k-smollm2.md")

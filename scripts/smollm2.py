@@ -19,10 +19,10 @@ from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
-from midcourse.checksums import describe_files
 from midcourse.errors import MidcourseError
 from midcourse.run import trained_files
-from midcourse.store import read_manifest, write_manifest
+from midcourse.store.checksums import describe_files
+from midcourse.store.stage import read_manifest, write_manifest
 from midcourse.training.jobs import read_job
 
 FOLDER = Path(".cache/smollm2-135m-instruct")

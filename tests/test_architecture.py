@@ -27,13 +27,11 @@ MAY_BE_HEAVY = (
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
     {"errors", "records", "processes", "metrics", "steps", "printable"},
-    {"files", "checksums", "journal", "lock", "store", "index"},
-    {"recipes", "config", "progress", "table", "encoding"},
+    {"store", "recipes", "config", "progress", "table", "encoding"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},
     {"stages"},
     {"run"},
-    {"repair"},
     {"lab", "training"},
     {"pipeline"},
     {"report"},

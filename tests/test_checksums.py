@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from midcourse import checksums
-from midcourse.checksums import DamagedFile, damaged_files, describe_files, sha256_of
+from midcourse.store import checksums
+from midcourse.store.checksums import DamagedFile, damaged_files, describe_files, sha256_of
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from midcourse.errors import ConfigError
 from midcourse.lab.world import Kind, Split, generate_stories
 from midcourse.progress import SilentProgress
 from midcourse.records import Gold, SftRow
-from midcourse.store import StageStore, read_stage
+from midcourse.store.stage import StageStore, read_stage
 from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.jobs import (
     Job,

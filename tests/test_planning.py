@@ -23,7 +23,7 @@ from midcourse.plan.work import Kind
 from midcourse.progress import SilentProgress
 from midcourse.recipes import list_recipes
 from midcourse.run import Training
-from midcourse.store import read_manifest, write_manifest
+from midcourse.store.stage import read_manifest, write_manifest
 from test_cli import midcourse
 
 CONFIG = Path(__file__).parent.parent / "src" / "midcourse" / "lab" / "base" / "config.json"

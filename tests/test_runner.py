@@ -14,13 +14,13 @@ import pytest
 import midcourse.prompts
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError, ConfigError, EngineError
-from midcourse.files import read_checked_json, write_checked_json
 from midcourse.pipeline import Method, Session
 from midcourse.progress import SilentProgress
 from midcourse.records import Solvability
 from midcourse.run import Keyed, Run, Stage, Work, identity_of, read_recipe
 from midcourse.stages.sample import duplicate_share
-from midcourse.store import StageStore
+from midcourse.store.files import read_checked_json, write_checked_json
+from midcourse.store.stage import StageStore
 from runs import run_to
 
 

@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from midcourse.errors import ArtifactError
-from midcourse.journal import read_journal
-from midcourse.lock import RunLock
 from midcourse.records import (
     Condition,
     FinishReason,
@@ -26,7 +24,9 @@ from midcourse.records import (
     SftRow,
     Turn,
 )
-from midcourse.store import (
+from midcourse.store.journal import read_journal
+from midcourse.store.lock import RunLock
+from midcourse.store.stage import (
     StageStore,
     read_manifest,
     read_records,

@@ -22,7 +22,6 @@ import pytest
 from typer.testing import CliRunner
 
 from midcourse.checkers import Grader, checker_named
-from midcourse.checksums import damaged_files, describe_files
 from midcourse.cli import app
 from midcourse.config import ModelConfig, Recipe, TrainSftConfig, load_recipe, make_recipe
 from midcourse.data import load_problems
@@ -37,7 +36,8 @@ from midcourse.prompts.parse import parse_proposal
 from midcourse.records import Problem, ProposalOutcome, RowOutcome, RowSource
 from midcourse.rendering import Renderer
 from midcourse.run import trained_files
-from midcourse.store import write_manifest
+from midcourse.store.checksums import damaged_files, describe_files
+from midcourse.store.stage import write_manifest
 from midcourse.table import Table
 from midcourse.training.jobs import ChosenRows, Job, SftJob, write_job
 from midcourse.warmup.attempts import Attempt, Flaw, draw_attempt, spoil

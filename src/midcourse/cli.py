@@ -302,7 +302,7 @@ def repair(
     check: Annotated[bool, typer.Option("--check", help="Report only; exit code 1.")] = False,
 ) -> None:
     """Compare every checksum of a run directory; have just what is damaged made again."""
-    from midcourse.repair import check_run, repair_run
+    from midcourse.store.repair import check_run, repair_run
 
     damages = check_run(run_dir) if check else repair_run(run_dir)
     for damage in damages:

@@ -29,22 +29,28 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from midcourse.checksums import describe_files, sync_files
 from midcourse.config import KEYS_VERSION, Recipe, explain
 from midcourse.engines.served import Facts, differences
 from midcourse.errors import ArtifactError, EngineError
-from midcourse.files import (
+from midcourse.processes import Interrupted, uninterrupted
+from midcourse.progress import Failures, Reporter, Task
+from midcourse.records import content_id
+from midcourse.store.checksums import describe_files, sync_files
+from midcourse.store.files import (
     make_folder,
     read_checked_json,
     write_checked_json,
     write_json_atomic,
 )
-from midcourse.index import IndexEntry, read_index, write_index
-from midcourse.lock import RunLock
-from midcourse.processes import Interrupted, uninterrupted
-from midcourse.progress import Failures, Reporter, Task
-from midcourse.records import content_id
-from midcourse.store import StageStore, missing_file, read_manifest, read_stage, write_manifest
+from midcourse.store.index import IndexEntry, read_index, write_index
+from midcourse.store.lock import RunLock
+from midcourse.store.stage import (
+    StageStore,
+    missing_file,
+    read_manifest,
+    read_stage,
+    write_manifest,
+)
 
 R = TypeVar("R")
 S = TypeVar("S")

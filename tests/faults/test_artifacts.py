@@ -20,16 +20,16 @@ from typing import Any
 import pytest
 
 from killed_run import complete, content_of, differing, write_inputs
-from midcourse.checksums import describe_files
 from midcourse.errors import ArtifactError
-from midcourse.files import write_json_atomic
-from midcourse.index import complete_entries, read_index, write_index
-from midcourse.journal import Journal, journal_line, read_journal
-from midcourse.lock import Owner, RunLock
-from midcourse.repair import check_run, repair_run
 from midcourse.report.status import status_table
 from midcourse.run import package_versions
-from midcourse.store import StageStore, read_manifest, write_manifest
+from midcourse.store.checksums import describe_files
+from midcourse.store.files import write_json_atomic
+from midcourse.store.index import complete_entries, read_index, write_index
+from midcourse.store.journal import Journal, journal_line, read_journal
+from midcourse.store.lock import Owner, RunLock
+from midcourse.store.repair import check_run, repair_run
+from midcourse.store.stage import StageStore, read_manifest, write_manifest
 
 HERE = Path(__file__).parent
 
@@ -693,7 +693,7 @@ def test_the_lock_of_another_host_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_second_process_is_refused_and_a_killed_one_is_not_waited_for(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from midcourse.lock import RunLock;"
+        "import sys; from pathlib import Path; from midcourse.store.lock import RunLock;"
         "RunLock(Path(sys.argv[1])).__enter__(); print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -36,7 +36,7 @@ from midcourse.stages.grade import grade_of
 from midcourse.stages.sample import SampleSpec, duplicate_share, sample
 from midcourse.stages.search import search
 from midcourse.stages.select import is_incorrect, select
-from midcourse.store import read_manifest
+from midcourse.store.stage import read_manifest
 from replay_engine import ReplayEngine
 from runs import run_to
 

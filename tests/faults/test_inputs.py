@@ -35,7 +35,7 @@ from midcourse.plan.measure import Clock as MeasuredTime
 from midcourse.plan.measure import measure
 from midcourse.rendering import Renderer
 from midcourse.report.status import show_proposals
-from midcourse.store import read_manifest
+from midcourse.store.stage import read_manifest
 from runs import ready, run_to
 from test_cli import toml
 

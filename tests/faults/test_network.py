@@ -12,7 +12,7 @@ import pytest
 from midcourse.config import ModelConfig, TrainSftConfig
 from midcourse.progress import SilentProgress
 from midcourse.records import RowOutcome, RowSource, SftRow
-from midcourse.store import StageStore
+from midcourse.store.stage import StageStore
 from midcourse.training.jobs import ChosenRows, Job, SftJob, _network, run_jobs
 
 #: Found by every Python below this folder at its start: writes down what is looked up or called.

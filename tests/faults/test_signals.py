@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from midcourse.processes import Interrupted, end
-from midcourse.store import read_manifest
+from midcourse.store.stage import read_manifest
 from midcourse.training.checkpoints import mark_complete
 from test_cli import toml
 

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from trl import DPOTrainer, GRPOTrainer, SFTTrainer
 
 from midcourse.checkers import Grader
-from midcourse.checksums import damaged_files
 from midcourse.config import GradeConfig, ModelConfig, Recipe, TrainRlConfig, TrainSftConfig
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import ArtifactError, ConfigError, DataError, EngineError, MidcourseError
@@ -28,7 +27,8 @@ from midcourse.progress import SilentProgress
 from midcourse.records import Gold, SftRow
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Training, WorkTimer
-from midcourse.store import StageStore, read_stage
+from midcourse.store.checksums import damaged_files
+from midcourse.store.stage import StageStore, read_stage
 from midcourse.training import sft
 from midcourse.training.checkpoints import COMPLETE, clear_unusable, newest_complete
 from midcourse.training.common import Setting, save

@@ -11,11 +11,11 @@ import json
 from functools import cache
 from pathlib import Path
 
-from midcourse.checksums import require_whole
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.rendering import Renderer
+from midcourse.store.checksums import require_whole
 
 #: A file in a model folder that names the training which made it.
 IDENTITY = "identity.json"

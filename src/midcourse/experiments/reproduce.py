@@ -18,9 +18,9 @@ from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
 from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.files import write_json_atomic
 from midcourse.report.plots import FORMATS, Figure, can_draw, csv_text, draw, figure_csv
 from midcourse.run import code_revision, package_versions
+from midcourse.store.files import write_json_atomic
 
 MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS}
 

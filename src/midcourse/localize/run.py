@@ -15,7 +15,6 @@ from pathlib import Path
 from midcourse.config import Recipe
 from midcourse.engines import check_model, engine_identity
 from midcourse.errors import DataError
-from midcourse.files import write_json_atomic
 from midcourse.localize.ask import Cases, Localization, LocalizeSettings, localization
 from midcourse.localize.cases import ErrorCase, load_error_cases
 from midcourse.localize.scores import baselines, first_error_tables, score
@@ -24,6 +23,7 @@ from midcourse.pipeline.values import Model
 from midcourse.prompts import load_prompt_set
 from midcourse.records import content_id
 from midcourse.run import Run, Stage
+from midcourse.store.files import write_json_atomic
 from midcourse.table import Table
 
 #: How a question is called, the setting that asks for it, and its prompt.

@@ -14,7 +14,7 @@ from midcourse.errors import ArtifactError
 from midcourse.pipeline.values import ProblemSets
 from midcourse.printable import printable
 from midcourse.records import Problem
-from midcourse.store import read_records, write_records
+from midcourse.store.stage import read_records, write_records
 
 #: Differences that a refusal names.
 _SHOWN = 3

@@ -60,7 +60,7 @@ from midcourse.stages.shift import shifted
 from midcourse.stages.solution_rows import solution_rows as make_solution_rows
 from midcourse.stages.solutions import Solution, reference_solution, solutions_by
 from midcourse.steps import split_steps
-from midcourse.store import Keys
+from midcourse.store.stage import Keys
 
 R = TypeVar("R")
 S = TypeVar("S")

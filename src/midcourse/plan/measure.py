@@ -25,7 +25,7 @@ from midcourse.plan.search import PassRates
 from midcourse.plan.work import Kind, compose, in_order, kind_of
 from midcourse.records import Condition, ProposalOutcome, RowOutcome, Solvability
 from midcourse.run import Stage, read_recipe
-from midcourse.store import read_manifest, read_stage
+from midcourse.store.stage import read_manifest, read_stage
 
 R = TypeVar("R")
 

@@ -10,12 +10,12 @@ from rich.panel import Panel
 from rich.text import Text
 
 from midcourse.errors import ArtifactError
-from midcourse.index import IndexEntry, read_index
 from midcourse.printable import printable
 from midcourse.records import Proposal, Rollout
-from midcourse.repair import step_folders
 from midcourse.steps import split_steps
-from midcourse.store import MANIFEST, missing_file, read_manifest, read_stage
+from midcourse.store.index import IndexEntry, read_index
+from midcourse.store.repair import step_folders
+from midcourse.store.stage import MANIFEST, missing_file, read_manifest, read_stage
 from midcourse.table import Table
 from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
 

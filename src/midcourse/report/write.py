@@ -11,14 +11,10 @@ from pathlib import Path
 from pydantic import TypeAdapter
 from rich.text import Text
 
-from midcourse.checksums import describe_files
 from midcourse.errors import ArtifactError
-from midcourse.files import make_folder, write_checked_json, write_durably
-from midcourse.index import read_index
 from midcourse.pipeline import Method, Session
 from midcourse.printable import printable
 from midcourse.progress import open_console
-from midcourse.repair import check_run
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import render_html
@@ -31,6 +27,10 @@ from midcourse.report.tables import (
     rl_table,
 )
 from midcourse.run import code_revision, package_versions
+from midcourse.store.checksums import describe_files
+from midcourse.store.files import make_folder, write_checked_json, write_durably
+from midcourse.store.index import read_index
+from midcourse.store.repair import check_run
 from midcourse.table import Table
 
 #: The bare counts behind the tables.

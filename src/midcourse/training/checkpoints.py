@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from midcourse.checksums import damaged_files, describe_files, sync_files
-from midcourse.files import sync, write_json_atomic
+from midcourse.store.checksums import damaged_files, describe_files, sync_files
+from midcourse.store.files import sync, write_json_atomic
 
 #: The marker of a checkpoint that was written to its end.
 COMPLETE = "COMPLETE"

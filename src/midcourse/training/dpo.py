@@ -20,7 +20,7 @@ from midcourse.config import TrainSftConfig
 from midcourse.errors import DataError, MidcourseError
 from midcourse.records import SftRow
 from midcourse.stages.pairs import StepPair, step_pairs
-from midcourse.store import read_stage
+from midcourse.store.stage import read_stage
 from midcourse.training.callbacks import callbacks
 from midcourse.training.common import (
     Setting,

@@ -19,16 +19,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from midcourse.checksums import damaged_files, describe_files, sync_files
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
 from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
-from midcourse.files import write_json_atomic
 from midcourse.processes import Interrupted, end, end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, SftRow
 from midcourse.run import trained_files
+from midcourse.store.checksums import damaged_files, describe_files, sync_files
+from midcourse.store.files import write_json_atomic
 from midcourse.training.checkpoints import clear_unusable, drop_checkpoints
 
 #: In the folder of a job: why it ended, in one line, where that is no bug of ours.

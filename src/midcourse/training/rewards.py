@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from midcourse.checkers import GradeResult
-from midcourse.checksums import require_whole
 from midcourse.records import Gold, GroupCount, Verdict
+from midcourse.store.checksums import require_whole
 from midcourse.training.rollouts import Rewarded
 
 

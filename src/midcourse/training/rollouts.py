@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.checkers import GradeResult, checker_named
-from midcourse.checksums import require_whole
 from midcourse.config import TrainRlConfig
 from midcourse.records import Condition, FinishReason, Grade, Rollout, content_id, token_ids_sha
 from midcourse.rendering import Renderer
 from midcourse.stages.grade import grade_of
-from midcourse.store import read_records, write_records
+from midcourse.store.checksums import require_whole
+from midcourse.store.stage import read_records, write_records
 
 _FOLDERS = ("rollouts", "grades")
 

@@ -21,7 +21,7 @@ from midcourse.errors import ConfigError, DataError
 from midcourse.records import RowSource, SftRow
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
-from midcourse.store import read_stage
+from midcourse.store.stage import read_stage
 from midcourse.training.callbacks import callbacks
 from midcourse.training.checkpoints import newest_complete
 from midcourse.training.common import (

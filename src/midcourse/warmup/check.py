@@ -15,7 +15,6 @@ from operator import attrgetter
 from typing import Literal
 
 from midcourse.config import ProposeConfig, SamplingConfig
-from midcourse.files import write_json_atomic
 from midcourse.metrics import wilson
 from midcourse.pipeline.stages import ProposeSettings, graders_of, keyed, propose
 from midcourse.pipeline.values import Model, Problems
@@ -31,6 +30,7 @@ from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Stage, Work, stage
 from midcourse.stages.propose import review_prompt
 from midcourse.steps import STEP_SEPARATOR
+from midcourse.store.files import write_json_atomic
 from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
 from midcourse.warmup.documents import draw_verification, intervention_text, readable

@@ -21,7 +21,6 @@ from midcourse.data import load_problems
 from midcourse.data.parts import problems_in
 from midcourse.engines import IDENTITY, check_model
 from midcourse.errors import ArtifactError, ConfigError, DataError
-from midcourse.files import write_json_atomic
 from midcourse.pipeline.models import TuneSettings, tune
 from midcourse.pipeline.session import Session, Setup, identify_model
 from midcourse.pipeline.values import Model, Problems, ProblemSets
@@ -30,6 +29,7 @@ from midcourse.records import RowOutcome, SftRow, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Training, Work, stage
 from midcourse.stages.build_sft import IGNORED
+from midcourse.store.files import write_json_atomic
 from midcourse.warmup.documents import Document, readable, verifications, worked
 
 

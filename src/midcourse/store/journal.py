@@ -13,7 +13,7 @@ from typing import Any
 from zlib import crc32
 
 from midcourse.errors import ArtifactError
-from midcourse.files import sync, writing
+from midcourse.store.files import sync, writing
 
 #: A kill costs no line. A power cut costs at most the lines of so many seconds.
 _SYNC_SECONDS = 5.0

@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from midcourse.checksums import DamagedFile, damaged_files
 from midcourse.errors import ArtifactError
-from midcourse.files import load_checked, sync, writing
-from midcourse.index import complete_entries, read_index, write_index
-from midcourse.lock import RunLock
-from midcourse.store import JOURNAL, MANIFEST, inspect, is_inside, listed_in, parts_of, recover
+from midcourse.store.checksums import DamagedFile, damaged_files
+from midcourse.store.files import load_checked, sync, writing
+from midcourse.store.index import complete_entries, read_index, write_index
+from midcourse.store.lock import RunLock
+from midcourse.store.stage import (
+    JOURNAL,
+    MANIFEST,
+    inspect,
+    is_inside,
+    listed_in,
+    parts_of,
+    recover,
+)
 
 #: What a step leaves in its folder, and others do not.
 _MARKS = (MANIFEST, JOURNAL, "job.json", "part-*.parquet")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ArtifactError
-from midcourse.files import load_object, write_json_atomic
 from midcourse.records import content_id
-from midcourse.store import is_inside, read_manifest
+from midcourse.store.files import load_object, write_json_atomic
+from midcourse.store.stage import is_inside, read_manifest
 
 
 @dataclass(frozen=True, slots=True)

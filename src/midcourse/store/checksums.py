@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ArtifactError
-from midcourse.files import sync
+from midcourse.store.files import sync
 
 
 @dataclass(frozen=True, slots=True)

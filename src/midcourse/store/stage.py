@@ -31,16 +31,16 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from midcourse.checksums import DamagedFile, damaged_files, sha256_of
 from midcourse.errors import ArtifactError
-from midcourse.files import (
+from midcourse.store.checksums import DamagedFile, damaged_files, sha256_of
+from midcourse.store.files import (
     make_folder,
     read_checked_json,
     write_checked_json,
     write_durably,
     writing,
 )
-from midcourse.journal import Entry, Journal, journal_line, read_journal
+from midcourse.store.journal import Entry, Journal, journal_line, read_journal
 
 #: Raised when a record's fields change: an older reader refuses a newer file, and says so.
 SCHEMA_VERSION = 2

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from midcourse.errors import ArtifactError
-from midcourse.files import writing
+from midcourse.store.files import writing
 
 #: Of file systems without locks, e.g. Lustre mounted without ``flock``.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
