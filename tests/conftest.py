@@ -22,6 +22,13 @@ FIXED = "The answer is \\boxed{4}."
 PROPOSAL = '<intervention>{"content": "So 2 + 2 makes four.", "location": 2}</intervention>'
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Faults take their time: none of their tests is part of `make test-fast`."""
+    for item in items:
+        if Path(__file__).parent / "faults" in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def grader() -> Iterator[Grader]:
     with Grader(num_workers=1, timeout_seconds=10.0) as shared:

@@ -164,8 +164,9 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
 
 def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
     num_threads = max(1, (os.cpu_count() or 1) // len(jobs))
-    processes = [_start(job, num_threads) for job in jobs]
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        processes += (_start(job, num_threads) for job in jobs)
         label = " and ".join(job.label for job in jobs)
         with reporter.task(label, sum(job.content.num_steps for job in jobs)) as task:
             shown = 0
