@@ -44,8 +44,8 @@ def check_run(run_dir: Path, *, changed_only: bool = False) -> list[Damage]:
     """Return what is damaged in a run directory; nothing is written.
 
     Every file with a checksum is read; with `changed_only`, of models and of the parts of complete
-    stages just those that have changed since their manifest was written. Raises ArtifactError if it is not a run directory, or one
-    of an earlier midcourse.
+    stages just those that have changed since their manifest was written. Raises ArtifactError if
+    it is not a run directory, or one of an earlier midcourse.
     """
     names = ("config.resolved.json", "recipes", "stages.json")
     if not any((run_dir / name).exists() for name in names):

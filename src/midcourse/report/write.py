@@ -40,7 +40,8 @@ _COUNTS = {"conditions", "evaluations", "arms", "error_steps"}
 def is_reported(run_dir: Path) -> bool:
     """Whether the report, the last thing a run makes, is there with all that it was made from.
 
-    What has changed since it was written is read and compared. Raises ArtifactError if something has to be repaired first.
+    What has changed since it was written is read and compared. Raises ArtifactError if something
+    has to be repaired first.
     """
     if not (run_dir / "report" / "tables.json").is_file():
         return False
