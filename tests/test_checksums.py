@@ -105,3 +105,22 @@ def test_a_file_is_read_once_per_process(folder: Path, monkeypatch: pytest.Monke
     for _ in range(3):
         damaged_files(folder)
     assert len(read) == 3
+
+
+def test_a_file_that_has_not_changed_since_its_manifest_need_not_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = folder / "final" / "model.safetensors"
+    later(folder / "manifest.json")
+    flip(model)
+    os.utime(model, ns=(0, 0))
+    assert damaged_files(folder, changed_only=True) == []
+    later(folder / "manifest.json")
+    os.utime(model)
+    later(model)
+    later(model)
+    later(model)
+    assert [one.path for one in damaged_files(folder, changed_only=True)] == [model]
+    truncate(model)
+    os.utime(model, ns=(0, 0))
+    assert [one.path for one in damaged_files(folder, changed_only=True)] == [model]

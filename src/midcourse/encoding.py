@@ -148,13 +148,13 @@ class Encoder:
 
     def hidden(self, texts: Iterable[str]) -> Hidden:
         """Return what hides the control tokens in `texts`."""
-        used = set[str]().union(*texts)
+        used = "".join(texts)
         mark = next(letter for letter in map(chr, range(0xE000, 0x110000)) if letter not in used)
         return Hidden(mark, self._pattern)
 
     def controls(self, ids: Iterable[int]) -> list[int]:
         """Return the control tokens among `ids`."""
-        return [token for token in ids if token in self._control_ids]
+        return list(filter(self._control_ids.__contains__, ids))
 
     @cached_property
     def silent_ids(self) -> frozenset[int]:

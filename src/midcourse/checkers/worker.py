@@ -52,11 +52,12 @@ def main() -> None:
             refused_before = fence.num_refused
             word = _compare(Pair(message["answer"], Gold(**message["gold"])))
             # sympy swallows MemoryError, or what the fence raises, and then finds things
-            # different: that proves nothing.
+            # different: that proves nothing, here or where it is remembered.
             swollen = _peak_kib() - before_kib > margin_kib
-            if word is Comparison.DIFFERENT and (swollen or fence.num_refused > refused_before):
+            refused = fence.num_refused > refused_before
+            if word is Comparison.DIFFERENT and (swollen or refused):
                 word = Comparison.ERROR
-            reply = [word, _peak_kib() - started_kib <= margin_kib]
+            reply = [word, not refused and _peak_kib() - started_kib <= margin_kib]
         pipe.send_bytes(json.dumps(reply).encode())
 
 

@@ -104,7 +104,7 @@ def says_nothing(text: str) -> bool:
     """Whether a text is empty or says that there is none: ``nan``, ``N/A``, ``see solution``."""
     if len(text) > _LONGEST_SENTINEL:
         return not text.strip()
-    return all(part in ("", "none") or _SENTINEL.fullmatch(part) for part in _parts(text))
+    return _say_nothing(_parts(text))
 
 
 def is_no_answer(answer: str, problem: str) -> bool:
@@ -116,7 +116,11 @@ def is_no_answer(answer: str, problem: str) -> bool:
         return bool(_ASKS_FOR_A_COUNT.search(problem)) or not _ASKS_FOR_ANY.search(problem)
     if parts == [""]:
         return not _ASKS_FOR_A_SIGN.search(problem)
-    return says_nothing(answer)
+    return _say_nothing(parts)
+
+
+def _say_nothing(parts: list[str]) -> bool:
+    return all(part in ("", "none") or _SENTINEL.fullmatch(part) for part in parts)
 
 
 def _parts(text: str) -> list[str]:

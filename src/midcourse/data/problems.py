@@ -9,6 +9,7 @@ given as the number ``0.10`` stays ``"0.10"``.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,7 @@ from midcourse.errors import DataError
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _NO_COLUMNS: Mapping[str, str] = {}
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _NO_PROBLEMS = "holds no problems: write one JSON object per line"
 
 
@@ -201,7 +203,7 @@ def _complaint(fields: Mapping[str, Any], name: str) -> str:
         return f"field 'answer' is {str(value)!r}, which is not an answer: leave the problem out"
     if name == "problem" and says_nothing(value) and value.strip().isalpha():
         return f"field 'problem' is {str(value)!r}, which is not a problem: leave the row out"
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _HALF_CHARACTER.search(value):
         return f"field {name!r} holds half a character (a lone surrogate): write it again"
     return _checker_complaint(value, fields.get("entry")) if name == "checker" else ""
 

@@ -64,6 +64,8 @@ def _file(folder: Path, name: str) -> Path:
 
 def _differences(theirs: Sequence[Problem], ours: Sequence[Problem]) -> Iterator[str]:
     """Say what became of each problem."""
+    if list(theirs) == list(ours):
+        return
     before, now = ({p.problem_id: p for p in problems} for problems in (theirs, ours))
     for problem_id in before | now:
         shown = printable(problem_id[:40], keep="")

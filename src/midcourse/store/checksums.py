@@ -47,14 +47,16 @@ def describe_files(folder: Path, files: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def damaged_files(
-    folder: Path, manifest: str = "manifest.json", within: str = ""
+    folder: Path, manifest: str = "manifest.json", within: str = "", *, changed_only: bool = False
 ) -> list[DamagedFile]:
     """Return the files of `folder` that are not what its manifest lists, [] if all is well.
 
     `within` is the sub-folder to look at alone. A file is read once per process, and again only if
-    its size or time of change differs. A manifest without a list lists nothing.
+    its size or time of change differs; with `changed_only` not even once, unless it has changed
+    since the manifest was written. A manifest without a list lists nothing.
     """
     try:
+        trusted_until = (folder / manifest).stat().st_mtime_ns if changed_only else -1
         content = json.loads((folder / manifest).read_text("utf-8"))
         listed = [*content.get("files", ()), *content.get("parts", ())]
         expected = {folder / one["file"]: (int(one["bytes"]), one["sha256"]) for one in listed}
@@ -63,7 +65,7 @@ def damaged_files(
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return [DamagedFile(folder / manifest, "cannot be read")]
     chosen = {file: one for file, one in expected.items() if file.is_relative_to(folder / within)}
-    problems = {file: _problem(file, *one) for file, one in chosen.items()}
+    problems = {file: _problem(file, *one, trusted_until) for file, one in chosen.items()}
     return [DamagedFile(file, problem) for file, problem in problems.items() if problem]
 
 
@@ -94,13 +96,15 @@ def sync_files(folder: Path) -> None:
         sync(path)
 
 
-def _problem(file: Path, size: int, checksum: str) -> str:
+def _problem(file: Path, size: int, checksum: str, trusted_until: int) -> str:
     """Say what is wrong with a file, nothing if it is as listed."""
     if not file.is_file():
         return "is missing"
     found = file.stat()
     if found.st_size != size:
         return f"has {found.st_size:,} bytes, not {size:,}"
+    if found.st_mtime_ns <= trusted_until:
+        return ""
     try:
         is_same = _sha256_at(file, found.st_size, found.st_mtime_ns) == checksum
     except OSError as error:

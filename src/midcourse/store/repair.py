@@ -48,18 +48,20 @@ class Damage:
         return f"{self.file} {self.problem}: {self.remedy}"
 
 
-def check_run(run_dir: Path) -> list[Damage]:
+def check_run(run_dir: Path, *, changed_only: bool = False) -> list[Damage]:
     """Return what is damaged in a run directory; nothing is written.
 
-    Every file with a checksum is read. Raises ArtifactError if it is not a run directory, or one
-    of an earlier midcourse.
+    Every file with a checksum is read; with `changed_only`, of models and of the parts of complete
+    stages just those that have changed since their manifest was written. Raises ArtifactError if
+    it is not a run directory, or one of an earlier midcourse.
     """
     names = ("config.resolved.json", "recipes", "stages.json")
     if not any((run_dir / name).exists() for name in names):
         raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
     found = [*_recipes(run_dir), *_index(run_dir)]
     for folder in step_folders(run_dir):
-        found += _training(folder) if (folder / "job.json").is_file() else _stage(folder)
+        check = _training if (folder / "job.json").is_file() else _stage
+        found += check(folder, changed_only)
     return [*found, *_report(run_dir)]
 
 
@@ -97,12 +99,12 @@ def _index(run_dir: Path) -> Iterator[Damage]:
         yield Damage(run_dir / "stages.json", problem, remedy, write, blocks=False)
 
 
-def _stage(folder: Path) -> Iterator[Damage]:
+def _stage(folder: Path, changed_only: bool) -> Iterator[Damage]:
     """Find what is damaged in the folder of a stage, complete or not."""
     if (folder / MANIFEST).is_file():
         parts_of(folder)  # Raises for an earlier midcourse's, which are not ours to open again.
         remedy = "asked again, sound records are kept"
-        for damaged in _damaged(folder):
+        for damaged in _damaged(folder, changed_only=changed_only):
             yield Damage(damaged.path, damaged.problem, remedy, partial(_open_again, folder))
         return
     found = inspect(folder)
@@ -119,12 +121,14 @@ def _open_again(folder: Path) -> None:
     recover(folder)
 
 
-def _training(folder: Path) -> Iterator[Damage]:
+def _training(folder: Path, changed_only: bool) -> Iterator[Damage]:
     """Find what is damaged in the folder of a complete training.
 
     One under way looks after its own checkpoints.
     """
-    for damaged in _damaged(folder) if (folder / MANIFEST).is_file() else ():
+    if not (folder / MANIFEST).is_file():
+        return
+    for damaged in _damaged(folder, changed_only=changed_only):
         is_model = damaged.path != folder / MANIFEST
         remedy = "the model is trained again" if is_model else "written again"
         repair = partial(_finish_again, folder, is_model)
@@ -149,9 +153,11 @@ def _report(run_dir: Path) -> Iterator[Damage]:
             yield Damage(damaged.path, damaged.problem, remedy, repair, blocks=False)
 
 
-def _damaged(folder: Path, manifest: str = MANIFEST) -> list[DamagedFile]:
+def _damaged(
+    folder: Path, manifest: str = MANIFEST, *, changed_only: bool = False
+) -> list[DamagedFile]:
     """Return what is not as it was written: a manifest, or files that it lists."""
     content, problem = load_checked(folder / manifest)
     if problem or not all(map(is_inside, listed_in(content))):
         return [DamagedFile(folder / manifest, problem or "names a file outside its folder")]
-    return damaged_files(folder, manifest)
+    return damaged_files(folder, manifest, changed_only=changed_only)

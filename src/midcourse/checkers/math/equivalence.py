@@ -52,7 +52,7 @@ _REWRITES = [
         # "\\$" is a currency sign, "$" a delimiter: neither says anything about the value.
         ("$", r"\\?\$", ""),
         # After a second backslash, which breaks a line of a matrix, nothing is a delimiter.
-        ("\\", r"(?<!\\)\\[()\[\]]|(?<!\\)\\!", ""),
+        ("\\", r"\\(?<!\\\\)[()\[\]!]", ""),
         ("%", r"\\%", "%"),
         # Degrees, spelled otherwise.
         ("°}", rf"\^?\s?{_UPRIGHT}\{{\s?°\s?\}}|\^\s?\{{\s?°\s?\}}", "°"),
@@ -67,7 +67,7 @@ _REWRITES = [
         ("\\", rf"(?<=[A-Za-z^_])\s?{_UPRIGHT}\{{[\s~]*([abeijknopqruvwxyz])\s?\}}", r"{\1}"),
         ("\\", rf"{_UPRIGHT}\{{[\s~]*([abeijknopqruvwxyz]|\\pi)\s?\}}", r"\1"),
         ("{,}", r"\{,\}", ","),
-        ("\\", r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|\\displaystyle(?![A-Za-z])", " "),
+        ("\\", r"\\(?:(?<!\\\\)[,;: ]|q?quad(?![A-Za-z])|displaystyle(?![A-Za-z]))", " "),
         ("~", r"~", " "),
         ("frac", r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (" ", r" +", " "),

@@ -109,6 +109,7 @@ _MODULUS = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def read_form(text: str) -> Form:
     """Take a normalised answer apart, one level."""
     if modulus := _MODULUS.search(text):

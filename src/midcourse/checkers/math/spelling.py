@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from midcourse.checkers.math.units import UNIT_FRACTION
 
@@ -46,6 +47,7 @@ _MINUTES = re.compile(
 )
 
 
+@lru_cache(maxsize=1024)
 def respelled(text: str) -> str:
     """Return a tidied answer in plain LaTeX as far as numbers and units go."""
     for pattern, replacement in _RESPELLINGS:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -87,6 +88,7 @@ def compare_symbolically(*, gold: str, answer: str) -> Comparison:
     return Comparison.EQUAL if same else Comparison.DIFFERENT
 
 
+@lru_cache(maxsize=256)
 def _legible(gold: str) -> bool:
     """Whether a gold answer can be compared with anything but its own text."""
     if not gold or not balanced(gold):
@@ -106,6 +108,7 @@ def _legible(gold: str) -> bool:
 # --- by form -----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def _same(gold: str, answer: str) -> bool:
     (gold, exact), (answer, answer_exact) = _exact_part(gold, answer), _exact_part(answer, gold)
     if exact and not answer_exact:
@@ -342,6 +345,7 @@ def _same_region(gold: str, answer: str) -> bool:
     return theirs is not None and bool(ours.is_subset(theirs) and theirs.is_subset(ours))
 
 
+@lru_cache(maxsize=256)
 def _region(text: str) -> Any:
     """Return the set of real numbers that a text describes; None if it describes none."""
     from sympy import Intersection, Union
@@ -455,6 +459,7 @@ def _bare(text: str) -> str:
     return "".join(text.split())
 
 
+@lru_cache(maxsize=256)
 def _verify(gold: str, answer: str) -> bool:
     golds = read_latex(gold)
     answers = () if not golds or _TWO_NUMBERS.search(answer) else read_latex(answer)

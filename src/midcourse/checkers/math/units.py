@@ -33,10 +33,12 @@ _SAYS_MORE = re.compile(
     r"|hundred|thousand|million|billion|trillion|dozen)\b",
     re.IGNORECASE,
 )
-_WRAPPED = (
-    r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?"
-    r"\{[A-Za-z\u00aa-\U0010ffff .,'/~^0-9-]*[A-Za-z\u00aa-\U0010ffff](?:\^-?[0-9])?\.?[ ~]?\}"
-)
+_TEXT = r"\\(?:text|mathrm|textrm|mbox|operatorname)\s?\{"
+# Letters, and what else a unit in text may hold, as what they are not: to compile a range of all
+# of Unicode takes milliseconds.
+_ANY_LETTER = r"[^\x00-@\[-`{-\xa9]"
+_IN_UNIT = r"[^\x00-\x1f!-&(-+:-@\[-\]_`{-}\x7f-\xa9]"
+_WRAPPED = rf"{_TEXT}{_IN_UNIT}*{_ANY_LETTER}(?:\^-?[0-9])?\.?[ ~]?\}}"
 _POWER = r"(?:\s?\^\s?(?:-?[0-9]|\{\s?-?[0-9]\s?\}))?"
 _UNIT = re.compile(
     rf"(?<=\S)(?:[\s~]*(?P<wrapped>{_WRAPPED}{_POWER}(?:\s?(?:/|\\cdot)?\s?{_WRAPPED}{_POWER})*)"
@@ -45,13 +47,14 @@ _UNIT = re.compile(
 #: A fraction of two units.
 UNIT_FRACTION = rf"\\frac\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}\s?\{{\s?({_WRAPPED}{_POWER})\s?\}}"
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_LETTER = re.compile(r"[A-Za-z\u00aa-\U0010ffff]")
+_LETTER = re.compile(_ANY_LETTER)
 _MACRO = re.compile(r"\\[A-Za-z]+\s?\{|[{}~]|\\")
 
 #: Degrees, at the end of a value.
 DEGREES = re.compile(r"\s?\^\s?\{?\s?\\circ\s?\}?\Z")
 _SQUARED = [(re.compile(r" squared\b"), "^2"), (re.compile(r" cubed\b"), "^3")]
 _NAME = r"([A-Za-z]+)\.?,?"
+_AROUND_WORDS = re.compile(rf"{_TEXT}|[}}~]")
 _TWO_UNITS = re.compile(rf"([0-9]+) ?{_NAME} ([0-9]+(?:\.[0-9]+)?) ?{_NAME}")
 #: What pint lacks or has under another name: how many of which unit.
 _MORE_UNITS = {
@@ -114,7 +117,7 @@ def split_unit(text: str) -> tuple[str, str]:
 
     Only a value without variables has a unit: the last word of ``n odd`` is none.
     """
-    if (two := _TWO_UNITS.fullmatch(" ".join(_MACRO.sub(" ", text).split()))) and (
+    if (two := _TWO_UNITS.fullmatch(" ".join(_AROUND_WORDS.sub(" ", text).split()))) and (
         total := _in_smaller_unit(*two.groups())
     ):
         return total
@@ -152,6 +155,8 @@ def _with_degrees(value: str, unit: str) -> tuple[str, str]:
 
 def restate(value: str, unit: str, other: str) -> str | None:
     """Return a value in another unit; None if the two units, or words, contradict each other."""
+    if unit == other:
+        return value
     ours, theirs = _measure(unit), _measure(other)
     if ours is None or theirs is None:
         return value if _says_the_same(unit, other) else None
