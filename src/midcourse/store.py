@@ -22,7 +22,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, is_dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -248,6 +248,36 @@ def recover(path: Path) -> OpenStage:
         if found.num_lines != len(found.entries):
             write_durably(path / JOURNAL, b"".join(entry.line for entry in found.entries))
     return found
+
+
+def keyed_rows(path: Path, names: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield key and fields of every record in a stage's parts; of `names`, those that it has."""
+    for part in parts_of(path):
+        with _reading(part), pq.ParquetFile(part) as file:
+            columns = [_KEY, *(name for name in file.schema_arrow.names if name in names)]
+            for batch in file.iter_batches(columns=columns):
+                yield from ((row.pop(_KEY), row) for row in batch.to_pylist())
+
+
+def drop_keys(path: Path, keys: Collection[str]) -> None:
+    """Drop keys from the parts of a stage without a manifest.
+
+    What else those parts hold goes back to the journal, as if it had not been sealed. It is there
+    before its part goes: a process that is killed in between leaves it in both, see `recover`.
+    """
+    journal = path / JOURNAL
+    for part in parts_of(path):
+        with _reading(part):
+            rows = pq.read_table(part).to_pylist()
+        kept = [row for row in rows if row[_KEY] not in keys]
+        if len(kept) == len(rows):
+            continue
+        lines = [journal.read_bytes()] if journal.is_file() else []
+        for key, records in groupby(kept, key=lambda row: str(row.pop(_KEY))):
+            lines.append(journal_line(key, json.dumps(list(records)).encode()))
+        write_durably(journal, b"".join(lines))
+        with writing(part):
+            part.unlink()
 
 
 def parts_of(path: Path) -> tuple[Path, ...]:
