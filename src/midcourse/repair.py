@@ -27,9 +27,8 @@ from midcourse.store import (
     MANIFEST,
     drop_keys,
     inspect,
-    is_inside,
     keyed_rows,
-    listed_in,
+    misfit,
     parts_of,
     read_manifest,
     recover,
@@ -87,7 +86,11 @@ def failed_requests(run_dir: Path) -> list[Damage]:
     under_way = [f for f in step_folders(run_dir) if not (f / MANIFEST).is_file()]
     complete = [f for f in step_folders(run_dir) if f not in under_way]
     manifests = {folder: read_manifest(folder) for folder in complete}
-    failed = {m["key"] for m in manifests.values() if m["counts"].get(FinishReason.REQUEST_FAILED)}
+    failed = {
+        manifest["key"]
+        for manifest in manifests.values()
+        if manifest.get("counts", {}).get(FinishReason.REQUEST_FAILED)
+    }
     if failed and under_way:
         raise ArtifactError(
             f"{under_way[0]} is under way, and may be made of requests that failed: run its "
@@ -160,13 +163,13 @@ def _requeued(manifests: _Manifests, failed: set[str]) -> Iterator[Damage]:
     """
     stale = _made_of(failed, manifests)
     dropped = {
-        manifest["key"]: _failed_keys(folder, is_search="rounds" in manifest["settings"])
+        manifest["key"]: _failed_keys(folder, is_search="rounds" in dict(manifest["settings"]))
         for folder, manifest in manifests.items()
         if manifest["key"] in failed - stale
     }
     problem = "was made of requests that failed"
     for folder, manifest in manifests.items():
-        inputs = set(manifest["inputs"].values())
+        inputs = set(manifest.get("inputs", {}).values())
         if manifest["key"] not in stale:
             continue
         if manifest["stage"] == "grade" and inputs <= dropped.keys():
@@ -193,7 +196,7 @@ def _made_of(keys: set[str], manifests: _Manifests) -> set[str]:
     found = set[str]()
     new = keys
     while new:
-        read = {m["key"] for m in manifests.values() if new & set(m["inputs"].values())}
+        read = {m["key"] for m in manifests.values() if new & set(m.get("inputs", {}).values())}
         new = read - found
         found |= new
     return found
@@ -255,6 +258,6 @@ def _report(run_dir: Path) -> Iterator[Damage]:
 def _damaged(folder: Path, manifest: str = MANIFEST) -> list[DamagedFile]:
     """Return what is not as it was written: a manifest, or files that it lists."""
     content, problem = load_checked(folder / manifest)
-    if problem or not all(map(is_inside, listed_in(content))):
-        return [DamagedFile(folder / manifest, problem or "names a file outside its folder")]
+    if problem := problem or misfit(content):
+        return [DamagedFile(folder / manifest, problem)]
     return damaged_files(folder, manifest)

@@ -20,7 +20,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
 from itertools import count, groupby
 from pathlib import Path
@@ -398,10 +398,43 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ArtifactError(f"{path} is not complete (no {MANIFEST}): run its stage again")
     manifest = read_checked_json(file, _fix(path))
-    for name in listed_in(manifest):
-        if not is_inside(name):
-            raise ArtifactError(f"{file} names {name!r}, which is outside: do not use {path}")
+    if problem := misfit(manifest):
+        raise ArtifactError(f"{file} {problem}: do not use {path}")
     return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file as a manifest lists it."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """What is read of a manifest."""
+
+    stage: str = ""
+    label: str = ""
+    key: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    num_records: int = 0
+    parts: list[_Listed] = field(default_factory=list)
+    files: list[_Listed] = field(default_factory=list)
+
+
+def misfit(manifest: Mapping[str, Any]) -> str:
+    """Return why a manifest with the right checksum is not one of ours; empty if it is."""
+    try:
+        TypeAdapter(_Manifest).validate_json(json.dumps(manifest), strict=True)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        return f"is not a manifest ({where}: {error.errors()[0]['msg']})"
+    outside = (name for name in listed_in(manifest) if not is_inside(name))
+    return next((f"names {name!r}, which is outside" for name in outside), "")
 
 
 def listed_in(manifest: Mapping[str, Any]) -> dict[str, int]:

@@ -112,8 +112,13 @@ def test_only_what_failed_and_its_grade_are_asked_again(
     repair_run(run_dir, failed_requests)
     left = {path.parent.parent.name: path for path in run_dir.glob("*/*/journal.jsonl")}
     kept = {name: len(path.read_bytes().splitlines()) for name, path in left.items()}
+
+    def noted(context: str, request: Request) -> bool:
+        asked.append(request.request_id)
+        return False
+
     with pytest.MonkeyPatch.context() as counting:
-        fail(counting, lambda context, request: bool(asked.append(request.request_id)))
+        fail(counting, noted)
         complete(inputs, run_dir)
     assert len(asked) == 1
     assert kept["sample"] == kept["grade"] > 1
