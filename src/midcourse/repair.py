@@ -37,6 +37,9 @@ from midcourse.store import (
 #: What a step leaves in its folder, and others do not.
 _MARKS = (MANIFEST, JOURNAL, "job.json", "part-*.parquet")
 
+#: What a run says in the manifest of every step.
+_SAID = {"stage", "key", "inputs", "settings", "counts"}
+
 _Manifests = Mapping[Path, Mapping[str, Any]]
 """By the folder of a complete step."""
 
@@ -85,12 +88,9 @@ def failed_requests(run_dir: Path) -> list[Damage]:
         )
     under_way = [f for f in step_folders(run_dir) if not (f / MANIFEST).is_file()]
     complete = [f for f in step_folders(run_dir) if f not in under_way]
-    manifests = {folder: read_manifest(folder) for folder in complete}
-    failed = {
-        manifest["key"]
-        for manifest in manifests.values()
-        if manifest.get("counts", {}).get(FinishReason.REQUEST_FAILED)
-    }
+    found = {folder: read_manifest(folder) for folder in complete}
+    manifests = {folder: manifest for folder, manifest in found.items() if manifest.keys() >= _SAID}
+    failed = {m["key"] for m in manifests.values() if m["counts"].get(FinishReason.REQUEST_FAILED)}
     if failed and under_way:
         raise ArtifactError(
             f"{under_way[0]} is under way, and may be made of requests that failed: run its "
@@ -163,13 +163,13 @@ def _requeued(manifests: _Manifests, failed: set[str]) -> Iterator[Damage]:
     """
     stale = _made_of(failed, manifests)
     dropped = {
-        manifest["key"]: _failed_keys(folder, is_search="rounds" in dict(manifest["settings"]))
+        manifest["key"]: _failed_keys(folder, is_search=_is_search(manifest["settings"]))
         for folder, manifest in manifests.items()
         if manifest["key"] in failed - stale
     }
     problem = "was made of requests that failed"
     for folder, manifest in manifests.items():
-        inputs = set(manifest.get("inputs", {}).values())
+        inputs = set(manifest["inputs"].values())
         if manifest["key"] not in stale:
             continue
         if manifest["stage"] == "grade" and inputs <= dropped.keys():
@@ -187,6 +187,10 @@ def _requeued(manifests: _Manifests, failed: set[str]) -> Iterator[Damage]:
             yield Damage(folder, "holds requests that failed", remedy, repair)
 
 
+def _is_search(settings: object) -> bool:
+    return isinstance(settings, dict) and "rounds" in settings
+
+
 def _records(keys: Collection[str]) -> str:
     return "1 record is" if len(keys) == 1 else f"{len(keys):,} records are"
 
@@ -196,7 +200,7 @@ def _made_of(keys: set[str], manifests: _Manifests) -> set[str]:
     found = set[str]()
     new = keys
     while new:
-        read = {m["key"] for m in manifests.values() if new & set(m.get("inputs", {}).values())}
+        read = {m["key"] for m in manifests.values() if new & set(m["inputs"].values())}
         new = read - found
         found |= new
     return found

@@ -198,8 +198,10 @@ def index(data: bytes) -> None:
 def _sealed(name: str, entry: Any) -> Any:
     if not isinstance(entry, dict):
         return entry
-    checksum = content_id(name, str(entry.get("stage")), str(entry.get("label")))[:10]
-    return {**entry, "checksum": checksum}
+    with suppress(UnicodeEncodeError):
+        checksum = content_id(name, str(entry.get("stage")), str(entry.get("label")))[:10]
+        return {**entry, "checksum": checksum}
+    return entry
 
 
 RENDERER = Renderer(ByteTokenizer())

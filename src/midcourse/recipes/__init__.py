@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.errors import ConfigError
+from midcourse.printable import printable
 
 _FOLDER = Path(__file__).parent
 
@@ -74,7 +75,7 @@ def _packaged(asked: str, suffix: str, what: str) -> Path:
     if name in names:
         return _FOLDER / f"{name}{suffix}"
     raise ConfigError(
-        f"no {what} at {asked}, nor a packaged one of that name: {_hint(name, names)}"
+        f"no {what} at {printable(asked, keep='')}, nor a packaged one of that name: {_hint(name, names)}"
     )
 
 
