@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 
 import atheris  # type: ignore[import-untyped]
 
@@ -20,7 +21,9 @@ def main() -> None:
     """Fuzz the named target."""
     name, executions, folder = sys.argv[1:]
     logging.disable()
-    vars(os)["fsync"] = lambda handle: None  # most of the time of what writes files
+    # Most of the time of what writes files.
+    vars(os)["fsync"] = lambda handle: None
+    tempfile.tempdir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     options = [f"-runs={executions}", "-max_len=4096", "-timeout=20", "-rss_limit_mb=2048"]
     options.append(f"-dict={CORPUS.parent / 'pieces.dict'}")
     # The first folder takes what is found; the others are only read.

@@ -74,8 +74,9 @@ def _packaged(asked: str, suffix: str, what: str) -> Path:
     name, names = asked.removesuffix(suffix), _names(suffix)
     if name in names:
         return _FOLDER / f"{name}{suffix}"
+    shown = printable(asked, keep="")
     raise ConfigError(
-        f"no {what} at {printable(asked, keep='')}, nor a packaged one of that name: {_hint(name, names)}"
+        f"no {what} at {shown}, nor a packaged one of that name: {_hint(name, names)}"
     )
 
 
