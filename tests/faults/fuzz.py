@@ -1,7 +1,8 @@
 """Run a coverage-guided fuzzer over one target: ``fuzz.py TARGET EXECUTIONS FOLDER``.
 
-At most two minutes are spent. New inputs that reach new code go to FOLDER; the kept corpus is only read. An input that breaks a
-promise is written to the working directory as ``crash-…`` and ends the program with an error.
+At most two minutes are spent. New inputs that reach new code go to FOLDER; the kept corpus is only
+read. An input that breaks a promise is written to the working directory as ``crash-…`` and ends the
+program with an error.
 """
 
 from __future__ import annotations
