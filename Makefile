@@ -22,7 +22,7 @@ test-nightly: $(STAMP)  ## minutes of real training each
 # atheris has wheels for Linux alone; without it the coverage-guided fuzzing is left out, and says so.
 test-faults: $(STAMP)  ## killed, starved and lied to: the long half of tests/faults
 	$(BIN)/python -m pip install --quiet atheris==3.0.0 || true
-	$(BIN)/pytest tests/faults -m faults
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal tests/faults -m faults
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -300,17 +300,21 @@ def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) ->
 def repair(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
     check: Annotated[bool, typer.Option("--check", help="Report only; exit code 1.")] = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Have requests that failed asked again instead.")
+    ] = False,
 ) -> None:
     """Compare every checksum of a run directory; have just what is damaged made again."""
-    from midcourse.store.repair import check_run, repair_run
+    from midcourse.store.repair import check_run, failed_requests, repair_run
 
-    damages = check_run(run_dir) if check else repair_run(run_dir)
+    look, what = (failed_requests, "failed") if failed else (check_run, "damaged")
+    damages = look(run_dir) if check else repair_run(run_dir, look)
     for damage in damages:
         typer.echo(str(damage))
     if not damages:
-        typer.echo(f"{run_dir}: nothing is damaged")
+        typer.echo(f"{run_dir}: nothing {'' if failed else 'is '}{what}")
     elif check:
-        typer.echo(f"{len(damages)} damaged: run 'midcourse repair {run_dir}'")
+        typer.echo(f"{len(damages)} {what}: run the same command without --check")
         raise typer.Exit(1)
     else:
         typer.echo(f"{len(damages)} repaired: run the same command as before to go on")

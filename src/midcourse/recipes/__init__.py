@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from midcourse.errors import ConfigError
+from midcourse.printable import printable
 
 _FOLDER = Path(__file__).parent
 
@@ -73,8 +74,9 @@ def _packaged(asked: str, suffix: str, what: str) -> Path:
     name, names = asked.removesuffix(suffix), _names(suffix)
     if name in names:
         return _FOLDER / f"{name}{suffix}"
+    shown = printable(asked, keep="")
     raise ConfigError(
-        f"no {what} at {asked}, nor a packaged one of that name: {_hint(name, names)}"
+        f"no {what} at {shown}, nor a packaged one of that name: {_hint(name, names)}"
     )
 
 

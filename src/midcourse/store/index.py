@@ -64,7 +64,10 @@ def _entry(folder: str, said: Any) -> IndexEntry | None:
     if not isinstance(said, dict):
         return None
     entry = IndexEntry(str(said.get("stage")), str(said.get("label")))
-    is_sound = said.get("checksum") == _entry_checksum(folder, entry)
+    try:
+        is_sound = said.get("checksum") == _entry_checksum(folder, entry)
+    except UnicodeEncodeError:  # half of a surrogate pair: nothing that we write
+        return None
     return entry if is_sound and is_inside(folder) else None
 
 

@@ -20,9 +20,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from functools import cached_property
-from itertools import count
+from itertools import count, groupby
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -250,6 +250,36 @@ def recover(path: Path) -> OpenStage:
     return found
 
 
+def keyed_rows(path: Path, names: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield key and fields of every record in a stage's parts; of `names`, those that it has."""
+    for part in parts_of(path):
+        with _reading(part), pq.ParquetFile(part) as file:
+            columns = [_KEY, *(name for name in file.schema_arrow.names if name in names)]
+            for batch in file.iter_batches(columns=columns):
+                yield from ((row.pop(_KEY), row) for row in batch.to_pylist())
+
+
+def drop_keys(path: Path, keys: Collection[str]) -> None:
+    """Drop keys from the parts of a stage without a manifest.
+
+    What else those parts hold goes back to the journal, as if it had not been sealed. It is there
+    before its part goes: a process that is killed in between leaves it in both, see `recover`.
+    """
+    journal = path / JOURNAL
+    for part in parts_of(path):
+        with _reading(part):
+            rows = pq.read_table(part).to_pylist()
+        kept = [row for row in rows if row[_KEY] not in keys]
+        if len(kept) == len(rows):
+            continue
+        lines = [journal.read_bytes()] if journal.is_file() else []
+        for key, records in groupby(kept, key=lambda row: str(row.pop(_KEY))):
+            lines.append(journal_line(key, json.dumps(list(records)).encode()))
+        write_durably(journal, b"".join(lines))
+        with writing(part):
+            part.unlink()
+
+
 def parts_of(path: Path) -> tuple[Path, ...]:
     """Return the parts in a folder, in order. Raises ArtifactError for those of another kind."""
     parts = tuple(sorted(path.glob("part-*.parquet")))
@@ -368,10 +398,43 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ArtifactError(f"{path} is not complete (no {MANIFEST}): run its stage again")
     manifest = read_checked_json(file, _fix(path))
-    for name in listed_in(manifest):
-        if not is_inside(name):
-            raise ArtifactError(f"{file} names {name!r}, which is outside: do not use {path}")
+    if problem := misfit(manifest):
+        raise ArtifactError(f"{file} {problem}: do not use {path}")
     return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file as a manifest lists it."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    """What is read of a manifest."""
+
+    stage: str = ""
+    label: str = ""
+    key: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    num_records: int = 0
+    parts: list[_Listed] = field(default_factory=list)
+    files: list[_Listed] = field(default_factory=list)
+
+
+def misfit(manifest: Mapping[str, Any]) -> str:
+    """Return why a manifest with the right checksum is not one of ours; empty if it is."""
+    try:
+        TypeAdapter(_Manifest).validate_json(json.dumps(manifest), strict=True)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        return f"is not a manifest ({where}: {error.errors()[0]['msg']})"
+    outside = (name for name in listed_in(manifest) if not is_inside(name))
+    return next((f"names {name!r}, which is outside" for name in outside), "")
 
 
 def listed_in(manifest: Mapping[str, Any]) -> dict[str, int]:
