@@ -279,13 +279,15 @@ def test_the_first_choice_is_the_one_with_index_0() -> None:
         *((name, FinishReason.STOP) for name in (
             "stop", "STOP", "eos", "eos_token", "EOS", "stop_sequence", "stop_str", "stop_token",
             "end", "end_turn", "EndTurn", "end_of_text", "complete", "COMPLETE", "completed",
-            "finished", "done", "word", "tool_calls", "tool_use", "function_call",
+            "finished", "done", "word", "eot", "eot_id", "endoftext", "eosFound",
+            "tool_calls", "tool_use", "function_call",
             {"type": "stop", "matched": 151645}, None, "",
         )),
         *((name, FinishReason.LENGTH) for name in (
             "length", "max_tokens", "MAX_TOKENS", "max_length", "max_new_tokens", "limit",
             "max_output_tokens", "model_length", "model_context_window_exceeded", "truncated",
-            "incomplete", {"type": "length", "length": 60},
+            "incomplete", "maxPredictedTokensReached", "contextLengthReached", "budget_exceeded",
+            {"type": "length", "length": 60},
         )),
     ],
     ids=str,
@@ -303,7 +305,9 @@ def test_an_end_without_a_reason_is_told_by_its_length(reason: object) -> None:
 @pytest.mark.parametrize(
     "reason",
     ["abort", "aborted", "error", "content_filter", "SAFETY", "cancelled", "refusal", "timeout",
-     "network_error", "insufficient_system_resource", "odd", 7, ["stop"][:0], {"type": "abort"}],
+     "network_error", "insufficient_system_resource", "odd", "rate_limit_exceeded",
+     "quota_limit", "userStopped", "error_limit", "null", False, 7,
+     ["stop"][:0], {"type": "abort"}],
     ids=str,
 )  # fmt: skip
 def test_a_reply_that_was_broken_off_is_no_answer(reason: object) -> None:
@@ -339,6 +343,10 @@ def test_thinking_that_was_cut_off_is_truncated(message: dict[str, Any], reason:
         ({"content": None, "refusal": "I cannot."}, "I cannot."),
         ({"content": None, "tool_calls": [{"id": "1"}]}, ""),
         ({"content": None, "reasoning": "I have thought."}, ""),
+        ({"content": None, "thinking": "I have thought."}, ""),
+        ({"content": None, "reasoning_details": [{"text": "I have thought."}]}, ""),
+        ({"content": [{"type": "reasoning", "text": "h"}, {"type": "text", "text": "y"}]}, "y"),
+        ({"content": [{"type": "thinking", "text": None}, {"type": "text", "text": "y"}]}, "y"),
     ],
     ids=str,
 )  # fmt: skip
@@ -391,6 +399,9 @@ REFUSALS = {
     "Groq": "`max_tokens` must be less than or equal to `37`, the maximum value for `max_tokens` "
     "is less than the `context_window` for this model",
     "Anthropic": "max_tokens: 60 > 37, which is the maximum allowed number of output tokens",
+    "Anthropic, both": "input length and `max_tokens` exceed context limit: 3 + 60 > 40, decrease "
+    "input length or `max_tokens` and try again",
+    "in brackets": "prompt tokens (3) + max_tokens (60) exceeds 40 context window",
     "a total alone": "maximum context length is 40 tokens, you requested about 63 tokens",
 }
 
@@ -417,6 +428,10 @@ def test_a_refusal_says_how_many_tokens_to_ask_for(words: str, chat: bool) -> No
         "prompt is too long: 50 tokens > 40 maximum",
         "Prompt contains 50 tokens, too large for model with 40 maximum context length",
         "Requested tokens (50) exceed context window of 40",
+        "maximum context length is 40 tokens. However, your messages resulted in 50 tokens.",
+        "The decoder prompt (length 50) is longer than the maximum model length of 40.",
+        "The input token count (50) exceeds the maximum number of tokens allowed (40).",
+        "tokens to keep is greater than the context length (n_keep: 50>= n_ctx: 40)",
     ],
 )
 def test_a_prompt_that_a_server_cannot_take_is_an_outcome(words: str) -> None:

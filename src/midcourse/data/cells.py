@@ -22,7 +22,7 @@ def as_object(value: object) -> Mapping[str, Any]:
 
 def unwrapped(value: Any) -> Any:
     """Return the member of a list of one, also of ``'["2"]'`` as text; else the value itself."""
-    read = _json(value) if isinstance(value, str) and value.startswith('["') else value
+    read = _json(value) if isinstance(value, str) and value.lstrip().startswith('["') else value
     if isinstance(read, list) and len(read) == 1 and isinstance(read[0], str):
         return read[0]
     return value
@@ -34,12 +34,16 @@ def asked_in(value: Any) -> Any:
     messages = _json(value) if is_json else value
     if not isinstance(messages, list) or not all(isinstance(said, dict) for said in messages):
         return value
-    said = [_content(said) for said in messages if said.get("role") == "user"]
+    said = [_content(said) for said in messages if _speaker(said) in ("user", "human")]
     return said[-1] if said else value
 
 
+def _speaker(message: Mapping[str, Any]) -> str:
+    return str(message.get("role", message.get("from"))).lower()
+
+
 def _content(message: Mapping[str, Any]) -> Any:
-    content = message.get("content")
+    content = message.get("content", message.get("value"))
     if not isinstance(content, list):
         return content
     parts = [part.get("text") for part in content if isinstance(part, dict)]
@@ -61,9 +65,12 @@ _WRAPPED = re.compile(
     r"\\(?:text\w*|mathrm|mathbf|mbox|boxed)\s*\{(.*)\}|\$+(.*?)\$+|\\[(\[](.*)\\[)\]]", re.DOTALL
 )
 _SUBJECT = "(?:(?:final |correct )?answer|solution|value|result|proof|ground truth|reference|label)"
-_GIVEN = "(?:found|available|provided|given|applicable|known|specified|stated|extracted|supplied)"
+_GIVEN = (
+    "(?:found|available|provided|given|applicable|known|specified|stated|extracted|supplied"
+    "|answered|solved|extractable)"
+)
 _STATE = (
-    r"(?:unknown|omitted|missing|unspecified|unavailable|unanswered|unsolved|pending|blank|tb[ad]"
+    r"(?:unknown|omitted|missing|unspecified|unavailable|unanswered|unsolved|pending|blank|t\.?b\.?[ad]"
     rf"|n ?[/.] ?a|(?:not|none) ?(?:yet )?{_GIVEN}"
     r"|to be (?:determined|announced|added|done|filled(?: in)?))"
 )
@@ -73,17 +80,24 @@ _WHERE = (
 )
 #: What stands in the place of a value that a data set does not have.
 _SENTINEL = re.compile(
-    r"nan|null|nil|na|nat|todo|idk|placeholder|not sure|#(?:n/a|ref|value|name\??|null|div/0)"
+    r"[-+]?nan|null?|nil|na|nat|\\n|unk|todo|fixme|idk|skip(?:ped)?|error|no data"
+    r"|not a number|empty string|open[- ]ended|placeholder|not sure"
+    r"|#(?:n/a|ref|value|name\??|null|div/0)"
     rf"|(?:(?:the )?{_SUBJECT}(?: is| was)? )?{_STATE}(?: {_SUBJECT})?"
     r"(?: (?:yet|here|in|for|from|by|due to)\b.*)?"
-    rf"|no (?:[a-z]+ )?(?:answer|ground truth|reference|label)s?(?: (?:{_GIVEN}|needed|required))?"
+    rf"|(?:no|without|null) ?(?:[a-z]+ )?(?:answer|ground truth|reference|label)s?"
+    rf"(?: (?:{_GIVEN}|needed|required))?"
     rf"|no (?:[a-z]+ )?(?:solution|value)s? {_GIVEN.replace('found|', '')}"
     rf"|(?:please )?(?:see|refer to|check|given|shown)(?: in)?(?: the)? {_WHERE}.*"
-    r"|(?:same )?as (?:above|below|shown.*)|answers? (?:may|will|can) vary"
+    r"|(?:same )?as (?:above|below|shown.*)|answers? (?:(?:may|will|can) )?var(?:y|ies)"
     rf"|(?:(?:your|the|insert) )*{_SUBJECT}(?: here)?"
-    r"|(?:i )?(?:do not|don'?t) know|(?:unable|failed) to (?:answer|solve|find|extract|parse)"
+    r"|(?:i )?(?:do not|don'?t) know|"
+    r"(?:(?:unable|failed) to|could ?n[o']t|can ?not|can't) (?:answer|solve|extract|parse)"
+    r"(?: (?:the |an? )?answer)?|(?:unable|failed) to find"
     r"|(?:extraction|parsing|parse)(?: error| failed| failure)"
-    r"|(?:to )?(?:prove|proved|proven)|(?:a )?proof(?: (?:question|problem|based|required|by .*))?"
+    r"|(?:to |it is |(?:hence|thus|therefore),? )?(?:prove|proved|proven)"
+    r"|(?:证明|过程)?(?:从?略|见(?:解析|解答|证明))|无(?:答案)?|暂无(?:答案)?"
+    r"|(?:a )?proof(?: (?:question|problem|based|required|by .*))?"
     r"|(?:the )?(?:proof|statement|claim)(?: is)? (?:complete|completed|proved|proven|shown)"
     r"|q\.? ?e\.? ?d|left (?:as an exercise|to (?:the )?reader).*"
 )
@@ -133,7 +147,7 @@ def _parts(text: str) -> list[str]:
 
 def _plain(text: str) -> str:
     """Return the words without what they are wrapped in; marks alone are no words."""
-    text = text.strip()
+    text = text.strip("\u200b\ufeff \t\r\n\xa0")
     while wrapped := _WRAPPED.fullmatch(text):
         text = next(inside for inside in wrapped.groups() if inside is not None).strip()
     if _MARKS.fullmatch(text):

@@ -19,10 +19,15 @@ from midcourse.rendering import Renderer
 #: what is the model's own end. The first one found decides.
 _BROKEN_OFF = re.compile(
     "error|fail|abort|cancel|filter|safety|refus|block|prohib|recit|timeout|interrupt|overload"
-    "|unavail|preempt|malform"
+    "|unavail|preempt|malform|ratelimit|quota|userstop"
 )
 _LENGTH = re.compile("length|limit|max|window|trunc|incomplete|budget")
-_STOP = re.compile("stop|eos|end|complete|finish|done|word|tool|function")
+_STOP = re.compile("stop|eos|eot|end|complete|finish|done|word|tool|function")
+#: Where servers put what a model thought before it replied.
+_THOUGHTS = (
+    "reasoning_content", "reasoning", "reasoning_text", "reasoning_details", "thinking",
+    "thinking_blocks",
+)  # fmt: skip
 #: Where a model entry or a server's properties state the length of prompt and reply together.
 _LENGTH_FIELDS = (
     "max_model_len", "n_ctx", "loaded_context_length", "context_length", "max_context_length",
@@ -71,8 +76,7 @@ def read_chat(reply: Any, asked: int) -> Answer:
     text = _text_of(message.get("content"))
     if text is None:
         said_otherwise = any(
-            message.get(name)
-            for name in ("reasoning_content", "reasoning", "refusal", "tool_calls", "function_call")
+            message.get(name) for name in (*_THOUGHTS, "refusal", "tool_calls", "function_call")
         )
         if finish is FinishReason.STOP and not said_otherwise:
             raise ValueError("the reply has no content")
@@ -137,6 +141,8 @@ def _text_of(content: Any) -> str | None:
 def _text_of_part(part: Any) -> str:
     if not isinstance(part, dict):
         raise ValueError("a part of the content is neither text nor an object")
+    if re.search("think|reason", str(part.get("type")).lower()):
+        return ""
     text = part.get("text", "")
     if not isinstance(text, str):
         raise ValueError("a part of the content has a text that is not text")
@@ -166,19 +172,26 @@ def _patterns(*patterns: str) -> Sequence[re.Pattern[str]]:
 
 #: The length of prompt and reply together, as a refusal states it.
 _CONTEXT = _patterns(
+    r"\bn_ctx\W{1,4}#",
     r"context (?:length|size|window)[^\d.]{0,40}#",
-    r"#(?: tokens?)? (?:maximum|max) context",
+    r"#(?: tokens?)? (?:(?:maximum|max) context|context (?:length|size|window))",
+    r"context limit: \d{1,9} \+ \d{1,9} > #",
+    r"longer than the maximum model length of #",
+    r"exceeds max_(?:seq|model)_len\W{1,4}#",
+    r"maximum number of tokens allowed \(#\)",
     r"max_new_tokens`? must be <= #",
     r"inputs`? must have less than # tokens",
     r"prompt is too long: \d{1,9} tokens > #",
-    r"\bn_ctx\W{1,4}#",
 )
 #: The tokens of the prompt alone.
 _PROMPT = _patterns(
     r"# (?:in|from|of) the (?:messages|prompt|input)",
     r"#(?: tokens? (?:in|from) the)? (?:input|prompt) (?:tokens|messages)",
     r"# `?inputs`? tokens",
-    r"prompt (?:contains|has|is too long:) (?:at least )?#",
+    r"(?:prompt|messages) (?:contains?|has|resulted in|is too long:) (?:at least )?#",
+    r"prompt \(length #\)",
+    r"(?:prompt|input) tokens?(?: count)? \(#\)",
+    r"context limit: # \+ \d",
     r"(?:input|prompt|request) \(# tokens\)",
     r"tokens. given: #",
     r"n_prompt_tokens\W{1,4}#",

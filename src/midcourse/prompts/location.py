@@ -34,12 +34,15 @@ _DECIMAL = re.compile(r"\d\.\d")
 _RELATIVE = re.compile(r"\b(?:after|between|last|past)\b")
 _ANY_NUMBER = re.compile(rf"(?<!-)(?<!\de){_NUMBER}")
 _RANGE = re.compile(r"\W*[a-z]?\d+\s*(?:[-\u2013\u2014]|(?:to|of|and|or|through)\b)")
-_LAST = re.compile(r"\W*(?:the )?(?:very )?(?:last|final) (?:sub-?)?step\W*")
+_LAST = re.compile(
+    r"\W*(?:the )?(?:(?P<before>(?:2(?:nd)?|next)[- ]to[- ](?:the[- ])?last|penultimate)"
+    r"|(?:very )?(?:last|final)) (?:sub[- ]?)?step\W*"
+)
 #: A number that belongs to a word: behind it, or as an ordinal in front of it.
 _SUBSTEP, _STEP = (
     (
         re.compile(
-            rf"(?<!after )(?<!after the )(?<!between )\b{word}s?\W{{0,3}}"
+            rf"(?<!after )(?<!after the )(?<!between )\b{word}s?[\W_]{{0,3}}"
             rf"(?:(?:no|number|nr|is|index|id)\b\W{{0,3}})?(?<![\s(]-){_NUMBER}"
         ),
         re.compile(rf"(?<!after )(?<!after the ){_NUMBER}(?:st|nd|rd|th)?\s+{word}\b"),
@@ -52,8 +55,8 @@ def read_location(text: str, num_steps: int) -> int | None:
     """Return the 1-based substep that `text` names, in or out of range; None if it names none."""
     text = _IN_WORDS.sub(_in_digits, text[:200].lower())
     text = re.sub(r"(\d)\.0+(?![\d.])", r"\1", text)
-    if _LAST.fullmatch(text):
-        return num_steps
+    if last := _LAST.fullmatch(text):
+        return num_steps - bool(last["before"])
     leading = _LEADING.match(text)
     first = int(leading[1]) if leading else None
     if substep := _SUBSTEP[0].search(text) or _SUBSTEP[1].search(text):

@@ -65,7 +65,10 @@ _NOTHING = re.compile(
     rf"|(?:none|nothing)(?: {_FOUND})?"
     rf"|(?:there (?:is|are|was|were) )?no(?: [a-z]+)? {_ERROR}(?: (?:is|are|was|were))?"
     rf"(?: {_FOUND})?(?: in (?:the|this) [a-z' ]{{1,40}})?"
-    r"|the (?:attempt|solution) is (?:correct|right)"
+    r"|(?:the (?:attempt|solution)|everything|(?:each|every) (?:sub-?)?step) is (?:correct|right)"
+    r"|all(?: of)?(?: the)? (?:sub-?)?steps are (?:correct|right)|not (?:needed|required|necessary)"
+    r"|\[\]|keine? fehler(?: gefunden)?|aucune erreur|(?:no hay|sin) errores|nessun errore"
+    r"|нет ошибок|ошибок нет|无|(?:无|没有|未发现|没有发现)错误"
 )
 _LONGEST_NOTHING = 200
 _CLAUSE_ENDS = re.compile(r"\s*[.;,:()!]+\s*|\s[-\u2013\u2014]\s")
