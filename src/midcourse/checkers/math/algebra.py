@@ -12,6 +12,7 @@ it has a factorial, and where it is one of i to n and rounded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -68,12 +69,35 @@ def _plain(expression: Any) -> Any:
     from sympy.core.function import AppliedUndef
 
     plain = expression.replace(UnevaluatedExpr, lambda inner: inner)
-    plain = plain.xreplace({call: Symbol(str(call)) for call in plain.atoms(AppliedUndef)})
     letters = {x: I if x.name == "i" else Symbol(x.name) for x in plain.free_symbols}
-    plain = plain.xreplace(letters)
+    plain = _with_sequences_whole(plain.xreplace(letters))
+    plain = plain.xreplace({call: Symbol(str(call)) for call in plain.atoms(AppliedUndef)})
     with suppress(NotImplementedError, ValueError):
         return plain.doit() if plain.has(*_operators()) else plain
     return plain
+
+
+def _with_sequences_whole(expression: Any) -> Any:
+    """Make one letter of a sum of ``a_k`` or ``f(k)`` over k: its term is not a constant.
+
+    The name of the index is free, and goes.
+    """
+    from sympy import Product, Symbol
+    from sympy.core.function import AppliedUndef
+
+    whole = {}
+    for operator in expression.atoms(*_operators()):
+        calls = {str(call) for call in operator.atoms(AppliedUndef)}
+        below = {x.name.partition("_")[2] for x in operator.free_symbols} | calls
+        for index in map(str, getattr(operator, "variables", operator.args[1:2])):
+            alone = re.compile(rf"(?<![A-Za-z\\]){re.escape(index)}(?![A-Za-z])")
+            if any(map(alone.search, below)):
+                factor, term = operator.args[0].as_coeff_Mul()
+                if isinstance(operator, Product):
+                    factor, term = 1, operator.args[0]
+                name = str(operator.func(term, *operator.args[1:]))
+                whole[operator] = factor * Symbol(alone.sub("#", name))
+    return expression.xreplace(whole)
 
 
 def _operators() -> tuple[Any, ...]:

@@ -35,7 +35,7 @@ from midcourse.checkers.math.layouts import same_cases
 from midcourse.checkers.math.notation import call_written_out
 from midcourse.checkers.math.sets import only_letter, rename, same_set
 from midcourse.checkers.math.spelling import respelled
-from midcourse.checkers.math.units import DEGREES, restate, split_unit
+from midcourse.checkers.math.units import DEGREES, is_no_angle, restate, split_unit
 from midcourse.checkers.math.wording import choice_label, words_of
 
 #: A longer answer in words is an essay: its words say nothing about its sense.
@@ -416,6 +416,8 @@ def _same_value(gold: str, answer: str) -> bool:
     one_in_degrees = (DEGREES.search(value) is None) != (DEGREES.search(other) is None)
     if one_in_degrees and (r"\pi" in value + other or _RADIANS & {unit, other_unit}):
         value, other = _in_radians(value), _in_radians(other)
+    elif one_in_degrees and any(map(is_no_angle, (unit, other_unit))):
+        return False
     value, other = _as_decimal(value, other)
     quick = compare_quickly(gold=value, answer=other)
     if quick is not None:

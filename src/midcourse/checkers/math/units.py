@@ -170,6 +170,12 @@ def restate(value: str, unit: str, other: str) -> str | None:
     return value
 
 
+def is_no_angle(unit: str) -> bool:
+    """Whether a unit is known and cannot stand for degrees: 90 gradians, 5 cm."""
+    measure = _measure(unit) if unit else None
+    return measure is not None and "temperature" not in measure.powers
+
+
 def _latex(number: Fraction) -> str:
     return rf"\frac{{{number.numerator}}}{{{number.denominator}}}"
 
@@ -183,14 +189,14 @@ def _says_the_same(unit: str, other: str) -> bool:
         length, another = _measure(_UNITS.sub("m", unit)), _measure(_UNITS.sub("m", other))
         if length and another and {*length.powers, *another.powers} == {"meter"}:
             return length.powers == another.powers
-        return True
-    ours, theirs = _words(unit), _words(other)
+    ours, theirs = _words(_UNITS.sub("", unit)), _words(_UNITS.sub("", other))
     return ours <= theirs or theirs <= ours
 
 
 def _words(unit: str) -> set[str]:
     words = re.split(r"[\s/*]+", unit.lower().replace(".", ""))
-    return {word.removesuffix("s") if len(word) > 3 else word for word in words} - _SILENT
+    said = {word.removesuffix("s") if len(word) > 3 else word for word in words if word}
+    return said - _SILENT
 
 
 # --- sizes -------------------------------------------------------------------------------------
