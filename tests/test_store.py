@@ -367,7 +367,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_store import write_ten
-import midcourse.store as store_module
+import midcourse.store.stage as store_module
 
 count, limit = 0, int(sys.argv[3])
 def strike(original):

@@ -464,10 +464,9 @@ class Connection:
         if said.context is not None:
             prompt = said.prompt or len(request.prompt_token_ids) or said.context
             room = min(said.context - prompt, room or asked)
-        if room is None:
+        # What a server refuses although it says that it takes as much fails as any other request.
+        if room is None or room >= asked:
             return None
-        # A server that refuses what it says it takes would refuse for ever.
-        room = room if room < asked else 0
         return replace(request, sampling=replace(request.sampling, max_tokens=room))
 
     # Before the first request.
