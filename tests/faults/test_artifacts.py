@@ -95,9 +95,10 @@ def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(4))
 def test_a_disk_full_at_any_level_is_one_line_and_costs_nothing(tmp_path: Path, first: int) -> None:
-    check_full_disk(tmp_path, first, 4)
+    check_full_disk(tmp_path, 2 * first, 8)
 
 
 def check_limited_files(folder: Path, first: int, stride: int) -> None:

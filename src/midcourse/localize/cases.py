@@ -120,7 +120,10 @@ class _Row:
 
 def _rows(file: Path) -> Iterator[_Row]:
     """Yield the objects of a JSON list, of a single JSON object, or of JSON lines."""
-    text = file.read_text("utf-8-sig")
+    try:
+        text = file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
     try:
         whole = json.loads(text)
     except json.JSONDecodeError:
