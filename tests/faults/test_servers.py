@@ -415,6 +415,12 @@ def test_a_refusal_says_how_many_tokens_to_ask_for(words: str, chat: bool) -> No
     assert [asked.body["max_tokens"] for asked in server.asked] == [60, 37]
 
 
+def test_a_refusal_that_contradicts_itself_is_no_long_prompt() -> None:
+    words = "maximum context length is 100000 tokens. However, your messages resulted in 3 tokens."
+    with serving(replies(words, 400)) as server, pytest.raises(EngineError, match="100000"):
+        answers(engine_of(server), requests(3))
+
+
 @pytest.mark.parametrize(
     "words",
     [

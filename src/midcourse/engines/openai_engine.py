@@ -464,9 +464,10 @@ class Connection:
         if said.context is not None:
             prompt = said.prompt or len(request.prompt_token_ids) or said.context
             room = min(said.context - prompt, room or asked)
-        # What a server refuses although it says that it takes as much fails as any other request.
-        if room is None or room >= asked:
-            return None
+        if room is None or (room >= asked and said.prompt):
+            return None  # It refuses what by its own words it takes: this is about something else.
+        # A prompt may be longer there than here, where it goes through a template of the server's.
+        room = room if room < asked else 0
         return replace(request, sampling=replace(request.sampling, max_tokens=room))
 
     # Before the first request.
