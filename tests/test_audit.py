@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from midcourse.checkers import Grader
 from midcourse.checkers.registry import checker_named
 from midcourse.config import Recipe
@@ -57,6 +59,7 @@ def test_disagreements_that_change_a_label_come_first(
     assert len(listed.rows) == 4
 
 
+@pytest.mark.slow
 def test_the_verb_prints_and_writes_them(recipe_data: dict[str, Any], tmp_path: Path) -> None:
     recipe = tmp_path / "audited.toml"
     recipe.write_text(toml(recipe_of(recipe_data, tmp_path)))

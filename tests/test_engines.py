@@ -111,6 +111,7 @@ def complete(engine: Engine, requests: list[Request]) -> dict[str, Completion]:
     return {c.request_id: c for c in completions}
 
 
+@pytest.mark.slow
 def test_every_request_is_answered_once(engine: Engine) -> None:
     done = complete(engine, [ask(engine, n, WARM) for n in range(20)])
     assert len(done) == 20
@@ -139,6 +140,7 @@ def test_same_seed_same_text_whatever_shares_the_batch(engine: Engine) -> None:
     assert complete(engine, others)["r3"] == alone
 
 
+@pytest.mark.slow
 def test_more_prompts_at_once_than_one_step_of_a_server_holds(engine: Engine) -> None:
     short = replace(WARM, max_tokens=4)
     prompts = [context(engine, f"{n} " + "?" * 280) for n in range(40)]
@@ -210,6 +212,7 @@ def test_the_server_is_told_everything(server: str) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(server: str, status: int) -> None:
     FakeServer.faults += [(status, b"busy"), (status, b"busy")]

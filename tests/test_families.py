@@ -24,6 +24,8 @@ from midcourse.rendering import Message, Renderer
 from midcourse.training.rl import RolloutsByIds
 from midcourse.training.sft import check_rows
 
+pytestmark = pytest.mark.slow
+
 ATTEMPT = "So x + 2 = 4.\n\nHence x = 2.\nF is 3.\n\nThe answer is \\boxed{2}."
 #: What thinking models say, as tokens of their own and texts.
 THOUGHT = ("<think>", "\nI say x.\n", "</think>", "\n\nThe answer is 4.")

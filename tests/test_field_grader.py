@@ -5,9 +5,13 @@ The collected cases decide as one: nearly all as expected, and no wrong answer c
 
 from __future__ import annotations
 
+import pytest
+
 from field import field_cases, needs_field_cases
 from midcourse.checkers import Grader
 from midcourse.records import Gold, Verdict
+
+pytestmark = pytest.mark.slow
 
 R, W = Verdict.CORRECT, Verdict.INCORRECT
 

@@ -49,6 +49,7 @@ def grader() -> Iterator[Grader]:
         yield grader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", sorted({entry["form"] for entry in FORMS}))
 def test_another_way_to_write_an_answer_is_right_and_a_near_miss_is_wrong(

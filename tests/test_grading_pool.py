@@ -189,6 +189,7 @@ def test_the_limit_is_processor_time_so_a_worker_held_up_by_others_is_not_late()
         assert pids(grader) == [pid]
 
 
+@pytest.mark.slow
 def test_wall_time_is_the_backstop_for_a_worker_that_does_nothing() -> None:
     with Grader(num_workers=1, timeout_seconds=0.3) as grader:
         assert wait_until(lambda: one(grader, r"\sqrt{9} + 1").verdict is Verdict.CORRECT, 20)

@@ -145,6 +145,7 @@ def complete_rows(session: Session, m: Method) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in directory.rglob("*.parquet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuned", TUNED, ids=lambda tuned: next(iter(tuned)))
 def test_a_tuned_key_goes_on_where_the_run_was(
     tmp_path: Path, recipe_data: dict[str, Any], tuned: dict[str, Any]
