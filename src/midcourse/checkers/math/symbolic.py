@@ -142,7 +142,7 @@ def _same_forms(gold: str, answer: str, ours: Form, theirs: Form) -> bool:
         return _same_ratio(ours.parts, theirs.parts)
     if ours.shape in (Shape.TUPLE, Shape.NAMED) and theirs.shape is not Shape.ONE:
         return _same_in_order(ours, theirs)
-    if shapes == {Shape.SET, Shape.TUPLE}:
+    if shapes == {Shape.SET, Shape.TUPLE} or _names_differ(ours, theirs):
         return False
     if shapes == {Shape.ONE, Shape.SET} and _SET_SIGN.search(gold + answer):
         return _verify(gold, answer)
@@ -249,6 +249,12 @@ def _same_in_order(ours: Form, theirs: Form) -> bool:
         named = dict(zip(theirs.names, theirs.parts, strict=True))
         return _pairwise(ours.parts, [named[name] for name in ours.names])
     return _pairwise(ours.parts, theirs.parts)
+
+
+def _names_differ(ours: Form, theirs: Form) -> bool:
+    """Whether the members of a set are named by several letters: ``x = 1, y = 2`` is a point."""
+    letters = {name.partition("_")[0] for name in theirs.names}
+    return ours.shape is Shape.SET and theirs.shape is Shape.NAMED and len(letters) > 1
 
 
 def _half_open(*forms: Form) -> bool:
