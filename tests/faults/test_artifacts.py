@@ -41,7 +41,9 @@ def disturb(folder: Path, first: int, stride: int, how: str, *before: str) -> li
     """Return what `killed_run` found at each place."""
     script = [sys.executable, str(HERE / "killed_run.py"), str(folder), str(first), str(stride)]
     command = [*before, *script, how]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    paths = os.pathsep.join(str(HERE.parents[1] / name) for name in ("src", "tests"))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     return [json.loads(line) for line in result.stdout.splitlines()]
 

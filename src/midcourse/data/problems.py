@@ -170,12 +170,14 @@ def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> R
 
 
 def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields with their texts taken out of what data sets wrap them in."""
-    texts = {
-        name: unwrapped(fields[name])
-        for name in (*REQUIRED, "reference_solution")
-        if fields.get(name) is not None
-    }
+    """Return the fields with their texts taken out of what data sets wrap them in.
+
+    A list may be the answer itself where another checker than mathematics' reads it.
+    """
+    names = {*REQUIRED, "reference_solution"}
+    if fields.get("checker") not in (None, DEFAULT_CHECKER):
+        names.remove("answer")
+    texts = {name: unwrapped(fields[name]) for name in names if fields.get(name) is not None}
     if "problem" in texts:
         texts["problem"] = asked_in(texts["problem"])
     return {**fields, **texts}
