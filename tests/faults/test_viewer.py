@@ -151,35 +151,8 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 def test_the_report_is_inert_in_a_real_browser(tmp_path: Path, browser: Browser) -> None:
     page = tmp_path / "report.html"
     page.write_text(page_of(PAYLOADS), "utf-8")
-    target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
-    attached = browser.ask("Target.attachToTarget", targetId=target, flatten=True)
-    browser.session = attached["sessionId"]
-    for domain in ("Page", "Runtime", "Network", "Log"):
-        browser.ask(f"{domain}.enable")
-    browser.ask(
-        "Page.addScriptToEvaluateOnNewDocument",
-        source="window.ownedTimes = 0; window.owned = () => { window.ownedTimes += 1; };",
-    )
-    browser.ask("Page.navigate", url=page.as_uri())
-    browser.wait_for("Page.loadEventFired")
-    assert browser.value("document.querySelectorAll('#list > button').length") == len(PAYLOADS)
-    for index in range(len(PAYLOADS)):  # every trace is opened, everything in it unfolded
-        shown = browser.value(
-            f"document.querySelectorAll('#list > button')[{index}].click();"
-            "document.querySelectorAll('details').forEach((d) => { d.open = true; });"
-            "document.querySelector('#detail pre').textContent"
-        )
-        assert shown == PAYLOADS[index]
-    browser.value(
-        "const query = document.getElementById('query'); query.value = 'owned';"
-        "query.dispatchEvent(new Event('input'));"
-        "[...document.getElementById('outcome').options].forEach((option) => {"
-        " const outcome = document.getElementById('outcome'); outcome.value = option.value;"
-        " outcome.dispatchEvent(new Event('change')); });"
-        "document.querySelectorAll('*').forEach((node) => {"
-        " for (const name of ['mouseover', 'focus', 'toggle', 'click', 'load', 'error'])"
-        " { if (node.tagName !== 'BUTTON') node.dispatchEvent(new Event(name)); } });"
-    )
+    open_page(browser, page)
+    use_everything(browser)
     names = browser.value(
         "[...new Set([...document.querySelectorAll('*')].map((e) => e.localName))]"
     )
@@ -205,3 +178,40 @@ def test_the_report_is_inert_in_a_real_browser(tmp_path: Path, browser: Browser)
     blocked = {one["requestId"] for one in failed if one.get("blockedReason") == "csp"}
     urls = [one["request"]["url"] for one in sent if one["requestId"] not in blocked]
     assert urls == [page.as_uri()]
+
+
+def open_page(browser: Browser, page: Path) -> None:
+    """Show a page whose scripts would be noticed if they called ``owned``."""
+    target = browser.ask("Target.createTarget", url="about:blank")["targetId"]
+    attached = browser.ask("Target.attachToTarget", targetId=target, flatten=True)
+    browser.session = attached["sessionId"]
+    for domain in ("Page", "Runtime", "Network", "Log"):
+        browser.ask(f"{domain}.enable")
+    browser.ask(
+        "Page.addScriptToEvaluateOnNewDocument",
+        source="window.ownedTimes = 0; window.owned = () => { window.ownedTimes += 1; };",
+    )
+    browser.ask("Page.navigate", url=page.as_uri())
+    browser.wait_for("Page.loadEventFired")
+
+
+def use_everything(browser: Browser) -> None:
+    """Open every trace, unfold and touch everything in it."""
+    assert browser.value("document.querySelectorAll('#list > button').length") == len(PAYLOADS)
+    for index in range(len(PAYLOADS)):  # every trace is opened, everything in it unfolded
+        shown = browser.value(
+            f"document.querySelectorAll('#list > button')[{index}].click();"
+            "document.querySelectorAll('details').forEach((d) => { d.open = true; });"
+            "document.querySelector('#detail pre').textContent"
+        )
+        assert shown == PAYLOADS[index]
+    browser.value(
+        "const query = document.getElementById('query'); query.value = 'owned';"
+        "query.dispatchEvent(new Event('input'));"
+        "[...document.getElementById('outcome').options].forEach((option) => {"
+        " const outcome = document.getElementById('outcome'); outcome.value = option.value;"
+        " outcome.dispatchEvent(new Event('change')); });"
+        "document.querySelectorAll('*').forEach((node) => {"
+        " for (const name of ['mouseover', 'focus', 'toggle', 'click', 'load', 'error'])"
+        " { if (node.tagName !== 'BUTTON') node.dispatchEvent(new Event(name)); } });"
+    )
