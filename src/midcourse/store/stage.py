@@ -444,8 +444,12 @@ def listed_in(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file of this name lies in the folder of the manifest that lists it."""
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
+    """Whether a file of this name lies in the folder of the manifest that lists it.
+
+    No name of ours has a line break in it, and errors are one line.
+    """
+    path = Path(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts
 
 
 def missing_file(path: Path, manifest: Mapping[str, Any]) -> str:
