@@ -45,6 +45,8 @@ from midcourse.stages.solutions import trace_of
 from midcourse.steps import insert_step
 from runs import funnel, ready, run_to
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = "Take two.\n\nAdd two.\n\nFirst three.\n\nThen four.\n\nSo 4.\n\nIt is 4."
 REWRITE = "I take two and two.\n\nThe answer is \\boxed{4}."
 RENDERER = Renderer(ByteTokenizer())

@@ -26,6 +26,8 @@ from midcourse.run import Training
 from midcourse.store.stage import read_manifest, write_manifest
 from test_cli import midcourse
 
+pytestmark = pytest.mark.slow
+
 CONFIG = Path(__file__).parent.parent / "src" / "midcourse" / "lab" / "base" / "config.json"
 
 
