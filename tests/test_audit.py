@@ -44,7 +44,8 @@ def test_disagreements_that_change_a_label_come_first(
     def opinions(session: Any, made: Any) -> Any:
         session.complete(made.train.grades)
         problems = session.setup.problems.train
-        return audit_grades(session, made.train, problems, session.tools.grader)
+        with Grader(num_workers=1) as grader:
+            return audit_grades(session, made.train, problems, grader)
 
     found = run_to(tmp_path / "run", recipe, opinions)
     assert len(found) == 6

@@ -222,12 +222,14 @@ def grade(
     with _session(recipe, with_, set_, run_dir) as (session, made):
         _complete(session, "grade", [made.train.grades])
         if audit:
+            from midcourse.pipeline.session import open_grader
             from midcourse.progress import open_console
             from midcourse.report.audit import audit_grades, audit_tables, write_disagreements
 
-            opinions = audit_grades(
-                session.run, made.train, session.setup.problems.train, session.tools.grader
-            )
+            problems = session.setup.problems.train
+            # Workers that compared for us read numbers our way: the second opinion has its own.
+            with open_grader(session.setup.recipe.grade) as grader:
+                opinions = audit_grades(session.run, made.train, problems, grader)
             for table in audit_tables(opinions):
                 open_console().print(table.rich())
             file = session.run.directory / "audit.jsonl"

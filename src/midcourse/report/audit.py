@@ -46,7 +46,10 @@ class Opinion:
 def audit_grades(
     reader: Reader, drawn: Drawn, problems: Iterable[Problem], grader: Grader
 ) -> list[Opinion]:
-    """Return both opinions on every rollout of the problems that mathematics' checker grades."""
+    """Return both opinions on every rollout of the problems that mathematics' checker grades.
+
+    `grader` must be one that has graded nothing else: our own checker makes math-verify exact.
+    """
     golds = {p.problem_id: p.gold for p in problems if p.gold.checker == DEFAULT_CHECKER}
     grades = {g.rollout_id: g for g in reader.read(drawn.grades) if g.problem_id in golds}
     asked: list[Grade] = []
