@@ -163,7 +163,7 @@ def test_defaults_are_the_paper_s() -> None:
     assert (sft.num_epochs, sft.batch_size, sft.learning_rate) == (4.0, 64, 1e-6)
     assert (sft.min_lr_rate, sft.warmup_ratio) == (0.1, 0.1)
     assert (rl.prompts_per_iteration, rl.num_generations, rl.num_updates) == (32, 8, 2)
-    assert (rl.learning_rate, rl.scale_rewards, rl.num_iterations) == (1e-6, False, 400)
+    assert (rl.learning_rate, rl.advantage, rl.num_iterations) == (1e-6, "mean", 400)
     assert recipe.verify.num_continuations == 32
     evaluation = recipe.evaluate.sampling
     assert (evaluation.temperature, evaluation.top_p, evaluation.top_k) == (0.7, 0.8, 20)

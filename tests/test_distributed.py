@@ -22,14 +22,13 @@ from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.jobs import (
     Job,
     RlJob,
-    RlProblem,
     SftJob,
     _start,
     choose_rows,
     run_jobs,
 )
-from midcourse.training.rewards import read_group_counts
-from midcourse.training.rollouts import read_rl_rollouts
+from midcourse.training.rl.store import read_group_counts
+from midcourse.training.rl.store import read_rl_rollouts
 from midcourse.training.sft import train_sft
 from test_training import BASE, RL, groups_of_rollouts, renderer, row, setting, sft_job, weights
 
@@ -89,7 +88,7 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
         policy="rl:k",
         grade=GradeConfig(num_workers=1),
         problems=tuple(
-            RlProblem(story.text, story.text, Gold("math", story.answer)) for story in stories
+            rl_problem(story.text, story.text, Gold("math", story.answer)) for story in stories
         ),
     )
     out = tmp_path / "rl"
@@ -104,7 +103,7 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
     # The processes of a killed launcher notice, and end by themselves.
     time.sleep(3)
     run_jobs([job], SilentProgress())
-    counts = read_group_counts(out / "groups.jsonl")
+    counts = read_group_counts(out)
     assert [c.iteration for c in counts] == [0, 0, 1, 1, 2, 2]
     assert all(c.num_correct + c.num_incorrect + c.num_ungraded == 8 for c in counts)
     assert len({c.problem_id for c in counts[:2]}) == 2

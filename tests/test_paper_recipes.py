@@ -68,7 +68,6 @@ prompts_per_iteration = 2
 num_generations = 2
 num_updates = 2
 micro_batch_size = 2
-vllm = "off"
 sampling = {{ max_tokens = 8 }}
 
 [evaluate]

@@ -79,6 +79,8 @@ def _of_requests(names: dict[str, str]) -> dict[str, str]:
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 _Url = Annotated[str, PlainSerializer(without_credentials)]
+Loss = Literal["sequence_mean", "token_mean", "constant_length", "token_sum"]
+Advantage = Literal["mean", "mean_std", "reward_by_mean"]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
@@ -637,10 +639,26 @@ class TrainRlConfig(Section):
     """Rollouts per forward pass."""
     learning_rate: float = Field(1e-6, gt=0)
     """Constant."""
-    clip: float = Field(0.2, gt=0)
-    """How far a token's probability ratio may leave 1, both ways."""
-    scale_rewards: bool = False
-    """Divide by the group's standard deviation; the paper does not."""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    """How far a token's probability ratio may fall below 1."""
+    clip_high: float = Field(0.2, gt=0)
+    """How far it may rise above 1."""
+    loss: Loss = "sequence_mean"
+    """What a token's loss is divided by: its sequence's length and the number of sequences
+    (``sequence_mean``), the tokens of the batch (``token_mean``), `sampling.max_tokens` and the
+    number of sequences (``constant_length``), or the number of sequences alone (``token_sum``:
+    PipelineRL's, which the paper ran)."""
+    advantage: Advantage = "mean"
+    """A reward minus its group's mean; ``mean_std``: by the group's standard deviation (GRPO);
+    ``reward_by_mean``: by the mean (MaxRL)."""
+    importance: Literal["token_truncate", "off"] = "token_truncate"
+    """Correction where sampler and trainer round differently: each token weighs its probability
+    under the trainer by that under the sampler, at most `max_importance_weight`."""
+    max_importance_weight: float = Field(2.0, ge=1)
+    """Of ``token_truncate``."""
+    max_logprob_gap: float = tunable(0.1, gt=0)
+    """Alarm: above this mean difference per token between sampler and trainer, in nats, stop. It
+    also stops at ten times the usual difference."""
     problems: Literal["all", "hard", "verified"] = "all"
     """``all`` training problems, the ``hard`` ones, or ``verified``: hard problems with a kept
     intervention, the paper's D_train."""
@@ -658,9 +676,10 @@ class TrainRlConfig(Section):
     """As `train_sft.lora_rank`."""
     accelerate: str = tunable("")
     """As `train_sft.accelerate`."""
-    vllm: Literal["off", "colocate"] = "off"
-    """``off``: TRL samples with transformers; ``colocate``: TRL samples with vLLM on the training
-    GPUs; needs ``vllm`` installed here."""
+    sampler: Literal["engine", "generate", "vllm"] = "engine"
+    """Who draws rollouts: ``engine``: ours, in the training process, on the weights as they are;
+    ``generate``: TRL with transformers; ``vllm``: TRL with vLLM on the training GPUs, which needs
+    ``vllm`` installed here. Only ``engine`` gives each rollout a seed of its own."""
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
@@ -672,7 +691,7 @@ class TrainRlConfig(Section):
     @property
     def takes_all_devices(self) -> bool:
         """Whether a training leaves no room for another: the two arms then run in turn."""
-        return bool(self.accelerate) or self.vllm != "off"
+        return bool(self.accelerate) or self.sampler == "vllm"
 
 
 class EvaluateConfig(Section):

@@ -452,3 +452,20 @@ class GroupCount:
     num_incorrect: int
     num_ungraded: int
     """No reward was given for these: never 0."""
+    condition: Condition = Condition.PROBLEM
+    """What its rollouts were conditioned on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlSample:
+    """Where in RL a rollout was drawn, and what it was worth, e.g. iteration 3, advantage 0.625."""
+
+    rollout_id: str
+    iteration: int
+    """0-based."""
+    group: int
+    """0-based, within the iteration."""
+    advantage: float
+    """What its tokens were trained with, before importance weights; 0 where it is ungraded."""
+    is_trained: bool
+    """False where another group took its place (``zero_gradient = "refill"``)."""

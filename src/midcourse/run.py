@@ -200,8 +200,7 @@ def trained_files(folder: Path) -> list[Path]:
     Its checkpoints go, and its job and its logs may be tidied away: no result is read from them.
     """
     made = [path for path in folder.glob("*/**/*") if path.is_file()]
-    kept = [p for p in made if not p.relative_to(folder).parts[0].startswith("checkpoint-")]
-    return [*kept, *folder.glob("groups.jsonl")]
+    return [p for p in made if not p.relative_to(folder).parts[0].startswith("checkpoint-")]
 
 
 def identity_of(value: object) -> object:

@@ -37,15 +37,14 @@ from midcourse.training.jobs import (
     Job,
     Log,
     RlJob,
-    RlProblem,
     SftJob,
     _start,
     choose_rows,
     run_jobs,
 )
-from midcourse.training.rewards import read_group_counts
-from midcourse.training.rl import train_rl
-from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import read_group_counts
+from midcourse.training.rl.run import train_rl
+from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
 from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
 from test_checksums import flip
 from test_training import CoinGrader, pairs, row
@@ -68,7 +67,7 @@ RL = TrainRlConfig.model_validate(
         "sampling": {"max_tokens": 8, "temperature": 1.0},
     }
 )
-PROBLEMS = [RlProblem(str(n), f"Mia has {n} nuts.", Gold("math", str(n))) for n in range(3)]
+PROBLEMS = [rl_problem(str(n), f"Mia has {n} nuts.", Gold("math", str(n))) for n in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +260,7 @@ def test_rows_that_the_model_cannot_be_fed_are_named_before_the_first_step(
 
 def test_a_prompt_that_leaves_no_room_to_sample_is_named(base: Path, tmp_path: Path) -> None:
     setting = Setting(str(base), tmp_path, 0, lambda numbers: None)
-    problems = [*PROBLEMS, RlProblem("long", "Mia has 3 nuts. " * 250, Gold("math", "3"))]
+    problems = [*PROBLEMS, rl_problem("long", "Mia has 3 nuts. " * 250, Gold("math", "3"))]
     with pytest.raises(DataError, match=r"problem long has .* 8 to sample, .*max_tokens"):
         train_rl(RL, problems, setting, "rl:k", CoinGrader())
 
@@ -320,7 +319,7 @@ def test_a_reward_that_hangs_or_cannot_be_had_is_counted_and_rl_goes_on(
 ) -> None:
     """Half of the golds never come to an end, half cannot be read; the texts all have an answer."""
     golds = [Gold("math", "9^{9^{9^{9^{9}}}}+1"), Gold("math", "\\frac{")]
-    problems = [RlProblem(str(n), f"Mia has {n} nuts.", gold) for n, gold in enumerate(golds)]
+    problems = [rl_problem(str(n), f"Mia has {n} nuts.", gold) for n, gold in enumerate(golds)]
     logged: list[Mapping[str, float]] = []
     setting = Setting(str(base), tmp_path, 0, logged.append)
 
@@ -337,7 +336,7 @@ def test_a_reward_that_hangs_or_cannot_be_had_is_counted_and_rl_goes_on(
     with Grader(num_workers=2, timeout_seconds=0.3) as grader:
         config = RL.model_copy(update={"num_iterations": 1})
         train_rl(config, problems, setting, "rl:k", Answering(grader))
-    counts = read_group_counts(tmp_path / "groups.jsonl")
+    counts = read_group_counts(tmp_path)
     assert [(count.num_ungraded, count.num_incorrect) for count in counts] == [(2, 0)] * 2
     ours, theirs = (
         load_file(folder / "model.safetensors") for folder in (tmp_path / "final", base)
@@ -518,7 +517,7 @@ def test_a_damaged_model_is_not_evaluated(recipe: Recipe, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("groups.jsonl", lambda out: read_group_counts(out / "groups.jsonl")),
+        ("groups.jsonl", lambda out: read_group_counts(out)),
         ("rollouts/iteration-00000000.parquet", read_rl_rollouts),
         ("grades/iteration-00000000.parquet", read_rl_grades),
     ],
@@ -602,9 +601,7 @@ def test_sigkill_while_a_checkpoint_is_written_changes_nothing(
     run_jobs([cut], SilentProgress())
     assert is_same(whole.out / "final", cut.out / "final")
     assert list(read_rl_rollouts(whole.out)) == list(read_rl_rollouts(cut.out))
-    assert read_group_counts(whole.out / "groups.jsonl") == read_group_counts(
-        cut.out / "groups.jsonl"
-    )
+    assert read_group_counts(whole.out) == read_group_counts(cut.out)
 
 
 @pytest.mark.faults

@@ -48,6 +48,16 @@ def sample_tokens(
     return tokens
 
 
+def logprobs_of(logits: Tensor, tokens: Tensor, temperatures: Tensor) -> Tensor:
+    """Return the log-probability (rows,) of one token per row of `logits` (rows, vocabulary).
+
+    At each row's temperature, nothing cut off: what a trainer computes. Greedy rows count as 1.
+    """
+    scales = torch.where(temperatures > 0, temperatures, 1.0).to(logits.device)
+    scaled = logits.float() / scales[:, None]
+    return scaled.gather(-1, tokens[:, None])[:, 0] - scaled.logsumexp(-1)
+
+
 def _sample(logits: Tensor, sampling: Sampling, draws: Tensor, seen: Tensor | None) -> Tensor:
     if sampling.repetition_penalty != 1.0 and seen is not None:
         penalised = torch.where(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from midcourse.engines._decoder import Context
-from midcourse.engines._sampling import sample_tokens, uniforms
+from midcourse.engines._sampling import logprobs_of, sample_tokens, uniforms
 from midcourse.engines.base import Completion, Request, too_long
 from midcourse.engines.stream import Stream
 from midcourse.records import FinishReason
@@ -37,6 +37,7 @@ class Row:
     request: Request
     max_tokens: int
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
 
@@ -136,9 +137,18 @@ class BatchAnswers:
         draws = torch.from_numpy(uniforms(seeds, counts)).to(self._logits.device)
         sampling = [row.request.sampling for row in self._rows]
         tokens = sample_tokens(self._logits, sampling, draws, self._seen())
+        if any(row.request.logprobs for row in self._rows):
+            temperatures = torch.tensor([one.temperature for one in sampling])
+            self._note(logprobs_of(self._logits, tokens, temperatures))
         for row, token in zip(self._rows, tokens.tolist(), strict=True):
             if row.finish_reason is None:
                 row.token_ids.append(token)
+
+    def _note(self, logprobs: Tensor) -> None:
+        """Keep the log-probabilities of what running rows have just drawn."""
+        for row, logprob in zip(self._rows, logprobs.tolist(), strict=True):
+            if row.finish_reason is None and row.request.logprobs:
+                row.logprobs.append(logprob)
 
     def _seen(self) -> Tensor | None:
         """Mark the ids of every row's context, where a repetition penalty asks for it."""
@@ -162,6 +172,7 @@ class BatchAnswers:
                 yield Completion(
                     request_id=row.request.request_id,
                     token_ids=tuple(row.token_ids),
+                    logprobs=tuple(row.logprobs),
                     text=self.decode(row.token_ids),
                     finish_reason=row.finish_reason,
                 )

@@ -52,6 +52,8 @@ class Request:
     """Names the context that is shared with other requests: prefilled once."""
     messages: tuple[Message, ...] = ()
     """The same context as messages, for engines that take nothing else (proposing only)."""
+    logprobs: bool = False
+    """Whether the log-probability of every sampled token is wanted."""
 
     def limit(self, max_context_tokens: int) -> int:
         """Return how many new tokens there is room for."""
@@ -65,6 +67,9 @@ class Completion:
     request_id: str
     token_ids: tuple[int, ...] = ()
     """Sampled ids, the end-of-turn included; empty from engines that return text only."""
+    logprobs: tuple[float, ...] = ()
+    """Per sampled id, in nats, if asked for: at the sampling temperature, before top-p, top-k and
+    min-p cut anything off. Empty from engines that cannot tell."""
     text: str = ""
     """The sampled text without control tokens."""
     finish_reason: FinishReason

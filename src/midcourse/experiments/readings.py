@@ -21,7 +21,7 @@ from midcourse.records import (
     Start,
 )
 from midcourse.report.collect import count_by_problem, tally
-from midcourse.training.rewards import read_group_counts
+from midcourse.training.rl.store import read_group_counts
 
 BASE, PATCHED = Role(), Role(Start.PATCHED)
 BASE_RL, PATCHED_RL = Role(rl=True), Role(Start.PATCHED, rl=True)
@@ -97,7 +97,7 @@ def group_counts(session: Session, method: Method, role: Role) -> list[GroupCoun
     model = model_of(session, method, role)
     if not role.rl or model.trained is None:
         return []
-    return read_group_counts(session.path(model.trained) / "groups.jsonl")
+    return read_group_counts(session.path(model.trained))
 
 
 def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:

@@ -9,7 +9,7 @@ from functools import cache
 
 from midcourse.checkers import Grader
 from midcourse.records import Gold
-from midcourse.training.rewards import reward_of
+from midcourse.training.rl.advantages import reward_of
 
 
 @cache

@@ -16,7 +16,7 @@ from midcourse.progress import SilentProgress
 from midcourse.records import Grade, Role, Rollout, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, read_recipe
-from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
 
 R = TypeVar("R")
 

@@ -38,7 +38,7 @@ from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
 from midcourse.records import Condition, Problem, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
-from midcourse.training.jobs import RlJob, RlProblem, SftJob, choose_rows
+from midcourse.training.jobs import RlContext, RlJob, RlProblem, SftJob, choose_rows
 
 # --- fine-tuning -------------------------------------------------------------------------------
 
@@ -148,21 +148,26 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
         policy=f"rl:{key}",
         grade=settings.limits,
         problems=tuple(
-            RlProblem(problem.problem_id, _rl_prompt(settings, problem), problem.gold)
+            RlProblem(
+                problem_id=problem.problem_id,
+                gold=problem.gold,
+                contexts=(_rl_context(settings, problem),),
+            )
             for problem in problems
         ),
     )
 
 
-def _rl_prompt(settings: RlSettings, problem: Problem) -> str:
+def _rl_context(settings: RlSettings, problem: Problem) -> RlContext:
     if settings.hints is None:
-        return settings.questions.items[problem.problem_id]
+        text = settings.questions.items[problem.problem_id]
+        return RlContext(condition=Condition.PROBLEM, message=text)
     if not problem.reference_solution:
         raise DataError(
             f"train_rl.hints: problem {problem.problem_id} has no reference_solution to hint "
             "from: add it, or set train_rl.problems = 'hard' and reference.write = 'missing'"
         )
-    return settings.hints.text(problem)
+    return RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
 
 
 # --- composition -------------------------------------------------------------------------------

@@ -122,12 +122,14 @@ class Placed:
         # vLLM's share holds its own copy of the weights.
         cache = config.vllm_gpu_share * self.device.memory_bytes
         longest = self.shape.parameters * element + row * self.shape.kv_bytes(element)
-        if config.vllm == "off":  # the cache is gone when training begins: the larger one counts
+        if (
+            config.sampler != "vllm"
+        ):  # the cache is gone when training begins: the larger one counts
             processes = TrainingProcesses.of(config.accelerate).number
             rows = config.prompts_per_iteration * config.num_generations // processes
             needed = rows * row * self.shape.kv_bytes(element)
             cache, longest = max(0.0, needed - base.activations), 0.0
-        return replace(base, name=f"train rl (vllm {config.vllm})", kv_cache=cache, longest=longest)
+        return replace(base, name=f"train rl ({config.sampler})", kv_cache=cache, longest=longest)
 
     # How long it takes.
 

@@ -16,7 +16,7 @@ from midcourse.rendering import Renderer
 from midcourse.run import Reader, Run, Stage
 from midcourse.stages.build_sft import IGNORED
 from midcourse.steps import split_steps
-from midcourse.training.rewards import read_group_counts
+from midcourse.training.rl.store import read_group_counts
 
 #: Continuations shown per trace; the rest is counted.
 _SHOWN_CONTINUATIONS = 6
@@ -54,7 +54,7 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
     hard = method.hard.read(run)
     verified = method.interventions.verified.items()
     arms = {
-        model.label: read_group_counts(run.path(model.trained) / "groups.jsonl")
+        model.label: read_group_counts(run.path(model.trained))
         for model in method.models.compared
         if model.trained and model.role and model.role.rl
     }

@@ -17,7 +17,7 @@ from midcourse.store.index import IndexEntry, read_index
 from midcourse.store.repair import step_folders
 from midcourse.store.stage import MANIFEST, missing_file, read_manifest, read_stage
 from midcourse.table import Table
-from midcourse.training.rollouts import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
 
 _DAMAGED = "damaged"
 

@@ -25,7 +25,7 @@ from midcourse.errors import MidcourseError
 from midcourse.processes import Interrupted, end, end_with_parent
 from midcourse.progress import Reporter
 from midcourse.recipes import find_accelerate
-from midcourse.records import Gold, SftRow
+from midcourse.records import Condition, Gold, SftRow
 from midcourse.run import trained_files
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
@@ -74,13 +74,31 @@ class SftJob:
         return self.config.max_steps or round(steps_per_epoch * self.config.num_epochs)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RlContext:
+    """One way to begin a rollout of a problem, e.g. a message of 30 words and 41 prefix ids."""
+
+    condition: Condition
+    message: str
+    """The user's turn."""
+    prefix_ids: tuple[int, ...] = ()
+    """What stands in the reply already: ids that were sampled."""
+    addition_ids: tuple[int, ...] = ()
+    """After them, ids that were encoded: the intervention."""
+    open_box: str = ""
+    """As `Context.open_box`."""
+    parent_id: str | None = None
+    """The proposal that it was built from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RlProblem:
-    """What RL needs of a problem: the rendered user message and the gold answer."""
+    """What RL needs of a problem: the gold answer, and the contexts that it may begin from."""
 
     problem_id: str
-    prompt: str
     gold: Gold
+    contexts: tuple[RlContext, ...]
+    """At least one; where there are several of a condition, they take turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

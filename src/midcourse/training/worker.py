@@ -57,9 +57,9 @@ def _trainer_of(job: TrainingJob) -> Trainer:
 
             return dpo.run
         case RlJob():
-            from midcourse.training import rl
+            from midcourse.training.rl.run import run
 
-            return rl.run
+            return run
         case _:
             assert_never(job)
 

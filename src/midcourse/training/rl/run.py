@@ -1,0 +1,189 @@
+"""One RL run, from its job to its model.
+
+An iteration samples ``prompts_per_iteration × num_generations`` rollouts and makes `num_updates`
+optimiser steps on them. What is sampled and graded is kept. Checkpoints count only with a marker
+that is written last, because transformers would resume from an unfinished one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from datasets import Dataset
+from peft import PeftModel
+
+from midcourse.checkers import Grader
+from midcourse.config import TrainRlConfig
+from midcourse.engines.models import stop_token_ids
+from midcourse.progress import Failures
+from midcourse.rendering import Renderer
+from midcourse.training.callbacks import callbacks
+from midcourse.training.checkpoints import checkpoints, newest_complete, optimiser_step
+from midcourse.training.common import (
+    Setting,
+    check_fits,
+    in_one_line,
+    load_model,
+    load_tokenizer,
+    lora_config,
+    processes,
+    quiet_libraries,
+    save,
+)
+from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
+from midcourse.training.rl.agreement import AgreementAlarm
+from midcourse.training.rl.collect import Collector, Grades, context_of, slot_name
+from midcourse.training.rl.groups import Group
+from midcourse.training.rl.live import LiveEngine
+from midcourse.training.rl.samplers import EngineSampler, Sampler, TrlSampler
+from midcourse.training.rl.schedule import Schedule, Slot
+from midcourse.training.rl.store import drop_groups, write_groups
+from midcourse.training.rl.trainer import Guidance, RlTrainer, rl_arguments
+
+
+def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
+    """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    setting = Setting.of(job.model, out, job.seed, on_log)
+    with Grader(**job.grade.model_dump()) as grader:
+        return train_rl(job.config, job.problems, setting, job.policy, grader)
+
+
+def train_rl(
+    config: TrainRlConfig,
+    problems: Sequence[RlProblem],
+    setting: Setting,
+    policy: str,
+    grader: Grades,
+) -> dict[str, float]:
+    """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
+
+    `policy` names the run in the rollouts that are kept. Raises ConfigError before the first step
+    if the numbers do not fit together.
+    """
+    quiet_libraries()
+    out = setting.out
+    checkpoint = newest_complete(out)
+    if processes().is_main_process:
+        drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
+    with in_one_line("train_rl"):
+        trainer = make_rl_trainer(config, problems, setting, policy, grader)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        save(trainer, out)
+    summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
+    if processes().is_main_process:
+        for folder in checkpoints(out) if config.keep_checkpoints else ():
+            _keep(folder, setting.model_path, config)
+        conclude(out, summary)
+    return summary
+
+
+def make_rl_trainer(
+    config: TrainRlConfig,
+    problems: Sequence[RlProblem],
+    setting: Setting,
+    policy: str,
+    grader: Grades,
+) -> RlTrainer:
+    """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
+    schedule = Schedule(problems, config, setting.seed)
+    tokenizer = load_tokenizer(setting.model_path, padding_side="left")
+    renderer = Renderer(load_tokenizer(setting.model_path), setting.template_date)
+    model = load_model(setting.model_path)
+    longest = _longest_context(problems, renderer, model, config.sampling.max_tokens)
+
+    def keep(iteration: int, groups: Sequence[Group]) -> None:
+        every = gather_object(list(groups))
+        if processes().is_main_process:
+            write_groups(setting.out, iteration, sorted(every, key=lambda group: group.index))
+
+    collector = Collector(
+        schedule=schedule,
+        config=config,
+        grader=grader,
+        renderer=renderer,
+        policy=policy,
+        seed=setting.seed,
+        keep=keep,
+    )
+    alarm = AgreementAlarm(config.max_logprob_gap)
+    weighs = config.importance == "token_truncate"
+    trainer = RlTrainer(
+        Guidance(
+            groups=lambda: collector.groups,
+            check=alarm.check,
+            max_weight=config.max_importance_weight if weighs else None,
+        ),
+        model=model,
+        reward_funcs=[correct],
+        args=rl_arguments(config, len(problems), longest, setting),
+        train_dataset=_dataset(schedule),
+        processing_class=tokenizer,
+        callbacks=callbacks(setting, "train_rl"),
+        peft_config=lora_config(config.lora_rank),
+        rollout_func=collector,
+    )
+    collector.sampler = _sampler(config, trainer, setting, renderer)
+    return trainer
+
+
+def _sampler(
+    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer
+) -> Sampler:
+    """Return who draws. TRL's ways and ours need the trainer that they serve."""
+    stop_ids = frozenset([*stop_token_ids(setting.model_path), *trainer.eos_token_ids])
+    if config.sampler != "engine":
+        return TrlSampler(trainer=trainer, renderer=renderer, stop_ids=stop_ids)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # The model below adapters: they are in its layers.
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids)
+    return EngineSampler(engine=engine, failures=Failures)
+
+
+def correct(reward: Sequence[float | None], **_: Any) -> list[float | None]:
+    """Return what `Collector` graded: TRL shows it, and counts with our advantages."""
+    return list(reward)
+
+
+def _longest_context(
+    problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int
+) -> int:
+    """Return how long the longest prompt is.
+
+    Raises DataError unless every context, and what is sampled after it, fits the model.
+    """
+    longest = 0
+    for problem in problems:
+        for given in problem.contexts:
+            slot = Slot(iteration=0, index=0, problem=problem, context=given, occurrence=0)
+            context = context_of(slot, renderer)
+            room = max(max_tokens - context.response_tokens, 0)
+            named = f"train rl: problem {problem.problem_id}"
+            check_fits(named, context.token_ids, model, room)
+            longest = max(longest, len(context.prompt_ids))
+    return longest
+
+
+def _dataset(schedule: Schedule) -> Dataset:
+    """Return the names of all slots, as TRL's prompts."""
+    slots = (slot for i in range(schedule.config.num_iterations) for slot in schedule.slots(i))
+    return Dataset.from_dict(
+        {"prompt": [[{"role": "user", "content": slot_name(slot)}] for slot in slots]}
+    )
+
+
+def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
+    """Write the model of a checkpoint to ``step-<iteration>`` next to it; adapters are merged."""
+    iteration = optimiser_step(checkpoint) // config.num_updates
+    kept = checkpoint.parent / f"step-{iteration:06d}"
+    source = str(checkpoint)
+    if config.lora_rank:
+        base = load_model(model_path)
+        model = PeftModel.from_pretrained(base, source).merge_and_unload()
+    else:
+        model = load_model(source)
+    model.save_pretrained(kept)
+    load_tokenizer(source).save_pretrained(kept)

@@ -1,0 +1,183 @@
+"""TRL's GRPOTrainer as the optimiser: its arguments, and what we tell its loss.
+
+Every value that matters is written out. Advantages and importance weights are ours: TRL's loss
+takes one advantage per token from a subclass, and its own correction exists for vLLM alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+
+from midcourse.config import Loss, TrainRlConfig
+from midcourse.errors import ConfigError
+from midcourse.training.common import Setting, processes, shared_arguments
+from midcourse.training.rl.agreement import Agreement
+from midcourse.training.rl.groups import Group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """What the loss of an iteration needs of us."""
+
+    groups: Callable[[], Sequence[Group]]
+    """This process's groups of the iteration."""
+    check: Callable[[int, Agreement], None]
+    """Told of each iteration how well sampler and trainer agree; may stop the training."""
+    max_weight: float | None
+    """Importance weights (trainer by sampler) are truncated at this; none: all are 1."""
+
+
+class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
+    """GRPOTrainer with our advantages. TRL has no other door for them: its loss expects a subclass.
+
+    Of a batch it changes ``advantages``, and adds ``old_per_token_logps`` where TRL saves itself
+    the trouble: both are what the loss reads.
+    """
+
+    def __init__(self, guidance: Guidance, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._guidance = guidance
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Let TRL sample through us and lay out the batch; then set the advantages."""
+        made: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        groups = self._guidance.groups()
+        values = [value for group in groups if group.is_trained for value in group.advantages]
+        made["advantages"] = torch.tensor(values, device=made["completion_ids"].device)
+        sampled = made.get("sampling_per_token_logps")
+        if sampled is None:  # ``generate`` does not tell
+            return made
+        if "old_per_token_logps" not in made:
+            made["old_per_token_logps"] = self._logprobs(made)
+        known = made["completion_mask"].bool() & sampled.isfinite()
+        gap = torch.where(known, made["old_per_token_logps"] - sampled, 0.0)
+        self._compare(groups[0].iteration, gap, known)
+        if self._guidance.max_weight is not None:
+            weights = gap.exp().clamp(max=self._guidance.max_weight)
+            made["advantages"] = made["advantages"][:, None] * weights
+            self._log_weights(weights[known])
+        return made
+
+    def _logprobs(self, made: dict[str, Any]) -> Tensor:
+        """Return the log-probabilities (rows, tokens) of what was sampled, before any update."""
+        ids = torch.cat([made["prompt_ids"], made["completion_ids"]], dim=1)
+        mask = torch.cat([made["prompt_mask"], made["completion_mask"]], dim=1)
+        with torch.no_grad():
+            logprobs: Tensor = self._get_per_token_logps_and_entropies(
+                self.model,
+                ids,
+                mask,
+                made["completion_ids"].shape[1],
+                batch_size=self.args.per_device_train_batch_size,
+            )[0]
+        return logprobs
+
+    def _compare(self, iteration: int, gap: Tensor, known: Tensor) -> None:
+        """Log how far apart trainer and sampler are, over all processes, and have it judged."""
+        sums = torch.stack([gap.abs().sum(), -gap.sum(), known.sum()]).double()
+        totals = self.accelerator.reduce(sums, reduction="sum").tolist()
+        largest = self.accelerator.gather(gap.abs().max()).max().item()
+        count = max(totals[2], 1.0)
+        seen = Agreement(mean=totals[0] / count, largest=largest, divergence=totals[1] / count)
+        for name, value in seen.metrics().items():
+            self._metrics["train"][name].append(value)
+        self._guidance.check(iteration, seen)
+
+    def _log_weights(self, weights: Tensor) -> None:
+        for name, value in (("mean", weights.mean()), ("max", weights.max())):
+            found = self.accelerator.gather(value).mean().item()
+            self._metrics["train"][f"sampler/importance_weight_{name}"].append(found)
+
+
+def rl_arguments(
+    config: TrainRlConfig, num_problems: int, longest_prompt: int, setting: Setting
+) -> GRPOConfig:
+    """Return TRL's arguments with every value that matters written out."""
+    accumulation = check_sizes(config, num_problems, processes().num_processes)
+    return GRPOConfig(
+        max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * config.num_updates,
+        num_iterations=1,  # every rollout is used once
+        num_generations=config.num_generations,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        weight_decay=0.0,
+        beta=0.0,  # no KL, hence no reference model
+        entropy_coef=0.0,
+        epsilon=config.clip_low,
+        epsilon_high=config.clip_high,
+        loss_type=_LOSSES[config.loss],
+        importance_sampling_level="token",
+        scale_rewards="none",  # the advantages are ours
+        mask_truncated_completions=False,  # a truncated rollout counts as incorrect
+        disable_dropout=True,
+        shuffle_dataset=False,  # the order is the schedule's: TRL's own is not restored on resume
+        gradient_checkpointing=config.gradient_checkpointing,
+        save_strategy="steps",
+        save_steps=config.save_every * config.num_updates,
+        logging_steps=config.num_updates,
+        log_completions=False,
+        **_generation(config, longest_prompt),
+        **shared_arguments(setting),
+    )
+
+
+#: TRL's name of each normalisation.
+_LOSSES: dict[Loss, str] = {
+    "sequence_mean": "grpo",
+    "token_mean": "dapo",
+    "constant_length": "dr_grpo",
+    "token_sum": "luspo",
+}
+
+
+def _generation(config: TrainRlConfig, longest_prompt: int) -> dict[str, Any]:
+    """Return the arguments that decide how TRL samples, where it does."""
+    sampling = config.sampling
+    return {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": sampling.min_p or None,
+        "repetition_penalty": sampling.repetition_penalty,
+        "max_completion_length": sampling.max_tokens,
+        "use_vllm": config.sampler == "vllm",
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": config.vllm_gpu_share,
+        # Left out, vLLM reserves a cache for the model's own length, 262,144 tokens for Qwen3-4B.
+        "vllm_max_model_length": longest_prompt + sampling.max_tokens,
+        # TRL's default sums log-ratios over a whole rollout, which shrinks long ones to nothing.
+        "vllm_importance_sampling_correction": False,  # `RlTrainer` corrects, for every sampler
+    }
+
+
+def check_sizes(config: TrainRlConfig, num_problems: int, num_processes: int) -> int:
+    """Return the micro-batches of one optimiser step. Raises ConfigError if they do not divide."""
+    rollouts = config.prompts_per_iteration * config.num_generations
+    at_once = config.micro_batch_size * num_processes
+    accumulation, rest = divmod(rollouts, config.num_updates * at_once)
+    if rest:
+        raise ConfigError(
+            f"train_rl: {rollouts} rollouts an iteration do not divide into {config.num_updates} "
+            f"updates of micro_batch_size={config.micro_batch_size} times {num_processes} processes"
+        )
+    if rollouts // num_processes % config.num_generations:
+        raise ConfigError(
+            f"train_rl: prompts_per_iteration={config.prompts_per_iteration} groups do not divide "
+            f"among {num_processes} processes"
+        )
+    if num_problems < config.prompts_per_iteration:
+        raise ConfigError(
+            f"train_rl: {num_problems} problems are fewer than prompts_per_iteration="
+            f"{config.prompts_per_iteration}"
+        )
+    return accumulation
