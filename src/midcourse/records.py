@@ -466,6 +466,7 @@ class RlSample:
     group: int
     """0-based, within the iteration."""
     advantage: float
-    """What its tokens were trained with, before importance weights; 0 where it is ungraded."""
+    """What it is worth, before importance weights and what ``zero_gradient = "drop"`` scales; 0
+    where it is ungraded."""
     is_trained: bool
     """False where another group took its place (``zero_gradient = "refill"``)."""
