@@ -727,6 +727,11 @@ class TrainRlConfig(Section):
             for condition in self.conditions
         }
 
+    def mean_shares(self) -> dict[Condition, float]:
+        """Return the share of each condition among all groups."""
+        every = [self.shares(iteration) for iteration in range(self.num_iterations)]
+        return {c: sum(shares[c] for shares in every) / len(every) for c in self.conditions}
+
     @property
     def most_further(self) -> int:
         """Groups that an iteration may sample further."""
@@ -900,8 +905,11 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
             yield "select.condition 'hint' has no intervention yet: set hints.length = 'third'"
         if Condition.HINT in recipe.train_rl.conditions:
             yield "train_rl.contexts: a hint has no intervention: set hints.length = 'third'"
-    if recipe.train_rl.order != "shuffled" and recipe.sample.rounds:
-        yield "train_rl.order needs pass rates, and a search has none: leave out sample.rounds"
+    if recipe.train_rl.order != "shuffled":
+        if recipe.sample.rounds:
+            yield "train_rl.order needs pass rates, and a search has none: leave out sample.rounds"
+        if recipe.train_rl.problems != "all":
+            yield "train_rl.order: hard problems have one pass rate, 0: set train_rl.problems = 'all'"
     is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
     if recipe.train_sft.method == "dpo" and not is_plain:
         yield (

@@ -333,6 +333,12 @@ class ProblemStatus:
     num_skipped: int
     """Not drawn, because a search stopped at a correct rollout."""
 
+    @property
+    def pass_rate(self) -> float | None:
+        """Share of correct rollouts; none where all are ungraded. A search overstates it."""
+        counted = self.num_correct + self.num_incorrect
+        return self.num_correct / counted if counted else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
