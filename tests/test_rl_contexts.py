@@ -283,7 +283,7 @@ def test_only_newly_sampled_tokens_are_trained(tmp_path: Path) -> None:
     renderer, conditions = collector_of(trainer).renderer, Counter[Condition]()
     columns = (made[name].tolist() for name in
                ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask"))  # fmt: skip
-    for ask, ids, mask, sampled, trained in zip(sampler.asked, *columns, strict=True):
+    for ask, ids, mask, sampled, trained in zip(tuple(sampler.asked), *columns, strict=True):
         conditions[ask.context.condition] += 1
         given = [token for token, is_there in zip(ids, mask, strict=True) if is_there]
         message = f"Solve {ask.context.problem_id}."
