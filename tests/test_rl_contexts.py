@@ -245,7 +245,7 @@ def test_an_order_reads_the_pass_rates_of_sample(tmp_path: Path, data: dict[str,
     def rates(session: Session, m: Method) -> dict[str, float | None]:
         return {problem.problem_id: problem.pass_rate for problem in rl_job(session, m).problems}
 
-    rules = [[r"2, 0\?", FIXED, REPLY, REPLY + " ", REPLY], [r".", REPLY, REPLY + " "]]
+    rules = [[r"2, 0\?", FIXED, REPLY], [r".", REPLY, REPLY + " "]]
     Path(data["engine"]["script"]).write_text(json.dumps(rules))
     recipe = Recipe.model_validate({**data, "train_rl": {"order": "easy_first"}})
     found = run_to(tmp_path / "run", recipe, rates)
