@@ -214,8 +214,8 @@ def test_rl_begins_from_the_very_ids_that_were_verified(
         kept = verified_ids(session, verified.grades)
         shas = {r.parent_id: r.prompt_sha for r in session.read(verified.rollouts)}
         assert kept < shas.keys()
-        renderer = Renderer(ByteTokenizer())
-        seen = set()
+        hard = {p.problem_id: p for p in m.hard.read(session)}
+        renderer, seen = Renderer(ByteTokenizer()), set()
         for problem in job.problems:
             assert problem.contexts[0].condition is Condition.PROBLEM
             conditions = Counter(context.condition for context in problem.contexts)
@@ -233,7 +233,7 @@ def test_rl_begins_from_the_very_ids_that_were_verified(
                     assert given.prefix_ids
                     assert not given.addition_ids
                 elif given.condition is Condition.HINT:
-                    assert hint_of(m.hard.read(session)[0], 0) in given.message or number == 0
+                    assert f"Hint: {hint_of(hard[problem.problem_id], 0)}" in given.message
         assert seen == kept
 
     recipe = Recipe.model_validate({**data, "train_rl": {"contexts": MIX}})
