@@ -60,8 +60,8 @@ def test_an_advantage_is_what_a_rollout_is_worth_beyond_its_group(
 ) -> None:
     assert advantages_of([1, 0, 0, 0], kind) == pytest.approx(mixed, abs=1e-3)
     assert advantages_of([1, None, 0, 1], kind) == pytest.approx(partly_ungraded, abs=1e-3)
-    same: list[float | None]
-    for same in ([0.0] * 4, [1.0] * 4, [None] * 4, [None, None, 1.0, None]):
+    alike: list[list[float | None]] = [[0] * 4, [1] * 4, [None] * 4, [None, None, 1, None]]
+    for same in alike:
         assert advantages_of(same, kind) == [0.0] * 4
 
 
@@ -159,8 +159,9 @@ def by_hand(seen: Seen, update: int, normalised: Callable[[list[Tensor]], Tensor
     ours = torch.autograd.grad(normalised(losses), parameters)
     for name, gradient in zip(names, ours, strict=True):
         theirs = seen.updates.gradients[update][name]
-        assert theirs.abs().max() > 1e-3
-        torch.testing.assert_close(gradient, theirs, atol=2e-5, rtol=2e-3)
+        largest = theirs.abs().max()
+        assert largest > 1e-4
+        torch.testing.assert_close(gradient / largest, theirs / largest, atol=2e-3, rtol=0)
 
 
 def _model_with(seen: Seen, weights: dict[str, Tensor]) -> Any:
