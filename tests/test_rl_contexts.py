@@ -280,6 +280,10 @@ def test_only_newly_sampled_tokens_are_trained(tmp_path: Path) -> None:
     trainer.model.train()
     made = trainer._generate_and_score_completions(inputs)
     assert len(made["prompt_ids"]) == 16
+    plain = [problem.contexts[0].message for problem in PROBLEMS]
+    ids = [collector_of(trainer).renderer.prompt_ids([{"role": "user", "content": text}])
+           for text in plain]  # fmt: skip
+    assert trainer.args.vllm_max_model_length == max(map(len, ids)) + 8
     renderer, conditions = collector_of(trainer).renderer, Counter[Condition]()
     columns = (made[name].tolist() for name in
                ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask"))  # fmt: skip

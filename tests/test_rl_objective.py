@@ -16,13 +16,16 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-from midcourse.config import Advantage, Loss, TrainRlConfig
+from midcourse.config import Advantage, Loss, TrainRlConfig, load_recipe
+from midcourse.plan.devices import TrainingProcesses
+from midcourse.recipes import list_recipes
 from midcourse.records import Gold
 from midcourse.training.common import Setting
 from midcourse.training.rl.advantages import advantages_of
 from midcourse.training.rl.collect import Collector
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.run import make_rl_trainer
+from midcourse.training.rl.trainer import rl_arguments
 from rl_problems import FakeSampler, PatternGrader, rl_problem
 from tiny import make_random
 
@@ -63,6 +66,74 @@ def test_an_advantage_is_what_a_rollout_is_worth_beyond_its_group(
     alike: list[list[float | None]] = [[0] * 4, [1] * 4, [None] * 4, [None, None, 1, None]]
     for same in alike:
         assert advantages_of(same, kind) == [0.0] * 4
+
+
+# What TRL is told.
+
+NAMES = {info.name for info in list_recipes()}
+#: Of the lab alone.
+OTHERS = {"paper/true-interventions"}
+
+
+def sections_at(scale: str) -> dict[str, TrainRlConfig]:
+    """Return every `train_rl` of the paper's recipes at a scale, with a recipe that has it."""
+    found: dict[str, TrainRlConfig] = {}
+    paths = ["problems.path=p", "problems.held_out_path=h"]
+    for name in sorted(name for name in NAMES - OTHERS if name.startswith("paper/")):
+        own = [f"scale/{name}"] if f"scale/{name}" in NAMES else []
+        section = load_recipe(name, paths, [scale, *own]).train_rl
+        if section not in found.values():
+            found[name] = section
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["scale/paper", "scale/paper-1gpu", "scale/paper-8gpu"])
+def test_trl_is_told_every_value_of_every_paper_recipe(scale: str, tmp_path: Path) -> None:
+    sections = sections_at(scale)
+    assert len(sections) >= 4
+    for settings in sections.values():
+        check_arguments(settings, scale, tmp_path)
+
+
+def check_arguments(settings: TrainRlConfig, scale: str, tmp_path: Path) -> None:
+    number = TrainingProcesses.of(settings.accelerate).number
+    setting = Setting("model", tmp_path, 3, lambda numbers: None)
+    longest = 700 + settings.sampling.max_tokens
+    made = rl_arguments(settings, 1076, longest, setting, number)
+    rollouts = settings.prompts_per_iteration * settings.num_generations
+    step = made.per_device_train_batch_size * number * made.gradient_accumulation_steps
+    assert step == rollouts // settings.num_updates == 128
+    assert made.steps_per_generation == 2 * made.gradient_accumulation_steps
+    assert made.max_steps == 2 * settings.num_iterations
+    assert (made.num_generations, made.num_iterations) == (8, 1)
+    assert (made.beta, made.entropy_coef, made.weight_decay) == (0.0, 0.0, 0.0)
+    assert (made.epsilon, made.epsilon_high, made.delta) == (0.2, 0.2, None)
+    assert (made.loss_type, made.importance_sampling_level) == ("grpo", "token")
+    assert (made.scale_rewards, made.mask_truncated_completions) == ("none", False)
+    assert (made.top_entropy_quantile, made.off_policy_mask_threshold) == (1.0, None)
+    assert made.learning_rate == settings.learning_rate
+    assert (made.lr_scheduler_type, made.warmup_steps) == ("constant", 0)
+    assert (made.temperature, made.top_p, made.top_k, made.min_p) == (1.0, 1.0, 0, None)
+    assert (made.repetition_penalty, made.generation_kwargs) == (1.0, None)
+    assert made.max_completion_length == settings.sampling.max_tokens in (16384, 32768)
+    assert made.use_vllm == (scale != "scale/paper")
+    assert (made.vllm_mode, made.vllm_max_model_length) == ("colocate", longest)
+    assert made.vllm_importance_sampling_correction is False
+    assert made.vllm_gpu_memory_utilization == settings.vllm_gpu_share
+    assert made.gradient_checkpointing == (scale != "scale/paper")
+    assert (made.disable_dropout, made.shuffle_dataset, made.seed) == (True, False, 3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [("sequence_mean", "grpo"), ("token_mean", "dapo"), ("constant_length", "dr_grpo"),
+     ("token_sum", "luspo")],
+)  # fmt: skip
+def test_each_loss_has_trl_s_name(loss: Loss, name: str, tmp_path: Path) -> None:
+    setting = Setting("model", tmp_path, 3, lambda numbers: None)
+    made = rl_arguments(config(loss=loss, clip_high=0.28), 4, 100, setting, 1)
+    assert (made.loss_type, made.epsilon, made.epsilon_high) == (name, 0.01, 0.28)
 
 
 # What the trainer does.

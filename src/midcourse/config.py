@@ -909,7 +909,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         if recipe.sample.rounds:
             yield "train_rl.order needs pass rates, and a search has none: leave out sample.rounds"
         if recipe.train_rl.problems != "all":
-            yield "train_rl.order: hard problems have one pass rate, 0: set train_rl.problems = 'all'"
+            yield "train_rl.order: hard problems have one pass rate: set train_rl.problems = 'all'"
     is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
     if recipe.train_sft.method == "dpo" and not is_plain:
         yield (

@@ -122,7 +122,7 @@ def make_rl_trainer(
         ),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting),
+        args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
         train_dataset=_dataset(schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),

@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.config import Loss, TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.training.common import Setting, processes, shared_arguments
+from midcourse.training.common import Setting, shared_arguments
 from midcourse.training.rl.agreement import Agreement
 from midcourse.training.rl.groups import Batch
 
@@ -98,13 +98,13 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
 
 
 def rl_arguments(
-    config: TrainRlConfig, num_problems: int, longest: int, setting: Setting
+    config: TrainRlConfig, num_problems: int, longest: int, setting: Setting, num_processes: int
 ) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out.
 
     `longest` is the longest context with its completion that may occur, in tokens.
     """
-    accumulation = check_sizes(config, num_problems, processes().num_processes)
+    accumulation = check_sizes(config, num_problems, num_processes)
     return GRPOConfig(
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
         per_device_train_batch_size=config.micro_batch_size,
