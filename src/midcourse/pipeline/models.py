@@ -6,16 +6,18 @@ fine-tuned on is ``build_sft.source``; its label says so, because a baseline is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
-from midcourse.engines import require_undamaged
+from midcourse.engines import open_renderer, require_undamaged
 from midcourse.errors import DataError
 from midcourse.pipeline.contexts import (
+    Continuations,
     Hints,
     Population,
     Questions,
@@ -35,7 +37,7 @@ from midcourse.pipeline.stages import (
     step_rows,
 )
 from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
-from midcourse.records import Condition, Problem, Role, SftRow, Start
+from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
 from midcourse.training.jobs import RlContext, RlJob, RlProblem, SftJob, choose_rows
@@ -126,10 +128,15 @@ class RlSettings:
     problems: RlProblems
     questions: Texts
     hints: Hints | None
+    """Where groups begin from hints alone."""
     graders: Mapping[str, str]
     seed: int
     limits: GradeConfig
     """How long and with how much memory an answer may be graded: not part of the identity."""
+    continuations: tuple[Continuations, ...] = ()
+    """Of verified candidates, where groups begin from them."""
+    measured: Stage[ProblemStatus, Any] | None = None
+    """Where the order is one by pass rate: what tells it."""
 
 
 def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
@@ -141,6 +148,9 @@ def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
 
 def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
     problems = settings.problems.read(reader)
+    statuses = reader.read(settings.measured) if settings.measured else ()
+    rates = {status.problem_id: status.pass_rate for status in statuses}
+    continued = _rl_continuations(settings, reader)
     return RlJob(
         config=settings.config,
         model=_source(settings.start, reader),
@@ -151,23 +161,48 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
             RlProblem(
                 problem_id=problem.problem_id,
                 gold=problem.gold,
-                contexts=(_rl_context(settings, problem),),
+                contexts=(*_rl_openings(settings, problem), *continued[problem.problem_id]),
+                pass_rate=rates.get(problem.problem_id),
             )
             for problem in problems
         ),
     )
 
 
-def _rl_context(settings: RlSettings, problem: Problem) -> RlContext:
-    if settings.hints is None:
+def _rl_openings(settings: RlSettings, problem: Problem) -> Iterator[RlContext]:
+    """Yield the contexts of a problem that begin with an empty reply."""
+    if set(settings.config.conditions) != {Condition.HINT}:
         text = settings.questions.items[problem.problem_id]
-        return RlContext(condition=Condition.PROBLEM, message=text)
+        yield RlContext(condition=Condition.PROBLEM, message=text)
+    if settings.hints is None:
+        return
     if not problem.reference_solution:
         raise DataError(
-            f"train_rl.hints: problem {problem.problem_id} has no reference_solution to hint "
+            f"train_rl.contexts: problem {problem.problem_id} has no reference_solution to hint "
             "from: add it, or set train_rl.problems = 'hard' and reference.write = 'missing'"
         )
-    return RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
+    yield RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
+
+
+def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, list[RlContext]]:
+    """Return the contexts that take up verified candidates, by problem: ids as verified."""
+    found = defaultdict[str, list[RlContext]](list)
+    for continuations in settings.continuations:
+        start = settings.start
+        renderer = open_renderer(start.engine, start.source, start.source.path)
+        message = continuations.messages(reader, renderer)
+        proposals = {p.proposal_id: p for p in continuations.proposals(reader)}
+        for context in continuations.contexts(reader, renderer):
+            made = RlContext(
+                condition=context.condition,
+                message=message(proposals[context.parent_id or ""]),
+                prefix_ids=tuple(context.response.prefix),
+                addition_ids=tuple(context.response.addition),
+                open_box=context.open_box,
+                parent_id=context.parent_id,
+            )
+            found[context.problem_id].append(made)
+    return found
 
 
 # --- composition -------------------------------------------------------------------------------
@@ -180,6 +215,15 @@ _LABELS = {
     "self_reflection": "SFT on self-reflections",
     "distillation": "SFT on a teacher's traces",
 }
+
+
+def _rl_label(conditions: Sequence[Condition]) -> str:
+    """Return what RL is called by what its groups begin from."""
+    if conditions == (Condition.PROBLEM,):
+        return "RL"
+    if conditions == (Condition.HINT,):
+        return "hint-guided RL"
+    return f"RL from {' and '.join(conditions)}"
 
 
 @dataclass(frozen=True)
@@ -320,10 +364,10 @@ class Models:
     def rl_problems(self) -> RlProblems:
         """The problems that RL trains on, as the recipe chooses (§4.2)."""
         config, s = self.sources.recipe.train_rl, self.sources
-        names = ("text", *GOLD, *(("reference_solution",) if config.hints else ()))
-        problems = s.problems(*names)
+        hinted = Condition.HINT in config.conditions
+        problems = s.problems("text", *GOLD, *(("reference_solution",) if hinted else ()))
         if config.problems == "all":
-            is_written = s.recipe.reference.write != "none" and config.hints
+            is_written = s.recipe.reference.write != "none" and hinted
             written = replace(self.referenced, problems=problems) if is_written else None
             return RlProblems(problems=problems, among=None, written=written)
         return RlProblems(
@@ -339,18 +383,28 @@ class Models:
 
     def _reinforce(self, start: Model) -> Training[RlSettings]:
         s, config = self.sources, self.sources.recipe.train_rl
+        is_ordered = config.order != "shuffled"
         settings = RlSettings(
             config=config,
             start=start,
             problems=self.rl_problems,
             questions=s.questions(),
-            hints=s.hints() if config.hints else None,
+            hints=s.hints() if Condition.HINT in config.conditions else None,
             graders=graders_of(s.problems("checker")),
             seed=s.recipe.seed,
             limits=s.recipe.grade,
+            continuations=self._continued(config.conditions),
+            measured=self.referenced.statuses if is_ordered else None,
         )
-        how = "hint-guided RL" if config.hints else "RL"
-        return reinforce(settings, label=f"{start.label} + {how}")
+        return reinforce(settings, label=f"{start.label} + {_rl_label(config.conditions)}")
+
+    def _continued(self, conditions: Sequence[Condition]) -> tuple[Continuations, ...]:
+        """Return the verified candidates, as each condition that continues them takes them up."""
+        found = [c for c in conditions if c.continues is not Condition.PROBLEM]
+        if not found:
+            return ()
+        make, kept_by = self.interventions.continuations, self.interventions.verified[INTERVENTION]
+        return tuple(replace(make(condition), kept_by=kept_by.grades) for condition in found)
 
     def rl_trainings(self) -> list[Training[RlSettings]]:
         """Return the RL trainings that are compared; both where the recipe compares none."""

@@ -35,7 +35,7 @@ from midcourse.training.common import (
 )
 from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
-from midcourse.training.rl.collect import Collector, Grades, context_of, slot_name
+from midcourse.training.rl.collect import Collector, Grades, Processes, context_of, slot_name
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.live import LiveEngine
 from midcourse.training.rl.samplers import EngineSampler, Sampler, TrlSampler
@@ -92,12 +92,11 @@ def make_rl_trainer(
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
     renderer = Renderer(load_tokenizer(setting.model_path), setting.template_date)
     model = load_model(setting.model_path)
-    longest = _longest_context(problems, renderer, model, config.sampling.max_tokens)
+    longest = _longest(problems, renderer, model, config.sampling.max_tokens)
 
     def keep(iteration: int, groups: Sequence[Group]) -> None:
-        every = gather_object(list(groups))
         if processes().is_main_process:
-            write_groups(setting.out, iteration, sorted(every, key=lambda group: group.index))
+            write_groups(setting.out, iteration, groups)
 
     collector = Collector(
         schedule=schedule,
@@ -107,18 +106,23 @@ def make_rl_trainer(
         policy=policy,
         seed=setting.seed,
         keep=keep,
+        processes=Processes(
+            index=processes().process_index,
+            number=processes().num_processes,
+            gather=gather_object,
+        ),
     )
     alarm = AgreementAlarm(config.max_logprob_gap)
     weighs = config.importance == "token_truncate"
     trainer = RlTrainer(
         Guidance(
-            groups=lambda: collector.groups,
+            batch=lambda: collector.batch,
             check=alarm.check,
             max_weight=config.max_importance_weight if weighs else None,
         ),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting),
+        args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
         train_dataset=_dataset(schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
@@ -148,12 +152,10 @@ def correct(reward: Sequence[float | None], **_: Any) -> list[float | None]:
     return list(reward)
 
 
-def _longest_context(
-    problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int
-) -> int:
-    """Return how long the longest prompt is.
+def _longest(problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int) -> int:
+    """Return the tokens of the longest context and completion that may occur.
 
-    Raises DataError unless every context, and what is sampled after it, fits the model.
+    Raises DataError unless every one of them fits the model.
     """
     longest = 0
     for problem in problems:
@@ -163,7 +165,7 @@ def _longest_context(
             room = max(max_tokens - context.response_tokens, 0)
             named = f"train rl: problem {problem.problem_id}"
             check_fits(named, context.token_ids, model, room)
-            longest = max(longest, len(context.prompt_ids))
+            longest = max(longest, len(context.token_ids) + room)
     return longest
 
 
