@@ -497,6 +497,9 @@ class ProposeConfig(Section):
 
     turns: Literal["two", "single"] = "two"
     """``two``: Box 1, two turns in one chat; ``single`` asks everything at once."""
+    guided: Literal["each", "shared"] = "each"
+    """The solution of the first of two turns: ``each`` question has its own, or all questions about
+    a rollout go on from one that is ``shared``, as in the authors' release: fewer tokens."""
     variant: Literal["one", "list"] = "one"
     """``one`` step (Box 1), or a ``list`` of several replacement steps (Box 2)."""
     reference: Literal["given", "none", "shuffled"] = "given"
@@ -534,7 +537,8 @@ class VerifyConfig(Section):
     """Rows of Table 1 to run; ``prefix_intervention`` is what the filter uses."""
     shift: int = 0
     """Put each intervention so many steps after (before, if negative) the place it was made for;
-    its content stays. Where there is no such step the outcome is ``location_out_of_range``."""
+    its content stays. Where there is no such step the outcome is ``location_out_of_range``, where
+    it says the same ``unchanged``."""
     sampling: SamplingConfig = SamplingConfig()
     """Of continuations."""
 
