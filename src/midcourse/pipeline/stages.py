@@ -17,11 +17,10 @@ from typing import Any, Literal, TypeVar
 from midcourse.checkers import checker_named
 from midcourse.config import (
     BuildSftConfig,
-    OpenAIConfig,
     ProblemsConfig,
     ProposeConfig,
     SamplingConfig,
-    single_engine,
+    speaks_messages,
 )
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
@@ -151,6 +150,7 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     outcome=attrgetter("finish_reason"),
     total=_num_rollouts,
     summary=_duplicates,
+    check=lambda settings, tools: _check_template(settings.model, tools),
 )
 def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*sample*: rollouts of every context; with rounds, until the first correct one."""
@@ -331,10 +331,17 @@ class ProposeSettings:
 
 def _check_turns(settings: ProposeSettings, tools: Any) -> None:
     """Raise ConfigError if the proposer's template has no second turn and one is asked for."""
-    single = single_engine(settings.proposer.engine)
-    takes_ids = not (isinstance(single, OpenAIConfig) and single.chat)
-    if settings.guided and takes_ids and settings.world is None:
-        tools.renderer(settings.proposer).check_second_turn()
+    proposer = settings.proposer
+    if settings.world is None:
+        _check_template(proposer, tools)
+        if settings.guided and not speaks_messages(proposer.engine):
+            tools.renderer(proposer).check_second_turn()
+
+
+def _check_template(model: Model, tools: Any) -> None:
+    """Raise ConfigError if a model's chat template does not read what it is told."""
+    if model.source.template_arguments and not speaks_messages(model.engine):
+        tools.renderer(model)
 
 
 def _guided_solutions(

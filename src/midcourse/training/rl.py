@@ -129,7 +129,7 @@ def _check_prompts(
 
 
 def _renderer(setting: Setting) -> Renderer:
-    return Renderer(load_tokenizer(setting.model_path), setting.template_date)
+    return setting.renderer(load_tokenizer(setting.model_path))
 
 
 @dataclass(frozen=True, slots=True)
