@@ -41,15 +41,29 @@ from runs import run_to
 
 ATTEMPT = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."
 PROBLEM = Problem(
-    problem_id="p", text="What is 2 + 2?", answer="4", reference_solution="4.", source="test",
+    problem_id="p",
+    text="What is 2 + 2?",
+    answer="4",
+    reference_solution="4.",
+    source="test",
     split="train",
-)  # fmt: skip
+)
 ROLLOUT = Rollout(
-    rollout_id="r", problem_id="p", index=0, condition=Condition.PROBLEM, parent_id=None,
-    prompt_sha="", prompt_tokens=1, text=ATTEMPT, token_ids=(), num_tokens=1,
-    finish_reason=FinishReason.STOP, model="base", sampling=ProposeConfig().sampling.record(),
+    rollout_id="r",
+    problem_id="p",
+    index=0,
+    condition=Condition.PROBLEM,
+    parent_id=None,
+    prompt_sha="",
+    prompt_tokens=1,
+    text=ATTEMPT,
+    token_ids=(),
+    num_tokens=1,
+    finish_reason=FinishReason.STOP,
+    model="base",
+    sampling=ProposeConfig().sampling.record(),
     seed=0,
-)  # fmt: skip
+)
 SOLUTION = "Add them.\n\nThe answer is \\boxed{4}."
 
 
@@ -119,10 +133,16 @@ def ask(
     settings = ProposeConfig.model_validate({"num_proposals": 4, **config})
     prompts, renderer = load_prompt_set("default"), Renderer(ByteTokenizer())
     proposer = Proposer(
-        engine=engine, renderer=renderer, policy=renderer,
-        review=review_prompt(prompts, settings), guided=guided_prompt(prompts, settings),
-        grader=grader, config=settings, name="n", run_seed=0,
-    )  # fmt: skip
+        engine=engine,
+        renderer=renderer,
+        policy=renderer,
+        review=review_prompt(prompts, settings),
+        guided=guided_prompt(prompts, settings),
+        grader=grader,
+        config=settings,
+        name="n",
+        run_seed=0,
+    )
     made = propose(cases(number), proposer, done, Failures(1.0, 0))
     found = [proposal for _, proposals in made for proposal in proposals]
     return sorted(found, key=lambda p: (p.rollout_id, p.index, p.item))
@@ -198,8 +218,12 @@ def test_a_step_moved_to_where_it_stands_is_unchanged(grader: Grader) -> None:
     steps = {"r0": split_steps(ATTEMPT)}
     moved = [next(shifted([made], steps, by, "\n\n")) for by in (-2, -1, 0, 1, 2)]
     assert outcomes(moved) == [
-        "location_out_of_range", "unchanged", "accepted", "accepted", "location_out_of_range",
-    ]  # fmt: skip
+        "location_out_of_range",
+        "unchanged",
+        "accepted",
+        "accepted",
+        "location_out_of_range",
+    ]
 
 
 def test_what_was_drafted_in_a_thought_is_not_read(grader: Grader) -> None:
@@ -267,9 +291,12 @@ def test_a_shared_solution_that_breaks_off_answers_every_question(grader: Grader
 
             engine = TalkingEngine(reply)
             made = ask(
-                grader, engine, guided="shared", sampling={"max_tokens": 200},
+                grader,
+                engine,
+                guided="shared",
+                sampling={"max_tokens": 200},
                 stop_at_first_accepted=stop,
-            )  # fmt: skip
+            )
             assert outcomes(made) == [outcome] * 4
             assert {p.detail for p in made} == {"turn 1 of 2"}
             assert len({p.proposal_id for p in made}) == 4

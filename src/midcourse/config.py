@@ -523,7 +523,7 @@ class ReferenceConfig(Section):
     model: str = ""
     """Model folder or hub name of the writer; default: the base. See also `reference_engine`."""
     template_arguments: _TemplateArguments | None = None
-    """As `model.template_arguments`, of the writer; default: the base's if it writes, else none."""
+    """As `model.template_arguments`, of the writer; default: none, unless the base writes."""
     sampling: SamplingConfig = SamplingConfig()
     """Of the writer."""
 
@@ -614,8 +614,9 @@ class BuildSftConfig(Section):
     """Rewrites per rollout (``self_reflection``), rollouts per problem (``distillation``)."""
     teacher: str = ""
     """``distillation``: model folder or hub name of the teacher. See also `teacher_engine`."""
-    template_arguments: _TemplateArguments | None = None
-    """``distillation``: as `model.template_arguments`, of the teacher; default: none."""
+    teacher_template_arguments: _TemplateArguments | None = None
+    """``distillation``: as `model.template_arguments`, of the teacher; default: none, unless the
+    base teaches."""
     trace: Literal["whole", "thinking", "summary"] = "whole"
     """``distillation``: all of the teacher's reply, or what stands within or after its
     ``<think>`` tags (Fig. 9)."""

@@ -214,7 +214,7 @@ class Models:
         if contexts is None:
             return None
         if config.source == "distillation":
-            engine, arguments = s.recipe.teacher_engine, config.template_arguments
+            engine, arguments = s.recipe.teacher_engine, config.teacher_template_arguments
             model = s.setup.helper(config.teacher, None, engine, arguments)
         settings = SampleSettings(
             model=model,
