@@ -559,6 +559,16 @@ class ProposeConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Of the proposer, each turn."""
 
+    @property
+    def num_turns(self) -> int:
+        """The turns of one question: without a reference no solution comes first."""
+        return 2 if self.turns == "two" and self.reference != "none" else 1
+
+    @property
+    def shares_solution(self) -> bool:
+        """Whether the questions about a rollout go on from one guided solution."""
+        return self.num_turns == 2 and self.guided == "shared"
+
 
 class VerifyConfig(Section):
     """Continuations from prefix + intervention (§3.2), and the other rows of Table 1."""

@@ -74,16 +74,6 @@ class Proposer:
     run_seed: int
 
     @property
-    def num_turns(self) -> int:
-        """The turns of one question."""
-        return 2 if self.guided else 1
-
-    @property
-    def shares_solution(self) -> bool:
-        """Whether the questions about a rollout go on from one guided solution."""
-        return self.guided is not None and self.config.guided == "shared"
-
-    @property
     def num_at_once(self) -> int:
         """The questions about a rollout that do not wait for one another."""
         return 1 if self.config.stop_at_first_accepted else self.config.num_proposals
@@ -113,7 +103,7 @@ def propose(
     config = proposer.config
     cases = (case for case in cases if case.rollout.rollout_id not in done)
     # A shared solution is asked for once: the other questions follow it.
-    opened = 1 if proposer.shares_solution else proposer.num_at_once
+    opened = 1 if proposer.config.shares_solution else proposer.num_at_once
     questions = (_open(case, index, proposer) for case in cases for index in range(opened))
     requests = ((_request(question, proposer), question) for question in questions)
 
@@ -145,13 +135,12 @@ def review_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt:
 
 def guided_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt | None:
     """Return the prompt of the first of two turns; none where all is asked at once."""
-    two_turns = config.turns == "two" and config.reference != "none"
-    return prompts["guided_solve"] if two_turns else None
+    return prompts["guided_solve"] if config.num_turns == 2 else None
 
 
 def begins_with_solution(proposal: Proposal, config: ProposeConfig) -> bool:
     """Whether a guided solution was written for this very proposal, not for one before it."""
-    is_own = config.guided == "each" or proposal.index == 0
+    is_own = proposal.index == 0 or not config.shares_solution
     return proposal.guided_verdict is not None and is_own and proposal.item == 0
 
 
@@ -188,7 +177,7 @@ def _open(case: Case, index: int, proposer: Proposer) -> _Question:
 
 def _question_id(case: Case, index: int, proposer: Proposer) -> str:
     # The first question is the same, whether others share its solution or not.
-    shared = ["shared"] if proposer.shares_solution and index else []
+    shared = ["shared"] if proposer.config.shares_solution and index else []
     asked = (proposer.name, proposer.review.name, proposer.review.sha, case.reference, index)
     return content_id(case.rollout.rollout_id, *asked, *shared)
 
@@ -207,7 +196,7 @@ def _request(question: _Question, proposer: Proposer) -> Request:
     request_id = group = f"{question.question_id}/{turn}"
     if proposer.guided and not turn:  # the first turns of one problem have the same context
         group = f"{question.case.problem.problem_id}/guided"
-    elif proposer.shares_solution:
+    elif proposer.config.shares_solution:
         group = f"{question.case.rollout.rollout_id}/review"
     return Request(
         request_id=request_id,
@@ -222,7 +211,7 @@ def _request(question: _Question, proposer: Proposer) -> Request:
 def _following(question: _Question, completion: Completion, proposer: Proposer) -> list[_Question]:
     """Return what is asked next, if this completion is no answer or not accepted."""
     review = _next_turn(question, completion, proposer)
-    if review is not None and proposer.shares_solution:
+    if review is not None and proposer.config.shares_solution:
         return [_sibling(review, index, proposer) for index in range(proposer.num_at_once)]
     if review is None and proposer.config.stop_at_first_accepted:
         review = _next_question(question, completion, proposer)
@@ -237,7 +226,7 @@ def _sibling(question: _Question, index: int, proposer: Proposer) -> _Question:
 
 def _answered(question: _Question, completion: Completion, proposer: Proposer) -> list[_Answer]:
     """Return the answers that a completion is: a shared solution that broke off answers all."""
-    if not proposer.shares_solution or question.turns:
+    if not proposer.config.shares_solution or question.turns:
         return [(question, completion)]
     indices = range(proposer.config.num_proposals)
     return [(_sibling(question, index, proposer), completion) for index in indices]
@@ -245,7 +234,7 @@ def _answered(question: _Question, completion: Completion, proposer: Proposer) -
 
 def _next_turn(question: _Question, completion: Completion, proposer: Proposer) -> _Question | None:
     """Return the question's next turn, or None if this completion answers it."""
-    is_last = len(question.turns) + 1 == proposer.num_turns
+    is_last = len(question.turns) + 1 == proposer.config.num_turns
     if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
     text = _fill(proposer.review, question.case)
@@ -271,7 +260,7 @@ def _next_question(
     accepted = any(answer.outcome is ProposalOutcome.ACCEPTED for answer in judged)
     if accepted or index == proposer.config.num_proposals:
         return None
-    if not proposer.shares_solution:
+    if not proposer.config.shares_solution:
         following = _open(question.case, index, proposer)
     elif question.turns:
         following = _sibling(question, index, proposer)
@@ -327,7 +316,7 @@ def _judged(
     """Read and judge the last reply; a reply that did not finish is never read."""
     outcome = OUTCOMES_OF_UNFINISHED.get(completion.finish_reason)
     if outcome is not None:
-        detail = f"turn {len(question.turns) + 1} of {proposer.num_turns}"
+        detail = f"turn {len(question.turns) + 1} of {proposer.config.num_turns}"
         return [ParsedProposal(outcome=outcome, detail=detail)]
     steps = split_steps(question.case.rollout.text)
     reply = without_thinking(completion.text)  # what was drafted in a thought is not an answer
