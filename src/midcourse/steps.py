@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from midcourse.records import Proposal
 
 STEP_SEPARATOR = "\n\n"
-#: White space that separates nothing: two numbers, or two words, that it keeps apart are not one.
+#: White space that keeps no two words or numbers apart.
 _LOOSE_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 
 
