@@ -21,6 +21,7 @@ from families import FAMILIES, byte_level, legacy_pieces, tokenizer_of
 from midcourse.errors import ConfigError, DataError
 from midcourse.records import Gold, RowOutcome, RowSource, SftRow
 from midcourse.rendering import Message, Renderer
+from midcourse.training.common import Setting
 from midcourse.training.rl.collect import context_of
 from midcourse.training.rl.schedule import Slot
 from midcourse.training.sft import check_rows
@@ -435,7 +436,91 @@ def with_template(template: str) -> Any:
     return tokenizer
 
 
+# --- what a template is told ---------------------------------------------------------------------
+
+
+def told(path: Path, **arguments: bool | int | str) -> Renderer:
+    """Return the renderer of a published template that is told something."""
+    return Renderer(with_template(path.read_text("utf-8")), template_arguments=arguments)
+
+
+def thinking_templates() -> list[Path]:
+    sampled_from = [path for path in PUBLISHED if not path.stem.endswith("_training")]
+    return [path for path in sampled_from if "enable_thinking" in path.read_text("utf-8")]
+
+
+each_thinking = pytest.mark.parametrize("path", thinking_templates(), ids=lambda path: path.stem)
+
+
+@each_thinking
+@pytest.mark.parametrize("thinks", [True, False])
+def test_what_a_template_is_told_is_in_both_turns(path: Path, thinks: bool) -> None:
+    renderer = told(path, enable_thinking=thinks)
+    renderer.check_arguments()
+    reply = "So x = 2\n"
+    messages = [user("the F"), {"role": "assistant", "content": reply}, user("Second?")]
+    ids = [*renderer.reply_ids(reply), *renderer.end_of_turn_ids]
+    made = (
+        renderer.prompt_ids(messages[:1]),
+        renderer.second_turn_ids(messages[0], ids, "Second?"),
+    )
+    for number, ids in zip((1, 3), made, strict=True):
+        as_written = renderer.tokenizer.apply_chat_template(
+            messages[:number], add_generation_prompt=True, enable_thinking=thinks,
+            strftime_now=renderer._strftime,
+        )  # fmt: skip
+        assert ids == as_written["input_ids"]
+    other = told(path, enable_thinking=not thinks)
+    assert other.prompt_ids(messages[:1]) != made[0]
+
+
+def test_qwen3_without_thinking_begins_its_reply_after_an_empty_thought() -> None:
+    (path,) = [path for path in PUBLISHED if path.stem == "qwen3"]
+    renderer = told(path, enable_thinking=False)
+    opened = renderer.tokenizer.decode(renderer.prompt_ids([user("x")]))
+    assert opened.endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    # The template drops the empty thought from the first turn; the reply's own ids stay.
+    said = [token for part in ("S", "o", " x = 2.") for token in renderer.encode(part)]
+    assert said != renderer.encode("So x = 2.")
+    followed = renderer.second_turn_ids(user("x"), [*said, *renderer.end_of_turn_ids], "y")
+    starts = range(len(followed) - len(said))
+    assert any(followed[start : start + len(said)] == said for start in starts)
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_template_that_does_not_read_an_argument_is_refused(path: Path) -> None:
+    for value in (True, 3, "high"):
+        with pytest.raises(ConfigError, match="does not read 'enable_thinkng'") as refused:
+            told(path, enable_thinkng=value).check_arguments()
+        assert "\n" not in str(refused.value)
+
+
+def test_an_argument_may_state_the_template_s_own_default() -> None:
+    (qwen,) = [path for path in PUBLISHED if path.stem == "qwen3"]
+    (oss,) = [path for path in PUBLISHED if path.stem == "gptoss"]
+    told(qwen, enable_thinking=True).check_arguments()
+    told(oss, reasoning_effort="medium").check_arguments()
+    with pytest.raises(ConfigError, match="'reasoning_effort'"):
+        told(qwen, enable_thinking=True, reasoning_effort="medium").check_arguments()
+
+
+@each_thinking
+def test_rl_samples_from_prompts_that_are_told_the_same(path: Path, tmp_path: Path) -> None:
+    renderer = told(path, enable_thinking=False)
+    setting = Setting("m", tmp_path, 0, print, template_arguments={"enable_thinking": False})
+    assert rl_prompt("the F", setting.renderer(renderer.tokenizer)) == renderer.prompt_ids(
+        [user("the F")]
+    )
+
+
 # --- RL ------------------------------------------------------------------------------------------
+
+
+def rl_prompt(text: str, renderer: Renderer) -> list[int]:
+    """Return the ids that RL samples a problem from."""
+    problem = rl_problem("p", text, Gold("math", "4"))
+    slot = Slot(iteration=0, index=0, problem=problem, context=problem.contexts[0], occurrence=0)
+    return list(context_of(slot, renderer).token_ids)
 
 
 @each_family
@@ -443,11 +528,7 @@ def test_rl_samples_from_the_ids_of_every_other_stage(name: str) -> None:
     renderer = renderer_of(name)
     for control in ("", *FAMILIES[name].controls):
         text = f"the {control} F"
-        problem = rl_problem("p", text, Gold("math", "4"))
-        slot = Slot(
-            iteration=0, index=0, problem=problem, context=problem.contexts[0], occurrence=0
-        )
-        assert list(context_of(slot, renderer).token_ids) == renderer.prompt_ids([user(text)])
+        assert rl_prompt(text, renderer) == renderer.prompt_ids([user(text)])
 
 
 # --- parts of rows -------------------------------------------------------------------------------

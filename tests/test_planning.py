@@ -109,6 +109,24 @@ def test_requests_follow_the_funnel() -> None:
     assert not any(isinstance(timed.step, Training) for timed in base.steps)
 
 
+def test_a_shared_solution_is_counted_once_per_rollout() -> None:
+    assume = ("hard_share=0.05", "guided_tokens=3000", "review_tokens=1000", "num_held_out=10")
+    works = {
+        guided: by_name(
+            paper(sets=("problems.limit=1000", f"propose.guided={guided}"), assume=assume)
+        )["propose", "train"].work
+        for guided in ("each", "shared")
+    }
+    rollouts = 50 * 4
+    assert works["each"].tokens == pytest.approx(rollouts * 4 * (3000 + 1000))
+    assert works["shared"].tokens == pytest.approx(rollouts * (3000 + 4 * 1000))
+    assert works["shared"].prefill_tokens == pytest.approx(works["each"].prefill_tokens / 4)
+    single = paper(sets=("propose.turns=single", "propose.guided=shared"), assume=assume)
+    assert by_name(single)["propose", "train"].work.tokens == pytest.approx(
+        single.given.review_tokens * by_name(single)["propose", "train"].work.requests
+    )
+
+
 def test_a_given_rate_decides_the_time() -> None:
     rates = ("sample_tokens_per_second=1000", "load_seconds=7", "rollout_tokens=100",
              "rollouts_per_problem=10")  # fmt: skip

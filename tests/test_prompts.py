@@ -34,6 +34,20 @@ def test_every_packaged_set_holds_what_it_must(name: str) -> None:
         assert set(form.needs) <= prompts[purpose].fields <= {*form.needs, *form.may_hold}
 
 
+def test_the_bare_set_puts_the_problem_alone_and_is_else_the_default() -> None:
+    bare, default = load_prompt_set("bare"), load_prompt_set("default")
+    assert bare["solve"].render(problem="What is {x}?") == "What is {x}?"
+    assert bare["solve"].name == "bare/solve"
+    for purpose in PURPOSES.keys() - {"solve"}:
+        assert bare[purpose] == default[purpose]
+        assert purpose in bare
+    assert load_prompt_set("lab")["solve"].name == "lab/solve"
+
+
+def test_a_packaged_set_that_is_whole_takes_nothing_from_another() -> None:
+    assert "review" not in load_prompt_set("lab")
+
+
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_file_without_its_placeholder_is_an_error_at_load(mine: Path, purpose: str) -> None:
     for name in PURPOSES[purpose].needs:

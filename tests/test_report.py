@@ -114,8 +114,9 @@ def test_nothing_breaks_out_of_the_json_island() -> None:
 def report_data(session: Session, made: Method) -> ReportData:
     renderer = session.tools.renderer(session.setup.base)
     return ReportData(
-        name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, searches={},
-        evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks=(1,),
+        name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, guided={},
+        searches={}, evaluations={}, arms={}, likelihoods=[], model_labels={},
+        error_steps=[1, 1, 2], ks=(1,),
         traces=list(_traces(session.run, made, renderer)),
     )  # fmt: skip
 

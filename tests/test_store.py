@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
+from typing import get_type_hints
 from unittest.mock import ANY
 
 import pyarrow as pa
@@ -95,6 +97,21 @@ def test_records_come_back_as_they_went_in(tmp_path: Path) -> None:
         store.seal({"counts": {}})
     assert list(read_stage(tmp_path, Proposal)) == [proposal(1), proposal(2)]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_part_from_before_a_field_was_added_is_read(tmp_path: Path) -> None:
+    added = "guided_verdict"
+    before = make_dataclass(
+        "Proposal",
+        [(name, hint) for name, hint in get_type_hints(Proposal).items() if name != added],
+        kw_only=True,
+    )
+    fields = asdict(proposal(1))
+    old = before(**{name: fields[name] for name in fields if name != added} | {"turns": ()})
+    write_records(tmp_path / "old.parquet", [old], before)
+    assert added not in pq.read_schema(tmp_path / "old.parquet").names
+    (read,) = read_records([tmp_path / "old.parquet"], Proposal)
+    assert read == replace(proposal(1), turns=())
 
 
 def test_the_manifest_is_last_and_says_what_is_there(tmp_path: Path) -> None:

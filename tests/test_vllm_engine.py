@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from contextlib import nullcontext
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,6 +102,27 @@ def test_a_server_may_write_today_s_date_where_we_write_the_recipe_s(
     trusted = nullcontext() if is_trusted else pytest.raises(EngineError, match="chat template")
     with httpx.Client(transport=transport, base_url="http://server") as client, trusted:
         _check(client, ours)
+
+
+def test_a_server_is_told_what_our_template_is_told() -> None:
+    from families import tokenizer_of
+
+    tokenizer = deepcopy(tokenizer_of("llama3_2"))
+    tokenizer.chat_template = "{{ messages[0].content }}{% if not thinks %}</s>{% endif %}"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        if "messages" in body:
+            theirs = Renderer(tokenizer, template_arguments=body["chat_template_kwargs"])
+            return httpx.Response(200, json={"tokens": theirs.prompt_ids(body["messages"])})
+        if request.url.path == "/tokenize":
+            return httpx.Response(200, json={"tokens": Renderer(tokenizer).encode(body["prompt"])})
+        return httpx.Response(200, json={"choices": [{"token_ids": [body["seed"]]}]})
+
+    transport = httpx.MockTransport(answer)
+    with httpx.Client(transport=transport, base_url="http://server") as client:
+        for thinks in (False, True):
+            _check(client, Renderer(tokenizer, template_arguments={"thinks": thinks}))
 
 
 def test_an_interpreter_that_is_not_there_is_named(tmp_path: Path) -> None:

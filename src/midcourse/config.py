@@ -33,6 +33,9 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    StrictBool,
+    StrictInt,
+    StrictStr,
     Tag,
     ValidationError,
     model_validator,
@@ -65,7 +68,7 @@ def without_credentials(text: str) -> str:
 #: What a request tells a server about sampling.
 _PARAMETERS = (
     "n", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens",
-    "add_special_tokens", "stop_token_ids",
+    "add_special_tokens", "stop_token_ids", "chat_template_kwargs",
 )  # fmt: skip
 
 
@@ -85,6 +88,23 @@ def _whole(shares: dict[Condition, float]) -> dict[Condition, float]:
     return shares
 
 
+#: What the renderer itself tells a chat template, or the method that fills it in.
+_NOT_OF_TEMPLATES = (
+    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
+    "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict",
+    "return_tensors", "strftime_now", "tokenize", "tokenizer_kwargs", "tools", "truncation",
+)  # fmt: skip
+
+
+def _of_templates(arguments: TemplateArguments) -> TemplateArguments:
+    for name in arguments:
+        if name in _NOT_OF_TEMPLATES or not name.isidentifier():
+            raise ValueError(f"{name!r} is no argument of a chat template: leave it out")
+    return arguments
+
+
+TemplateArguments = dict[str, StrictBool | StrictInt | StrictStr]
+_TemplateArguments = Annotated[TemplateArguments, AfterValidator(_of_templates)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[dict[Condition, _Share], AfterValidator(_whole)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
@@ -202,6 +222,9 @@ class ModelConfig(Section):
     """``auto``: bfloat16 on a GPU, float32 on a CPU."""
     template_date: date = TEMPLATE_DATE
     """What a chat template that writes today's date is told, so that prompts stay the same."""
+    template_arguments: _TemplateArguments = {}
+    """What else the chat template is told, e.g. ``{enable_thinking = false}``: booleans, integers
+    and texts. One that the template does not read is an error."""
 
 
 class TransformersConfig(Section):
@@ -441,6 +464,17 @@ def single_engine(config: EngineConfig) -> SingleEngineConfig:
     return config.inner if isinstance(config, RayConfig) else config
 
 
+def speaks_messages(config: EngineConfig) -> bool:
+    """Whether an engine takes messages alone: the chat template is its own."""
+    single = single_engine(config)
+    return isinstance(single, OpenAIConfig) and single.chat
+
+
+def served_by(engine: EngineConfig, base: ModelConfig) -> ModelConfig:
+    """Return the base as an engine of a helper has it: what takes messages has another template."""
+    return base.model_copy(update={"template_arguments": {}}) if speaks_messages(engine) else base
+
+
 class SampleConfig(Section):
     """Rollouts per problem (§5.1)."""
 
@@ -501,6 +535,8 @@ class ReferenceConfig(Section):
     """Solutions asked for per problem; the first correct one is kept."""
     model: str = ""
     """Model folder or hub name of the writer; default: the base. See also `reference_engine`."""
+    template_arguments: _TemplateArguments | None = None
+    """As `model.template_arguments`, of the writer; default: none, unless the base writes."""
     sampling: SamplingConfig = SamplingConfig()
     """Of the writer."""
 
@@ -510,6 +546,9 @@ class ProposeConfig(Section):
 
     turns: Literal["two", "single"] = "two"
     """``two``: Box 1, two turns in one chat; ``single`` asks everything at once."""
+    guided: Literal["each", "shared"] = "each"
+    """The solution of the first of two turns: ``each`` question has its own, or all questions about
+    a rollout go on from one that is ``shared``, as in the authors' release: fewer tokens."""
     variant: Literal["one", "list"] = "one"
     """``one`` step (Box 1), or a ``list`` of several replacement steps (Box 2)."""
     reference: Literal["given", "none", "shuffled"] = "given"
@@ -533,6 +572,16 @@ class ProposeConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Of the proposer, each turn."""
 
+    @property
+    def num_turns(self) -> int:
+        """The turns of one question: without a reference no solution comes first."""
+        return 2 if self.turns == "two" and self.reference != "none" else 1
+
+    @property
+    def shares_solution(self) -> bool:
+        """Whether the questions about a rollout go on from one guided solution."""
+        return self.num_turns == 2 and self.guided == "shared"
+
 
 class VerifyConfig(Section):
     """Continuations from prefix + intervention (§3.2), and the other rows of Table 1."""
@@ -547,7 +596,8 @@ class VerifyConfig(Section):
     """Rows of Table 1 to run; ``prefix_intervention`` is what the filter uses."""
     shift: int = 0
     """Put each intervention so many steps after (before, if negative) the place it was made for;
-    its content stays. Where there is no such step the outcome is ``location_out_of_range``."""
+    its content stays. Where there is no such step the outcome is ``location_out_of_range``, where
+    it says the same ``unchanged``."""
     sampling: SamplingConfig = SamplingConfig()
     """Of continuations."""
 
@@ -587,6 +637,9 @@ class BuildSftConfig(Section):
     """Rewrites per rollout (``self_reflection``), rollouts per problem (``distillation``)."""
     teacher: str = ""
     """``distillation``: model folder or hub name of the teacher. See also `teacher_engine`."""
+    teacher_template_arguments: _TemplateArguments | None = None
+    """``distillation``: as `model.template_arguments`, of the teacher; default: none, unless the
+    base teaches."""
     trace: Literal["whole", "thinking", "summary"] = "whole"
     """``distillation``: all of the teacher's reply, or what stands within or after its
     ``<think>`` tags (Fig. 9)."""

@@ -165,6 +165,8 @@ class ProposalOutcome(StrEnum):
     REQUEST_FAILED = "request_failed"
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
+    UNCHANGED = "unchanged"
+    """The intervention is the step that it replaces, up to white space: it changes nothing."""
     CONTROL_CHARACTER = "control_character"
 
 
@@ -394,6 +396,8 @@ class Proposal:
     turns: tuple[Turn, ...]
     prompt_name: str
     prompt_sha: str
+    guided_verdict: Verdict | None = None
+    """What the grader says of the solution in the first of two turns; null if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ library.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
 from functools import cache, cached_property
 
@@ -52,6 +52,8 @@ class Renderer:
     tokenizer: Tokenizer
     template_date: date = TEMPLATE_DATE
     """What the template is told for today's date."""
+    template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict)
+    """What else it is told, e.g. ``{"enable_thinking": False}``."""
 
     @property
     def num_tokens(self) -> int:
@@ -166,11 +168,36 @@ class Renderer:
         if first not in before or second not in after:
             raise _no_second_turn("it drops a message")
 
+    def check_arguments(self) -> None:
+        """Raise ConfigError unless the template reads each of `template_arguments`.
+
+        It does if it writes something else where the argument is missing or has another value.
+        """
+        for name, value in self.template_arguments.items():
+            rest = {k: v for k, v in self.template_arguments.items() if k != name}
+            others = (rest, *({**rest, name: other} for other in _others(value)))
+            if all(replace(self, template_arguments=o)._shown() == self._shown() for o in others):
+                raise ConfigError(
+                    f"template_arguments: the model's chat template does not read {name!r}, so "
+                    "that it would change nothing: leave it out, or name what the template reads"
+                )
+
     def around_user(self) -> tuple[str, str]:
         """Return what the template writes before a single user message, and after it."""
         mark = "\ue000user\ue001"
         before, after = self._template([{"role": "user", "content": mark}]).split(mark)
         return before, after
+
+    def _shown(self) -> list[str]:
+        """Return what the template writes of conversations, or says where it refuses one."""
+        thought = "<think>\nmidcourse\n</think>\n\nmidcourse"
+        found: list[str] = []
+        for messages in ([{"role": "user", "content": "x"}], _dialogue("x", thought, "y")):
+            try:
+                found.append(self._template(messages))
+            except ConfigError as refusal:
+                found.append(str(refusal))
+        return found
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -263,6 +290,7 @@ class Renderer:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 strftime_now=self._strftime,
+                **self.template_arguments,
             )
         except _template_error() as error:
             raise ConfigError(
@@ -280,6 +308,13 @@ def _dialogue(first: str, reply: str, second: str) -> list[Message]:
         {"role": "assistant", "content": reply},
         {"role": "user", "content": second},
     ]
+
+
+def _others(value: bool | int | str) -> list[bool | int | str]:
+    """Return other values of an argument of a chat template."""
+    if isinstance(value, bool):
+        return [not value]
+    return [value + 1, 0] if isinstance(value, int) else [f"not {value}", ""]
 
 
 def _after_last(part: Sequence[int], ids: list[int]) -> list[int]:

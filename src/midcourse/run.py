@@ -132,8 +132,8 @@ class Stage(Generic[R, S]):
     """What became of one record, for the counts."""
     total: Callable[[S, Reader], int | None] = unknown
     """How many keys there will be, once the inputs are complete."""
-    summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None
-    """What the manifest says of all records together."""
+    summary: Callable[[S, Iterator[R]], Mapping[str, object]] | None = None
+    """What the manifest says of all records together, given the settings."""
     check: Callable[[S, Any], None] | None = None
     """Given settings and tools, raises MidcourseError where it could not be made."""
     alarm: Callable[[Mapping[str, Any]], str] | None = None
@@ -151,7 +151,7 @@ def stage(
     *,
     outcome: Callable[[R], str] = attrgetter("outcome"),
     total: Callable[[Any, Reader], int | None] = unknown,
-    summary: Callable[[Iterator[R]], Mapping[str, object]] | None = None,
+    summary: Callable[[Any, Iterator[R]], Mapping[str, object]] | None = None,
     check: Callable[[Any, Any], None] | None = None,
 ) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
     """Make a stage of the function that makes its records.
@@ -479,7 +479,7 @@ class Run:
             )
         for model in self._servers:
             self._check_server(model, self.path(stage) / "served.json")
-        summary = stage.summary(store.read()) if stage.summary else {}
+        summary = stage.summary(stage.settings, store.read()) if stage.summary else {}
         store.seal(
             {
                 **self._header(stage, timer, dict(sorted(counts.items()))),

@@ -14,11 +14,15 @@ the 1-based ``location`` a model reads and writes ("Substep 1").
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from midcourse.records import Proposal
 
 STEP_SEPARATOR = "\n\n"
+#: White space that keeps no two words or numbers apart.
+_LOOSE_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 
 
 def split_steps(text: str) -> list[str]:
@@ -71,6 +75,20 @@ def insert_step(proposal: Proposal) -> int:
 def prefix_before(text: str, error_step: int) -> str:
     """Return the steps of `text` before `error_step` (0-based), joined: y_<t* of Algorithm 1."""
     return join_steps(split_steps(text)[:error_step])
+
+
+def repeats_steps(content: str, steps: Sequence[str], location: int) -> bool:
+    """Whether an intervention is what stands at its 1-based `location`, up to white space.
+
+    One of several steps is compared with as many. Composed and decomposed characters are the same.
+    """
+    start = error_step_from_location(location)
+    num_steps = len(split_steps(content.strip()))
+    return _compact(content) == _compact(join_steps(steps[start : start + num_steps]))
+
+
+def _compact(text: str) -> str:
+    return re.sub(r"\s+", " ", _LOOSE_SPACE.sub("", unicodedata.normalize("NFC", text)))
 
 
 def step_at(steps: Sequence[str], offset: int) -> int:

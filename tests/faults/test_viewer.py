@@ -67,7 +67,8 @@ def page_of(payloads: list[str]) -> str:
     counts = {text: {text: [Count(4, 1), Count(4, 0)]} for text in payloads}
     data = ReportData(
         name=everything, seed=0, funnel={text: {text: 1, "total": 1} for text in payloads},
-        conditions={Condition.PREFIX: [Count(4, 1)]}, searches={}, evaluations=counts, arms={},
+        conditions={Condition.PREFIX: [Count(4, 1)]}, guided={}, searches={},
+        evaluations=counts, arms={},
         likelihoods=[], model_labels={}, error_steps=[1], ks=(1,),
         traces=list(map(trace, payloads)),
     )  # fmt: skip

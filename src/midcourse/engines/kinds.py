@@ -30,7 +30,9 @@ def open_engine(config: EngineConfig, model: ModelConfig, path: str) -> Engine:
 def open_renderer(config: EngineConfig, model: ModelConfig, path: str) -> Renderer:
     """Return the renderer of what `config` samples from the model at `path`."""
     if isinstance(single_engine(config), ScriptedConfig):
-        return Renderer(ByteTokenizer())
+        renderer = Renderer(ByteTokenizer(), template_arguments=model.template_arguments)
+        renderer.check_arguments()
+        return renderer
     return models.open_renderer(model, path)
 
 

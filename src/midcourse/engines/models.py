@@ -134,7 +134,10 @@ def stop_token_ids(path: str) -> list[int]:
 
 
 def open_renderer(model: ModelConfig, path: str) -> Renderer:
-    """Load the tokenizer of the model at `path` and wrap it in a renderer."""
+    """Load the tokenizer of the model at `path` and wrap it in a renderer.
+
+    Raises MidcourseError if there is none, or if its template does not read what it is told.
+    """
     try:
         from transformers import AutoTokenizer
     except ImportError as error:
@@ -149,4 +152,6 @@ def open_renderer(model: ModelConfig, path: str) -> Renderer:
             f"the tokenizer at {folder!r} has no chat template: use an instruction-tuned model, or "
             "add chat_template.jinja to the folder"
         )
-    return Renderer(tokenizer, model.template_date)
+    renderer = Renderer(tokenizer, model.template_date, model.template_arguments)
+    renderer.check_arguments()
+    return renderer

@@ -18,9 +18,9 @@ import queue
 import random
 import threading
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -100,7 +100,7 @@ def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEn
     if not config.urls:
         raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
     if config.chat:
-        return OpenAIEngine(config)
+        return OpenAIEngine(config, template_arguments=model.template_arguments)
     return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
 
 
@@ -112,6 +112,8 @@ class OpenAIEngine:
     renderer: Renderer | None = None
     """Checks that the ids of replies are those of their texts."""
     stop_token_ids: Sequence[int] = ()
+    template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict)
+    """What a server that takes messages tells its chat template."""
     max_retries: int = 5
     backoff_seconds: float = 1.0
     trust_env: bool = True
@@ -168,6 +170,8 @@ class OpenAIEngine:
         }
         if self.config.chat:
             body["messages"] = [dict(message) for message in request.messages]
+            if self.template_arguments:
+                body["chat_template_kwargs"] = dict(self.template_arguments)
         else:
             body |= {
                 "prompt": list(request.prompt_token_ids),

@@ -264,7 +264,8 @@ def _check(client: httpx.Client, renderer: Renderer) -> None:
     plain = post("/tokenize", prompt=PROBE, add_special_tokens=False)
     if plain["tokens"] != renderer.encode(PROBE):
         raise EngineError(f"the vLLM server has another tokenizer than the policy: {advice}")
-    chat = post("/tokenize", messages=messages, add_generation_prompt=True)
+    told = {"chat_template_kwargs": dict(renderer.template_arguments)}
+    chat = post("/tokenize", messages=messages, add_generation_prompt=True, **told)
     today = datetime.now(UTC).astimezone().date()  # the server's: nothing tells it ours
     if chat["tokens"] not in (prompt, replace(renderer, template_date=today).prompt_ids(messages)):
         raise EngineError(f"the vLLM server has another chat template: {advice}")

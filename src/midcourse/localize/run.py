@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from midcourse.config import Recipe
+from midcourse.config import Recipe, served_by
 from midcourse.engines import check_model, engine_identity
 from midcourse.errors import DataError
 from midcourse.localize.ask import Cases, Localization, LocalizeSettings, localization
@@ -67,11 +67,12 @@ def run_localization(run: Run, cases: Sequence[ErrorCase]) -> list[Table]:
 
 def locator(recipe: Recipe) -> Model:
     """Return the recipe's proposer, known by its content; its label is for people."""
-    source = recipe.proposer_model or recipe.model
     engine = recipe.proposer_engine or recipe.engine
+    source = recipe.proposer_model or served_by(engine, recipe.model)
     check_model(engine, source.path)
     label = engine.model_name or Path(source.path).name
-    known = content_id(identify_model(source), engine_identity(engine))[:10]
+    told = [source.template_arguments] if source.template_arguments else []
+    known = content_id(identify_model(source), engine_identity(engine), *told)[:10]
     return Model(name=known, label=label, source=source, engine=engine)
 
 

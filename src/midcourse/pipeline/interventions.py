@@ -83,7 +83,12 @@ class Interventions:
         placed = Candidates(proposals=self.proposals, hard=self.hard, after_error=after_error)
         if not shift_by:
             return placed
-        settings = ShiftSettings(candidates=placed, cases=self.cases, shift=shift_by)
+        settings = ShiftSettings(
+            candidates=placed,
+            cases=self.cases,
+            shift=shift_by,
+            terminator=recipe.propose.terminator,
+        )
         moved = shift(settings, f"train {shift_by:+d}")
         return Candidates(proposals=moved, hard=self.hard, after_error=True)
 

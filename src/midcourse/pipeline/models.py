@@ -263,7 +263,8 @@ class Models:
         if contexts is None:
             return None
         if config.source == "distillation":
-            model = s.setup.helper(config.teacher, None, s.recipe.teacher_engine)
+            engine, arguments = s.recipe.teacher_engine, config.teacher_template_arguments
+            model = s.setup.helper(config.teacher, None, engine, arguments)
         settings = SampleSettings(
             model=model,
             contexts=contexts,

@@ -65,7 +65,9 @@ def _attempts_at_references(s: Sources, unsolved: Selection) -> Drawn:
         p.problem_id: prompt.render(problem=p.text, answer=p.answer) for p in s.setup.problems.train
     }
     settings = SampleSettings(
-        model=s.setup.helper(config.model, None, s.recipe.reference_engine),
+        model=s.setup.helper(
+            config.model, None, s.recipe.reference_engine, config.template_arguments
+        ),
         contexts=Questions(
             texts=Texts(texts),
             population=Population.HARD,

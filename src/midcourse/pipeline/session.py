@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from midcourse.checkers import Grader
-from midcourse.config import EngineConfig, GradeConfig, ModelConfig, Recipe
+from midcourse.config import (
+    EngineConfig,
+    GradeConfig,
+    ModelConfig,
+    Recipe,
+    TemplateArguments,
+    served_by,
+)
 from midcourse.data.parts import load_part, require_disjoint
 from midcourse.data.problems import load_problems, require_references
 from midcourse.engines import (
@@ -72,21 +79,32 @@ class Setup:
         prompts = load_prompt_set(recipe.prompts)
         return cls(recipe=recipe, problems=problems, prompts=prompts, base=base, identify=identify)
 
-    def helper(self, path: str, source: ModelConfig | None, engine: EngineConfig | None) -> Model:
+    def helper(
+        self,
+        path: str,
+        source: ModelConfig | None,
+        engine: EngineConfig | None,
+        arguments: TemplateArguments | None = None,
+    ) -> Model:
         """Return who helps: the base itself unless the recipe names another model or engine.
 
-        Raises ConfigError if there is no such model.
+        `arguments` are told to its chat template; default: those of its model. Raises ConfigError
+        if there is no such model.
         """
-        if not path and source is None and engine is None:
+        if not path and source is None and engine is None and arguments is None:
             return self.base
         model = self.recipe.model
-        named = ModelConfig(path=path, template_date=model.template_date)
-        source = named if path else source or model
         engine = engine or self.recipe.engine
+        if path:
+            source = ModelConfig(path=path, template_date=model.template_date)
+        source = source or served_by(engine, model)
+        if arguments is not None:
+            source = source.model_copy(update={"template_arguments": arguments})
+        told = [source.template_arguments] if source.template_arguments else []
         if engine.model_name and not engine.loads_models:
-            name = engine.model_name
+            name = ":".join([engine.model_name, *(content_id(given)[:10] for given in told)])
         else:
-            known = content_id(self.identify(source), source.dtype, engine_identity(engine))
+            known = content_id(self.identify(source), source.dtype, engine_identity(engine), *told)
             name = f"{Path(source.path).name}:{known[:10]}"
         return Model(name=name, label=name, source=source, engine=engine)
 

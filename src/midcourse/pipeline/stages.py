@@ -17,11 +17,10 @@ from typing import Any, Literal, TypeVar
 from midcourse.checkers import checker_named
 from midcourse.config import (
     BuildSftConfig,
-    OpenAIConfig,
     ProblemsConfig,
     ProposeConfig,
     SamplingConfig,
-    single_engine,
+    speaks_messages,
 )
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
@@ -47,7 +46,12 @@ from midcourse.records import (
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.build_sft import RowDesign, Verification, build_sft
 from midcourse.stages.grade import grade as grade_rollouts
-from midcourse.stages.propose import Case, Proposer, shuffled_references
+from midcourse.stages.propose import (
+    Case,
+    Proposer,
+    begins_with_solution,
+    shuffled_references,
+)
 from midcourse.stages.propose import propose as ask_proposer
 from midcourse.stages.reference import references as settle_references
 from midcourse.stages.sample import SampleSpec, duplicate_share
@@ -121,7 +125,7 @@ def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
     return graded.verdict is Verdict.CORRECT
 
 
-def _duplicates(rollouts: Iterator[Rollout]) -> Mapping[str, object]:
+def _duplicates(settings: SampleSettings, rollouts: Iterator[Rollout]) -> Mapping[str, object]:
     found = duplicate_share(rollouts)
     return {
         "duplicates": {"num_contexts": found.num_contexts, "num_identical": found.num_identical}
@@ -146,6 +150,7 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     outcome=attrgetter("finish_reason"),
     total=_num_rollouts,
     summary=_duplicates,
+    check=lambda settings, tools: _check_template(settings.model, tools),
 )
 def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*sample*: rollouts of every context; with rounds, until the first correct one."""
@@ -326,16 +331,32 @@ class ProposeSettings:
 
 def _check_turns(settings: ProposeSettings, tools: Any) -> None:
     """Raise ConfigError if the proposer's template has no second turn and one is asked for."""
-    single = single_engine(settings.proposer.engine)
-    takes_ids = not (isinstance(single, OpenAIConfig) and single.chat)
-    if settings.guided and takes_ids and settings.world is None:
-        tools.renderer(settings.proposer).check_second_turn()
+    proposer = settings.proposer
+    if settings.world is None:
+        _check_template(proposer, tools)
+        if settings.guided and not speaks_messages(proposer.engine):
+            tools.renderer(proposer).check_second_turn()
+
+
+def _check_template(model: Model, tools: Any) -> None:
+    """Raise ConfigError if a model's chat template does not read what it is told."""
+    if model.source.template_arguments and not speaks_messages(model.engine):
+        tools.renderer(model)
+
+
+def _guided_solutions(
+    settings: ProposeSettings, proposals: Iterator[Proposal]
+) -> Mapping[str, object]:
+    own = (p for p in proposals if begins_with_solution(p, settings.config))
+    verdicts = Counter(str(proposal.guided_verdict) for proposal in own)
+    return {"guided_solutions": dict(sorted(verdicts.items()))} if verdicts else {}
 
 
 @stage(
     "propose",
     Proposal,
     total=lambda settings, reader: reader.num_records(settings.cases),
+    summary=_guided_solutions,
     check=_check_turns,
 )
 def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
@@ -383,14 +404,17 @@ class ShiftSettings:
     candidates: Candidates
     cases: Stage[Rollout, Any]
     shift: int
+    terminator: str
+    """What interventions end in."""
 
 
 @stage("shift", Proposal, total=lambda settings, reader: len(settings.candidates.read(reader)))
 def shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*shift*: the candidates at another place; their content stays."""
     cases = work.reader.read(settings.cases, TOKENS)
-    num_steps = {rollout.rollout_id: len(split_steps(rollout.text)) for rollout in cases}
-    moved = shifted(settings.candidates.read(work.reader), num_steps, settings.shift)
+    attempts = {rollout.rollout_id: split_steps(rollout.text) for rollout in cases}
+    candidates = settings.candidates.read(work.reader)
+    moved = shifted(candidates, attempts, settings.shift, settings.terminator)
     return keyed(moved, lambda proposal: proposal.proposal_id, work.done)
 
 

@@ -50,9 +50,10 @@ class Model:
         """Return its name, and what else decides what it samples."""
         engine = engine_identity(self.engine)
         named = {"name": self.name, "dtype": self.source.dtype, "engine": engine}
-        date = self.source.template_date
-        # A date that is not the default writes other prompts where the chat template has one.
-        return named if date == TEMPLATE_DATE else {**named, "template_date": str(date)}
+        date, arguments = self.source.template_date, self.source.template_arguments
+        # What a chat template is told writes other prompts.
+        told = {} if date == TEMPLATE_DATE else {"template_date": str(date)}
+        return named | told | ({"template_arguments": arguments} if arguments else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,13 @@ def _sampled(run: _RunDir, stage: Any, made: _Made) -> None:
 
 def _proposed(run: _RunDir, stage: Any, made: _Made) -> None:
     """Measure the proposer, in characters."""
-    said = [[len(turn.reply) for turn in p.turns] for p in run.read(stage) if not p.item]
+    shares_solution = stage.settings.config.shares_solution
+    said = [
+        # A shared solution was said once, before the first question.
+        [len(turn.reply) for turn in (p.turns[1:] if shares_solution and p.index else p.turns)]
+        for p in run.read(stage)
+        if not p.item
+    ]
     devices = stage.settings.proposer.engine.num_devices
     run.add_rate("propose_tokens", sum(map(sum, said)) / devices, made)
     for turns in filter(None, said):

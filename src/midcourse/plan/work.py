@@ -294,16 +294,18 @@ class Expected:
         drawn = cases.drawn.rollouts.settings.sampling.max_tokens
         reference = given.reference_tokens if config.reference != "none" else 0.0
         shown = given.prompt_tokens + given.rollout_tokens + reference
-        said = given.review_tokens + (given.guided_tokens if settings.guided else 0.0)
-        limit = config.sampling.max_tokens * (2 if settings.guided else 1)
+        guided = given.guided_tokens if settings.guided else 0.0
+        said, limit = given.review_tokens + guided, config.sampling.max_tokens
         questions = self.number(cases) * each
+        # What is shared is sampled, and prefilled with what it goes on from, once per rollout.
+        opened = self.number(cases) if config.shares_solution else questions
         return Work(
             kind=Kind.PROPOSE,
             requests=questions,
-            prefill_tokens=questions * shown,
-            tokens=questions * said,
+            prefill_tokens=opened * shown,
+            tokens=questions * given.review_tokens + opened * guided,
             context=shown + said / 2,
-            longest=given.prompt_tokens + drawn + reference + limit,
+            longest=given.prompt_tokens + drawn + reference + limit * config.num_turns,
             model=settings.proposer,
             disk_bytes=questions * (shown + said) * given.disk_bytes_per_token,
         )

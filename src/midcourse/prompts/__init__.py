@@ -1,8 +1,9 @@
 """Prompts are files. A *prompt set* is a folder of ``.md`` files, one per purpose.
 
-Two sets ship with the package: ``default`` (for instruction-tuned models; in our words, with
-the structure of the paper's Appendix A) and ``lab`` (short, for the bundled lab model). A user
-points ``prompts`` in a recipe to a folder of their own. Every record that a prompt produced
+Four sets ship with the package: ``default`` (for instruction-tuned models; in our words, with
+the structure of the paper's Appendix A), ``bare`` (the same, but a problem is put without a word
+of ours), ``short`` and ``lab`` (for small models). A user points ``prompts`` in a recipe to a
+folder of their own. Every record that a prompt produced
 carries the prompt's name and hash, so two wordings can never be mixed up.
 
 A file holds plain text with placeholders in braces, ``{problem}``: those of `PURPOSES`, which are
@@ -73,6 +74,9 @@ _BRACES = re.compile(r"([A-Za-z\\_^}\]$])?\{([A-Za-z][A-Za-z_ ]{2,40})\}")
 
 
 _SETS = resources.files("midcourse.prompts") / "sets"
+_NAMES = "'default', 'bare', 'short', 'lab'"
+#: Packaged sets that only hold what differs from another one.
+_BASES = {"bare": "default"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +120,22 @@ class PromptSet:
 
     name: str
     root: Traversable
+    base: Traversable | None = None
+    """The folder that holds what `root` lacks."""
 
     def __contains__(self, purpose: str) -> bool:
-        return _text(self.root, purpose) is not None
+        return self._text(purpose) is not None
 
     def __getitem__(self, purpose: str) -> Prompt:
-        if (text := _text(self.root, purpose)) is None:
+        if (text := self._text(purpose)) is None:
             raise ConfigError(f"prompt set {self.name!r} has no {purpose}.md")
-        ours_first = sorted(_SETS.iterdir(), key=lambda folder: folder.name != self.name)
+        ours_first = sorted(_SETS.iterdir(), key=lambda f: (f.name != self.name, f.name))
         origins = (folder.name for folder in ours_first if _text(folder, purpose) == text)
         return Prompt(f"{next(origins, 'custom')}/{purpose}", text)
+
+    def _text(self, purpose: str) -> str | None:
+        text = _text(self.root, purpose)
+        return _text(self.base, purpose) if text is None and self.base else text
 
 
 def _text(folder: Traversable, purpose: str) -> str | None:
@@ -145,11 +155,12 @@ def load_prompt_set(name: str) -> PromptSet:
     """
     packaged = _SETS / name
     if "/" not in name and packaged.is_dir():
-        found = PromptSet(name, packaged)
+        base = _BASES.get(name)
+        found = PromptSet(name, packaged, _SETS / base if base else None)
     elif (folder := Path(name)).is_dir():
         found = PromptSet(folder.name, folder)
     else:
-        raise ConfigError(f"no prompt set {name!r}: give 'default', 'lab' or a folder of .md files")
+        raise ConfigError(f"no prompt set {name!r}: give {_NAMES} or a folder of .md files")
     for purpose, form in PURPOSES.items():
         text = _text(found.root, purpose)
         if text is not None and (complaint := form.complaint_about(text)):

@@ -10,11 +10,23 @@ from typing import Any
 
 from midcourse.metrics import Count, StoppedCount, count_of, group_shares
 from midcourse.pipeline import Drawn, Graded, Method, Searched
+from midcourse.pipeline.contexts import verified_ids
 from midcourse.pipeline.interventions import INTERVENTION
-from midcourse.records import Condition, Grade, GroupCount, Likelihood, Problem, SftRow, Verdict
+from midcourse.records import (
+    Condition,
+    Grade,
+    GroupCount,
+    Likelihood,
+    Problem,
+    ProposalOutcome,
+    SftRow,
+    Verdict,
+)
 from midcourse.rendering import Renderer
+from midcourse.report.tables import GuidedCount
 from midcourse.run import Reader, Run, Stage
 from midcourse.stages.build_sft import IGNORED
+from midcourse.stages.propose import begins_with_solution
 from midcourse.steps import split_steps
 from midcourse.training.rl.store import read_group_counts
 
@@ -33,6 +45,8 @@ class ReportData:
     seed: int
     funnel: dict[str, dict[str, int]]
     conditions: dict[Condition, list[Count]]
+    guided: dict[Verdict, GuidedCount]
+    """By what the grader says of the guided solution; empty where proposals began with none."""
     searches: dict[Condition, list[StoppedCount]]
     """Conditions that were drawn until the first correct: coverage only."""
     evaluations: dict[str, dict[str, list[Count]]]
@@ -64,6 +78,7 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
         name=run.recipe.name,
         seed=run.recipe.seed,
         funnel=funnel_counts(run, method) | rl_counts,
+        guided=guided_counts(run, method),
         conditions={
             c: count_by_problem(run, d, hard) for c, d in verified if isinstance(d, Graded)
         },
@@ -132,7 +147,30 @@ def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
         stages[f"rows of source {recipe.build_sft.source}"] = method.models.rows
     counts = {name: _outcomes(run, stage) if stage else {} for name, stage in stages.items()}
     leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
-    return counts | {_LEAKS: {"leak": leaks[True], "do not": leaks[False]}}
+    counts |= {_LEAKS: {"leak": leaks[True], "do not": leaks[False]}}
+    guided = run.artifact(method.proposals).manifest.get("guided_solutions")
+    return counts | ({"guided solutions": guided} if guided else {})
+
+
+def guided_counts(run: Run, method: Method) -> dict[Verdict, GuidedCount]:
+    """Count proposals and candidates by what the grader says of their guided solutions."""
+    config, interventions = method.setup.recipe.propose, method.interventions
+    made = [p for p in run.read(method.proposals, ("turns",)) if p.guided_verdict]
+    candidates = interventions.candidates().read(run) if made else []
+    kept = verified_ids(run, interventions.verified[INTERVENTION].grades)
+    found: dict[Verdict, GuidedCount] = {}
+    for verdict in Verdict:
+        of = [p for p in made if p.guided_verdict is verdict]
+        tried = [p for p in candidates if p.guided_verdict is verdict]
+        if of:
+            found[verdict] = GuidedCount(
+                solutions=sum(begins_with_solution(p, config) for p in of),
+                proposals=len(of),
+                accepted=sum(p.outcome is ProposalOutcome.ACCEPTED for p in of),
+                candidates=len(tried),
+                kept=sum(p.proposal_id in kept for p in tried),
+            )
+    return found
 
 
 def _outcomes(run: Run, stage: Stage[Any, Any]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Group
@@ -47,9 +48,15 @@ def _state(folder: Path) -> tuple[str, str]:
         manifest = read_manifest(folder)
     except ArtifactError as error:
         return _DAMAGED, str(error)
-    counts = ", ".join(f"{name} {count}" for name, count in manifest.get("counts", {}).items())
+    counts = _said(manifest.get("counts", {}))
+    if "guided_solutions" in manifest:
+        counts += f"; guided solutions: {_said(manifest['guided_solutions'])}"
     missing = missing_file(folder, manifest)
     return (_DAMAGED, missing) if missing else ("complete", counts)
+
+
+def _said(counts: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:

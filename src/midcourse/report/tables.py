@@ -6,6 +6,7 @@ Every figure is computed from counts handed in; a denominator stands next to eac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from midcourse.metrics import (
@@ -21,7 +22,7 @@ from midcourse.metrics import (
     mean_pass_at_k,
     wilson,
 )
-from midcourse.records import Condition, GroupCount, Likelihood
+from midcourse.records import Condition, GroupCount, Likelihood, Verdict
 from midcourse.table import Table, share
 
 #: Iterations of RL that are read together.
@@ -43,6 +44,44 @@ def funnel_table(stages: Mapping[str, Mapping[str, int]]) -> Table:
         rows.append((stage, f"{total:,}", said or "–"))
     note = "Every count is the sum of its outcomes; nothing is dropped."
     return Table("Funnel", ("stage", "records", "outcomes"), tuple(rows), note)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidedCount:
+    """What became of proposals whose guided solutions the grader says the same of."""
+
+    solutions: int
+    """Fewer than proposals where several go on from one."""
+    proposals: int
+    accepted: int
+    candidates: int
+    """Those that were verified: the first accepted one of each rollout."""
+    kept: int
+    """Candidates with a correct continuation."""
+
+
+def guided_table(guided: Mapping[Verdict, GuidedCount]) -> Table:
+    """Build what became of proposals by the verdict on their guided solutions."""
+    total = sum(count.solutions for count in guided.values())
+    rows = [
+        (
+            str(verdict),
+            _share_of(count.solutions, total),
+            _share_of(count.accepted, count.proposals),
+            _share_of(count.kept, count.candidates),
+        )
+        for verdict, count in guided.items()
+    ]
+    columns = ("guided solution", "solutions", "proposals accepted", "candidates kept")
+    note = (
+        "Is the reference understood at all? The solution that the proposer writes with the "
+        "reference at hand, before its review. Kept: a continuation is correct."
+    )
+    return Table("Guided solutions", columns, tuple(rows), note)
+
+
+def _share_of(number: int, of: int) -> str:
+    return f"{number:,}/{of:,} = {100 * number / of:.1f} %" if of else "–"
 
 
 #: Table 1 of the paper: coverage of problems, accuracy in per cent; rows 8-10 on those of the

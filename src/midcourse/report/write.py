@@ -22,6 +22,7 @@ from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.tables import (
     condition_table,
     funnel_table,
+    guided_table,
     likelihood_table,
     pass_at_k_table,
     rl_table,
@@ -63,6 +64,7 @@ def write_report(session: Session, made: Method) -> None:
     data = collect(run, made, session.tools.renderer(made.setup.base))
     tables = [
         funnel_table(data.funnel),
+        *([guided_table(data.guided)] if data.guided else []),
         condition_table(data.conditions, data.searches),
         *pass_at_k_table(data.evaluations, data.ks),
         *([rl_table(data.arms)] if data.arms else []),

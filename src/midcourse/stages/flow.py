@@ -6,7 +6,7 @@ window of them; completions come back with whatever the caller attached to the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -20,12 +20,12 @@ def run_requests(
     engine: Engine,
     requests: Iterable[tuple[Request, T]],
     failures: Failures,
-    follow_up: Callable[[T, Completion], tuple[Request, T] | None] | None = None,
+    follow_up: Callable[[T, Completion], Sequence[tuple[Request, T]]] | None = None,
 ) -> Iterator[tuple[T, Completion]]:
     """Yield ``(attachment, completion)`` as they finish; those that failed for good come last.
 
     If `failures` finds too many of those, they do not come at all: they are left for a later run.
-    `follow_up` may turn a completion into a further request (a second turn) instead.
+    `follow_up` may turn a completion into further requests (a second turn) instead.
     """
     window = 4 * engine.capabilities.concurrency
     waiting, attached = iter(requests), dict[str, T]()
@@ -41,14 +41,14 @@ def run_requests(
         session.submit(take(window))
         for completion in session.completions():
             attachment = attached.pop(completion.request_id)
-            following = None
             num_answered += completion.error is None
             if completion.error is not None:
                 failed.append((attachment, completion))
             elif follow_up is not None and (following := follow_up(attachment, completion)):
-                request, attachment = following
-                attached[request.request_id] = attachment
-                session.submit([request])
+                attached.update(
+                    (request.request_id, attached_to) for request, attached_to in following
+                )
+                session.submit([request for request, _ in following])
             else:
                 yield attachment, completion
             # Refill in chunks: engines batch what arrives together, siblings share a prefill.

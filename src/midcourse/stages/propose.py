@@ -3,6 +3,10 @@
 Each rollout is asked about K times; its K answers are settled together, in order, so that
 "duplicate" and "first accepted" do not depend on which reply came first. Every answer becomes a
 `Proposal` with an outcome: nothing that failed to parse disappears.
+
+In two turns, a question begins with a solution that is guided by the reference, which is graded: a
+proposer that does not get there with the reference at hand has not understood it. The questions
+about a rollout may share that solution (`ProposeConfig.guided`), as in the authors' release.
 """
 
 from __future__ import annotations
@@ -24,12 +28,14 @@ from midcourse.records import (
     ProposalOutcome,
     Rollout,
     Turn,
+    Verdict,
     content_id,
     derive_seed,
 )
 from midcourse.rendering import Message, Renderer
 from midcourse.stages.flow import run_requests
-from midcourse.steps import number_steps, split_steps
+from midcourse.stages.reference import without_thinking
+from midcourse.steps import number_steps, repeats_steps, split_steps
 
 #: What became of a reply that did not finish: it is never read.
 OUTCOMES_OF_UNFINISHED = {
@@ -68,9 +74,9 @@ class Proposer:
     run_seed: int
 
     @property
-    def num_turns(self) -> int:
-        """The turns of one question."""
-        return 2 if self.guided else 1
+    def num_at_once(self) -> int:
+        """The questions about a rollout that do not wait for one another."""
+        return 1 if self.config.stop_at_first_accepted else self.config.num_proposals
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +102,22 @@ def propose(
     """Yield ``(rollout id, its proposals)`` for each rollout not in `done`, as they finish."""
     config = proposer.config
     cases = (case for case in cases if case.rollout.rollout_id not in done)
-    at_once = 1 if config.stop_at_first_accepted else config.num_proposals
-    questions = (_open(case, index, proposer) for case in cases for index in range(at_once))
+    # A shared solution is asked for once: the other questions follow it.
+    opened = 1 if proposer.config.shares_solution else proposer.num_at_once
+    questions = (_open(case, index, proposer) for case in cases for index in range(opened))
     requests = ((_request(question, proposer), question) for question in questions)
 
-    def follow_up(question: _Question, completion: Completion) -> tuple[Request, _Question] | None:
-        following = _next_turn(question, completion, proposer)
-        if following is None and config.stop_at_first_accepted:
-            following = _next_question(question, completion, proposer)
-        return (_request(following, proposer), following) if following else None
+    def follow_up(
+        question: _Question, completion: Completion
+    ) -> Sequence[tuple[Request, _Question]]:
+        following = _following(question, completion, proposer)
+        return [(_request(question, proposer), question) for question in following]
 
     answers: dict[str, list[_Answer]] = {}
     for question, completion in run_requests(proposer.engine, requests, failures, follow_up):
         rollout_id = question.case.rollout.rollout_id
         answered = answers.setdefault(rollout_id, [])
-        answered += [*question.earlier, (question, completion)]
+        answered += [*question.earlier, *_answered(question, completion, proposer)]
         if config.stop_at_first_accepted or len(answered) == config.num_proposals:
             yield rollout_id, _settle(answers.pop(rollout_id), proposer)
 
@@ -128,8 +135,13 @@ def review_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt:
 
 def guided_prompt(prompts: PromptSet, config: ProposeConfig) -> Prompt | None:
     """Return the prompt of the first of two turns; none where all is asked at once."""
-    two_turns = config.turns == "two" and config.reference != "none"
-    return prompts["guided_solve"] if two_turns else None
+    return prompts["guided_solve"] if config.num_turns == 2 else None
+
+
+def begins_with_solution(proposal: Proposal, config: ProposeConfig) -> bool:
+    """Whether a guided solution was written for this very proposal, not for one before it."""
+    is_own = proposal.index == 0 or not config.shares_solution
+    return proposal.guided_verdict is not None and is_own and proposal.item == 0
 
 
 def shuffled_references(problems: Sequence[Problem]) -> dict[str, str]:
@@ -154,16 +166,20 @@ def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     review = proposer.review
     message: Message = {"role": "user", "content": _fill(proposer.guided or review, case)}
     takes_ids = proposer.engine.capabilities.token_ids
-    question_id = content_id(
-        case.rollout.rollout_id, proposer.name, review.name, review.sha, case.reference, index
-    )
     return _Question(
         case=case,
         index=index,
-        question_id=question_id,
+        question_id=_question_id(case, index, proposer),
         context_ids=tuple(proposer.renderer.prompt_ids([message])) if takes_ids else (),
         messages=(message,),
     )
+
+
+def _question_id(case: Case, index: int, proposer: Proposer) -> str:
+    # The first question is the same, whether others share its solution or not.
+    shared = ["shared"] if proposer.config.shares_solution and index else []
+    asked = (proposer.name, proposer.review.name, proposer.review.sha, case.reference, index)
+    return content_id(case.rollout.rollout_id, *asked, *shared)
 
 
 def _fill(prompt: Prompt, case: Case) -> str:
@@ -177,22 +193,48 @@ def _fill(prompt: Prompt, case: Case) -> str:
 
 def _request(question: _Question, proposer: Proposer) -> Request:
     turn = len(question.turns)
-    request_id = f"{question.question_id}/{turn}"
-    # First turns of one problem share their context; second turns share nothing.
-    is_shared = proposer.guided and not turn
+    request_id = group = f"{question.question_id}/{turn}"
+    if proposer.guided and not turn:  # the first turns of one problem have the same context
+        group = f"{question.case.problem.problem_id}/guided"
+    elif proposer.config.shares_solution:
+        group = f"{question.case.rollout.rollout_id}/review"
     return Request(
         request_id=request_id,
         prompt_token_ids=question.context_ids,
         sampling=proposer.config.sampling.record(),
         seed=derive_seed(proposer.run_seed, f"propose/{turn}", question.question_id),
-        group=f"{question.case.problem.problem_id}/guided" if is_shared else request_id,
+        group=group,
         messages=question.messages,
     )
 
 
+def _following(question: _Question, completion: Completion, proposer: Proposer) -> list[_Question]:
+    """Return what is asked next, if this completion is no answer or not accepted."""
+    review = _next_turn(question, completion, proposer)
+    if review is not None and proposer.config.shares_solution:
+        return [_sibling(review, index, proposer) for index in range(proposer.num_at_once)]
+    if review is None and proposer.config.stop_at_first_accepted:
+        review = _next_question(question, completion, proposer)
+    return [] if review is None else [review]
+
+
+def _sibling(question: _Question, index: int, proposer: Proposer) -> _Question:
+    """Return the question of another index, as far as this one has got."""
+    question_id = _question_id(question.case, index, proposer)
+    return replace(question, index=index, question_id=question_id)
+
+
+def _answered(question: _Question, completion: Completion, proposer: Proposer) -> list[_Answer]:
+    """Return the answers that a completion is: a shared solution that broke off answers all."""
+    if not proposer.config.shares_solution or question.turns:
+        return [(question, completion)]
+    indices = range(proposer.config.num_proposals)
+    return [(_sibling(question, index, proposer), completion) for index in indices]
+
+
 def _next_turn(question: _Question, completion: Completion, proposer: Proposer) -> _Question | None:
     """Return the question's next turn, or None if this completion answers it."""
-    is_last = len(question.turns) + 1 == proposer.num_turns
+    is_last = len(question.turns) + 1 == proposer.config.num_turns
     if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
     text = _fill(proposer.review, question.case)
@@ -218,7 +260,12 @@ def _next_question(
     accepted = any(answer.outcome is ProposalOutcome.ACCEPTED for answer in judged)
     if accepted or index == proposer.config.num_proposals:
         return None
-    following = _open(question.case, index, proposer)
+    if not proposer.config.shares_solution:
+        following = _open(question.case, index, proposer)
+    elif question.turns:
+        following = _sibling(question, index, proposer)
+    else:  # the solution broke off: there is nothing to go on from
+        return None
     return replace(following, earlier=(*question.earlier, (question, completion)))
 
 
@@ -234,16 +281,33 @@ def _settle(answers: list[_Answer], proposer: Proposer) -> list[Proposal]:
     """Judge the answers about one rollout in the order they were asked."""
     proposals: list[Proposal] = []
     accepted: set[tuple[int | None, str | None]] = set()
-    for question, completion in sorted(answers, key=lambda answer: answer[0].index):
-        turns = (*question.turns, _turn(question, completion))
+    answers = sorted(answers, key=lambda answer: answer[0].index)
+    conversations = [(*question.turns, _turn(question, reply)) for question, reply in answers]
+    solved = _guided_verdicts(answers[0][0].case.problem, conversations, proposer)
+    for (question, completion), turns, verdict in zip(answers, conversations, solved, strict=True):
         for item, judged in enumerate(_judged(question, completion, proposer)):
             key = (judged.location, judged.intervention)
             if judged.outcome is ProposalOutcome.ACCEPTED and key in accepted:
                 judged = replace(judged, outcome=ProposalOutcome.DUPLICATE, detail="said before")
             elif judged.outcome is ProposalOutcome.ACCEPTED:
                 accepted.add(key)
-            proposals.append(_record(judged, question, item, turns, proposer))
+            made = _record(judged, question, item, turns, proposer)
+            proposals.append(replace(made, guided_verdict=verdict))
     return proposals
+
+
+def _guided_verdicts(
+    problem: Problem, conversations: Sequence[tuple[Turn, ...]], proposer: Proposer
+) -> list[Verdict] | list[None]:
+    """Grade the solution that each conversation begins with, if it begins with one."""
+    if proposer.guided is None:
+        return [None] * len(conversations)
+    solutions = [turns[0] for turns in conversations]
+    graded = proposer.grader.grade((solution.reply, problem.gold) for solution in solutions)
+    return [
+        result.verdict if solution.finish_reason.has_reply else Verdict.UNGRADED
+        for solution, result in zip(solutions, graded, strict=True)
+    ]
 
 
 def _judged(
@@ -252,20 +316,26 @@ def _judged(
     """Read and judge the last reply; a reply that did not finish is never read."""
     outcome = OUTCOMES_OF_UNFINISHED.get(completion.finish_reason)
     if outcome is not None:
-        detail = f"turn {len(question.turns) + 1} of {proposer.num_turns}"
+        detail = f"turn {len(question.turns) + 1} of {proposer.config.num_turns}"
         return [ParsedProposal(outcome=outcome, detail=detail)]
-    num_steps = len(split_steps(question.case.rollout.text))
+    steps = split_steps(question.case.rollout.text)
+    reply = without_thinking(completion.text)  # what was drafted in a thought is not an answer
     if proposer.config.variant == "list":
-        parsed = parse_proposals(completion.text, num_steps)
+        parsed = parse_proposals(reply, len(steps))
     else:
-        parsed = [parse_proposal(completion.text, num_steps)]
-    return [_judge(proposal, question.case.problem, proposer) for proposal in parsed]
+        parsed = [parse_proposal(reply, len(steps))]
+    return [_judge(proposal, steps, question.case.problem, proposer) for proposal in parsed]
 
 
-def _judge(parsed: ParsedProposal, problem: Problem, proposer: Proposer) -> ParsedProposal:
-    """Apply what a parser cannot know: the terminator, the length and the answer."""
-    if parsed.outcome is not ProposalOutcome.ACCEPTED or parsed.intervention is None:
+def _judge(
+    parsed: ParsedProposal, steps: Sequence[str], problem: Problem, proposer: Proposer
+) -> ParsedProposal:
+    """Apply what a parser cannot know: the attempt, the terminator, the length and the answer."""
+    is_accepted = parsed.outcome is ProposalOutcome.ACCEPTED
+    if not is_accepted or parsed.intervention is None or parsed.location is None:
         return parsed
+    if repeats_steps(parsed.intervention, steps, parsed.location):
+        return replace(parsed, outcome=ProposalOutcome.UNCHANGED, detail="the step it replaces")
     config = proposer.config
     num_tokens = len(proposer.policy.encode(parsed.intervention))
     if num_tokens > config.max_intervention_tokens:

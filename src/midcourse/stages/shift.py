@@ -1,30 +1,46 @@
 """shift: the same interventions at another place, to see what a wrong t* costs (App. question 3).
 
 A shifted proposal is a proposal of its own, with an id of its own: its continuations can never be
-taken for those of the proposal it comes from. The step's content stays as it was written.
+taken for those of the proposal it comes from. The step's content stays as it was written; where it
+is what the attempt says there anyway, it is as `unchanged` as a proposal that says so itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from midcourse.records import Proposal, ProposalOutcome, content_id
+from midcourse.steps import repeats_steps
 
 
 def shifted(
-    proposals: Iterable[Proposal], num_steps: Mapping[str, int], shift: int
+    proposals: Iterable[Proposal],
+    attempts: Mapping[str, Sequence[str]],
+    shift: int,
+    terminator: str,
 ) -> Iterator[Proposal]:
-    """Yield each accepted proposal moved by `shift` steps; `num_steps` are by rollout."""
+    """Yield each accepted proposal moved by `shift` steps; the steps of `attempts` by rollout.
+
+    `terminator` is what interventions end in.
+    """
     for proposal in proposals:
         if proposal.outcome is not ProposalOutcome.ACCEPTED or proposal.location is None:
             continue
-        location = proposal.location + shift
-        fits = 1 <= location <= num_steps[proposal.rollout_id]
+        location, steps = proposal.location + shift, attempts[proposal.rollout_id]
+        content = (proposal.intervention or "").removesuffix(terminator)
         yield replace(
             proposal,
             proposal_id=content_id(proposal.proposal_id, "shift", shift),
             location=location,
-            outcome=ProposalOutcome.ACCEPTED if fits else ProposalOutcome.LOCATION_OUT_OF_RANGE,
+            outcome=_outcome(content, steps, location),
             detail=f"moved by {shift:+d} steps",
         )
+
+
+def _outcome(content: str, steps: Sequence[str], location: int) -> ProposalOutcome:
+    """Return what becomes of a step's content at a 1-based location."""
+    if not 1 <= location <= len(steps):
+        return ProposalOutcome.LOCATION_OUT_OF_RANGE
+    is_repeated = repeats_steps(content, steps, location)
+    return ProposalOutcome.UNCHANGED if is_repeated else ProposalOutcome.ACCEPTED

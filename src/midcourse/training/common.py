@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
-from midcourse.config import TEMPLATE_DATE, ModelConfig
+from midcourse.config import TEMPLATE_DATE, ModelConfig, TemplateArguments
+from midcourse.encoding import Tokenizer
 from midcourse.engines import model_folder
 from midcourse.engines.weights import first_not_finite, load_weights
 from midcourse.errors import DataError, MidcourseError
+from midcourse.rendering import Renderer
 from midcourse.training.checkpoints import drop_pickle
 from midcourse.training.jobs import Log
 
@@ -35,12 +37,17 @@ class Setting:
     seed: int
     on_log: Log
     template_date: date = TEMPLATE_DATE
+    template_arguments: TemplateArguments = field(default_factory=dict)
 
     @classmethod
     def of(cls, model: ModelConfig, out: Path, seed: int, on_log: Log) -> Setting:
         """Return the setting of a job, with the folder that its model is loaded from."""
         folder = str(model_folder(model.path, model.revision))
-        return cls(folder, out, seed, on_log, model.template_date)
+        return cls(folder, out, seed, on_log, model.template_date, model.template_arguments)
+
+    def renderer(self, tokenizer: Tokenizer) -> Renderer:
+        """Return what writes the prompts of the model, as for every other stage."""
+        return Renderer(tokenizer, self.template_date, self.template_arguments)
 
 
 def shared_arguments(setting: Setting) -> dict[str, Any]:

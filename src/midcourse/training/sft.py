@@ -19,7 +19,6 @@ from trl import SFTConfig, SFTTrainer
 from midcourse.config import TrainSftConfig
 from midcourse.errors import ConfigError, DataError
 from midcourse.records import RowSource, SftRow
-from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
 from midcourse.store.stage import read_stage
 from midcourse.training.callbacks import callbacks
@@ -67,7 +66,7 @@ def make_sft_trainer(
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
     tokenizer = load_tokenizer(setting.model_path)
-    check_rows(rows, Renderer(tokenizer).end_of_turn_ids)
+    check_rows(rows, setting.renderer(tokenizer).end_of_turn_ids)
     model = load_model(setting.model_path)
     for row in rows:
         check_fits(f"train sft: row {row.row_id}", row.input_ids, model)

@@ -90,7 +90,7 @@ def make_rl_trainer(
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
     schedule = Schedule(problems, config, setting.seed)
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
-    renderer = Renderer(load_tokenizer(setting.model_path), setting.template_date)
+    renderer = setting.renderer(load_tokenizer(setting.model_path))
     model = load_model(setting.model_path)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens)
 
