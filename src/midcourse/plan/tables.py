@@ -10,8 +10,10 @@ from midcourse.config import Recipe
 from midcourse.errors import ConfigError
 from midcourse.plan.assumptions import Assumptions, Settled, settle
 from midcourse.plan.devices import Device, choose_device
-from midcourse.plan.hardware import Memory, Placed, Timed, memory_of, timed
+from midcourse.plan.fit import Fit, fits
+from midcourse.plan.hardware import Timed, timed
 from midcourse.plan.measure import Clock, measure
+from midcourse.plan.memory import Parts, Placed
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
 from midcourse.plan.work import Expected, Kind, Work, compose, schedule
@@ -37,7 +39,7 @@ class Plan:
     """Helpers whose shape is not known: they are timed as the policy."""
     steps: list[Timed]
     """Every step that a run completes, in order."""
-    memory: list[Memory]
+    memory: list[Fit]
     pass_rates: PassRates
     measured_seconds: float | None
     """What the measured run itself took, where there is one."""
@@ -51,7 +53,9 @@ class Plan:
         """Return everything worth printing; the total stands below the stages."""
         sample = self.recipe.sample
         search = search_table(self.pass_rates, sample.num_rollouts, sample.rounds)
-        return [_assumption_table(self), search, _stage_table(self), _memory_table(self)]
+        latency = _latency_table(self)
+        stages = [_assumption_table(self), search, _stage_table(self)]
+        return [*stages, *([latency] if latency.rows else []), _memory_table(self)]
 
 
 def make_plan(
@@ -92,7 +96,7 @@ def make_plan(
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=tuple(path for path, found in shapes.items() if found is None),
         steps=[timed(step, work, placed(work), num_graders) for step, work in planned],
-        memory=memory_of(recipe, [work for _, work in planned], policy),
+        memory=fits(recipe, [(work, placed(work)) for _, work in planned], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
@@ -158,18 +162,39 @@ def _stage_table(plan: Plan) -> Table:
     return Table(f"Plan of {plan.recipe.name}", tuple(_STAGE_COLUMNS), tuple(cells), note)
 
 
-def _memory_table(plan: Plan) -> Table:
+def _latency_table(plan: Plan) -> Table:
     rows = []
-    for part in plan.memory:
-        name = part.name + (f", {part.copies} at once" if part.copies > 1 else "")
-        rows.append((name, *map(size, (*part.parts, part.total)), part.verdict(plan.device)))
-    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
+    for item in plan.steps:
+        if (latency := item.latency) is None:
+            continue
+        said = "yes" if latency.limited < latency.limit else "no"
+        times = (latency.reply, latency.queued, latency.limit)
+        rows.append((_name([item]), *map(duration, times), said))
     note = (
-        f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
-        "does not fit: lora_rank, micro_batch_size, gradient_checkpointing, accelerate with FSDP2, "
-        "vllm_gpu_share, kv_cache_gib, max_tokens."
+        "Little's law: requests in flight × tokens of one / tokens a second; long replies take "
+        "longer than the mean. Where it is no, lower the engine's concurrency or raise its "
+        "timeout_seconds above a whole reply; where that limits silence only, above the queue."
     )
-    return Table("Memory", columns, tuple(rows), note)
+    columns = ("replies of servers", "mean reply", "of it queued", "timeout_seconds", "enough")
+    return Table("Waiting", columns, tuple(rows), note)
+
+
+def _memory_table(plan: Plan) -> Table:
+    rows, notes = (
+        [],
+        [f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}."],
+    )
+    names = list(Parts().by_name())
+    for fit in plan.memory:
+        memory, total = fit.memory, fit.memory.parts.total
+        name = memory.name + (f", {memory.copies} at once" if memory.copies > 1 else "")
+        free = size(max(0.0, plan.device.memory_bytes - total))
+        parts = map(size, memory.parts.by_name().values())
+        rows.append((name, *parts, size(total), free, memory.verdict(plan.device)))
+        if fit.remedy:
+            notes.append(f"{name}: {memory.problem(plan.device)}. What fits: {fit.remedy}.")
+    columns = ("phase", *names, "total", "free", "fits")
+    return Table("Memory", columns, tuple(rows), " ".join(notes))
 
 
 def amount(number: float) -> str:

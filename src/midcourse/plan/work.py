@@ -100,7 +100,9 @@ class Work:
 
     kind: Kind
     requests: float
-    """The records of a stage; rows or rollouts trained on."""
+    """The records of a stage; rows trained on, rollouts sampled in RL."""
+    replies: int = 1
+    """What a server sends for each of them: one, or one a turn."""
     prefill_tokens: float = 0.0
     """Tokens of distinct contexts."""
     tokens: float = 0.0
@@ -293,6 +295,7 @@ class Expected:
         return Work(
             kind=Kind.PROPOSE,
             requests=questions,
+            replies=2 if settings.guided else 1,
             prefill_tokens=questions * shown,
             tokens=questions * said,
             context=shown + said / 2,
@@ -320,7 +323,7 @@ class Expected:
 
     def _rl(self, settings: RlSettings) -> Work:
         given, shape, config = self.given, self.shape, settings.config
-        prompts = float(config.num_iterations * config.prompts_per_iteration)
+        prompts = config.num_iterations * config.prompts_per_iteration * given.rl_sampled_share
         prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
         checkpoints = config.num_iterations // config.save_every
         rollouts = prompts * config.num_generations

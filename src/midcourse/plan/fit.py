@@ -1,0 +1,69 @@
+"""Whether a run fits on a device: every phase that holds a model, and what to change if not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from midcourse import config as c
+from midcourse.plan.memory import Memory, Placed, sampling
+from midcourse.plan.remedy import change_engine, change_training
+from midcourse.plan.training import TrainConfig, reinforcing, tuning
+from midcourse.plan.work import Kind, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One phase, and what to change where it does not fit."""
+
+    memory: Memory
+    remedy: str = ""
+
+
+def fits(recipe: c.Recipe, works: Sequence[tuple[Work, Placed]], policy: Placed) -> list[Fit]:
+    """Return the phases of a run that hold a model whose shape is known."""
+    found = _engines(recipe, works)
+    for kind in (Kind.SFT, Kind.RL):
+        asked = [work for work, _ in works if work.kind is kind]
+        if asked and asked[0].training:
+            found += _training(recipe, policy, asked[0].training, asked)
+    return found
+
+
+def _engines(recipe: c.Recipe, works: Sequence[tuple[Work, Placed]]) -> list[Fit]:
+    """Return what sampling takes, by model and engine: a server's cache holds its own length."""
+    asked: dict[tuple[str, str], tuple[Placed, c.EngineConfig, float]] = {}
+    for work, placed in works:
+        if work.engine and work.engine.loads_models and work.kind is not Kind.LIKELIHOOD:
+            key = (placed.source.path, work.engine.model_dump_json())
+            longest = max(work.longest, asked[key][2] if key in asked else 0.0)
+            asked[key] = (placed, work.engine, longest)
+    found = []
+    for placed, engine, longest in asked.values():
+        memory = sampling(placed, engine, longest)
+        if placed.source.path != recipe.model.path:
+            memory = replace(memory, name=f"{memory.name} {placed.source.path}")
+        is_refused = memory.verdict(placed.device) == "no"
+        found.append(Fit(memory, change_engine(placed, engine, longest) if is_refused else ""))
+    return found
+
+
+def _training(
+    recipe: c.Recipe, policy: Placed, config: TrainConfig, works: Sequence[Work]
+) -> list[Fit]:
+    """Return the phases of a training; arms of RL that leave room for each other run together."""
+
+    def phases(config: TrainConfig) -> list[Memory]:
+        row = works[0].longest
+        if isinstance(config, c.TrainSftConfig):
+            return [tuning(policy, config, row)]
+        copies = 1 if config.takes_all_devices else len(works)
+        return reinforcing(policy, config, recipe.engine, row, copies)
+
+    found = phases(config)
+    remedy = ""
+    if any(memory.verdict(policy.device) == "no" for memory in found):
+        remedy = change_training(config, policy.device, phases)
+    return [
+        Fit(memory, remedy if memory.verdict(policy.device) == "no" else "") for memory in found
+    ]
