@@ -73,6 +73,11 @@ class Memory:
     """Arms of RL that share the device."""
 
     @property
+    def title(self) -> str:
+        """Its name, and how many there are at once."""
+        return self.name + (f", {self.copies} at once" if self.copies > 1 else "")
+
+    @property
     def parts(self) -> Parts:
         """What all copies take."""
         return Parts(**{name: self.copies * of for name, of in self.one.by_name().items()})

@@ -25,16 +25,16 @@ def change_training(
     config: TrainConfig, device: Device, memory: Callable[[TrainConfig], Sequence[Memory]]
 ) -> str:
     """Return the keys and values under which every phase of a training fits."""
-    tight = ""
+    section, tight = memory(config)[0].section, ""
     for changes in _ways(config):
         phases = memory(config.model_copy(update=dict(changes)))
         verdicts = {phase.verdict(device) for phase in phases}
-        said = _in_words(phases[0].section, changes)
+        said = _in_words(section, changes)
         if verdicts == {"yes"}:
             return said
         if "no" not in verdicts:
             tight = tight or said
-    return tight or "no setting of it does: take a larger device, or a smaller model"
+    return tight or f"nothing in [{section}]: take a larger device, or a smaller model"
 
 
 def change_engine(placed: Placed, engine: c.EngineConfig, longest: float) -> str:

@@ -180,20 +180,23 @@ def _latency_table(plan: Plan) -> Table:
 
 
 def _memory_table(plan: Plan) -> Table:
-    rows, notes = (
-        [],
-        [f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}."],
-    )
-    names = list(Parts().by_name())
+    memories, device = [fit.memory for fit in plan.memory], plan.device
+    totals = [memory.parts.total for memory in memories]
+    rows = [
+        (name, *(size(memory.parts.by_name()[name]) for memory in memories))
+        for name in Parts().by_name()
+    ]
+    rows += [
+        ("total", *map(size, totals)),
+        ("free", *(size(device.memory_bytes - total) for total in totals)),
+        ("fits", *(memory.verdict(device) for memory in memories)),
+    ]
+    notes = [f"Per device, of {size(device.memory_bytes)} of {device.name}."]
     for fit in plan.memory:
-        memory, total = fit.memory, fit.memory.parts.total
-        name = memory.name + (f", {memory.copies} at once" if memory.copies > 1 else "")
-        free = size(max(0.0, plan.device.memory_bytes - total))
-        parts = map(size, memory.parts.by_name().values())
-        rows.append((name, *parts, size(total), free, memory.verdict(plan.device)))
         if fit.remedy:
-            notes.append(f"{name}: {memory.problem(plan.device)}. What fits: {fit.remedy}.")
-    columns = ("phase", *names, "total", "free", "fits")
+            problem = fit.memory.problem(device)
+            notes.append(f"{fit.memory.title}: {problem}. What fits: {fit.remedy}.")
+    columns = ("part", *(memory.title for memory in memories))
     return Table("Memory", columns, tuple(rows), " ".join(notes))
 
 
