@@ -27,7 +27,7 @@ from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import data_sheets
 from midcourse.plan.memory import Memory, Placed
 from midcourse.plan.shapes import load_shape
-from midcourse.plan.training import reinforcing, tuning
+from midcourse.plan.training import reinforcing, sampler_of, tuning
 from midcourse.records import Gold, RowOutcome, RowSource, SftRow
 from midcourse.table import Table
 from midcourse.training.jobs import RlProblem
@@ -165,7 +165,8 @@ def _predict(case: dict[str, Any], changes: dict[str, Any], path: str, row: floa
     placed = Placed(ModelConfig(path=path), load_shape(path), device, Assumptions())
     if not case.get("rl"):
         return tuning(placed, _sft(changes), row)
-    phases = reinforcing(placed, _rl(changes, int(row)), TransformersConfig(), row)
+    config = _rl(changes, int(row))
+    phases = reinforcing(placed, config, TransformersConfig(), row, sampler_of(config))
     return max(phases, key=lambda phase: phase.parts.total)
 
 

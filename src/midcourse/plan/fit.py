@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from midcourse import config as c
 from midcourse.plan.memory import Memory, Placed, sampling
 from midcourse.plan.remedy import change_engine, change_training
-from midcourse.plan.training import TrainConfig, reinforcing, tuning
+from midcourse.plan.training import TrainConfig, reinforcing, sampler_of, tuning
 from midcourse.plan.work import Kind, Work
 
 
@@ -58,7 +58,7 @@ def _training(
         if isinstance(config, c.TrainSftConfig):
             return [tuning(policy, config, row)]
         copies = 1 if config.takes_all_devices else len(works)
-        return reinforcing(policy, config, recipe.engine, row, copies)
+        return reinforcing(policy, config, recipe.engine, row, sampler_of(config), copies)
 
     found = phases(config)
     remedy = ""

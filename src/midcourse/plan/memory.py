@@ -18,7 +18,7 @@ SERVER_BYTES = 2e9
 
 
 @dataclass(frozen=True, slots=True)
-class Sequence:
+class Longest:
     """The longest sequence that a cache must hold, e.g. 40,960 tokens of Qwen3-4B: 6.0 GB."""
 
     tokens: float
@@ -67,7 +67,7 @@ class Memory:
     """What one model takes."""
     section: str
     """The recipe's section that decides about it."""
-    longest: Sequence | None = None
+    longest: Longest | None = None
     """What must fit into the cache at the least."""
     copies: int = 1
     """Arms of RL that share the device."""
@@ -155,7 +155,7 @@ def sampling(placed: Placed, engine: c.EngineConfig, longest: float) -> Memory:
             cache=cache,
             vllm=0.0 if one.in_process else SERVER_BYTES,
         ),
-        longest=Sequence(tokens, shape.kv_bytes(size), cache),
+        longest=Longest(tokens, shape.kv_bytes(size), cache),
     )
 
 

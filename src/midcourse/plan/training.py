@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
+from math import inf
 
 from midcourse import config as c
 from midcourse.plan.devices import TrainingProcesses
-from midcourse.plan.memory import SERVER_BYTES, Memory, Parts, Placed, Sequence, cache_bytes
+from midcourse.plan.memory import SERVER_BYTES, Longest, Memory, Parts, Placed, cache_bytes
 from midcourse.plan.shapes import ModelShape
 
 TrainConfig = c.TrainSftConfig | c.TrainRlConfig
@@ -200,14 +201,19 @@ def tuning(placed: Placed, config: c.TrainSftConfig, row: float) -> Memory:
 
 
 def reinforcing(
-    placed: Placed, config: c.TrainRlConfig, engine: c.EngineConfig, row: float, copies: int = 1
+    placed: Placed,
+    config: c.TrainRlConfig,
+    engine: c.EngineConfig,
+    row: float,
+    sampler: Sampler,
+    copies: int = 1,
 ) -> list[Memory]:
     """Return what RL takes while it samples, and while it updates: never both at once.
 
     The model is sampled as it is trained; vLLM keeps what it was given all the time.
     """
-    sampler, trained = sampler_of(config), Trained(placed, config, row)
-    sampled, longest = _sampled(trained, config, engine)
+    trained = Trained(placed, config, row)
+    sampled, longest = _sampled(trained, config, engine, sampler)
     share = config.vllm_gpu_share * placed.device.memory_bytes if sampler is Sampler.VLLM else 0.0
     phases = {"samples": (sampled, longest), "updates": (trained.updating(), None)}
     return [
@@ -223,28 +229,27 @@ def reinforcing(
 
 
 def _sampled(
-    trained: Trained, config: c.TrainRlConfig, engine: c.EngineConfig
-) -> tuple[Parts, Sequence | None]:
+    trained: Trained, config: c.TrainRlConfig, engine: c.EngineConfig, sampler: Sampler
+) -> tuple[Parts, Longest | None]:
     """Return what sampling takes on a training device, and what its cache must hold."""
     placed, shape, row, held = trained.placed, trained.placed.shape, trained.row, trained.held()
-    sampler = sampler_of(config)
     if sampler is Sampler.SERVERS:
         return held, None
     if sampler is Sampler.VLLM:  # its own copy of the weights, as it would serve them
         weights = float(shape.parameters * placed.element_bytes)
         share = config.vllm_gpu_share * placed.device.memory_bytes
         cache = max(0.0, share - weights - SERVER_BYTES)
-        return held, Sequence(row, shape.kv_bytes(placed.element_bytes), cache)
-    size = 2 if trained.precision is Precision.BFLOAT16 else 4
-    rows = rollouts_each(config)
-    cache, longest = rows * row * shape.kv_bytes(size), None
+        # TRL tells it the longest prompt and completion as the model's length.
+        return held, Longest(row, shape.kv_bytes(placed.element_bytes), cache)
+    token = shape.kv_bytes(2 if trained.precision is Precision.BFLOAT16 else 4)
+    rows, allowed = rollouts_each(config), inf
     if sampler is Sampler.ENGINE:
         one = c.single_engine(engine)
         rows = min(rows, one.rows_at_once)
-        allowed = cache_bytes(placed, one, held.total) if one.in_process else cache
-        cache = min(rows * row * shape.kv_bytes(size), allowed)
-        longest = Sequence(row, shape.kv_bytes(size), cache)
-    return replace(held, cache=cache, activations=16.0 * rows * shape.vocabulary), longest
+        allowed = cache_bytes(placed, one, held.total) if one.in_process else inf
+    cache = min(rows * row * token, allowed)
+    sampled = replace(held, cache=cache, activations=16.0 * rows * shape.vocabulary)
+    return sampled, Longest(row, token, cache)
 
 
 def rollouts_each(config: c.TrainRlConfig) -> int:
