@@ -14,7 +14,7 @@ from midcourse.plan.work import Kind, Work
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One phase, and what to change where it does not fit."""
+    """One phase, and what to change where it, or one of the same training, does not fit."""
 
     memory: Memory
     remedy: str = ""
@@ -43,9 +43,16 @@ def _engines(recipe: c.Recipe, works: Sequence[tuple[Work, Placed]]) -> list[Fit
         memory = sampling(placed, engine, longest)
         if placed.source.path != recipe.model.path:
             memory = replace(memory, name=f"{memory.name} {placed.source.path}")
-        is_refused = memory.verdict(placed.device) == "no"
-        found.append(Fit(memory, change_engine(placed, engine, longest) if is_refused else ""))
+        remedy, section = "", _section(recipe, engine)
+        if memory.problem(placed.device):
+            remedy = change_engine(placed, engine, longest, section)
+        found.append(Fit(memory, remedy))
     return found
+
+
+def _section(recipe: c.Recipe, engine: c.EngineConfig) -> str:
+    sections = ("engine", "proposer_engine", "teacher_engine", "reference_engine")
+    return next((name for name in sections if getattr(recipe, name) == engine), "engine")
 
 
 def _training(
@@ -60,10 +67,7 @@ def _training(
         copies = 1 if config.takes_all_devices else len(works)
         return reinforcing(policy, config, recipe.engine, row, sampler_of(config), copies)
 
-    found = phases(config)
-    remedy = ""
-    if any(memory.verdict(policy.device) == "no" for memory in found):
-        remedy = change_training(config, policy.device, phases)
-    return [
-        Fit(memory, remedy if memory.verdict(policy.device) == "no" else "") for memory in found
-    ]
+    found = [Fit(memory) for memory in phases(config)]
+    if any(fit.memory.problem(policy.device) for fit in found):
+        found[-1] = replace(found[-1], remedy=change_training(config, policy.device, phases))
+    return found

@@ -65,8 +65,6 @@ class Memory:
     name: str
     one: Parts
     """What one model takes."""
-    section: str
-    """The recipe's section that decides about it."""
     longest: Longest | None = None
     """What must fit into the cache at the least."""
     copies: int = 1
@@ -93,20 +91,23 @@ class Memory:
         longest, parts = self.longest, self.parts
         if longest and longest.bytes > longest.cache:
             return (
-                f"the cache of {gigabytes(longest.cache)} does not hold one sequence of "
-                f"{longest.tokens:,.0f} tokens, which takes {gigabytes(longest.bytes)}"
+                f"the cache of {size(longest.cache)} does not hold one sequence of "
+                f"{longest.tokens:,.0f} tokens, which takes {size(longest.bytes)}"
             )
         if parts.total <= device.memory_bytes:
             return ""
         largest = sorted(parts.by_name().items(), key=lambda item: -item[1])[:2]
-        said = " and ".join(f"{gigabytes(of)} of {name}" for name, of in largest)
+        said = " and ".join(f"{size(of)} of {name}" for name, of in largest)
         excess = parts.total - device.memory_bytes
-        return f"{gigabytes(excess)} too much, with {said}"
+        return f"{size(excess)} too much, with {said}"
 
 
-def gigabytes(number: float) -> str:
-    """Return bytes in gigabytes, e.g. ``8.0 GB``."""
-    return f"{number / 1e9:,.1f} GB"
+def size(number: float) -> str:
+    """Return bytes in powers of ten, e.g. ``8.0 GB``."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= factor:
+            return f"{number / factor:,.1f} {unit}"
+    return "–" if number < 1 else f"{number:.0f} B"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,6 @@ def sampling(placed: Placed, engine: c.EngineConfig, longest: float) -> Memory:
     logits = 16.0 * one.rows_at_once * shape.vocabulary
     return Memory(
         name=f"sampling ({one.kind})",
-        section="engine",
         one=Parts(
             weights=weights,
             activations=logits if one.in_process else 0.0,

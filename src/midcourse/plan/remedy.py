@@ -12,7 +12,7 @@ from itertools import product
 
 from midcourse import config as c
 from midcourse.plan.devices import Device
-from midcourse.plan.memory import Memory, Placed, gigabytes, sampling
+from midcourse.plan.memory import Memory, Placed, sampling, size
 from midcourse.plan.training import Sampler, TrainConfig, sampler_of
 
 Changes = Mapping[str, object]
@@ -25,8 +25,11 @@ def change_training(
     config: TrainConfig, device: Device, memory: Callable[[TrainConfig], Sequence[Memory]]
 ) -> str:
     """Return the keys and values under which every phase of a training fits."""
-    section, tight = memory(config)[0].section, ""
+    section = "train_sft" if isinstance(config, c.TrainSftConfig) else "train_rl"
+    tight = ""
     for changes in _ways(config):
+        if tight and "lora_rank" in changes:  # that is another training
+            break
         phases = memory(config.model_copy(update=dict(changes)))
         verdicts = {phase.verdict(device) for phase in phases}
         said = _in_words(section, changes)
@@ -34,10 +37,12 @@ def change_training(
             return said
         if "no" not in verdicts:
             tight = tight or said
-    return tight or f"nothing in [{section}]: take a larger device, or a smaller model"
+    return tight or f"nothing in [{section}] alone: shorten its rows, or take a larger device"
 
 
-def change_engine(placed: Placed, engine: c.EngineConfig, longest: float) -> str:
+def change_engine(
+    placed: Placed, engine: c.EngineConfig, longest: float, section: str = "engine"
+) -> str:
     """Return the keys and values under which an engine can hold the `longest` request."""
     part, one = sampling(placed, engine, longest), c.single_engine(engine)
     total, cache = part.parts.total, part.parts.cache
@@ -45,34 +50,32 @@ def change_engine(placed: Placed, engine: c.EngineConfig, longest: float) -> str
         least = longest * placed.shape.kv_bytes(placed.element_bytes)
         free = 0.9 * placed.device.memory_bytes - (total - cache)
         if free >= least and one.kv_cache_gib is not None:
-            return _in_words("engine", {"kv_cache_gib": round(free / 2**30, 1)})
+            return _in_words(section, {"kv_cache_gib": round(free / 2**30, 1)})
         return "take a larger device, or a smaller model"
     fitting = int(cache / placed.shape.kv_bytes(placed.element_bytes))
     if fitting >= longest:
-        return _in_words("engine", {"max_context_tokens": fitting})
+        return _in_words(section, {"max_context_tokens": max(fitting // 1024 * 1024, int(longest))})
     return (
         f"the longest request has {longest:,.0f} tokens and the cache holds {fitting:,}: give "
-        f"the engine more memory than {gigabytes(total)}, or lower max_tokens"
+        f"the engine more memory than {size(total)}, or lower max_tokens"
     )
 
 
 def _ways(config: TrainConfig) -> Iterator[Changes]:
     """Yield changes of a training, those first that change the least."""
     micro = config.micro_batch_size
-    sizes = [size for size in range(micro, 0, -1) if micro % size == 0]
+    sizes = [rows for rows in range(micro, 0, -1) if micro % rows == 0]
     checkpointing = (
         [{}] if config.gradient_checkpointing else [{}, {"gradient_checkpointing": True}]
     )
-    further: list[Changes] = [{}]
-    if not config.lora_rank:
-        further += [] if config.accelerate else [{"accelerate": "accelerate/fsdp2"}]
-        further += [{"lora_rank": _RANK}]
+    spread: list[Changes] = [{}] if config.accelerate else [{}, {"accelerate": "accelerate/fsdp2"}]
+    adapted: list[Changes] = [{}] if config.lora_rank else [{}, {"lora_rank": _RANK}]
     shares: list[Changes] = [{}]
     if isinstance(config, c.TrainRlConfig) and sampler_of(config) is Sampler.VLLM:
         shares += [{"vllm_gpu_share": share} for share in _SHARES]
-    for more, keeping, size, share in product(further, checkpointing, sizes, shares):
-        fewer = {} if size == micro else {"micro_batch_size": size}
-        yield {**fewer, **keeping, **share, **more}
+    fewer: list[Changes] = [{"micro_batch_size": rows} if rows < micro else {} for rows in sizes]
+    for changes in product(adapted, spread, checkpointing, fewer, shares):
+        yield {key: value for change in reversed(changes) for key, value in change.items()}
 
 
 def _in_words(section: str, changes: Changes) -> str:

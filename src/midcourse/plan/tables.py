@@ -13,7 +13,7 @@ from midcourse.plan.devices import Device, choose_device
 from midcourse.plan.fit import Fit, fits
 from midcourse.plan.hardware import Timed, timed
 from midcourse.plan.measure import Clock, measure
-from midcourse.plan.memory import Parts, Placed
+from midcourse.plan.memory import Parts, Placed, size
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
 from midcourse.plan.work import Expected, Kind, Work, compose, schedule
@@ -193,9 +193,10 @@ def _memory_table(plan: Plan) -> Table:
     ]
     notes = [f"Per device, of {size(device.memory_bytes)} of {device.name}."]
     for fit in plan.memory:
+        if problem := fit.memory.problem(device):
+            notes.append(f"{fit.memory.title}: {problem}.")
         if fit.remedy:
-            problem = fit.memory.problem(device)
-            notes.append(f"{fit.memory.title}: {problem}. What fits: {fit.remedy}.")
+            notes.append(f"What fits: {fit.remedy}.")
     columns = ("part", *(memory.title for memory in memories))
     return Table("Memory", columns, tuple(rows), " ".join(notes))
 
@@ -206,14 +207,6 @@ def amount(number: float) -> str:
         if number >= least:
             return f"{number / factor:.3g} {unit}"
     return f"{number:,.0f}" if number else "–"
-
-
-def size(number: float) -> str:
-    """Return bytes in powers of ten, e.g. ``8.0 GB``."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            return f"{number / factor:,.1f} {unit}"
-    return "–" if number < 1 else f"{number:.0f} B"
 
 
 def hours(number: float) -> str:

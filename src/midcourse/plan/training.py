@@ -197,7 +197,7 @@ class Trained:
 def tuning(placed: Placed, config: c.TrainSftConfig, row: float) -> Memory:
     """Return what SFT or DPO on rows of `row` tokens takes."""
     parts = Trained(placed, config, row).updating()
-    return Memory(name=f"train {config.method}", section="train_sft", one=parts)
+    return Memory(name=f"train {config.method}", one=parts)
 
 
 def reinforcing(
@@ -219,7 +219,6 @@ def reinforcing(
     return [
         Memory(
             name=f"train rl ({sampler}) {phase}",
-            section="train_rl",
             one=replace(parts, vllm=share),
             longest=must_hold,
             copies=copies,

@@ -336,7 +336,8 @@ class Expected:
             longest=prompt + config.sampling.max_tokens,
             model=settings.start,
             training=config,
-            disk_bytes=shape.parameters * _SAVED_BYTES,
+            disk_bytes=(1 + config.keep_checkpoints * checkpoints) * shape.parameters * _SAVED_BYTES
+            + rollouts * given.rl_tokens * given.disk_bytes_per_token,
             passing_bytes=checkpoints * 3 * shape.trained(config.lora_rank) * _SAVED_BYTES,
         )
 
