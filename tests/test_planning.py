@@ -124,6 +124,12 @@ def test_replies_that_outlast_the_time_out_are_told() -> None:
     assert by_name(paper())["sample", "train"].latency is None  # in this process nothing waits
 
 
+def test_a_server_of_somebody_else_takes_no_memory_of_ours() -> None:
+    sets = ("engine.kind=openai", 'engine.urls=["http://a/v1"]', 'evaluate.models=["base"]')
+    plan = paper(sets=(*sets, "engine.served_model=x"))
+    assert [table.title for table in plan.tables()][3:] == ["Waiting"]
+
+
 def test_replaced_groups_cost_sampling_alone() -> None:
     plain, refilled = (
         by_name(paper("paper-1gpu", assume=(f"rl_sampled_share={share}",))) for share in (1, 2)

@@ -53,9 +53,12 @@ class Plan:
         """Return everything worth printing; the total stands below the stages."""
         sample = self.recipe.sample
         search = search_table(self.pass_rates, sample.num_rollouts, sample.rounds)
-        latency = _latency_table(self)
-        stages = [_assumption_table(self), search, _stage_table(self)]
-        return [*stages, *([latency] if latency.rows else []), _memory_table(self)]
+        tables = [_assumption_table(self), search, _stage_table(self)]
+        if any(step.latency for step in self.steps):
+            tables.append(_latency_table(self))
+        if self.memory:
+            tables.append(_memory_table(self))
+        return tables
 
 
 def make_plan(

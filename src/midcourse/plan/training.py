@@ -143,7 +143,7 @@ class Trained:
         shape, config = self.placed.shape, self.config
         layer = shape.layer_parameters / shape.layers
         if self.processes.sharded and self.placed.device.is_gpu:
-            return 2 * layer + shape.vocabulary * shape.hidden
+            return 2 * layer + shape.embeddings * shape.vocabulary * shape.hidden
         if self.precision is not Precision.MIXED:
             return 0.0
         return layer if config.lora_rank and config.gradient_checkpointing else shape.parameters
@@ -238,7 +238,7 @@ def _sampled(
         weights = float(shape.parameters * placed.element_bytes)
         share = config.vllm_gpu_share * placed.device.memory_bytes
         cache = max(0.0, share - weights - SERVER_BYTES)
-        # TRL tells it the longest prompt and completion as the model's length.
+        # It is told the longest prompt and completion as the model's length.
         return held, Longest(row, shape.kv_bytes(placed.element_bytes), cache)
     token = shape.kv_bytes(2 if trained.precision is Precision.BFLOAT16 else 4)
     rows, allowed = rollouts_each(config), inf
