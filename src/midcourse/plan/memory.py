@@ -1,6 +1,6 @@
 """What a model takes of a device's memory, part by part, where it is sampled from.
 
-Everything errs on the high side. `midcourse.plan.training` says the same of training.
+Everything errs on the high side. Training is in `midcourse.plan.training`.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def sampling(placed: Placed, engine: c.EngineConfig, longest: float) -> Memory:
     A vLLM server of ours starts only if its cache holds one sequence of the model's length, or of
     `engine.max_context_tokens`; other engines must hold the `longest` that the run asks for.
     """
-    one, shape, size = c.single_engine(engine), placed.shape, placed.element_bytes
-    weights = float(shape.parameters * size)
+    one, shape = c.single_engine(engine), placed.shape
+    weights = float(shape.parameters * placed.element_bytes)
     limit = shape.context(one.max_context_tokens)
     is_server = isinstance(one, c.VllmConfig)
     tokens = float(limit) if is_server and limit else min(longest, limit or inf)
@@ -155,7 +155,7 @@ def sampling(placed: Placed, engine: c.EngineConfig, longest: float) -> Memory:
             cache=cache,
             vllm=0.0 if one.in_process else SERVER_BYTES,
         ),
-        longest=Longest(tokens, shape.kv_bytes(size), cache),
+        longest=Longest(tokens, shape.kv_bytes(placed.element_bytes), cache),
     )
 
 

@@ -176,7 +176,7 @@ def _latency_table(plan: Plan) -> Table:
     note = (
         "Little's law: requests in flight × tokens of one / tokens a second; long replies take "
         "longer than the mean. Where it is no, lower the engine's concurrency or raise its "
-        "timeout_seconds above a whole reply; where that limits silence only, above the queue."
+        "timeout_seconds; where that limits silence alone, replies are late but not lost."
     )
     columns = ("replies of servers", "mean reply", "of it queued", "timeout_seconds", "enough")
     return Table("Waiting", columns, tuple(rows), note)
