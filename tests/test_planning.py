@@ -337,6 +337,8 @@ def test_what_stages_read_is_planned_though_no_step_asks_for_it() -> None:
     assert by_name(taught)["sample", "teacher"].work.kind is Kind.HELP
     assert taught.unknown == ("deepseek-ai/DeepSeek-R1",)
     assert "timed as the base: deepseek-ai/DeepSeek-R1" in taught.tables()[2].note
+    assert not any("DeepSeek" in name for name in fits(taught))
+    assert "so not counted: deepseek-ai/DeepSeek-R1" in taught.tables()[-1].note
     rewritten = make_plan(load_recipe("paper/sft-self-reflection", (), ["scale/paper"]))
     rows = by_name(rewritten)["build-sft", "self_reflection"].work.requests
     assert by_name(rewritten)["sample", "reflection"].work.requests == 4 * rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def make_plan(
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=tuple(path for path, found in shapes.items() if found is None),
         steps=[timed(step, work, placed(work), num_graders) for step, work in planned],
-        memory=fits(recipe, [(work, placed(work)) for _, work in planned], policy),
+        memory=fits(recipe, [(w, placed(w)) for _, w in planned if _is_known(w, shapes)], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
@@ -110,6 +110,10 @@ def _shape(path: str) -> ModelShape | None:
         return load_shape(path)
     except ConfigError:
         return None
+
+
+def _is_known(work: Work, shapes: Mapping[str, ModelShape | None]) -> bool:
+    return work.model is None or shapes[work.model.source.path] is not None
 
 
 def _assumption_table(plan: Plan) -> Table:
@@ -200,6 +204,8 @@ def _memory_table(plan: Plan) -> Table:
             notes.append(f"{fit.memory.title}: {problem}.")
         if fit.remedy:
             notes.append(f"What fits: {fit.remedy}.")
+    if plan.unknown:
+        notes.append(f"Of unknown shape, so not counted: {', '.join(plan.unknown)}.")
     columns = ("part", *(memory.title for memory in memories))
     return Table("Memory", columns, tuple(rows), " ".join(notes))
 
