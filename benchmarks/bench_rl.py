@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from coin import CoinGrader
 from datasets import Dataset
 from rows import Row
 from trl import GRPOTrainer
 
-from midcourse.checkers import Grader, GradeResult
+from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig, load_recipe
 from midcourse.engines import resolve_model
 from midcourse.lab.problems import lab_problems
 from midcourse.prompts import load_prompt_set
-from midcourse.records import Condition, Gold, Verdict
+from midcourse.records import Condition, Gold
 from midcourse.training.callbacks import OnLog
 from midcourse.training.common import Setting, load_model, load_tokenizer, quiet_libraries
 from midcourse.training.jobs import RlContext, RlProblem
@@ -37,16 +37,6 @@ from midcourse.training.rl.run import make_rl_trainer
 from midcourse.training.rl.trainer import rl_arguments
 
 _ROUNDS, _ITERATIONS = 3, 5
-
-
-class CoinGrader:
-    """Calls about half of all texts correct, so that nearly every group has a gradient."""
-
-    def grade(self, pairs: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
-        """Yield a verdict per text."""
-        for text, _ in pairs:
-            is_right = zlib.crc32(text.encode()) % 2
-            yield GradeResult(Verdict.CORRECT if is_right else Verdict.INCORRECT, None)
 
 
 def rows() -> Iterator[Row]:

@@ -63,6 +63,7 @@ NOT_RUN = {
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
+    "midcourse plan my.toml --device my-gpu.toml": "tests/test_planning.py writes a data sheet",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
     "midcourse localize first_error.jsonl --model": "needs a model",

@@ -389,7 +389,9 @@ def plan(
     pass_rates: Annotated[
         str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="h100 (default), h200, a100-80gb …")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="h100 (default), h200, a100-80gb …, or a data sheet.toml.")
+    ] = None,
     model_config: Annotated[
         Path | None, typer.Option(help="config.json of a model that is not here.")
     ] = None,

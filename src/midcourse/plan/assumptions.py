@@ -33,6 +33,9 @@ class Assumptions(Section):
     """A rollout; 0: 0.43 of sample.sampling.max_tokens (Fig. 10: about 7k of 16,384)."""
     rl_tokens: float = Field(0, ge=0)
     """A rollout in RL; 0: as rollout_tokens."""
+    rl_sampled_share: float = Field(1, ge=1)
+    """Rollouts that RL samples for each that it trains on: above 1 where groups without a gradient
+    are replaced."""
     prefix_share: float = Field(0.5, ge=0, le=1)
     """How much of a rollout stands before its first error."""
     continuation_tokens: float = Field(0, ge=0)
@@ -88,8 +91,6 @@ class Assumptions(Section):
     # How large it is.
     disk_bytes_per_token: float = Field(3.3, gt=0)
     """Text and ids of a sampled token on disk, compressed."""
-    logit_bytes: float = Field(10, gt=0)
-    """Peak memory per logit in training: bfloat16, its float32 copy and the gradient."""
 
     @property
     def prefix_tokens(self) -> float:

@@ -3,54 +3,82 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
 
-from midcourse.config import Recipe, single_engine
+from pydantic import Field, ValidationError
+
+from midcourse.config import Recipe, Section, explain, single_engine
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_accelerate
 
+Dtype = Literal["bfloat16", "float32"]
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """One accelerator, e.g. an H100: 80 GB, 989 dense bfloat16 TFLOP/s, 3.35 TB/s."""
+_SHEETS = Path(__file__).with_name("devices.toml")
+
+
+class Device(Section):
+    """One accelerator, e.g. an H100: 80 GB, 3,350 GB/s, 989 dense bfloat16 TFLOP/s."""
 
     name: str
-    memory_bytes: float
-    operations: float
-    """Floating-point operations a second, dense, in the precision that is used."""
-    bandwidth: float
-    """Bytes a second from its memory."""
+    memory_gb: float = Field(gt=0)
+    """Gigabytes of 10⁹ bytes."""
+    bandwidth_gb_per_second: float = Field(gt=0)
+    """Of its memory."""
+    tflops: dict[Dtype, Annotated[float, Field(gt=0)]] = Field(min_length=1)
+    """10¹² floating-point operations a second, dense, by dtype; the slower one stands for another
+    that is not named."""
     is_gpu: bool = True
+    """Training computes in bfloat16 on a GPU, in float32 elsewhere."""
 
     @property
-    def computed_bytes(self) -> int:
-        """The bytes of one number in training."""
-        return 2 if self.is_gpu else 4
+    def memory_bytes(self) -> float:
+        """Bytes of its memory."""
+        return self.memory_gb * 1e9
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes a second from its memory."""
+        return self.bandwidth_gb_per_second * 1e9
+
+    def operations(self, dtype: Dtype) -> float:
+        """Return the floating-point operations a second in `dtype`."""
+        return self.tflops.get(dtype, min(self.tflops.values())) * 1e12
 
 
-#: Data sheets, by name.
-DEVICES = {
-    device.name: device
-    for device in (
-        Device("h200", 141e9, 989e12, 4.8e12),
-        Device("h100", 80e9, 989e12, 3.35e12),
-        Device("a100-80gb", 80e9, 312e12, 2.04e12),
-        Device("a100-40gb", 40e9, 312e12, 1.56e12),
-        Device("l40s", 48e9, 362e12, 0.86e12),
-        Device("rtx-4090", 24e9, 165e12, 1.0e12),
-        Device("cpu", 8e9, 5e10, 2e10, is_gpu=False),  # two ordinary cores
-    )
-}
+@cache
+def data_sheets() -> dict[str, Device]:
+    """Return the devices that are known, by name."""
+    sheets = tomllib.loads(_SHEETS.read_text("utf-8"))
+    return {name: Device(name=name, **sheet) for name, sheet in sheets.items()}
 
 
 def choose_device(name: str | None, recipe: Recipe) -> Device:
-    """Return the named device; by default a CPU where the recipe says so, else an H100."""
+    """Return the device of a name or of a data sheet's file.
+
+    By default it is a CPU where the recipe says so, else an H100. Raises ConfigError.
+    """
     if name is None:
         on_cpu = single_engine(recipe.engine).on_cpu or recipe.model.path == "lab"
         name = "cpu" if on_cpu else "h100"
-    if name not in DEVICES:
-        raise ConfigError(f"--device {name!r}: known are {', '.join(DEVICES)}")
-    return DEVICES[name]
+    if name.endswith(".toml"):
+        return _read_sheet(Path(name))
+    if name not in data_sheets():
+        known = ", ".join(data_sheets())
+        raise ConfigError(f"--device {name!r}: known are {known}, or a data sheet's FILE.toml")
+    return data_sheets()[name]
+
+
+def _read_sheet(file: Path) -> Device:
+    try:
+        return Device.model_validate({"name": file.stem, **tomllib.loads(file.read_text("utf-8"))})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"--device {file}: cannot read the data sheet: {error}") from error
+    except ValidationError as error:
+        raise ConfigError(f"--device {file}: {explain(error, Device)}") from error
 
 
 @dataclass(frozen=True, slots=True)

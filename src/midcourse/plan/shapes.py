@@ -27,6 +27,8 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     vocabulary: int
+    positions: int | None = None
+    """The longest sequence it takes, in tokens; None: not known."""
     embeddings: int = 1
     """Matrices of embeddings: 1 if those of input and output are tied."""
 
@@ -45,10 +47,17 @@ class ModelShape:
         """All weights."""
         return self.layer_parameters + self.embeddings * self.vocabulary * self.hidden
 
+    def adapters(self, lora_rank: int) -> int:
+        """Weights of adapters on every linear map of every layer; 0 for rank 0."""
+        return self.layers * lora_rank * (7 * self.hidden + self._widths)
+
     def trained(self, lora_rank: int) -> int:
-        """Weights that training changes: all, or adapters on every linear map of every layer."""
-        adapters = self.layers * lora_rank * (7 * self.hidden + self._widths)
-        return adapters if lora_rank else self.parameters
+        """Weights that training changes: adapters, or all."""
+        return self.adapters(lora_rank) if lora_rank else self.parameters
+
+    def context(self, limit: int | None) -> int | None:
+        """Return the longest sequence that an engine with this limit takes; None: not known."""
+        return min((length for length in (limit, self.positions) if length), default=None)
 
     def kv_bytes(self, element_bytes: int) -> int:
         """Bytes of one token's keys and values, all layers."""
@@ -62,22 +71,27 @@ class ModelShape:
 
 #: Published shapes, by the last part of the name in lower case.
 _KNOWN = {
-    "qwen3-0.6b": ModelShape(1024, 3072, 28, 16, 8, 128, 151_936),
-    "qwen3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936),
-    "e3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936),  # trained from Qwen3-1.7B
-    "qwen3-4b": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936),
-    "qwen3-4b-instruct-2507": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936),
-    "smollm2-135m-instruct": ModelShape(576, 1536, 30, 9, 3, 64, 49_152),
-    "smollm2-360m-instruct": ModelShape(960, 2560, 32, 15, 5, 64, 49_152),
-    "smollm2-1.7b-instruct": ModelShape(2048, 8192, 24, 32, 32, 64, 49_152),
+    "qwen3-0.6b": ModelShape(1024, 3072, 28, 16, 8, 128, 151_936, 40_960),
+    "qwen3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936, 40_960),
+    "e3-1.7b": ModelShape(2048, 6144, 28, 16, 8, 128, 151_936, 40_960),  # trained from Qwen3-1.7B
+    "qwen3-4b": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936, 40_960),
+    "qwen3-4b-instruct-2507": ModelShape(2560, 9728, 36, 32, 8, 128, 151_936, 262_144),
+    "smollm2-135m-instruct": ModelShape(576, 1536, 30, 9, 3, 64, 49_152, 8_192),
+    "smollm2-360m-instruct": ModelShape(960, 2560, 32, 15, 5, 64, 49_152, 8_192),
+    "smollm2-1.7b-instruct": ModelShape(2048, 8192, 24, 32, 32, 64, 49_152, 8_192),
 }
 
 
-#: What a config.json calls the sizes of a `ModelShape`, in order.
-_CONFIG_KEYS = (
-    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
-    *("num_key_value_heads", "head_dim", "vocab_size"),
-)
+#: What a config.json calls the sizes of a `ModelShape`.
+_CONFIG_KEYS = {
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "head_dim": "head_dim",
+    "vocabulary": "vocab_size",
+}
 
 
 def load_shape(path: str, config_file: Path | None = None) -> ModelShape:
@@ -103,8 +117,12 @@ def _from_config(config: Mapping[str, Any], file: Path) -> ModelShape:
     try:
         heads = given["num_attention_heads"]
         own = {"num_key_value_heads": heads, "head_dim": given["hidden_size"] // heads} | given
-        sizes = [int(own[name]) for name in _CONFIG_KEYS]
+        sizes = {name: int(own[key]) for name, key in _CONFIG_KEYS.items()}
     except KeyError as error:
         key = error.args[0]
         raise ConfigError(f"{file}: no {key!r}: not a model that plan can count") from None
-    return ModelShape(*sizes, *([1] if given.get("tie_word_embeddings") else [2]))
+    return ModelShape(
+        **sizes,
+        positions=given.get("max_position_embeddings"),
+        embeddings=1 if given.get("tie_word_embeddings") else 2,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ from midcourse.config import Recipe
 from midcourse.errors import ConfigError
 from midcourse.plan.assumptions import Assumptions, Settled, settle
 from midcourse.plan.devices import Device, choose_device
-from midcourse.plan.hardware import Memory, Placed, Timed, memory_of, timed
+from midcourse.plan.fit import Fit, fits
+from midcourse.plan.hardware import Timed, timed
 from midcourse.plan.measure import Clock, measure
+from midcourse.plan.memory import Parts, Placed, size
 from midcourse.plan.search import PassRates, parse_pass_rates, search_table
 from midcourse.plan.shapes import ModelShape, load_shape
 from midcourse.plan.work import Expected, Kind, Work, compose, schedule
@@ -37,7 +39,7 @@ class Plan:
     """Helpers whose shape is not known: they are timed as the policy."""
     steps: list[Timed]
     """Every step that a run completes, in order."""
-    memory: list[Memory]
+    memory: list[Fit]
     pass_rates: PassRates
     measured_seconds: float | None
     """What the measured run itself took, where there is one."""
@@ -51,7 +53,12 @@ class Plan:
         """Return everything worth printing; the total stands below the stages."""
         sample = self.recipe.sample
         search = search_table(self.pass_rates, sample.num_rollouts, sample.rounds)
-        return [_assumption_table(self), search, _stage_table(self), _memory_table(self)]
+        tables = [_assumption_table(self), search, _stage_table(self)]
+        if any(step.latency for step in self.steps):
+            tables.append(_latency_table(self))
+        if self.memory:
+            tables.append(_memory_table(self))
+        return tables
 
 
 def make_plan(
@@ -92,7 +99,7 @@ def make_plan(
         f"{expected.ready(made.models.rows):,.0f} SFT rows.",
         unknown=tuple(path for path, found in shapes.items() if found is None),
         steps=[timed(step, work, placed(work), num_graders) for step, work in planned],
-        memory=memory_of(recipe, [work for _, work in planned], policy),
+        memory=fits(recipe, [(w, placed(w)) for _, w in planned if _is_known(w, shapes)], policy),
         pass_rates=rates,
         measured_seconds=measured.seconds if measured else None,
     )
@@ -103,6 +110,10 @@ def _shape(path: str) -> ModelShape | None:
         return load_shape(path)
     except ConfigError:
         return None
+
+
+def _is_known(work: Work, shapes: Mapping[str, ModelShape | None]) -> bool:
+    return work.model is None or shapes[work.model.source.path] is not None
 
 
 def _assumption_table(plan: Plan) -> Table:
@@ -158,18 +169,45 @@ def _stage_table(plan: Plan) -> Table:
     return Table(f"Plan of {plan.recipe.name}", tuple(_STAGE_COLUMNS), tuple(cells), note)
 
 
-def _memory_table(plan: Plan) -> Table:
+def _latency_table(plan: Plan) -> Table:
     rows = []
-    for part in plan.memory:
-        name = part.name + (f", {part.copies} at once" if part.copies > 1 else "")
-        rows.append((name, *map(size, (*part.parts, part.total)), part.verdict(plan.device)))
-    columns = ("part", "weights", "gradients", "optimiser", "activations", "cache", "total", "fits")
+    for item in plan.steps:
+        if (latency := item.latency) is None:
+            continue
+        said = "yes" if latency.limited < latency.limit else "no"
+        times = (latency.reply, latency.queued, latency.limit)
+        rows.append((_name([item]), *map(duration, times), said))
     note = (
-        f"Per device, against {size(plan.device.memory_bytes)} of {plan.device.name}. Where it "
-        "does not fit: lora_rank, micro_batch_size, gradient_checkpointing, accelerate with FSDP2, "
-        "vllm_gpu_share, kv_cache_gib, max_tokens."
+        "Little's law: requests in flight × tokens of one / tokens a second; long replies take "
+        "longer than the mean. Where it is no, lower the engine's concurrency or raise its "
+        "timeout_seconds; where that limits silence alone, replies are late but not lost."
     )
-    return Table("Memory", columns, tuple(rows), note)
+    columns = ("replies of servers", "mean reply", "of it queued", "timeout_seconds", "enough")
+    return Table("Waiting", columns, tuple(rows), note)
+
+
+def _memory_table(plan: Plan) -> Table:
+    memories, device = [fit.memory for fit in plan.memory], plan.device
+    totals = [memory.parts.total for memory in memories]
+    rows = [
+        (name, *(size(memory.parts.by_name()[name]) for memory in memories))
+        for name in Parts().by_name()
+    ]
+    rows += [
+        ("total", *map(size, totals)),
+        ("free", *(size(device.memory_bytes - total) for total in totals)),
+        ("fits", *(memory.verdict(device) for memory in memories)),
+    ]
+    notes = [f"Per device, of {size(device.memory_bytes)} of {device.name}."]
+    for fit in plan.memory:
+        if problem := fit.memory.problem(device):
+            notes.append(f"{fit.memory.title}: {problem}.")
+        if fit.remedy:
+            notes.append(f"What fits: {fit.remedy}.")
+    if plan.unknown:
+        notes.append(f"Of unknown shape, so not counted: {', '.join(plan.unknown)}.")
+    columns = ("part", *(memory.title for memory in memories))
+    return Table("Memory", columns, tuple(rows), " ".join(notes))
 
 
 def amount(number: float) -> str:
@@ -178,14 +216,6 @@ def amount(number: float) -> str:
         if number >= least:
             return f"{number / factor:.3g} {unit}"
     return f"{number:,.0f}" if number else "–"
-
-
-def size(number: float) -> str:
-    """Return bytes in powers of ten, e.g. ``8.0 GB``."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= factor:
-            return f"{number / factor:,.1f} {unit}"
-    return "–" if number < 1 else f"{number:.0f} B"
 
 
 def hours(number: float) -> str:

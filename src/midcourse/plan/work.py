@@ -100,7 +100,9 @@ class Work:
 
     kind: Kind
     requests: float
-    """The records of a stage; rows or rollouts trained on."""
+    """The records of a stage; rows trained on, rollouts sampled in RL."""
+    replies: int = 1
+    """What a server sends for each of them: one, or one a turn."""
     prefill_tokens: float = 0.0
     """Tokens of distinct contexts."""
     tokens: float = 0.0
@@ -302,6 +304,7 @@ class Expected:
         return Work(
             kind=Kind.PROPOSE,
             requests=questions,
+            replies=2 if settings.guided else 1,
             prefill_tokens=opened * shown,
             tokens=questions * given.review_tokens + opened * guided,
             context=shown + said / 2,
@@ -328,9 +331,9 @@ class Expected:
         )
 
     def _rl(self, settings: RlSettings) -> Work:
-        """Return what is trained on; further groups of ``refill`` are not foreseen."""
+        """Return what is sampled and trained on; `rl_sampled_share` foresees a refill."""
         given, shape, config = self.given, self.shape, settings.config
-        prompts = float(config.num_iterations * config.prompts_per_iteration)
+        prompts = config.num_iterations * config.prompts_per_iteration * given.rl_sampled_share
         shares = config.mean_shares()
         prompt = sum(share * self._shown(condition) for condition, share in shares.items())
         is_hinted = any(condition.has_hint for condition in shares)
@@ -349,7 +352,8 @@ class Expected:
             longest=opening + config.sampling.max_tokens,
             model=settings.start,
             training=config,
-            disk_bytes=shape.parameters * _SAVED_BYTES,
+            disk_bytes=(1 + config.keep_checkpoints * checkpoints) * shape.parameters * _SAVED_BYTES
+            + rollouts * given.rl_tokens * given.disk_bytes_per_token,
             passing_bytes=checkpoints * 3 * shape.trained(config.lora_rank) * _SAVED_BYTES,
         )
 

@@ -91,9 +91,27 @@ def lora_config(rank: int) -> LoraConfig | None:
     )
 
 
-def load_model(path: str) -> PreTrainedModel:
-    """Load what is to be trained, in float32. Raises EngineError if it is damaged."""
-    return load_weights(path, torch.float32)
+def load_model(path: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Load what is to be trained. Raises EngineError if it is damaged."""
+    return load_weights(path, dtype)
+
+
+def load_base(path: str, lora_rank: int) -> PreTrainedModel:
+    """Load what SFT and DPO train, or what they put adapters on. Raises EngineError."""
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "") == "true"
+    on_gpu = torch.cuda.is_available()
+    return load_model(path, base_dtype(lora_rank, on_gpu=on_gpu, sharded=sharded))
+
+
+def base_dtype(lora_rank: int, *, on_gpu: bool, sharded: bool) -> torch.dtype:
+    """Return how SFT and DPO load a model: bfloat16 where a GPU trains adapters on top of it.
+
+    What is trained stays float32, the adapters too. A frozen base is computed with in bfloat16 by
+    autocast anyway; loaded so, it takes half the memory. RL keeps float32: before vLLM samples, TRL
+    adds the adapters to the base and subtracts them again, and in bfloat16 that does not give back
+    the same base. FSDP spreads the base over the GPUs, and wants one dtype.
+    """
+    return torch.bfloat16 if lora_rank and on_gpu and not sharded else torch.float32
 
 
 def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
@@ -131,7 +149,7 @@ def save(trainer: Trainer, out: Path) -> None:
     else:
         trainer.save_model(str(out / "adapter"))
         if processes().is_main_process:
-            merged = model.merge_and_unload()
+            merged = model.float().merge_and_unload()  # bfloat16 would round the adapters away
             _check_finite(merged)
             merged.save_pretrained(out / "final")
             trainer.processing_class.save_pretrained(out / "final")

@@ -26,6 +26,7 @@ from midcourse.training.common import (
     Setting,
     check_fits,
     in_one_line,
+    load_base,
     load_model,
     load_tokenizer,
     lora_config,
@@ -60,7 +61,7 @@ def make_dpo_trainer(
     config: TrainSftConfig, pairs: Sequence[StepPair], setting: Setting
 ) -> DPOTrainer:
     """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
-    model = load_model(setting.model_path)
+    model = load_base(setting.model_path, config.lora_rank)
     _check_pairs(pairs, model)
     arguments = DPOConfig(
         **common_arguments(config, setting, len(pairs)),

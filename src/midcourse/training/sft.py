@@ -27,7 +27,7 @@ from midcourse.training.common import (
     Setting,
     check_fits,
     in_one_line,
-    load_model,
+    load_base,
     load_tokenizer,
     lora_config,
     processes,
@@ -67,7 +67,7 @@ def make_sft_trainer(
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
     tokenizer = load_tokenizer(setting.model_path)
     check_rows(rows, setting.renderer(tokenizer).end_of_turn_ids)
-    model = load_model(setting.model_path)
+    model = load_base(setting.model_path, config.lora_rank)
     for row in rows:
         check_fits(f"train sft: row {row.row_id}", row.input_ids, model)
     arguments = SFTConfig(
