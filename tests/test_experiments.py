@@ -199,11 +199,14 @@ def continuations(method: Method, condition: Condition) -> Drawn:
 @pytest.mark.slow
 def test_table_1_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
     rows = {row[0]: row for row in result_of("table1", lab)["tables"][0]["rows"]}
-    assert rows.keys() == {"1", "2", "3", "4", "7", "8", "8'", "9", "10", "11", "11, fresh samples"}
+    numbers = {"1", "2", "3", "4", "7", "8", "8'", "9", "10", "11"}
+    assert rows.keys() == numbers | {"kept", "kept, fresh samples"}
     for number, condition in (("1", Condition.PROBLEM), ("4", Condition.PREFIX_INTERVENTION)):
         found = correct_of("conditions", lab, partial(continuations, condition=condition))
         assert len(found) > sum(found) > 0
         assert rows[number][5] == f"{sum(found)}/{len(found)}"
+    assert rows["11"][4:] == rows["4"][4:]  # without a subset, all candidates are row 4's
+    assert rows["kept"][3] == "–"
 
 
 @pytest.mark.slow

@@ -72,6 +72,7 @@ vllm = "off"
 sampling = {{ max_tokens = 8 }}
 
 [evaluate]
+on = ["held_out"]
 num_rollouts = 2
 ks = [1, 2]
 sampling = {{ max_tokens = 16 }}

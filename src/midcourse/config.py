@@ -178,6 +178,11 @@ class ProblemsConfig(Section):
     num_probe: int = Field(32, ge=1)
     """``lab``: held-out problems of known notions, and as many of the control notions."""
 
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there is a set ``held_out``."""
+        return self.kind == "lab" or bool(self.held_out_path)
+
 
 class ModelConfig(Section):
     """The base model: policy and proposer unless another engine proposes."""
@@ -776,6 +781,9 @@ class LikelihoodConfig(Section):
 
     max_items: int = Field(64, ge=1)
     """Sequences scored per kind and model."""
+    num_own_rollouts: int = Field(2, ge=1)
+    """Rollouts of each held-out problem drawn for entropy, at temperature 1 with top_p 1 and top_k
+    off, where `evaluate.sampling` is not that already."""
 
 
 class LocalizeConfig(Section):
@@ -912,7 +920,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
 def _set_contradictions(recipe: Recipe) -> Iterator[str]:
     """Yield what is said of sets to evaluate on that are not there."""
     is_lab, config = recipe.problems.kind == "lab", recipe.evaluate
-    there = [HELD_OUT_SET] if is_lab or recipe.problems.held_out_path else []
+    there = [HELD_OUT_SET] if recipe.problems.has_held_out else []
     there += PROBE_SETS if is_lab else ()
     for name, of in config.sets.items():
         if of.path and name in (TRAIN_SET, HELD_OUT_SET, *PROBE_SETS):

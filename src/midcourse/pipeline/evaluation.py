@@ -201,7 +201,7 @@ class Evaluation:
     def own_rollouts(self, model: Model) -> Graded | None:
         """Return a model's rollouts of held-out problems at temperature 1 (Fig. 8).
 
-        Where the evaluation draws otherwise they are drawn for themselves, as many as are scored.
+        Where the evaluation draws otherwise they are drawn for themselves.
         """
         s, plain = self.sources, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
         if HELD_OUT_SET not in s.setup.problems.evaluation:
@@ -210,7 +210,7 @@ class Evaluation:
         whole = sampling.model_copy(update={**plain, "repetition_penalty": 1.0})
         if whole == sampling:
             return self.evaluate(model, HELD_OUT_SET)
-        number = -(-s.recipe.likelihood.max_items // len(s.whole(HELD_OUT_SET)))
+        number = s.recipe.likelihood.num_own_rollouts
         stream = f"{HELD_OUT_SET} at temperature 1, {model.label}"
         return self._drawn(model, HELD_OUT_SET, number, whole, stream)
 
