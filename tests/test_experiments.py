@@ -27,7 +27,13 @@ from midcourse.experiments.estimates import (
     pool,
 )
 from midcourse.experiments.page import write_page
-from midcourse.experiments.readings import BASE, condition_counts, final_reward
+from midcourse.experiments.readings import (
+    BASE,
+    BASE_RL,
+    condition_counts,
+    final_reward,
+    group_counts,
+)
 from midcourse.experiments.reproduce import MAKERS, choose, default_folder, reproduce
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, Interval, accuracy, mean
@@ -233,6 +239,17 @@ def test_table_4_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
         assert found
         assert rows["base"][column].startswith(f"{100 * sum(found) / len(found):.1f} [")
     assert any(row[4] != "0.0 [0.0, 0.0]" for row in rows.values())
+    (groups,) = lab.read("int", lambda session, method: group_counts(session, method, BASE_RL))
+    first = [group for group in groups if group.iteration == 0]
+    reward = (
+        100
+        * sum(g.num_correct for g in first)
+        / sum(g.num_correct + g.num_incorrect for g in first)
+    )
+    assert rows["base"][5] == f"{reward:.1f}"
+    for row in rows.values():  # one kind of average: two benchmarks' columns and the reward
+        parts = [float(cell.partition(" ")[0]) for cell in (row[2], row[3], row[5])]
+        assert float(row[6]) == pytest.approx(mean(parts), abs=0.11)
 
 
 def rollouts_of_the_base(method: Method, eval_set: str) -> Drawn:
