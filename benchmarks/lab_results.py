@@ -100,8 +100,9 @@ def _page(reports: Sequence[Report], extra: Sequence[Table]) -> str:
     for report in reports:
         for arm, groups in report["counts"]["arms"].items():
             arms.setdefault(arm, []).extend(GroupCount(**group) for group in groups)
-    pooled = shape_lines(conditions, evaluations, arms, KS)
-    tables = [condition_table(conditions, {}), *pass_at_k_table(evaluations, KS), rl_table(arms)]
+    ks = dict.fromkeys(evaluations, KS)
+    pooled = shape_lines(conditions, evaluations, arms, ks)
+    tables = [condition_table(conditions, {}), *pass_at_k_table(evaluations, ks), rl_table(arms)]
     facts = reports[0]["facts"]
     versions = ", ".join(f"{name} {value}" for name, value in facts.items() if name != "seed")
     seeds = ", ".join(report["facts"]["seed"] for report in reports)

@@ -27,7 +27,13 @@ from midcourse.experiments.estimates import (
     pool,
 )
 from midcourse.experiments.page import write_page
-from midcourse.experiments.readings import BASE, condition_counts, final_reward
+from midcourse.experiments.readings import (
+    BASE,
+    BASE_RL,
+    condition_counts,
+    final_reward,
+    group_counts,
+)
 from midcourse.experiments.reproduce import MAKERS, choose, default_folder, reproduce
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, Interval, accuracy, mean
@@ -199,11 +205,14 @@ def continuations(method: Method, condition: Condition) -> Drawn:
 @pytest.mark.slow
 def test_table_1_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
     rows = {row[0]: row for row in result_of("table1", lab)["tables"][0]["rows"]}
-    assert rows.keys() == {"1", "2", "3", "4", "7", "8", "8'", "9", "10", "11", "11, fresh samples"}
+    numbers = {"1", "2", "3", "4", "7", "8", "8'", "9", "10", "11"}
+    assert rows.keys() == numbers | {"kept", "kept, fresh samples"}
     for number, condition in (("1", Condition.PROBLEM), ("4", Condition.PREFIX_INTERVENTION)):
         found = correct_of("conditions", lab, partial(continuations, condition=condition))
         assert len(found) > sum(found) > 0
         assert rows[number][5] == f"{sum(found)}/{len(found)}"
+    assert rows["11"][4:] == rows["4"][4:]  # without a subset, all candidates are row 4's
+    assert rows["kept"][3] == "–"
 
 
 @pytest.mark.slow
@@ -230,6 +239,17 @@ def test_table_4_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
         assert found
         assert rows["base"][column].startswith(f"{100 * sum(found) / len(found):.1f} [")
     assert any(row[4] != "0.0 [0.0, 0.0]" for row in rows.values())
+    (groups,) = lab.read("int", lambda session, method: group_counts(session, method, BASE_RL))
+    first = [group for group in groups if group.iteration == 0]
+    reward = (
+        100
+        * sum(g.num_correct for g in first)
+        / sum(g.num_correct + g.num_incorrect for g in first)
+    )
+    assert rows["base"][5] == f"{reward:.1f}"
+    for row in rows.values():  # one kind of average: two benchmarks' columns and the reward
+        parts = [float(cell.partition(" ")[0]) for cell in (row[2], row[3], row[5])]
+        assert float(row[6]) == pytest.approx(mean(parts), abs=0.11)
 
 
 def rollouts_of_the_base(method: Method, eval_set: str) -> Drawn:

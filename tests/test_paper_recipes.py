@@ -71,6 +71,7 @@ micro_batch_size = 2
 sampling = {{ max_tokens = 8 }}
 
 [evaluate]
+on = ["held_out"]
 num_rollouts = 2
 ks = [1, 2]
 sampling = {{ max_tokens = 16 }}

@@ -61,7 +61,7 @@ def test_the_shape_is_computed_both_ways() -> None:
         up, down = groups([4] * 10), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
         arms = {"base + RL": down, "patched + RL": up} if ours is good else {
             "base + RL": up, "patched + RL": down}  # fmt: skip
-        return holds(shape_lines(conditions, evaluations, arms, ks))
+        return holds(shape_lines(conditions, evaluations, arms, dict.fromkeys(evaluations, ks)))
 
     right, wrong = lines(good, bad), lines(bad, good)
     start = "the base starts RL at 3-15 % reward"
@@ -80,7 +80,9 @@ def test_table_1_counts_problems_and_samples() -> None:
 
 
 def test_pass_at_k_and_rl_tables() -> None:
-    (table,) = pass_at_k_table({"held_out": {"base": [Count(4, 2), Count(8, 0)]}}, (1, 4, 8))
+    results = {"held_out": {"base": [Count(4, 2), Count(8, 0)]}, "a": {"base": [Count(8, 2)]}}
+    table, other = pass_at_k_table(results, {"held_out": (1, 4, 8), "a": (8,)})
+    assert (other.title, [row[0] for row in other.rows]) == ("pass@k on a, %", ["8"])
     assert table.columns == ("k", "base")
     assert [row[0] for row in table.rows] == ["1", "4"]
     assert table.rows[0][1].startswith("25.0 [")
@@ -115,8 +117,8 @@ def report_data(session: Session, made: Method) -> ReportData:
     renderer = session.tools.renderer(session.setup.base)
     return ReportData(
         name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, guided={},
-        searches={}, evaluations={}, arms={}, likelihoods=[], model_labels={},
-        error_steps=[1, 1, 2], ks=(1,),
+        searches={},
+        evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks={},
         traces=list(_traces(session.run, made, renderer)),
     )  # fmt: skip
 

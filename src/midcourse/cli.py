@@ -186,7 +186,7 @@ _stage(
     lambda m: _both([m.interventions.reestimated]),
 )
 _stage("build-sft", "Build the rows to fine-tune on.", lambda m: [m.models.rows])
-_stage("evaluate", "Sample and grade held-out problems.", _evaluated)
+_stage("evaluate", "Sample and grade the sets to evaluate on.", _evaluated)
 _stage(
     "likelihood",
     "Score interventions, references and own rollouts.",

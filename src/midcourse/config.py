@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -189,7 +189,8 @@ class ProblemsConfig(Section):
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
     or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
-    """``jsonl``: the problems to evaluate on, written likewise; none may be a training problem."""
+    """``jsonl``: the set ``held_out`` to evaluate on, written likewise; none may be a training
+    problem. Figures are about it; `evaluate.sets` names further sets."""
     columns: dict[str, str] = {}
     """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
     limit: int | None = Field(None, ge=1)
@@ -198,7 +199,7 @@ class ProblemsConfig(Section):
     """``jsonl``: only training problems whose text hashes into this part of 0 … 1: parts that do
     not overlap share no problem."""
     held_out_limit: int | None = Field(None, ge=1)
-    """``jsonl``: only the first so many problems to evaluate on."""
+    """``jsonl``: only the first so many problems of the set ``held_out``."""
     num_composed: int = Field(48, ge=0)
     """``lab``: training problems with two unknown notions."""
     num_single: int = Field(20, ge=0)
@@ -209,6 +210,11 @@ class ProblemsConfig(Section):
     """``lab``: held-out composed and single problems, half each."""
     num_probe: int = Field(32, ge=1)
     """``lab``: held-out problems of known notions, and as many of the control notions."""
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether there is a set ``held_out``."""
+        return self.kind == "lab" or bool(self.held_out_path)
 
 
 class ModelConfig(Section):
@@ -480,9 +486,12 @@ class SampleConfig(Section):
 
     num_rollouts: int = Field(64, ge=1)
     """Rollouts of each training problem: the k of pass@k = 0."""
+    num_rollouts_by_source: dict[str, Annotated[int, Field(ge=1)]] = {}
+    """Another number for the problems of a source, e.g. ``{omni-math = 128}`` (§5.1)."""
     rounds: tuple[int, ...] = ()
     """Search: draw in rounds of these sizes, say 4, 12, 48, and stop a problem at its first
-    correct rollout. The hard set is the same, at a fraction of the tokens; no pass@k."""
+    correct rollout. The hard set is the same, at a fraction of the tokens; no pass@k. Where a
+    source has more rollouts, the rest is a last round."""
     sampling: SamplingConfig = SamplingConfig()
     """Of rollouts."""
     max_duplicate_share: float = tunable(0.9, gt=0, le=1)
@@ -515,6 +524,9 @@ class SelectConfig(Section):
     with a hint (Table 1, rows 8-10)."""
     num_rollouts: int = Field(16, ge=1)
     """Hinted rollouts per hard problem, where `condition` is ``hint``."""
+    subset: int | None = Field(None, ge=1)
+    """Go on with so many of the hard problems (Table 1: 334 of 4,500): a choice by seed and problem
+    id alone, so that a larger one holds a smaller one."""
 
 
 class HintsConfig(Section):
@@ -807,6 +819,30 @@ class TrainRlConfig(Section):
         return bool(self.accelerate) or self.sampler == "vllm"
 
 
+#: The sets whose problems are there without a path: ``train`` are the hard training problems.
+TRAIN_SET, HELD_OUT_SET, PROBE_SETS = "train", "held_out", ("known", "control")
+_SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class EvalSetConfig(Section):
+    """One set to evaluate on, by name: a benchmark, or what is special about a set of the run."""
+
+    path: str = ""
+    """Where the problems of a new set are, as `problems.path`. ``held_out``, ``train`` (the hard
+    training problems, Table 2 and Fig. 6) and the lab's ``known`` and ``control`` have none."""
+    columns: dict[str, str] = {}
+    """As `problems.columns`, of this file."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many problems of the path."""
+    subset: int | None = Field(None, ge=1)
+    """Only so many problems (Fig. 6: 32), chosen as in `select.subset`, whatever their order."""
+    ks: tuple[int, ...] = ()
+    """The k of pass@k; default: those of `evaluate.ks` that there are rollouts for."""
+    num_rollouts: int | None = Field(None, ge=1)
+    """Rollouts of each problem and model; default: `evaluate.num_rollouts`, of a probe set
+    `evaluate.num_probe_rollouts`."""
+
+
 class EvaluateConfig(Section):
     """pass@k on problems that were not trained on (§5.4-5.5)."""
 
@@ -821,16 +857,54 @@ class EvaluateConfig(Section):
     """The k of pass@k, at most `num_rollouts`."""
     sampling: SamplingConfig = SamplingConfig(temperature=0.7, top_p=0.8, top_k=20)
     """Of rollouts in evaluation."""
+    sets: dict[str, EvalSetConfig] = {}
+    """Sets by name, each a section ``[evaluate.sets.NAME]``: a benchmark with its path, or what is
+    special about a set that the run has already."""
+    on: tuple[str, ...] = ()
+    """The names of the sets to evaluate on; default: all there are."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
         """The models to compare, in order."""
         return tuple(Role.parse(model) for model in self.models)
 
+    @property
+    def benchmarks(self) -> dict[str, EvalSetConfig]:
+        """The sets that have problems of their own and are evaluated on, in order."""
+        return {name: of for name, of in self.sets.items() if of.path and self.includes(name)}
+
+    def includes(self, eval_set: str) -> bool:
+        """Whether a set is evaluated on."""
+        return not self.on or eval_set in self.on
+
+    def subset_of(self, eval_set: str) -> int | None:
+        """Return to how many problems a set is cut down; None for all."""
+        return self.sets.get(eval_set, EvalSetConfig()).subset
+
+    def num_rollouts_of(self, eval_set: str) -> int:
+        """Return the rollouts of each problem of a set."""
+        usual = self.num_probe_rollouts if eval_set in PROBE_SETS else self.num_rollouts
+        return self.sets.get(eval_set, EvalSetConfig()).num_rollouts or usual
+
+    def ks_of(self, eval_set: str) -> tuple[int, ...]:
+        """Return the k of pass@k on a set."""
+        most = self.num_rollouts_of(eval_set)
+        own = self.sets.get(eval_set, EvalSetConfig()).ks
+        return own or tuple(k for k in self.ks if k <= most)
+
     @model_validator(mode="after")
     def _enough_samples(self) -> EvaluateConfig:
         if max(self.ks) > self.num_rollouts:
             raise ValueError(f"ks has {max(self.ks)}, more than num_rollouts={self.num_rollouts}")
+        for name in self.sets:
+            if not _SET_NAME.fullmatch(name):
+                raise ValueError(f"sets: {name!r} is not a name: use letters, digits, - and _")
+            ks, most = self.ks_of(name), self.num_rollouts_of(name)
+            if not ks or max(ks) > most:
+                raise ValueError(
+                    f"sets.{name}: pass@{max(ks or self.ks)} needs as many rollouts: raise its "
+                    f"num_rollouts={most}, or give it ks of its own"
+                )
         return self
 
 
@@ -839,6 +913,9 @@ class LikelihoodConfig(Section):
 
     max_items: int = Field(64, ge=1)
     """Sequences scored per kind and model."""
+    num_own_rollouts: int = Field(2, ge=1)
+    """Rollouts of each held-out problem drawn for entropy, at temperature 1 with top_p 1 and top_k
+    off, where `evaluate.sampling` is not that already."""
 
 
 class LocalizeConfig(Section):
@@ -972,8 +1049,33 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
         yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
     yield from _engine_contradictions(recipe)
+    yield from _set_contradictions(recipe)
     if recipe.propose.truth and recipe.problems.kind != "lab":
         yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
+
+
+def _set_contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield what is said of sets to evaluate on that are not there."""
+    is_lab, config = recipe.problems.kind == "lab", recipe.evaluate
+    there = [HELD_OUT_SET] if recipe.problems.has_held_out else []
+    there += PROBE_SETS if is_lab else ()
+    for name, of in config.sets.items():
+        if of.path and name in (TRAIN_SET, HELD_OUT_SET, *PROBE_SETS):
+            source = "problems.held_out_path" if name == HELD_OUT_SET else "the run itself"
+            yield f"evaluate.sets.{name}: takes no path: its problems come from {source}"
+        if not of.path and name not in (TRAIN_SET, *there):
+            known = _listed(TRAIN_SET, *there)
+            yield f"evaluate.sets.{name}: give it a path; only {known} need none"
+        if not of.path and (of.columns or of.limit):
+            yield f"evaluate.sets.{name}: columns and limit are about a path: use subset"
+    there += (name for name, of in config.sets.items() if of.path)
+    for name in config.on:
+        if name not in there:
+            yield f"evaluate.on: there is no set {name!r}: known are {_listed(*there)}"
+
+
+def _listed(*names: str) -> str:
+    return ", ".join(names) or "none"
 
 
 def _engine_contradictions(recipe: Recipe) -> Iterator[str]:
@@ -1105,15 +1207,25 @@ def _located(
 ) -> tuple[list[str], type[Section]]:
     """Return the dotted path of an error, without the kinds of engines, and the section there."""
     path: list[str] = []
-    sections = [model]
+    sections, is_name = [model], False
     for part in map(str, location):
+        if is_name:  # a name that the recipe gives, not a key
+            path.append(part)
+            is_name = False
+            continue
         if len(sections) > 1 and part in _ENGINES:  # an engine's kind, not a key
             sections = [_ENGINES[part]]
             continue
         path.append(part)
         field = sections[0].model_fields.get(part) if sections else None
         sections = _sections_in(field.annotation) if field else []
+        is_name = field is not None and _is_named(field.annotation)
     return path, sections[0] if sections else model
+
+
+def _is_named(annotation: Any) -> bool:
+    """Whether a key holds sections by names that the recipe gives."""
+    return get_origin(annotation) is dict and bool(_sections_in(annotation))
 
 
 def _sections_in(annotation: Any) -> list[type[Section]]:
@@ -1143,7 +1255,9 @@ def describe_keys(
     for name, field in (section or Recipe).model_fields.items():
         default = getattr(given, name) if given is not None else field.default
         sections = _sections_in(field.annotation)
-        if len(sections) > 1 and default is not None:
+        if _is_named(field.annotation):
+            keys += describe_keys(sections[0], f"{prefix}{name}.NAME.")
+        elif len(sections) > 1 and default is not None:
             keys += _describe_engines(sections, f"{prefix}{name}.")
         elif sections and (isinstance(default, Section) or field.is_required()):
             nested = default if isinstance(default, Section) else None

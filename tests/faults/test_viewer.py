@@ -69,14 +69,14 @@ def page_of(payloads: list[str]) -> str:
         name=everything, seed=0, funnel={text: {text: 1, "total": 1} for text in payloads},
         conditions={Condition.PREFIX: [Count(4, 1)]}, guided={}, searches={},
         evaluations=counts, arms={},
-        likelihoods=[], model_labels={}, error_steps=[1], ks=(1,),
+        likelihoods=[], model_labels={}, error_steps=[1], ks=dict.fromkeys(payloads, (1,)),
         traces=list(map(trace, payloads)),
     )  # fmt: skip
     tables = [
         Table(everything, tuple(payloads), (tuple(payloads),), everything),
         condition_table(data.conditions, {}),
         funnel_table(data.funnel),
-        *pass_at_k_table(counts, (1,)),
+        *pass_at_k_table(counts, data.ks),
     ]
     shape = [ShapeLine(text, True, text) for text in payloads]
     return render_html(data, tables, shape, {}, {text: text for text in payloads})

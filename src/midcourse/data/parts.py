@@ -1,4 +1,4 @@
-"""Parts of a problem set that share no problem, whatever the order or the file; held-out sets.
+"""Parts of a problem set that share no problem, whatever the order or the file; subsets.
 
 A problem's place in 0 … 1 is a hash of its text, case and blank space aside, so the same text is in
 the same part wherever it stands, and twice in a file is twice in one part.
@@ -7,11 +7,11 @@ the same part wherever it stands, and twice in a file is twice in one part.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from midcourse.data.problems import load_problems
 from midcourse.errors import DataError
-from midcourse.records import Problem
+from midcourse.records import Problem, content_id
 
 
 def place(text: str) -> float:
@@ -43,8 +43,19 @@ def problems_in(problems: Sequence[Problem], part: tuple[float, float]) -> list[
     return found
 
 
+def subset_ids(problem_ids: Iterable[str], size: int, seed: int) -> set[str]:
+    """Return `size` of the ids, those whose hash with the seed comes first; all if there are fewer.
+
+    The choice knows no order, and a larger one holds a smaller one.
+    """
+    return set(sorted(problem_ids, key=lambda name: content_id("subset", seed, name))[:size])
+
+
 def require_disjoint(train: Sequence[Problem], others: Mapping[str, Sequence[Problem]]) -> None:
-    """Raise DataError if a set to evaluate on shares a problem, or an id, with the training set."""
+    """Raise DataError if a set to evaluate on shares a problem, or an id, with the training set.
+
+    Nor may two such sets share an id: what is sampled for a problem is known by it.
+    """
     texts = {_plain(problem.text) for problem in train}
     ids = {problem.problem_id for problem in train}
     for name, problems in others.items():
@@ -53,13 +64,21 @@ def require_disjoint(train: Sequence[Problem], others: Mapping[str, Sequence[Pro
             raise DataError(
                 f"{len(shared)} of {len(problems)} {name} problems are training problems too "
                 f"({_first(shared)}): take them out, e.g. with midcourse curate TRAINING --against "
-                "HELD_OUT --out FILE"
+                "EVALUATED --out FILE"
             )
         same = [p.problem_id for p in problems if p.problem_id in ids]
         if same:
             raise DataError(
                 f"{len(same)} of {len(problems)} {name} problems have the id of a training problem "
                 f"with another text ({_first(same)}): make ids unique over both files"
+            )
+    owners: dict[str, str] = {}
+    for name, problems in others.items():
+        same = [p.problem_id for p in problems if owners.setdefault(p.problem_id, name) != name]
+        if same:
+            raise DataError(
+                f"{len(same)} of {len(problems)} {name} problems have the id of a problem of "
+                f"{owners[same[0]]} ({_first(same)}): make ids unique over all sets to evaluate on"
             )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
+from midcourse.config import HELD_OUT_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.estimates import Clusters, Counts, grouped, pool
@@ -46,18 +48,20 @@ def course_counts(session: Session, method: Method, row: Row) -> dict[int, Count
     """Return the counts on held-out problems along one RL run, by iteration."""
     model_of(session, method, row.role)
     course = method.models.course(row.role.start).items()
-    problems = method.setup.problems.evaluation["held_out"]
+    problems = method.evaluation.problems(session, HELD_OUT_SET)
     return {
-        step: _counts(session, method.evaluation.evaluate(model, "held_out"), problems)
+        step: _counts(session, method.evaluation.evaluate(model, HELD_OUT_SET), problems)
         for step, model in course
     }
 
 
 def role_counts(session: Session, method: Method, role: Role, eval_set: str) -> Counts:
-    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones."""
-    is_train, model = eval_set == "train", model_of(session, method, role)
-    problems = method.hard.read(session) if is_train else method.setup.problems.evaluation[eval_set]
-    return _counts(session, method.evaluation.evaluate(model, eval_set), problems)
+    """Return the counts of the model in a role on an evaluation set, ``train`` the hard ones.
+
+    Raises ConfigError if the recipe has no such set.
+    """
+    drawn = method.evaluation.evaluate(model_of(session, method, role), eval_set)
+    return _counts(session, drawn, method.evaluation.problems(session, eval_set))
 
 
 def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Counts:
@@ -110,6 +114,18 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
     for reward in later:
         smooth = decay * smooth + (1 - decay) * reward
     return smooth
+
+
+def training_reward(session: Session, method: Method, role: Role) -> float:
+    """Return the mean reward on RL's own problems: after RL the smoothed last, else the first.
+
+    The rollouts of the first iteration are drawn before any update, by the model without RL.
+    """
+    groups = group_counts(session, method, replace(role, rl=True))
+    if role.rl:
+        return final_reward(groups)
+    first = min(group.iteration for group in groups)
+    return accuracy([count_of(group) for group in groups if group.iteration == first])
 
 
 def likelihoods(session: Session, method: Method, row: Row) -> Clusters[Likelihood]:

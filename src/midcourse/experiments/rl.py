@@ -1,8 +1,9 @@
 """Reinforcement learning from differently prepared models: Tables 3, 4 and 8, Figs 11, 12, 19, 20.
 
-All arms train on the same problems for the same number of iterations. Table 4's average mixes
-pass@1, pass@8 and the training reward; ours does the same over our columns and says so. In
-Appendix G (Table 8, Figs 19 and 20: a stronger proposer, against distilling it) InT's RL sees only
+All arms train on the same problems for the same number of iterations. Tables 4 and 8 have a column
+for every benchmark of the recipe (the held-out set and those of ``evaluate.sets``) at each of its
+k. Table 4's average mixes these with the training reward, the base's too, and says so. In Appendix
+G (Table 8, Figs 19 and 20: a stronger proposer, against distilling it) InT's RL sees only
 the problems of verified interventions; its two baselines see all training problems, as in the
 paper: the comparison favours them in data. Beyond the paper: ``zero-advantage``, where the drop of
 that ratio comes from.
@@ -14,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
+from typing import NamedTuple
 
+from midcourse.config import HELD_OUT_SET, Recipe
 from midcourse.experiments import estimates, readings, results
 from midcourse.experiments.catalogue import Experiment, Row
-from midcourse.experiments.estimates import Clusters, each, flat, grouped, more
-from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated, final_reward
+from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, more
+from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated
 from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import accuracy, count_of, mean
@@ -32,6 +35,9 @@ from midcourse.table import Table, share
 
 Groups = dict[str, list[GroupCount]]
 KS = (1, 8)
+#: Headings of tables: the benchmarks' columns, and what is made of several of them.
+BENCHMARKS, AVERAGE, AVERAGE_PASS = "benchmarks", "average", "average pass@1 %"
+KNOWN_NOTIONS = "known notions pass@1 %"
 BEST = "InT + RL"
 
 
@@ -49,39 +55,109 @@ def _num_rl_problems(session: Session, method: Method) -> int:
     return len(method.models.rl_problems.read(session))
 
 
+class Column(NamedTuple):
+    """One benchmark at one k, e.g. ``amo-bench pass@8 %``."""
+
+    eval_set: str
+    k: int
+
+    @property
+    def title(self) -> str:
+        """What stands above it."""
+        name = "held out" if self.eval_set == HELD_OUT_SET else self.eval_set
+        return f"{name} pass@{self.k} %"
+
+
+def columns_of(recipe: Recipe) -> list[Column]:
+    """Return the columns of a recipe's benchmarks: each at its own k, else pass@1 and pass@8."""
+    config = recipe.evaluate
+    has_held_out = recipe.problems.has_held_out and config.includes(HELD_OUT_SET)
+    names = [HELD_OUT_SET] * has_held_out + [*config.benchmarks]
+    own = {name: of.ks for name, of in config.sets.items()}
+    return [Column(name, k) for name in names for k in own.get(name) or KS]
+
+
+def _rewards(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, float]:
+    """Return the training reward of every model in per cent, the mean over seeds."""
+    found = runner.read_rows(rows, lambda s, m, row: readings.training_reward(s, m, row.role))
+    return {name: 100 * fmean(rewards) for name, rewards in found.items()}
+
+
 def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    """Tables 3, 4 and 8: the columns that each asks for."""
+    """Tables 3, 4 and 8: the columns that each asks for; Table 3 is about one benchmark."""
     (head,), rows = experiment.tables, experiment.rows
-    known_notions = "known notions pass@1 %"
-    shows_known = known_notions in head.columns and runner.is_lab
-    eval_sets = ("held_out", "known") if shows_known else ("held_out",)
-    counts = evaluated(runner, rows, *eval_sets)
-    held_out, known = counts["held_out"], counts.get("known", {})
-    groups = _groups(runner, rows) if "average" in head.columns else {}
-    rewards = {name: 100 * fmean(map(final_reward, runs)) for name, runs in groups.items()}
+    columns = [Column(HELD_OUT_SET, 1)]
+    if BENCHMARKS in head.columns:
+        columns = columns_of(runner.recipe(rows[0].recipe, runner.seeds[0]))
+    shows_known = KNOWN_NOTIONS in head.columns and runner.is_lab
+    sets = dict.fromkeys(column.eval_set for column in columns)
+    counts = evaluated(runner, rows, *sets, *["known"] * shows_known)
+    known = counts.pop("known", {})
+    headings = [name for name in head.columns[2:] if name != AVERAGE_PASS or len(sets) > 1]
+    cells = _model_cells(runner, rows, columns, counts, known, headings)
+    shown = [
+        (row.name, *row.cells, *(cell for name in headings for cell in cells[name](row)))
+        for row in rows
+    ]
+    titles = [name for h in headings for name in _titles(h, columns)]
+    table = replace(head, columns=(*head.columns[:2], *titles)).table(*shown)
+    return Result(tables=[table], claims=_model_claims(experiment, columns, counts, known))
 
-    def average(name: str) -> float:
-        passed = [100 * mean(flat(estimates.passes(held_out[name], k))) for k in KS]
-        return fmean([*passed, *([rewards[name]] if name in rewards else [])])
 
-    cells: dict[str, Callable[[Row], str]] = {
-        "held out pass@1 %": lambda row: pass_cell(held_out[row.name], 1),
-        "held out pass@8 %": lambda row: pass_cell(held_out[row.name], 8),
-        "problems": lambda row: str(num_items(held_out[row.name])),
-        known_notions: lambda row: (
+def _titles(heading: str, columns: Iterable[Column]) -> list[str]:
+    return [column.title for column in columns] if heading == BENCHMARKS else [heading]
+
+
+def _model_cells(
+    runner: ExperimentRunner,
+    rows: Sequence[Row],
+    columns: Sequence[Column],
+    counts: Mapping[str, Mapping[str, Counts]],
+    known: Mapping[str, Counts],
+    headings: Iterable[str],
+) -> dict[str, Callable[[Row], list[str]]]:
+    """Return what stands under each heading; under ``benchmarks`` a cell for every column."""
+    rewards = _rewards(runner, rows) if AVERAGE in headings else {}
+
+    def passed(row: Row, ks: Iterable[int]) -> list[float]:
+        shown = [(counts[eval_set][row.name], k) for eval_set, k in columns if k in ks]
+        return [100 * mean(flat(estimates.passes(found, k))) for found, k in shown]
+
+    return {
+        BENCHMARKS: lambda row: [pass_cell(counts[name][row.name], k) for name, k in columns],
+        AVERAGE_PASS: lambda row: [f"{fmean(passed(row, [1])):.1f}"],
+        AVERAGE: lambda row: [
+            f"{fmean([*passed(row, [k for _, k in columns]), rewards[row.name]]):.1f}"
+        ],
+        "held out pass@1 %": lambda row: [pass_cell(counts[HELD_OUT_SET][row.name], 1)],
+        "problems": lambda row: [
+            "/".join(str(num_items(of_set[row.name])) for of_set in counts.values())
+        ],
+        KNOWN_NOTIONS: lambda row: [
             share(estimates.estimate(known[row.name], accuracy), 1) if known else "–"
-        ),
-        "training reward %": lambda row: f"{rewards[row.name]:.1f}" if row.role.rl else "–",
-        "average": lambda row: f"{average(row.name):.1f}",
-        "RL problems, by seed": lambda row: "/".join(
-            map(str, runner.read(row.recipe, _num_rl_problems))
-        ),
+        ],
+        "training reward %": lambda row: [f"{rewards[row.name]:.1f}"],
+        "RL problems, by seed": lambda row: [
+            "/".join(map(str, runner.read(row.recipe, _num_rl_problems)))
+        ],
     }
-    shown = [(row.name, *row.cells, *(cells[c](row) for c in head.columns[2:])) for row in rows]
-    claims = judge((c for c in experiment.claims if c.only != "known"), held_out, KS)
+
+
+def _model_claims(
+    experiment: Experiment,
+    columns: Sequence[Column],
+    counts: Mapping[str, Mapping[str, Counts]],
+    known: Mapping[str, Counts],
+) -> list[ShapeLine]:
+    """Judge the claims on every benchmark at its k, and those on known notions."""
+    about = [claim for claim in experiment.claims if claim.only != "known"]
+    claims = []
+    for eval_set, found in counts.items():
+        on = "held-out problems" if eval_set == HELD_OUT_SET else eval_set
+        claims += judge(about, found, [c.k for c in columns if c.eval_set == eval_set], on=on)
     for claim in (c for c in experiment.claims if c.only == "known" and known):
         claims.append(more(claim.words, known[claim.ours], known[claim.theirs], accuracy))
-    return Result(tables=[head.table(*shown)], claims=claims)
+    return claims
 
 
 def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from midcourse.config import HintsConfig
 from midcourse.pipeline.session import Tools
-from midcourse.pipeline.values import Candidates, Model, Problems, Selection, Texts
+from midcourse.pipeline.values import Candidates, Model, Problems, Selection, Subset, Texts
 from midcourse.prompts import Prompt
 from midcourse.records import (
     Condition,
@@ -32,6 +32,7 @@ class Population(StrEnum):
 
     TRAIN = "train"
     HELD_OUT = "held_out"
+    """Or a benchmark, which has a name."""
     PROBE = "probe"
     HARD = "hard"
     CANDIDATES = "candidates"
@@ -65,11 +66,18 @@ class HardOnes:
 
     selection: Selection
     missing: bool = False
+    subset: Subset | None = None
+    """Of them, only these."""
+
+    def read(self, reader: Reader) -> list[Problem]:
+        """Return the problems."""
+        hard = self.selection.read(reader)
+        found = [p for p in hard if not (self.missing and p.reference_solution)]
+        return self.subset.choose(found) if self.subset else found
 
     def ids(self, reader: Reader) -> set[str]:
         """Return their ids."""
-        hard = self.selection.read(reader)
-        return {p.problem_id for p in hard if not (self.missing and p.reference_solution)}
+        return {problem.problem_id for problem in self.read(reader)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +106,8 @@ class Questions:
     among: Among | None = None
     """Which of them; all by default."""
     condition: Condition = Condition.PROBLEM
+    of: str = ""
+    """Of a benchmark, its name in ``evaluate.sets``."""
 
     def count(self, reader: Reader) -> int:
         """Return the number of problems."""

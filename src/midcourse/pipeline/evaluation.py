@@ -9,6 +9,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
+from midcourse.config import HELD_OUT_SET, PROBE_SETS, TRAIN_SET, SamplingConfig
 from midcourse.pipeline.contexts import (
     Continuations,
     HardOnes,
@@ -20,8 +21,8 @@ from midcourse.pipeline.interventions import INTERVENTION, Interventions, asked_
 from midcourse.pipeline.models import Models
 from midcourse.pipeline.sources import GOLD, WHOLE, Sources
 from midcourse.pipeline.stages import SampleSettings, draw
-from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Texts, view
-from midcourse.records import Likelihood, Role, RowSource, SftRow, Start
+from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Subset, Texts, view
+from midcourse.records import Likelihood, Problem, Role, RowSource, SftRow, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.likelihood import ScoredText
@@ -43,7 +44,7 @@ class LikelihoodSettings:
     questions: Texts
     """What the user says, of training and held-out problems."""
     own: Graded | None
-    """The model's own rollouts of held-out problems."""
+    """The model's own rollouts of held-out problems, drawn at temperature 1."""
     unseen: Continuations | None
     """Interventions on the base's held-out rollouts: never trained on."""
     max_items: int
@@ -119,6 +120,9 @@ def row_texts(row: SftRow) -> Iterator[ScoredText]:
 
 # --- composition -------------------------------------------------------------------------------
 
+#: What there is one context of, in the sets that are no benchmark.
+_POPULATIONS = {TRAIN_SET: Population.HARD, **dict.fromkeys(PROBE_SETS, Population.PROBE)}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -128,24 +132,57 @@ class Evaluation:
     interventions: Interventions
     models: Models
 
+    @property
+    def sets(self) -> list[str]:
+        """The names of the sets that the recipe evaluates on, in order."""
+        config = self.sources.recipe.evaluate
+        return [name for name in self.sources.setup.problems.evaluation if config.includes(name)]
+
+    def problems(self, reader: Reader, eval_set: str) -> list[Problem]:
+        """Return the problems that a set is evaluated on, those of its subset.
+
+        ``train`` stands for the hard training problems. Raises ConfigError if there is no such set.
+        """
+        is_train = eval_set == TRAIN_SET
+        return self._hard_ones.read(reader) if is_train else self.sources.whole(eval_set)
+
+    @property
+    def _hard_ones(self) -> HardOnes:
+        recipe = self.sources.recipe
+        subset = Subset.of(recipe.evaluate.subset_of(TRAIN_SET), recipe.seed)
+        return HardOnes(self.interventions.hard, subset=subset)
+
     def evaluate(self, model: Model, eval_set: str) -> Graded:
         """Return one model's rollouts of one set, graded.
 
-        ``train`` stands for the hard training problems (Table 2, Fig. 6).
+        ``train`` stands for the hard training problems (Table 2, Fig. 6). Raises ConfigError if
+        there is no such set.
         """
-        s, config, is_train = self.sources, self.sources.recipe.evaluate, eval_set == "train"
-        is_probe = not is_train and eval_set != "held_out"
-        population = {"train": Population.HARD, "held_out": Population.HELD_OUT}
+        config = self.sources.recipe.evaluate
+        return self._drawn(
+            model,
+            eval_set,
+            num_rollouts=config.num_rollouts_of(eval_set),
+            sampling=config.sampling,
+            stream=f"{eval_set} {model.label}",
+        )
+
+    def _drawn(
+        self, model: Model, eval_set: str, num_rollouts: int, sampling: SamplingConfig, stream: str
+    ) -> Graded:
+        s = self.sources
+        is_benchmark = eval_set in s.recipe.evaluate.benchmarks
         settings = SampleSettings(
             model=model,
             contexts=Questions(
                 texts=s.questions(eval_set),
-                population=population.get(eval_set, Population.PROBE),
-                among=HardOnes(self.interventions.hard) if is_train else None,
+                population=_POPULATIONS.get(eval_set, Population.HELD_OUT),
+                among=self._hard_ones if eval_set == TRAIN_SET else None,
+                of=eval_set if is_benchmark else "",
             ),
-            num_rollouts=config.num_probe_rollouts if is_probe else config.num_rollouts,
-            sampling=config.sampling,
-            stream=f"{eval_set} {model.label}",
+            num_rollouts=num_rollouts,
+            sampling=sampling,
+            stream=stream,
             seed=s.recipe.seed,
         )
         drawn = draw(settings, s.problems(*GOLD, of=eval_set))
@@ -154,12 +191,28 @@ class Evaluation:
 
     @cached_property
     def all(self) -> dict[tuple[Role, str], Graded]:
-        """Every model that is compared on every evaluation set."""
+        """Every model that is compared on every set that is evaluated on."""
         return {
             (role, eval_set): self.evaluate(self.models.in_role(role), eval_set)
             for role in self.sources.recipe.evaluate.roles
-            for eval_set in self.sources.setup.problems.evaluation
+            for eval_set in self.sets
         }
+
+    def own_rollouts(self, model: Model) -> Graded | None:
+        """Return a model's rollouts of held-out problems at temperature 1 (Fig. 8).
+
+        Where the evaluation draws otherwise they are drawn for themselves.
+        """
+        s, plain = self.sources, {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+        if HELD_OUT_SET not in s.setup.problems.evaluation:
+            return None
+        sampling = s.recipe.evaluate.sampling
+        whole = sampling.model_copy(update={**plain, "repetition_penalty": 1.0})
+        if whole == sampling:
+            return self.evaluate(model, HELD_OUT_SET)
+        number = s.recipe.likelihood.num_own_rollouts
+        stream = f"{HELD_OUT_SET} at temperature 1, {model.label}"
+        return self._drawn(model, HELD_OUT_SET, number, whole, stream)
 
     def along_rl(self) -> dict[tuple[Start, int], Graded]:
         """Return held-out problems along RL (Fig. 12), by where it started and the iteration.
@@ -167,10 +220,10 @@ class Evaluation:
         Iteration 0 is the model that RL started from; in between stand the checkpoints that
         ``train_rl.keep_checkpoints`` kept.
         """
-        if "held_out" not in self.sources.setup.problems.evaluation:
+        if HELD_OUT_SET not in self.sources.setup.problems.evaluation:
             return {}
         return {
-            (role.start, iteration): self.evaluate(model, "held_out")
+            (role.start, iteration): self.evaluate(model, HELD_OUT_SET)
             for role in self.sources.recipe.evaluate.roles
             if role.rl
             for iteration, model in self.models.course(role.start).items()
@@ -180,35 +233,34 @@ class Evaluation:
     def unseen(self) -> Continuations | None:
         """Interventions on the base's held-out rollouts: never trained on, only scored (Fig. 7)."""
         s = self.sources
-        if "held_out" not in s.setup.problems.evaluation:
+        if HELD_OUT_SET not in s.setup.problems.evaluation:
             return None
-        held_out = s.setup.problems.evaluation["held_out"]
+        held_out = s.whole(HELD_OUT_SET)
         problems = [problem for problem in held_out if problem.reference_solution]
-        drawn = self.evaluate(s.setup.base, "held_out")
-        asked = asked_about(s, drawn, view(problems), 1, "held_out")
-        proposals = proposals_for(s, asked, view(problems, *WHOLE), "held_out")
+        drawn = self.evaluate(s.setup.base, HELD_OUT_SET)
+        asked = asked_about(s, drawn, view(problems), 1, HELD_OUT_SET)
+        proposals = proposals_for(s, asked, view(problems, *WHOLE), HELD_OUT_SET)
         return Continuations(
             condition=INTERVENTION,
             candidates=Candidates(proposals=proposals),
             cases=asked,
-            questions=s.questions("held_out"),
-            problems=s.problems("checker", of="held_out"),
+            questions=s.questions(HELD_OUT_SET),
+            problems=s.problems("checker", of=HELD_OUT_SET),
             limit=s.recipe.likelihood.max_items,
         )
 
     def likelihood(self, model: Model) -> Stage[Likelihood, Any]:
         """Return the scores of the texts of Figs 7-9 under one model."""
         s, texts = self.sources, dict(self.sources.questions().items)
-        has_held_out = "held_out" in s.setup.problems.evaluation
-        if has_held_out:
-            texts |= s.questions("held_out").items
+        if HELD_OUT_SET in s.setup.problems.evaluation:
+            texts |= s.questions(HELD_OUT_SET).items
         settings = LikelihoodSettings(
             model=model,
             policy=s.setup.base,
             rows=self.models.rows,
             problems=s.problems("reference_solution"),
             questions=Texts(texts),
-            own=self.evaluate(model, "held_out") if has_held_out else None,
+            own=self.own_rollouts(model),
             unseen=self.unseen,
             max_items=s.recipe.likelihood.max_items,
         )

@@ -16,11 +16,12 @@ from midcourse.pipeline.selection import (
     hard_statuses,
     hinted_rollouts,
     references,
+    still_hard_statuses,
     train_rollouts,
 )
 from midcourse.pipeline.session import Setup
 from midcourse.pipeline.sources import WHOLE, Sources
-from midcourse.pipeline.values import Drawn, Selection
+from midcourse.pipeline.values import Drawn, Selection, Subset
 from midcourse.records import ProblemStatus, Proposal, Reference, Rollout
 from midcourse.run import Stage, Step
 
@@ -84,8 +85,9 @@ def method(setup: Setup) -> Method:
     s, recipe = Sources(setup), setup.recipe
     # Sample and grade; the hard problems are those that no rollout solves (§5.1).
     train = train_rollouts(s)
-    statuses = hard_statuses(s, train, recipe.sample.num_rollouts, "train")
-    unsolved = Selection(problems=s.problems(*WHOLE), statuses=statuses)
+    statuses = hard_statuses(s, train)
+    subset = Subset.of(recipe.select.subset, recipe.seed)
+    unsolved = Selection(problems=s.problems(*WHOLE), statuses=statuses, subset=subset)
     # Missing references are written; a problem that its writer does not solve is left out.
     written = references(s, unsolved)
     is_written = recipe.reference.write != "none"
@@ -95,7 +97,7 @@ def method(setup: Setup) -> Method:
     if recipe.select.condition == "hint":
         hinted = hinted_rollouts(s, referenced)
         ids = replace(referenced, problems=s.problems())
-        still_hard = hard_statuses(s, hinted, recipe.select.num_rollouts, "train hint", ids)
+        still_hard = still_hard_statuses(s, hinted, ids)
         hard = replace(referenced, hinted=still_hard)
     # Some wrong rollouts of each are shown to the proposer (§3.1).
     ids = replace(referenced, problems=s.problems())

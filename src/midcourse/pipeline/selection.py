@@ -16,7 +16,7 @@ from midcourse.pipeline.stages import (
     rounds_of,
     select,
 )
-from midcourse.pipeline.values import Drawn, Selection, Texts
+from midcourse.pipeline.values import Drawn, PerSource, Selection, Texts
 from midcourse.records import Condition, ProblemStatus, Reference
 from midcourse.run import Stage
 
@@ -32,22 +32,39 @@ def train_rollouts(s: Sources) -> Drawn:
         stream="train",
         seed=s.recipe.seed,
         rounds=rounds_of(config.rounds, problems),
+        per_source=per_source(s),
     )
     return draw(settings, problems, max_duplicate_share=config.max_duplicate_share)
 
 
-def hard_statuses(
-    s: Sources, drawn: Drawn, num_rollouts: int, label: str, among: Selection | None = None
-) -> Stage[ProblemStatus, Any]:
-    """Return which problems are hard, by `num_rollouts` rollouts each."""
+def per_source(s: Sources) -> PerSource | None:
+    """Return which sources have another number of rollouts; none where none has."""
+    numbers = s.recipe.sample.num_rollouts_by_source
+    return PerSource(numbers=numbers, problems=s.problems("source")) if numbers else None
+
+
+def hard_statuses(s: Sources, drawn: Drawn) -> Stage[ProblemStatus, Any]:
+    """Return which problems are hard, by all their rollouts."""
     settings = SelectSettings(
         grades=drawn.grades,
         problems=s.problems(),
-        num_rollouts=num_rollouts,
+        num_rollouts=s.recipe.sample.num_rollouts,
+        truncated_is_incorrect=s.recipe.select.truncated_is_incorrect,
+        per_source=per_source(s),
+    )
+    return select(settings, "train")
+
+
+def still_hard_statuses(s: Sources, hinted: Drawn, among: Selection) -> Stage[ProblemStatus, Any]:
+    """Return which hard problems stay hard with a hint."""
+    settings = SelectSettings(
+        grades=hinted.grades,
+        problems=s.problems(),
+        num_rollouts=s.recipe.select.num_rollouts,
         truncated_is_incorrect=s.recipe.select.truncated_is_incorrect,
         among=among,
     )
-    return select(settings, label)
+    return select(settings, "train hint")
 
 
 def references(s: Sources, unsolved: Selection) -> Stage[Reference, Any]:

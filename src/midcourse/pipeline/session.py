@@ -7,7 +7,7 @@ both, and a run directory in which it completes stages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from midcourse.config import (
 )
 from midcourse.data.parts import load_part, require_disjoint
 from midcourse.data.problems import load_problems, require_references
+from midcourse.data.sources import SOURCES
 from midcourse.engines import (
     check_model,
     engine_identity,
@@ -65,6 +66,7 @@ class Setup:
         check_model(recipe.engine, recipe.model.path)
         problems = load_problem_sets(recipe)
         require_disjoint(problems.train, problems.evaluation)
+        _check_sources(recipe.sample.num_rollouts_by_source, problems.train)
         if recipe.propose.reference != "none" and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)
@@ -109,6 +111,17 @@ class Setup:
         return Model(name=name, label=name, source=source, engine=engine)
 
 
+def _check_sources(numbers: Mapping[str, int], problems: Sequence[Problem]) -> None:
+    """Raise ConfigError if a source is neither known nor that of a problem: a slip of the pen."""
+    there = {problem.source for problem in problems}
+    for name in numbers:
+        if name not in there and name not in SOURCES:
+            raise ConfigError(
+                f"sample.num_rollouts_by_source: no training problem has the source {name!r}; "
+                f"theirs are {', '.join(sorted(there)[:5])}"
+            )
+
+
 def identify_model(source: ModelConfig) -> str:
     """Return ten hex digits that name the content of a model folder, or a hub model's commit."""
     return content_id(model_fingerprint(source.path, source.revision), None)[:10]
@@ -117,12 +130,16 @@ def identify_model(source: ModelConfig) -> str:
 def load_problem_sets(recipe: Recipe) -> ProblemSets:
     """Return the recipe's problems. Raises DataError if a set is empty or broken."""
     config = recipe.problems
+    benchmarks = {
+        name: load_problems(of.path, limit=of.limit, split=name, columns=of.columns)
+        for name, of in recipe.evaluate.benchmarks.items()
+    }
     if config.kind == "lab":
         from midcourse.lab.problems import lab_problems
 
         lab = lab_problems(config, recipe.seed)
         sets = {"held_out": lab.held_out, "known": lab.known, "control": lab.control}
-        return ProblemSets(lab.train, sets)
+        return ProblemSets(lab.train, sets | benchmarks)
     if not config.path:
         raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
     evaluation: dict[str, list[Problem]] = {}
@@ -132,7 +149,7 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
             columns=config.columns,
         )  # fmt: skip
     train = load_part(config.path, config.part, config.limit, config.columns)
-    return ProblemSets(train, evaluation)
+    return ProblemSets(train, evaluation | benchmarks)
 
 
 class Tools:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from midcourse.config import Recipe
+from midcourse.config import HELD_OUT_SET, Recipe
 from midcourse.errors import ConfigError
 from midcourse.pipeline.contexts import Hints
 from midcourse.pipeline.session import Setup
-from midcourse.pipeline.values import Problems, Texts, view
+from midcourse.pipeline.values import Problems, Subset, Texts, view
 from midcourse.records import Problem
 
 GOLD = ("answer", "checker", "entry")
@@ -32,14 +32,14 @@ class Sources:
     def problems(self, *names: str, of: str = "train") -> Problems:
         """Return one set of problems with these fields alone."""
         if (of, names) not in self._views:
-            self._views[of, names] = view(self._set(of), *names)
+            self._views[of, names] = view(self.whole(of), *names)
         return self._views[of, names]
 
     def questions(self, of: str = "train") -> Texts:
         """Return what the user says for each problem of a set."""
         if of not in self._texts:
             prompt = self.setup.prompts["solve"]
-            texts = {p.problem_id: prompt.render(problem=p.text) for p in self._set(of)}
+            texts = {p.problem_id: prompt.render(problem=p.text) for p in self.whole(of)}
             self._texts[of] = Texts(texts)
         return self._texts[of]
 
@@ -48,10 +48,19 @@ class Sources:
         recipe = self.recipe
         return Hints(prompt=self.setup.prompts["hint"], config=recipe.hints, seed=recipe.seed)
 
-    def _set(self, name: str) -> list[Problem]:
-        problems = self.setup.problems
-        if name == "train":
-            return problems.train
-        if name not in problems.evaluation:
-            raise ConfigError(f"there are no {name} problems: set problems.held_out_path")
-        return problems.evaluation[name]
+    def whole(self, of: str = "train") -> list[Problem]:
+        """Return one set of problems with all their fields; what is evaluated on may be a subset.
+
+        Raises ConfigError if there is no such set.
+        """
+        sets, recipe = self.setup.problems, self.recipe
+        if of == "train":
+            return sets.train
+        if of not in sets.evaluation:
+            known = ", ".join(sets.evaluation) or "none"
+            raise ConfigError(
+                f"there are no {of} problems to evaluate on (there are: {known}): set "
+                f"{'problems.held_out_path' if of == HELD_OUT_SET else f'evaluate.sets.{of}.path'}"
+            )
+        subset = Subset.of(recipe.evaluate.subset_of(of), recipe.seed)
+        return subset.choose(sets.evaluation[of]) if subset else sets.evaluation[of]

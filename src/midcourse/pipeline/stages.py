@@ -28,6 +28,7 @@ from midcourse.pipeline.values import (
     Drawn,
     Graded,
     Model,
+    PerSource,
     Problems,
     Searched,
     Selection,
@@ -114,10 +115,20 @@ class SampleSettings:
     first_index: int = 0
     """Index of the first rollout: a later draw from the same contexts goes on counting."""
     rounds: Rounds | None = None
+    per_source: PerSource | None = None
+    """Of all training problems, where some have another number."""
 
 
 def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
-    return None if settings.rounds else settings.contexts.count(reader) * settings.num_rollouts
+    if settings.rounds:
+        return None
+    others = _by_problem(settings.per_source)
+    usual = settings.contexts.count(reader) - len(others)
+    return usual * settings.num_rollouts + sum(others.values())
+
+
+def _by_problem(per_source: PerSource | None) -> Mapping[str, int]:
+    return per_source.by_problem() if per_source else {}
 
 
 def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
@@ -158,7 +169,7 @@ def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Roll
     spec = SampleSpec(
         num_rollouts=settings.num_rollouts, sampling=settings.sampling.record(), model=model.name,
         budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
-        first_index=settings.first_index,
+        first_index=settings.first_index, by_problem=_by_problem(settings.per_source),
     )  # fmt: skip
     engine = work.tools.engine(model)
     contexts = settings.contexts.make(model, work.reader, work.tools)
@@ -226,6 +237,8 @@ class SelectSettings:
     truncated_is_incorrect: bool
     among: Selection | None = None
     """Where only hard problems were drawn once more."""
+    per_source: PerSource | None = None
+    """Where some problems have another number of rollouts."""
 
 
 def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
@@ -244,6 +257,7 @@ def select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keye
         _selected(settings, work.reader),
         work.reader.read(settings.grades),
         num_rollouts=settings.num_rollouts,
+        by_problem=_by_problem(settings.per_source),
         truncated_is_incorrect=settings.truncated_is_incorrect,
     )
     return keyed(statuses, lambda status: status.problem_id, work.done)

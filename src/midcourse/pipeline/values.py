@@ -7,12 +7,13 @@ all that it can use.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 from midcourse.config import TEMPLATE_DATE, EngineConfig, ModelConfig
+from midcourse.data.parts import subset_ids
 from midcourse.engines import engine_identity
 from midcourse.records import (
     Grade,
@@ -134,6 +135,39 @@ class Searched:
 Drawn = Graded | Searched
 
 
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """A choice of so many problems, by seed and problem id alone."""
+
+    size: int
+    seed: int
+
+    @classmethod
+    def of(cls, size: int | None, seed: int) -> Subset | None:
+        """Return the choice of `size` problems; None where all are taken."""
+        return cls(size, seed) if size else None
+
+    def choose(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Return the chosen ones, in their order."""
+        ids = subset_ids((problem.problem_id for problem in problems), self.size, self.seed)
+        return [problem for problem in problems if problem.problem_id in ids]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerSource:
+    """Other numbers of rollouts for problems of some sources (§5.1: 128 for Omni-MATH)."""
+
+    numbers: Mapping[str, int]
+    """By source."""
+    problems: Problems
+    """With their sources."""
+
+    def by_problem(self) -> dict[str, int]:
+        """Return the numbers by problem id, of problems that have another one."""
+        sources = ((p.problem_id, p.source) for p in self.problems.items)
+        return {name: self.numbers[source] for name, source in sources if source in self.numbers}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which problems interventions are for, with the references that they have by then."""
@@ -145,11 +179,15 @@ class Selection:
     """Where references are written: a problem that its writer does not solve is left out."""
     hinted: Stage[ProblemStatus, Any] | None = None
     """Where only those count that hints do not solve."""
+    subset: Subset | None = None
+    """Of the hard problems, only these; references and hints are asked for no others."""
 
     def read(self, reader: Reader) -> list[Problem]:
         """Return the problems, in the order of the recipe's."""
         hard = hard_ids(reader, self.statuses)
         chosen = [problem for problem in self.problems.items if problem.problem_id in hard]
+        if self.subset is not None:
+            chosen = self.subset.choose(chosen)
         if self.references is not None:
             texts = {r.problem_id: r.text for r in reader.read(self.references) if r.text}
             chosen = [

@@ -46,6 +46,9 @@ class Assumptions(Section):
     """First turn of the proposer, its guided solution; 0: as reference_tokens."""
     review_tokens: float = Field(0, ge=0)
     """The turn that reviews; 0: 0.25 of propose.sampling.max_tokens."""
+    source_shares: dict[str, float] = Field(default_factory=dict)
+    """Share of the training problems by source, where `sample.num_rollouts_by_source` asks; {}: as
+    the file has them, none without a file. E.g. ``source_shares={"omni-math": 0.04}``."""
     # What comes of it.
     hard_share: float | None = Field(None, ge=0, le=1)
     """Problems without a correct rollout; null: by the pass rates."""

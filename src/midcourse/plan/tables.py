@@ -120,8 +120,11 @@ def _assumption_table(plan: Plan) -> Table:
     rows = []
     for key, field in Assumptions.model_fields.items():
         value, source = getattr(plan.given, key), plan.settled.sources.get(key, "default")
-        shown = "by formula"
-        if value is not None:
+        if isinstance(value, dict):
+            shown = ", ".join(f"{name} {share:g}" for name, share in value.items()) or "–"
+        elif value is None:
+            shown = "by formula"
+        else:
             shown = f"{value:,.0f}" if value >= 1000 else f"{value:,.4g}"
         rows.append((key, shown, source, " ".join((field.description or "").split())))
     note = "Change one with --assume key=value; measure them with --from RUN_DIR."

@@ -7,6 +7,7 @@ continuations of one prefix) is counted once as prefill: engines keep it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -14,7 +15,14 @@ from math import inf
 from typing import Any
 
 from midcourse.checkers.reasoning_gym import NAME as TASKS
-from midcourse.config import EngineConfig, Part, Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    HELD_OUT_SET,
+    EngineConfig,
+    Part,
+    Recipe,
+    TrainRlConfig,
+    TrainSftConfig,
+)
 from midcourse.data.parts import place
 from midcourse.data.problems import read_problems
 from midcourse.data.rows import is_hub
@@ -27,15 +35,16 @@ from midcourse.pipeline.evaluation import LikelihoodSettings
 from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.models import RlSettings, TuneSettings
 from midcourse.pipeline.session import Setup, load_problem_sets
-from midcourse.pipeline.values import Candidates, Model, ProblemSets, Selection
+from midcourse.pipeline.values import Candidates, Model, ProblemSets, Selection, Subset
 from midcourse.plan.assumptions import Assumptions
 from midcourse.plan.devices import TrainingProcesses
 from midcourse.plan.search import PassRates, rollouts_of_search
 from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition, Problem, SftRow, content_id
 from midcourse.run import Stage, Step, Training
+from midcourse.stages.search import rounds_within
 
-_HELD_OUT = 200  # problems, where the recipe names a file that is not there
+_EVALUATED = 200  # problems of a set, where the recipe names a file that is not there
 _RECORD_BYTES = 60  # a verdict, a status or a row without its ids, compressed
 _SAVED_BYTES = 4  # weights are saved as they were trained, in float32
 
@@ -44,7 +53,8 @@ def compose(recipe: Recipe) -> Method:
     """Return the method of a recipe. No model is looked at and no file of problems is read."""
     text = dict.fromkeys(("text", "answer", "reference_solution", "source", "split"), "1")
     one = [Problem(problem_id="one for all", **text)]
-    sets = ProblemSets(one, {"held_out": one} if recipe.problems.held_out_path else {})
+    held_out = [HELD_OUT_SET] if recipe.problems.held_out_path else []
+    sets = ProblemSets(one, dict.fromkeys([*held_out, *recipe.evaluate.benchmarks], one))
     if recipe.problems.kind == "lab":
         sets = load_problem_sets(recipe)
     setup = Setup.with_problems(recipe, sets, lambda m: content_id(m.path, m.revision)[:10])
@@ -161,8 +171,8 @@ class Expected:
 
     given: Assumptions
     """Filled in."""
-    problems: Mapping[Population, float]
-    """Training, held-out and probe problems."""
+    problems: Mapping[str, float]
+    """Training problems, and those of every set to evaluate on, a subset as it is cut."""
     hard: float
     shape: ModelShape
     """The policy's."""
@@ -173,11 +183,15 @@ class Expected:
     ) -> Expected:
         """Fill in what is not given, and count the problems as far as they can be read."""
         recipe, sample = setup.recipe, setup.recipe.sample
-        problems, rollouts = _count_problems(setup, given), sample.num_rollouts
+        problems, numbers = _count_problems(setup, given), _numbers_of_rollouts(recipe, given)
         hard_share = given.hard_share
         if hard_share is None:
-            hard_share = sum(share * (1 - rate) ** rollouts for rate, share in pass_rates)
-        searched = rollouts_of_search(pass_rates, sample.rounds or (rollouts,)).rollouts
+            hard_share = _mean(numbers, lambda k: sum(s * (1 - r) ** k for r, s in pass_rates))
+        rollouts = _mean(numbers, float)
+        searched = _mean(
+            numbers,
+            lambda k: rollouts_of_search(pass_rates, rounds_within(sample.rounds, k)).rollouts,
+        )
         limit = sample.sampling.max_tokens
         rollout = min(given.rollout_tokens or 0.43 * limit, limit)
         defaults = {
@@ -190,7 +204,7 @@ class Expected:
         filled = {name: getattr(given, name) or value for name, value in defaults.items()}
         filled |= {
             "num_problems": problems[Population.TRAIN],
-            "num_held_out": problems[Population.HELD_OUT],
+            "num_held_out": problems.get(HELD_OUT_SET, 0),
             "hard_share": hard_share,
             "rollout_tokens": rollout,
         }
@@ -205,8 +219,8 @@ class Expected:
 
     def _rollouts(self, settings: stages.SampleSettings) -> float:
         """Return how many rollouts are drawn; where continuations are searched, at most."""
-        is_search = settings.rounds and settings.contexts.population is Population.TRAIN
-        each = self.given.rollouts_per_problem if is_search else settings.num_rollouts
+        is_train = settings.contexts.population is Population.TRAIN
+        each = self.given.rollouts_per_problem if is_train else settings.num_rollouts
         return self.number(settings.contexts) * each
 
     def _cases(self, settings: stages.CasesSettings) -> float:
@@ -393,13 +407,17 @@ _WORK: dict[type, Callable[[Expected, Any], Work]] = {
 }
 #: How many there are: e is what is expected, s the settings of a step or a choice in them.
 _NUMBER: dict[type, Callable[[Expected, Any], float]] = {
-    Selection: lambda e, s: e.hard * (e.given.hinted_share if s.hinted else 1.0),
+    Selection: lambda e, s: _within(s.subset, e.hard) * (e.given.hinted_share if s.hinted else 1.0),
     Candidates: Expected._candidates,
-    kinds.HardOnes: lambda e, s: (
-        e.number(s.selection) * (e.given.missing_share if s.missing else 1.0)
+    kinds.HardOnes: lambda e, s: _within(
+        s.subset, e.number(s.selection) * (e.given.missing_share if s.missing else 1.0)
     ),
     kinds.RowProblems: lambda e, s: e.ready(s.rows),
-    kinds.Questions: lambda e, s: e.number(s.among) if s.among else e.problems[s.population],
+    kinds.Questions: lambda e, s: (
+        e.number(s.among)
+        if s.among
+        else e.problems.get(s.of or s.population, float(len(s.texts.items)))
+    ),
     kinds.HintedQuestions: lambda e, s: e.number(s.hard),
     kinds.Reflections: lambda e, s: e.ready(s.rows),
     kinds.Continuations: lambda e, s: min(e.number(s.candidates), s.limit or inf),
@@ -417,38 +435,93 @@ _NUMBER: dict[type, Callable[[Expected, Any], float]] = {
 }
 
 
-def _count_problems(setup: Setup, given: Assumptions) -> dict[Population, float]:
-    """Count the problems as far as they can be read; what is given wins."""
-    config, sets = setup.recipe.problems, setup.problems
+def _within(subset: Subset | None, number: float) -> float:
+    return min(number, subset.size) if subset else number
+
+
+def _mean(numbers: Mapping[int, float], value: Callable[[int], float]) -> float:
+    """Return the mean of what a number of rollouts comes to, over the shares of the problems."""
+    return sum(share * value(number) for number, share in numbers.items())
+
+
+def _numbers_of_rollouts(recipe: Recipe, given: Assumptions) -> dict[int, float]:
+    """Return the share of the training problems by their number of rollouts."""
+    sample, config = recipe.sample, recipe.problems
+    shares: Mapping[str, float] = given.source_shares
+    if sample.num_rollouts_by_source and not shares:
+        shares = _source_shares(config.path, config.columns, config.limit, config.part)
+    found = {sample.num_rollouts: 1.0}
+    for source, number in sample.num_rollouts_by_source.items():
+        share = shares.get(source, 0.0)
+        found[sample.num_rollouts] -= share
+        found[number] = found.get(number, 0.0) + share
+    return found
+
+
+def _count_problems(setup: Setup, given: Assumptions) -> dict[str, float]:
+    """Count the problems as far as they can be read; what is given wins.
+
+    Sets that are there whole, as the lab's, need no count.
+    """
+    recipe, sets, counts = setup.recipe, setup.problems, dict[str, float]()
+    config, evaluate = recipe.problems, recipe.evaluate
     if config.kind == "lab":
         train: int | None = len(sets.train)
-        held_out, probe = (len(sets.evaluation[name]) for name in ("held_out", "known"))
+        counts[HELD_OUT_SET] = len(sets.evaluation[HELD_OUT_SET])
     else:
-        path, columns, probe = config.held_out_path, config.columns, 0
-        train = _count(config.path, columns, config.limit, config.part)
-        held_out = (_count(path, columns, config.held_out_limit) or _HELD_OUT) if path else 0
+        train = _count(config.path, config.columns, config.limit, config.part)
+        places = {name: (of.path, of.columns, of.limit) for name, of in evaluate.benchmarks.items()}
+        if config.held_out_path:
+            held_out = (config.held_out_path, config.columns, config.held_out_limit)
+            places[HELD_OUT_SET] = held_out
+        counts |= {name: _count(*place) or _EVALUATED for name, place in places.items()}
     if given.num_held_out is not None:
-        held_out = given.num_held_out
+        counts[HELD_OUT_SET] = given.num_held_out
+    for name, number in counts.items():
+        counts[name] = min(number, evaluate.subset_of(name) or number)
     if train := given.num_problems or train:
-        return {Population.TRAIN: train, Population.HELD_OUT: held_out, Population.PROBE: probe}
+        return {Population.TRAIN: train, **counts}
     raise ConfigError(
         f"plan: no problems at {config.path!r} and no problems.limit: say how many there will "
         "be, e.g. --assume num_problems=50000"
     )
 
 
+_WHOLE: Part = (0.0, 1.0)
+
+
 def _count(
-    path: str, columns: Mapping[str, str], limit: int | None, part: Part = (0.0, 1.0)
+    path: str, columns: Mapping[str, str], limit: int | None, part: Part = _WHOLE
 ) -> int | None:
     """Return how many problems of a file are in a part, at most `limit`; broken ones count.
 
     Without a file return `limit`: the hub is not asked and tasks are not generated.
     """
+    sources = _sources(path, columns, part)
+    return limit if sources is None else min(sources.total(), limit or sources.total())
+
+
+def _source_shares(
+    path: str, columns: Mapping[str, str], limit: int | None, part: Part
+) -> dict[str, float]:
+    """Return the share of each source among the problems; nothing without a file.
+
+    A limit is taken to leave the mix as it is.
+    """
+    sources = _sources(path, columns, part) or Counter()
+    return {source: number / sources.total() for source, number in sources.items()}
+
+
+def _sources(path: str, columns: Mapping[str, str], part: Part) -> Counter[str] | None:
+    """Count the problems of a file by source, broken ones under none; None without a file."""
     try:
         if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
-            return limit
+            return None
         problems = (row.problem for row in read_problems(path, columns=columns))
-        number = sum(p is None or part[0] <= place(p.text) < part[1] for p in problems)
+        return Counter(
+            p.source if p else ""
+            for p in problems
+            if p is None or part[0] <= place(p.text) < part[1]
+        )
     except DataError:
-        return limit
-    return min(number, limit or number)
+        return None

@@ -54,7 +54,8 @@ class ReportData:
     likelihoods: list[Likelihood]
     model_labels: dict[str, str]
     error_steps: list[int]
-    ks: tuple[int, ...]
+    ks: dict[str, tuple[int, ...]]
+    """The k of pass@k, by evaluation set."""
     traces: list[dict[str, object]]
     """Proposals with everything around them, as the viewer shows them."""
 
@@ -63,7 +64,7 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
     """Read every artifact of a finished run. Raises ArtifactError if one is missing."""
     evaluations: dict[str, dict[str, list[Count]]] = {}
     for (role, eval_set), graded in method.evaluation.all.items():
-        counts = count_by_problem(run, graded, method.setup.problems.evaluation[eval_set])
+        counts = count_by_problem(run, graded, method.evaluation.problems(run, eval_set))
         evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
     hard = method.hard.read(run)
     verified = method.interventions.verified.items()
@@ -90,7 +91,7 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
         likelihoods=[item for stage in method.evaluation.likelihoods for item in run.read(stage)],
         model_labels={model.name: model.label for model in method.models.compared},
         error_steps=[p.error_step for p in candidates if p.error_step is not None],
-        ks=run.recipe.evaluate.ks,
+        ks={eval_set: run.recipe.evaluate.ks_of(eval_set) for eval_set in evaluations},
         traces=list(_traces(run, method, renderer)),
     )
 

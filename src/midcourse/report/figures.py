@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import partial
 from typing import Literal, TypeVar
 
+from midcourse.config import HELD_OUT_SET, PROBE_SETS
 from midcourse.metrics import (
     Count,
     Interval,
@@ -32,8 +33,10 @@ def draw_figures(data: ReportData) -> dict[str, str]:
     places = [location_from_error_step(step) for step in data.error_steps]
     labels = ("substep of the first error, as proposed", "interventions, %")
     panels = {"first_errors": histogram_panel(places, labels)}
-    if "held_out" in data.evaluations:
-        panels["pass_at_k"] = _pass_panel(data.evaluations["held_out"], data.ks)
+    for eval_set, models in data.evaluations.items():
+        if len(ks := data.ks[eval_set]) > 1 and eval_set not in PROBE_SETS:
+            name = "pass_at_k" if eval_set == HELD_OUT_SET else f"pass_at_k_{eval_set}"
+            panels[name] = _pass_panel(eval_set, models, ks)
     if any(data.arms.values()):
         panels["zero_advantage"] = zero_advantage_panel(data.arms)
         panels["reward"] = arm_panel(data.arms, "mean reward, %", accuracy)
@@ -76,13 +79,14 @@ def histogram_panel(values: Sequence[int], labels: tuple[str, str], title: str =
     return panel(shares, lambda x: wilson(sum(x), len(x)), labels, title=title, kind="bar")
 
 
-def _pass_panel(models: Mapping[str, Sequence[Count]], ks: Sequence[int]) -> Panel:
+def _pass_panel(eval_set: str, models: Mapping[str, Sequence[Count]], ks: Sequence[int]) -> Panel:
     curves = {
         model: {k: [pass_at_k(c.num_samples, c.num_correct, k) for c in counts] for k in ks}
         for model, counts in models.items()
     }
     estimate = partial(bootstrap, statistic=mean, num_resamples=300)
-    return panel(curves, estimate, ("k", "pass@k, %"), title="held-out problems", log_x=True)
+    title = "held-out problems" if eval_set == HELD_OUT_SET else eval_set
+    return panel(curves, estimate, ("k", "pass@k, %"), title=title, log_x=True)
 
 
 def zero_advantage_panel(arms: Mapping[str, Sequence[GroupCount]], title: str = "") -> Panel:

@@ -43,7 +43,7 @@ def shape_lines(
     conditions: Mapping[Condition, Sequence[Count]],
     evaluations: Mapping[str, Mapping[str, Sequence[Count]]],
     arms: Mapping[str, Sequence[GroupCount]],
-    ks: Sequence[int],
+    ks: Mapping[str, Sequence[int]],
 ) -> list[ShapeLine]:
     """Return a line for every expectation that the inputs allow to check."""
     held_out, known, control = (
@@ -53,7 +53,7 @@ def shape_lines(
     steps = (Condition.PREFIX_ERROR, Condition.PREFIX_INTERVENTION)
     checks: list[_Check] = [
         (conditions, steps, _intervention_lines),
-        (held_out, sft, partial(_pass_lines, ks=ks)),
+        (held_out, sft, partial(_pass_lines, ks=ks.get("held_out", ()))),
         (known, sft, _cost_lines),
         (control, sft, _control_lines),
         (arms, rl, _rl_lines),

@@ -135,17 +135,18 @@ def pooled(counts: Sequence[Count]) -> tuple[int, int]:
 
 
 def pass_at_k_table(
-    results: Mapping[str, Mapping[str, Sequence[Count]]], ks: Sequence[int]
+    results: Mapping[str, Mapping[str, Sequence[Count]]], ks: Mapping[str, Sequence[int]]
 ) -> list[Table]:
     """Build pass@k per evaluation set: ``results[eval set][model]`` are counts per problem.
 
-    Each model is a column, each k a row; a k that some problem has too few samples for is left out.
+    `ks` are each set's own. Each model is a column, each k a row; a k that some problem has too few
+    samples for is left out.
     """
     tables = []
     for eval_set, models in results.items():
         smallest = min(c.num_samples for counts in models.values() for c in counts)
         rows = []
-        for k in (k for k in ks if k <= smallest):
+        for k in (k for k in ks[eval_set] if k <= smallest):
             passed = partial(bootstrap, statistic=partial(mean_pass_at_k, k=k), num_resamples=500)
             rows.append((str(k), *(share(passed(counts), 1) for counts in models.values())))
         sizes = {(len(counts), pooled(counts)[1]) for counts in models.values()}

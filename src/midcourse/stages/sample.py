@@ -7,8 +7,8 @@ share one, and a rollout can be drawn again alone.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from midcourse.engines.base import Completion, Engine, Request
@@ -37,6 +37,8 @@ class SampleSpec:
     stage: str
     first_index: int = 0
     """Index of the first rollout: fresh rollouts of a context go on where earlier ones ended."""
+    by_problem: Mapping[str, int] = field(default_factory=dict)
+    """Of problems that have another number of rollouts, by id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ def asks_of(context: Context, spec: SampleSpec) -> Iterator[Ask]:
     used = context.response_tokens if spec.budget == "total" else 0
     room = max(spec.sampling.max_tokens - used, 0)
     parameters = {**asdict(spec.sampling), "max_tokens": room}
-    for index in range(spec.first_index, spec.first_index + spec.num_rollouts):
+    number = spec.by_problem.get(context.problem_id, spec.num_rollouts)
+    for index in range(spec.first_index, spec.first_index + number):
         rollout_id = content_id(
             spec.model, context.problem_id, context.condition, context.parent_id, parameters, index
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, pairwise
 
 from midcourse.engines.base import Completion, Engine, Session
 from midcourse.progress import Failures
@@ -47,8 +47,9 @@ def search(
 ) -> Iterator[Rollout]:
     """Yield rollouts as they finish; a context is asked no more after its first correct one.
 
-    `rounds` sum to ``spec.num_rollouts``. `stopped` and `done` say what an earlier process found:
-    the contexts with a correct rollout, and the ids of all rollouts.
+    `rounds` sum to ``spec.num_rollouts``; where a problem has more the rest is a last round, where
+    it has fewer the rounds end early. `stopped` and `done` say what an earlier process found: the
+    contexts with a correct rollout, and the ids of all rollouts.
     """
     waiting = (_open(c, spec, rounds, done) for c in contexts if context_key(c) not in stopped)
     owners: dict[str, _Search] = {}
@@ -78,11 +79,18 @@ def search(
             yield rollout_of(ask, completion, spec)
 
 
+def rounds_within(rounds: Sequence[int], num_rollouts: int) -> tuple[int, ...]:
+    """Return the rounds of `num_rollouts` rollouts: what `rounds` leave is a last one."""
+    cut = [0, *(min(end, num_rollouts) for end in accumulate(rounds)), num_rollouts]
+    return tuple(after - before for before, after in pairwise(cut) if after > before)
+
+
 def _open(
     context: Context, spec: SampleSpec, rounds: Sequence[int], done: Container[str]
 ) -> _Search:
-    asks = asks_of(context, spec)
-    left = [[ask for ask in islice(asks, n) if ask.rollout_id not in done] for n in rounds]
+    asks = list(asks_of(context, spec))
+    ends = pairwise((0, *accumulate(rounds_within(rounds, len(asks)))))
+    left = [[ask for ask in asks[a:b] if ask.rollout_id not in done] for a, b in ends]
     return _Search([asked for asked in reversed(left) if asked])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from midcourse.records import Grade, Problem, ProblemStatus, Solvability, Verdict
+
+_NO_OTHERS: Mapping[str, int] = {}
 
 
 def is_incorrect(grade: Grade, truncated_is_incorrect: bool) -> bool:
@@ -20,8 +22,9 @@ def select(
     *,
     num_rollouts: int,
     truncated_is_incorrect: bool,
+    by_problem: Mapping[str, int] = _NO_OTHERS,
 ) -> Iterator[ProblemStatus]:
-    """Yield the status of every problem.
+    """Yield the status of every problem; `by_problem` are numbers of rollouts that differ, by id.
 
     One ungraded rollout leaves a problem undecided: an error of ours must never make it look hard.
     Of a solved problem, rollouts may be missing: a search stops there.
@@ -36,20 +39,21 @@ def select(
     for problem in problems:
         tally = tallies.get(problem.problem_id, [0, 0, 0, 0])
         num_correct, num_incorrect, num_truncated, num_graded = tally
+        number = by_problem.get(problem.problem_id, num_rollouts)
         if num_correct:
             status = Solvability.SOLVED
-        elif num_incorrect == num_rollouts:
+        elif num_incorrect == number:
             status = Solvability.HARD
         else:
             status = Solvability.UNDECIDED
-        num_skipped = num_rollouts - num_graded if num_correct else 0
+        num_skipped = number - num_graded if num_correct else 0
         yield ProblemStatus(
             problem_id=problem.problem_id,
             status=status,
-            num_rollouts=num_rollouts,
+            num_rollouts=number,
             num_correct=num_correct,
             num_incorrect=num_incorrect,
-            num_ungraded=num_rollouts - num_skipped - num_correct - num_incorrect,
+            num_ungraded=number - num_skipped - num_correct - num_incorrect,
             num_truncated=num_truncated,
             num_skipped=num_skipped,
         )
