@@ -29,6 +29,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -80,22 +81,24 @@ def _of_requests(names: dict[str, str]) -> dict[str, str]:
 
 
 #: What the renderer itself tells a chat template, or the method that fills it in.
-_NOT_OF_TEMPLATES = (
-    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
-    "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict",
-    "return_tensors", "strftime_now", "tokenize", "tokenizer_kwargs", "tools", "truncation",
-)  # fmt: skip
+_NOT_OF_TEMPLATES = re.compile(
+    "add_generation_prompt|chat_template|continue_final_message|conversation|documents|max_length"
+    "|messages|padding|return_assistant_tokens_mask|return_dict|return_tensors|strftime_now"
+    "|tokenize|tokenizer_kwargs|tools|truncation"
+)
 
 
-def _of_templates(arguments: TemplateArguments) -> TemplateArguments:
-    for name in arguments:
-        if name in _NOT_OF_TEMPLATES or not name.isidentifier():
+def _of_templates(arguments: Any) -> Any:
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        if _NOT_OF_TEMPLATES.fullmatch(name) or not name.isidentifier():
             raise ValueError(f"{name!r} is no argument of a chat template: leave it out")
+        if type(value) not in (bool, int, str):
+            raise ValueError(f"{name} = {value!r}: give a boolean, an integer or a text")
     return arguments
 
 
 TemplateArguments = dict[str, StrictBool | StrictInt | StrictStr]
-_TemplateArguments = Annotated[TemplateArguments, AfterValidator(_of_templates)]
+_TemplateArguments = Annotated[TemplateArguments, BeforeValidator(_of_templates)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 _Url = Annotated[str, PlainSerializer(without_credentials)]
