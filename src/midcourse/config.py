@@ -29,6 +29,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -89,22 +90,24 @@ def _whole(shares: dict[Condition, float]) -> dict[Condition, float]:
 
 
 #: What the renderer itself tells a chat template, or the method that fills it in.
-_NOT_OF_TEMPLATES = (
-    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
-    "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict",
-    "return_tensors", "strftime_now", "tokenize", "tokenizer_kwargs", "tools", "truncation",
-)  # fmt: skip
+_NOT_OF_TEMPLATES = re.compile(
+    "add_generation_prompt|chat_template|continue_final_message|conversation|documents|max_length"
+    "|messages|padding|return_assistant_tokens_mask|return_dict|return_tensors|strftime_now"
+    "|tokenize|tokenizer_kwargs|tools|truncation"
+)
 
 
-def _of_templates(arguments: TemplateArguments) -> TemplateArguments:
-    for name in arguments:
-        if name in _NOT_OF_TEMPLATES or not name.isidentifier():
+def _of_templates(arguments: Any) -> Any:
+    for name, value in arguments.items() if isinstance(arguments, dict) else ():
+        if _NOT_OF_TEMPLATES.fullmatch(name) or not name.isidentifier():
             raise ValueError(f"{name!r} is no argument of a chat template: leave it out")
+        if type(value) not in (bool, int, str):
+            raise ValueError(f"{name} = {value!r}: give a boolean, an integer or a text")
     return arguments
 
 
 TemplateArguments = dict[str, StrictBool | StrictInt | StrictStr]
-_TemplateArguments = Annotated[TemplateArguments, AfterValidator(_of_templates)]
+_TemplateArguments = Annotated[TemplateArguments, BeforeValidator(_of_templates)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 Shares = Annotated[dict[Condition, _Share], AfterValidator(_whole)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]

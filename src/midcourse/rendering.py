@@ -52,7 +52,7 @@ class Renderer:
     tokenizer: Tokenizer
     template_date: date = TEMPLATE_DATE
     """What the template is told for today's date."""
-    template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict)
+    template_arguments: Mapping[str, bool | int | str] = field(default_factory=dict, hash=False)
     """What else it is told, e.g. ``{"enable_thinking": False}``."""
 
     @property
