@@ -81,7 +81,7 @@ def sections_at(scale: str) -> dict[str, TrainRlConfig]:
     paths = ["problems.path=p", "problems.held_out_path=h"]
     for name in sorted(name for name in NAMES - OTHERS if name.startswith("paper/")):
         own = [f"scale/{name}"] if f"scale/{name}" in NAMES else []
-        section = load_recipe(name, paths, [scale, *own]).train_rl
+        section = load_recipe("paper/int", paths, [scale, name, *own]).train_rl
         if section not in found.values():
             found[name] = section
     return found
