@@ -213,6 +213,49 @@ def test_the_server_is_told_everything(server: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_reply_may_take_longer_than_the_time_out_while_it_goes_on(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 0.05)
+    engine = openai(server, timeout_seconds=1.0)
+    (completion,) = complete(engine, [ask(engine, 1, WARM)]).values()
+    assert len(completion.token_ids) * 0.05 > 1.5
+    assert len(FakeServer.seen) == 1
+
+
+@pytest.mark.slow
+def test_a_request_may_wait_in_a_server_s_queue_for_as_long_as_others_are_answered(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 0.02)
+    monkeypatch.setattr(FakeServer, "turn", threading.Lock())
+    engine = openai(server, timeout_seconds=1.0)
+    complete(engine, [ask(engine, n, WARM) for n in range(4)])
+    assert len(FakeServer.seen) == 4
+
+
+@pytest.mark.slow
+def test_a_server_that_says_nothing_is_given_up_after_the_time_out(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 30.0)
+    with pytest.raises(EngineError, match=r"no whole reply, and 0\.3 s of silence"):
+        complete(openai(server, timeout_seconds=0.3), [ask(openai(server), 1, WARM)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", ["text", "nothing"])
+def test_a_server_that_does_not_stream_ids_has_the_time_to_decode_them_all(
+    server: str, monkeypatch: pytest.MonkeyPatch, streams: str
+) -> None:
+    monkeypatch.setattr(FakeServer, "streams", streams)
+    monkeypatch.setattr(FakeServer, "pause", 1.0)
+    engine = openai(server, timeout_seconds=0.2)
+    complete(engine, [ask(engine, 1, WARM)])
+    assert [body["stream"] for body in FakeServer.seen] == [False]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(server: str, status: int) -> None:
     FakeServer.faults += [(status, b"busy"), (status, b"busy")]
