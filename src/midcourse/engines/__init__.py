@@ -3,6 +3,7 @@
 from midcourse.engines.kinds import (
     check_context,
     check_model,
+    check_servers,
     engine_identity,
     open_engine,
     open_renderer,
@@ -20,6 +21,7 @@ __all__ = [
     "IDENTITY",
     "check_context",
     "check_model",
+    "check_servers",
     "engine_identity",
     "is_model",
     "model_fingerprint",

@@ -54,6 +54,15 @@ def check_model(config: EngineConfig, path: str) -> None:
     models.require_model(path)
 
 
+def check_servers(config: EngineConfig) -> None:
+    """Raise ConfigError if servers that somebody else runs are not named, or their key not set."""
+    single = single_engine(config)
+    if isinstance(single, OpenAIConfig):
+        from midcourse.engines.openai_engine import key_of
+
+        key_of(single)
+
+
 def check_context(config: EngineConfig, model: ModelConfig) -> None:
     """Raise ConfigError if the policy is to have more context than it has positions.
 

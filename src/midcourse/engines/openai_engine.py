@@ -101,10 +101,27 @@ class Fault(Exception):
         return self.reply.status if self.reply else 0
 
 
+def key_of(config: OpenAIConfig) -> str:
+    """Return the key of servers, empty if they need none: in no file and no message of ours.
+
+    Raises ConfigError if no server is named, or the key is not there.
+    """
+    if not config.urls:
+        raise ConfigError(
+            f"engine.urls: name at least one server of {config.served_model or 'the model'}, e.g. "
+            "http://127.0.0.1:8000/v1"
+        )
+    if config.api_key_env is None:
+        return ""
+    key = os.environ.get(config.api_key_env)
+    if not key:
+        raise ConfigError(f"engine.api_key_env: {config.api_key_env} is not set")
+    return key
+
+
 def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
     """Make a client; the model at `path` is what the servers serve. Raises ConfigError."""
-    if not config.urls:
-        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+    key_of(config)
     if config.chat:
         return OpenAIEngine(config)
     return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
@@ -152,16 +169,6 @@ class OpenAIEngine:
         prompt = self.renderer.encode(PROBE) if self.renderer else []
         with closing(Connection(self, urls)) as connection:
             return connection.facts(prompt)
-
-    @property
-    def key(self) -> str:
-        """The servers' key, empty if they need none: in no file and no message of ours."""
-        if self.config.api_key_env is None:
-            return ""
-        key = os.environ.get(self.config.api_key_env)
-        if not key:
-            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
-        return key
 
     def body(self, request: Request, max_tokens: int, *, streams: bool) -> dict[str, Any]:
         """Return the request as the server reads it; nothing is left to its defaults."""
@@ -215,7 +222,8 @@ class Connection:
     def __init__(self, engine: OpenAIEngine, urls: Sequence[str]) -> None:
         self.engine = engine
         self._urls = urls
-        self._secrets = Secrets.of(engine.config.urls, engine.key)
+        key = key_of(engine.config)
+        self._secrets = Secrets.of(engine.config.urls, key)
         self._results = queue.Queue[Completion | EngineError]()
         self._tasks = dict[asyncio.Task[None], str]()
         """What is under way, with the ids of requests."""
@@ -233,7 +241,7 @@ class Connection:
         concurrency = engine.config.concurrency
         self._slots, self._checking = asyncio.Semaphore(concurrency), asyncio.Lock()
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {engine.key}"} if engine.key else {},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(None, connect=engine.config.timeout_seconds),
             limits=httpx.Limits(max_connections=concurrency),
             trust_env=engine.trust_env,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from midcourse.data.problems import load_problems, require_references
 from midcourse.engines import (
     check_context,
     check_model,
+    check_servers,
     engine_identity,
     model_fingerprint,
     open_engine,
@@ -242,7 +243,13 @@ class Session:
                 continue
             checked.add(step.key)
             waiting += step.inputs
-            if isinstance(step, Stage) and step.check:
+            if not isinstance(step, Stage):
+                continue
+            for field in fields(step.settings):
+                model = getattr(step.settings, field.name)
+                if isinstance(model, Model):
+                    check_servers(model.engine)
+            if step.check:
                 step.check(step.settings, self.tools)
 
     def complete(self, *steps: Step) -> None:
