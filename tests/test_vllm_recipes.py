@@ -65,7 +65,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A tiny random model of each architecture."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ARCHITECTURES}
     for name, folder in folders.items():
-        make_tiny(folder, name)
+        make_tiny(folder, name, std=0.3)
     return folders
 
 
@@ -199,7 +199,8 @@ def test_vllm_samples_a_model_of_the_architecture_as_transformers_does(
         temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=16
     )
     renderer = server_of(architecture).renderer
-    prompts = [renderer.prompt_ids([{"role": "user", "content": f"{n} + 2 = ?"}]) for n in range(4)]
+    texts = ("Solve it.", "What is 2 + 2?", "Find x.", "Hence?", "Let x = 2. Find 3 x.", "x")
+    prompts = [renderer.prompt_ids([{"role": "user", "content": text}]) for text in texts]
     asked = [
         Request(
             request_id=str(n), prompt_token_ids=tuple(ids), sampling=sampling, seed=n, group=str(n)
@@ -207,8 +208,8 @@ def test_vllm_samples_a_model_of_the_architecture_as_transformers_does(
         for n, ids in enumerate(prompts)
     ]
     ours = greedy(TransformersEngine(models[architecture], dtype="float32"))
+    assert len(set(ours.values())) > 3
     assert greedy(server_of(architecture)) == ours
-    assert len(set(ours.values())) > 1
 
 
 # --- recipes -----------------------------------------------------------------------------------

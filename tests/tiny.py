@@ -58,8 +58,11 @@ def make_tiny_qwen3(folder: Path, seed: int = 0) -> None:
     make_tiny(folder, "qwen3", seed)
 
 
-def make_tiny(folder: Path, architecture: str, seed: int = 0) -> None:
-    """Write a random model of an architecture that the paper's recipes name, with its tokenizer."""
+def make_tiny(folder: Path, architecture: str, seed: int = 0, std: float = 0.02) -> None:
+    """Write a random model of an architecture that the paper's recipes name, with its tokenizer.
+
+    Weights of a small deviation say nearly the same whatever they read.
+    """
     tokenizer = _tokenizer()
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
@@ -68,7 +71,8 @@ def make_tiny(folder: Path, architecture: str, seed: int = 0) -> None:
         vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, tie_word_embeddings=architecture == "qwen3",
         max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, **_SIZES[architecture],
+        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, initializer_range=std,
+        **_SIZES[architecture],
     )  # fmt: skip
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
