@@ -223,11 +223,6 @@ devices = []
 concurrency = 16
 max_context_tokens = 8192
 """
-#: What is not trained at a tiny size: RL, where a recipe's tables have none.
-PATCHED_ALONE = """
-[evaluate]
-models = ["base", "patched"]
-"""
 
 
 @pytest.fixture(scope="session")
