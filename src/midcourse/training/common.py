@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from peft import LoraConfig
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from peft import LoraConfig, PeftModel
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
@@ -23,7 +24,6 @@ from midcourse.config import TEMPLATE_DATE, ModelConfig
 from midcourse.engines import model_folder
 from midcourse.engines.weights import first_not_finite, load_weights
 from midcourse.errors import DataError, MidcourseError
-from midcourse.training.checkpoints import drop_pickle
 from midcourse.training.jobs import Log
 
 
@@ -63,12 +63,30 @@ def shared_arguments(setting: Setting) -> dict[str, Any]:
         "seed": setting.seed,
         "data_seed": setting.seed,
         "dataloader_num_workers": 0,
+        # What `_shard_on_cpus` set up would be reset.
+        "accelerator_config": {"use_configured_state": is_sharded() and not cuda},
     }
 
 
 def processes() -> PartialState:
     """Return who else trains with us; alone, we are the main process."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if is_sharded() and state.distributed_type is DistributedType.MULTI_CPU:
+        _shard_on_cpus()
+    return state
+
+
+def is_sharded() -> bool:
+    """Return whether ``accelerate launch`` was told to spread the model over the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "") == "true"
+
+
+def _shard_on_cpus() -> None:
+    """Have accelerate shard on CPUs, where it would fall back to data parallel without a word."""
+    plugin = FullyShardedDataParallelPlugin()
+    state = Accelerator(cpu=True, fsdp_plugin=plugin).state
+    state.fsdp_plugin = plugin
+    state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
 
 
 def lora_config(rank: int) -> LoraConfig | None:
@@ -87,6 +105,7 @@ def lora_config(rank: int) -> LoraConfig | None:
 
 def load_model(path: str) -> PreTrainedModel:
     """Load what is to be trained, in float32. Raises EngineError if it is damaged."""
+    processes()
     return load_weights(path, torch.float32)
 
 
@@ -130,22 +149,34 @@ def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 def save(trainer: Trainer, out: Path) -> None:
     """Write an ordinary model folder to ``out/final``; adapters are merged, and kept next to it.
 
-    Raises MidcourseError, and writes nothing, if a weight is not finite.
+    Every process has to call it, the first one writes. Raises MidcourseError, and writes nothing,
+    if a weight is not finite.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     _check_finite(model)
-    if not hasattr(model, "merge_and_unload"):
-        trainer.save_model(str(out / "final"))
-    else:
-        trainer.save_model(str(out / "adapter"))
-        if processes().is_main_process:
-            merged = model.merge_and_unload()
-            _check_finite(merged)
-            merged.save_pretrained(out / "final")
-            trainer.processing_class.save_pretrained(out / "final")
-    if processes().is_main_process:
-        for name in ("final", "adapter"):
-            drop_pickle(out / name)
+    adapts, is_first = isinstance(model, PeftModel), processes().is_main_process
+    kept = {
+        name: weight.cpu()
+        for name, weight in whole_weights(model)
+        if is_first and (not adapts or "lora_" in name)
+    }
+    if is_first:
+        folder = out / ("adapter" if adapts else "final")
+        model.save_pretrained(folder, state_dict=kept)
+        trainer.processing_class.save_pretrained(folder)
+        if adapts:
+            merge_adapter(model.active_peft_config.base_model_name_or_path, folder, out / "final")
+
+
+def merge_adapter(base: str, adapter: Path, out: Path) -> None:
+    """Write an ordinary model folder: the model at `base`, with what its adapters learned added.
+
+    Raises MidcourseError, and writes nothing, if a weight is not finite.
+    """
+    model = PeftModel.from_pretrained(load_model(base), str(adapter)).merge_and_unload()
+    _check_finite(model)
+    model.save_pretrained(out)
+    load_tokenizer(str(adapter)).save_pretrained(out)
 
 
 def _check_finite(model: nn.Module) -> None:
