@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from peft import LoraConfig, PeftModel
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from midcourse.config import TEMPLATE_DATE, ModelConfig
 from midcourse.engines import model_folder
 from midcourse.engines.weights import first_not_finite, load_weights
-from midcourse.errors import DataError, MidcourseError
+from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.training.jobs import Log
 
 
@@ -44,16 +44,29 @@ class Setting:
         return cls(folder, out, seed, on_log, model.template_date)
 
 
-def shared_arguments(setting: Setting) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a training runs on."""
+
+    has_gpu: bool
+    num_processes: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return what this process is on, with all that were launched with it."""
+        return cls(torch.cuda.is_available(), processes().num_processes)
+
+
+def shared_arguments(setting: Setting, machine: Machine | None = None) -> dict[str, Any]:
     """Return what every trainer is told alike: bfloat16 on a GPU, float32 on a CPU."""
-    cuda = torch.cuda.is_available()
+    has_gpu = (machine or Machine.here()).has_gpu
     return {
         "output_dir": str(setting.out),
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "max_grad_norm": 1.0,
-        "use_cpu": not cuda,
-        "bf16": cuda,
+        "use_cpu": not has_gpu,
+        "bf16": has_gpu,
         "fp16": False,
         "logging_nan_inf_filter": False,  # it would hide a NaN loss behind the mean of the others
         "trust_remote_code": False,
@@ -64,12 +77,14 @@ def shared_arguments(setting: Setting) -> dict[str, Any]:
         "data_seed": setting.seed,
         "dataloader_num_workers": 0,
         # What `_shard_on_cpus` set up would be reset.
-        "accelerator_config": {"use_configured_state": is_sharded() and not cuda},
+        "accelerator_config": {"use_configured_state": is_sharded() and not has_gpu},
     }
 
 
 def processes() -> PartialState:
     """Return who else trains with us; alone, we are the main process."""
+    if is_sharded():
+        check_sharding(os.environ)
     state = PartialState(cpu=not torch.cuda.is_available())
     if is_sharded() and state.distributed_type is DistributedType.MULTI_CPU:
         _shard_on_cpus()
@@ -79,6 +94,17 @@ def processes() -> PartialState:
 def is_sharded() -> bool:
     """Return whether ``accelerate launch`` was told to spread the model over the processes."""
     return os.environ.get("ACCELERATE_USE_FSDP", "") == "true"
+
+
+def check_sharding(environ: Mapping[str, str]) -> None:
+    """Raise ConfigError unless ``accelerate launch`` shards in the way that we can save."""
+    wanted = {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    for key, value in wanted.items():
+        if environ.get(key) != value:
+            raise ConfigError(
+                f"the accelerate config shards in a way that is not supported: set {key.lower()} "
+                f"to {value} in its fsdp_config, as in the packaged accelerate/fsdp2"
+            )
 
 
 def _shard_on_cpus() -> None:
@@ -104,9 +130,15 @@ def lora_config(rank: int) -> LoraConfig | None:
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """Load what is to be trained, in float32. Raises EngineError if it is damaged."""
-    processes()
-    return load_weights(path, torch.float32)
+    """Load what is to be trained, in float32. Raises EngineError if it is damaged.
+
+    Where the model will be sharded only the first process of a machine holds its weights, the
+    others hold zeros that take no memory until they are written to.
+    """
+    processes()  # transformers looks for them to know that it is not the first
+    model = load_weights(path, torch.float32)
+    model._is_fsdp_managed_module = is_sharded()  # `generate` then keeps the processes in step
+    return model
 
 
 def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
@@ -153,7 +185,7 @@ def save(trainer: Trainer, out: Path) -> None:
     if a weight is not finite.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    _check_finite(model)
+    _check_finite(gather_object([first_not_finite(model)]))
     adapts, is_first = isinstance(model, PeftModel), processes().is_main_process
     kept = {
         name: weight.cpu()
@@ -174,13 +206,13 @@ def merge_adapter(base: str, adapter: Path, out: Path) -> None:
     Raises MidcourseError, and writes nothing, if a weight is not finite.
     """
     model = PeftModel.from_pretrained(load_model(base), str(adapter)).merge_and_unload()
-    _check_finite(model)
+    _check_finite([first_not_finite(model)])
     model.save_pretrained(out)
     load_tokenizer(str(adapter)).save_pretrained(out)
 
 
-def _check_finite(model: nn.Module) -> None:
-    name = first_not_finite(model)
+def _check_finite(names: Iterable[str]) -> None:
+    name = next(filter(None, names), "")
     if name:
         raise MidcourseError(
             f"the trained model holds a NaN or an infinity in {name}, and was not saved: lower the "
