@@ -1,24 +1,31 @@
-"""Training on two processes (gloo) is training on one: same losses, one writer, resumed alike."""
+"""Training on two processes (gloo) is training on one: same losses, one writer, resumed alike.
+
+So it is where FSDP2 spreads the model over the two, with adapters and without.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from midcourse.config import GradeConfig, ModelConfig, TrainSftConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError
 from midcourse.lab.world import Kind, Split, generate_stories
 from midcourse.progress import SilentProgress
-from midcourse.records import Gold, SftRow
+from midcourse.records import Gold, RowSource, SftRow
 from midcourse.store.stage import StageStore, read_stage
-from midcourse.training.checkpoints import COMPLETE
+from midcourse.training.checkpoints import COMPLETE, newest_complete, optimiser_step
 from midcourse.training.jobs import (
     Job,
     RlJob,
@@ -34,52 +41,121 @@ from test_training import BASE, RL, groups_of_rollouts, renderer, row, setting, 
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 TWO = "accelerate/cpu2"
+SHARDED = "accelerate/fsdp2-cpu"
 __all__ = ["renderer"]
 
 
 @pytest.fixture
 def rows(tmp_path: Path, renderer: Any) -> Path:
-    """A sealed stage of rows of unequal length."""
-    path = tmp_path / "rows"
+    """A sealed stage of rows of unequal length; next to it, the rows that Step-DPO rejects."""
     texts = [f"Finds a score: {n} + 20 = {n + 20}.\n\n" * (1 + n % 3) for n in range(8)]
-    with StageStore(path, SftRow) as store:
-        for n, text in enumerate(texts):
-            store.append(str(n), [row(renderer, text, n)])
-        store.seal({})
-    return path
+    worse = [f"Loses {n}: 20 - {n} = 3.\n\n" for n in range(8)]
+    for name, source, said in (
+        ("rows", RowSource.INTERVENTION, texts),
+        ("rejected", RowSource.ORIGINAL_STEP, worse),
+    ):
+        with StageStore(tmp_path / name, SftRow) as store:
+            for n, text in enumerate(said):
+                store.append(str(n), [replace(row(renderer, text, n), source=source)])
+            store.seal({})
+    return tmp_path / "rows"
 
 
-def sft_losses(rows: Path, out: Path, accelerate: str) -> list[float]:
-    config = TrainSftConfig(
-        batch_size=4, micro_batch_size=2 if accelerate == "" else 1, learning_rate=1e-3,
-        num_epochs=2, accelerate=accelerate,
-    )  # fmt: skip
+CONFIG = TrainSftConfig(batch_size=4, micro_batch_size=1, learning_rate=1e-3, num_epochs=2)
+
+
+def make_job(rows: Path, out: Path, **changes: Any) -> Job:
+    """A job on `rows`; with ``method="dpo"`` against the rejected ones."""
     chosen = choose_rows(rows, list(read_stage(rows, SftRow)))
-    content = SftJob(config=config, model=ModelConfig(path=BASE), seed=0, rows=chosen)
-    run_jobs([Job("train", out, content)], SilentProgress())
+    config = CONFIG.model_copy(update=changes)
+    rejected = rows.with_name("rejected") if config.method == "dpo" else None
+    model = ModelConfig(path=BASE)
+    content = SftJob(config=config, model=model, seed=0, rows=chosen, rejected_rows=rejected)
+    return Job("train", out, content)
+
+
+def losses(out: Path) -> list[float]:
     entries = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [entry["loss"] for entry in entries if "loss" in entry]
 
 
-@pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path: Path, rows: Path) -> None:
-    one = sft_losses(rows, tmp_path / "one", "")
-    two = sft_losses(rows, tmp_path / "two", TWO)
-    assert len(one) == 4
-    assert two == pytest.approx(one, rel=1e-3)
-    ours, theirs = (weights(tmp_path / name / "final") for name in ("one", "two"))
-    # Adam turns a difference in rounding into a step of up to the learning rate where the
-    # gradient is nearly zero: the models agree but for such steps.
-    distance = max(float((ours[k] - theirs[k]).abs().max()) for k in ours)
-    moved = max(float((ours[k] - base).abs().max()) for k, base in weights(Path(BASE)).items())
+def check_is_the_same_model(ours: Path, theirs: Path) -> None:
+    """Two trainings of the base ended alike, up to rounding, in folders that transformers loads.
+
+    Adam turns a difference in rounding into a step of up to the learning rate where the gradient
+    is nearly zero: the models agree but for such steps.
+    """
+    base, one, two = (weights(folder) for folder in (Path(BASE), theirs / "final", ours / "final"))
+    assert {k: v.shape for k, v in two.items()} == {k: v.shape for k, v in base.items()}
+    distance = max(float((one[k] - two[k]).abs().max()) for k in base)
+    moved = max(float((one[k] - base[k]).abs().max()) for k in base)
     assert distance < moved / 4
+    _, found = AutoModelForCausalLM.from_pretrained(ours / "final", output_loading_info=True)
+    assert not any(found.values())
 
 
 @pytest.mark.slow
-def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("accelerate", "lora_rank", "method"),
+    [(TWO, 0, "sft"), (SHARDED, 0, "sft"), (SHARDED, 4, "sft"), (SHARDED, 0, "dpo")],
+)
+def test_two_processes_learn_what_one_learns(
+    tmp_path: Path, rows: Path, accelerate: str, lora_rank: int, method: str
+) -> None:
+    changes = {"lora_rank": lora_rank, "method": method}
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_jobs([make_job(rows, one, micro_batch_size=2, **changes)], SilentProgress())
+    run_jobs([make_job(rows, two, accelerate=accelerate, **changes)], SilentProgress())
+    assert len(losses(one)) == 4
+    assert losses(two) == pytest.approx(losses(one), rel=1e-3)
+    check_is_the_same_model(two, one)
+    if method == "dpo":
+        assert losses(two)[0] == pytest.approx(math.log(2), abs=1e-4)  # policy is reference
+    if lora_rank:
+        ours, theirs = (
+            load_file(out / "adapter" / "adapter_model.safetensors") for out in (one, two)
+        )
+        assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_killed_sharded_training_goes_on(tmp_path: Path, rows: Path, lora_rank: int) -> None:
+    changes = {"accelerate": SHARDED, "lora_rank": lora_rank, "save_every": 1}
+    whole, cut = (make_job(rows, tmp_path / name, **changes) for name in ("whole", "cut"))
+    run_jobs([whole], SilentProgress())
+    kill_after_a_checkpoint(cut)
+    checkpoint = newest_complete(cut.out)
+    assert checkpoint is not None
+    run_jobs([cut], SilentProgress())
+    assert losses(cut.out) == pytest.approx(losses(whole.out)[optimiser_step(checkpoint) :])
+    check_is_the_same_model(cut.out, whole.out)
+    assert not list(cut.out.glob("checkpoint-*"))
+
+
+def kill_after_a_checkpoint(job: Job) -> None:
+    """Kill a training as soon as there is something to go on from."""
+    launched = _start(job, num_threads=1)
+    deadline = time.monotonic() + 120
+    while not list(job.out.glob(f"checkpoint-*/{COMPLETE}")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    launched.kill()
+    launched.wait()
+    assert not (job.out / "summary.json").exists()
+    # The processes of a killed launcher notice, and end by themselves.
+    time.sleep(3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accelerate", [TWO, SHARDED])
+def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(
+    tmp_path: Path, accelerate: str
+) -> None:
     # Problems that the base solves, hot enough that it errs: some groups have both.
     sampling = RL.sampling.model_copy(update={"max_tokens": 100, "temperature": 1.8})
-    update = {"micro_batch_size": 2, "num_generations": 8, "accelerate": TWO, "sampling": sampling}
+    update = {
+        "micro_batch_size": 2, "num_generations": 8, "accelerate": accelerate, "sampling": sampling
+    }  # fmt: skip
     stories = islice(generate_stories(Kind.KNOWN, Split.TRAIN, seed=0), 3)
     content = RlJob(
         config=RL.model_copy(update=update),
@@ -93,15 +169,7 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(tmp_p
     )
     out = tmp_path / "rl"
     job = Job("train rl", out, content)
-    launched = _start(job, num_threads=1)
-    deadline = time.monotonic() + 120
-    while not list(out.glob(f"checkpoint-*/{COMPLETE}")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    launched.kill()
-    launched.wait()
-    assert not (out / "summary.json").exists()
-    # The processes of a killed launcher notice, and end by themselves.
-    time.sleep(3)
+    kill_after_a_checkpoint(job)
     run_jobs([job], SilentProgress())
     counts = read_group_counts(out)
     assert [c.iteration for c in counts] == [0, 0, 1, 1, 2, 2]

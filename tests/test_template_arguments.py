@@ -129,10 +129,10 @@ def test_a_server_of_messages_is_told_in_its_request() -> None:
         config = OpenAIConfig(urls=("http://h/v1",), served_model="s", chat=True, **changes)
         return from_config(config, ModelConfig(path="m", template_arguments=arguments), "m")
 
-    assert engine(dict(THINKS)).body(request, 9)["chat_template_kwargs"] == THINKS
-    assert "chat_template_kwargs" not in engine({}).body(request, 9)
+    assert engine(dict(THINKS)).body(request, 9, streams=False)["chat_template_kwargs"] == THINKS
+    assert "chat_template_kwargs" not in engine({}).body(request, 9, streams=False)
     renamed = engine(dict(THINKS), parameters={"chat_template_kwargs": "template"})
-    assert renamed.body(request, 9)["template"] == THINKS
+    assert renamed.body(request, 9, streams=False)["template"] == THINKS
 
 
 def thinking_model(folder: Path) -> Path:

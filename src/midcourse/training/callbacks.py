@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from midcourse.engines.weights import local
 from midcourse.errors import MidcourseError
 from midcourse.training.checkpoints import mark_complete
 from midcourse.training.common import Setting, processes
@@ -84,5 +84,6 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
 
 
 def _are_finite(tensors: Sequence[torch.Tensor]) -> bool:
-    """Whether no tensor holds a NaN or an infinity; of a sharded one, what is here."""
-    return bool(nn.utils.get_total_norm([local(one) for one in tensors]).isfinite())
+    """Whether no tensor holds a NaN or an infinity; every process is told the same."""
+    norm = nn.utils.get_total_norm(tensors)
+    return bool((norm.full_tensor() if isinstance(norm, DTensor) else norm).isfinite())

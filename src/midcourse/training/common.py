@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from peft import LoraConfig
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
+from peft import LoraConfig, PeftModel
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
@@ -22,9 +24,8 @@ from midcourse.config import TEMPLATE_DATE, ModelConfig, TemplateArguments
 from midcourse.encoding import Tokenizer
 from midcourse.engines import model_folder
 from midcourse.engines.weights import first_not_finite, load_weights
-from midcourse.errors import DataError, MidcourseError
+from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.rendering import Renderer
-from midcourse.training.checkpoints import drop_pickle
 from midcourse.training.jobs import Log
 
 
@@ -50,16 +51,29 @@ class Setting:
         return Renderer(tokenizer, self.template_date, self.template_arguments)
 
 
-def shared_arguments(setting: Setting) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a training runs on."""
+
+    has_gpu: bool
+    num_processes: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """Return what this process is on, with all that were launched with it."""
+        return cls(torch.cuda.is_available(), processes().num_processes)
+
+
+def shared_arguments(setting: Setting, machine: Machine | None = None) -> dict[str, Any]:
     """Return what every trainer is told alike: bfloat16 on a GPU, float32 on a CPU."""
-    cuda = torch.cuda.is_available()
+    has_gpu = (machine or Machine.here()).has_gpu
     return {
         "output_dir": str(setting.out),
         "adam_beta1": 0.9,
         "adam_beta2": 0.999,
         "max_grad_norm": 1.0,
-        "use_cpu": not cuda,
-        "bf16": cuda,
+        "use_cpu": not has_gpu,
+        "bf16": has_gpu,
         "fp16": False,
         "logging_nan_inf_filter": False,  # it would hide a NaN loss behind the mean of the others
         "trust_remote_code": False,
@@ -69,12 +83,43 @@ def shared_arguments(setting: Setting) -> dict[str, Any]:
         "seed": setting.seed,
         "data_seed": setting.seed,
         "dataloader_num_workers": 0,
+        # What `_shard_on_cpus` set up would be reset.
+        "accelerator_config": {"use_configured_state": is_sharded() and not has_gpu},
     }
 
 
 def processes() -> PartialState:
     """Return who else trains with us; alone, we are the main process."""
-    return PartialState(cpu=not torch.cuda.is_available())
+    if is_sharded():
+        check_sharding(os.environ)
+    state = PartialState(cpu=not torch.cuda.is_available())
+    if is_sharded() and state.distributed_type is DistributedType.MULTI_CPU:
+        _shard_on_cpus()
+    return state
+
+
+def is_sharded() -> bool:
+    """Return whether ``accelerate launch`` was told to spread the model over the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "") == "true"
+
+
+def check_sharding(environ: Mapping[str, str]) -> None:
+    """Raise ConfigError unless ``accelerate launch`` shards in the way that we can save."""
+    wanted = {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    for key, value in wanted.items():
+        if environ.get(key) != value:
+            raise ConfigError(
+                f"the accelerate config shards in a way that is not supported: set {key.lower()} "
+                f"to {value} in its fsdp_config, as in the packaged accelerate/fsdp2"
+            )
+
+
+def _shard_on_cpus() -> None:
+    """Have accelerate shard on CPUs, where it would fall back to data parallel without a word."""
+    plugin = FullyShardedDataParallelPlugin()
+    state = Accelerator(cpu=True, fsdp_plugin=plugin).state
+    state.fsdp_plugin = plugin
+    state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
 
 
 def lora_config(rank: int) -> LoraConfig | None:
@@ -92,15 +137,21 @@ def lora_config(rank: int) -> LoraConfig | None:
 
 
 def load_model(path: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """Load what is to be trained. Raises EngineError if it is damaged."""
-    return load_weights(path, dtype)
+    """Load what is to be trained. Raises EngineError if it is damaged.
+
+    Where the model will be sharded only the first process of a machine holds its weights, the
+    others hold zeros that take no memory until they are written to.
+    """
+    processes()  # transformers looks for them to know that it is not the first
+    model = load_weights(path, dtype)
+    model._is_fsdp_managed_module = is_sharded()  # `generate` then keeps the processes in step
+    return model
 
 
 def load_base(path: str, lora_rank: int) -> PreTrainedModel:
     """Load what SFT and DPO train, or what they put adapters on. Raises EngineError."""
-    sharded = os.environ.get("ACCELERATE_USE_FSDP", "") == "true"
     on_gpu = torch.cuda.is_available()
-    return load_model(path, base_dtype(lora_rank, on_gpu=on_gpu, sharded=sharded))
+    return load_model(path, base_dtype(lora_rank, on_gpu=on_gpu, sharded=is_sharded()))
 
 
 def base_dtype(lora_rank: int, *, on_gpu: bool, sharded: bool) -> torch.dtype:
@@ -137,29 +188,55 @@ def check_fits(named: str, ids: Sequence[int], model: PreTrainedModel, to_sample
         )
 
 
+def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every weight by its name, whole, detached and on the device it is on; tied ones once.
+
+    A sharded weight is gathered when it is asked for, one at a time: every process has to go
+    through all of them. What is yielded may share memory with the model: copy what is kept.
+    """
+    seen = set[int]()
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if id(weight) not in seen:
+            seen.add(id(weight))
+            whole = weight.detach()
+            yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
+
+
 def save(trainer: Trainer, out: Path) -> None:
     """Write an ordinary model folder to ``out/final``; adapters are merged, and kept next to it.
 
-    Raises MidcourseError, and writes nothing, if a weight is not finite.
+    Every process has to call it, the first one writes. Raises MidcourseError, and writes nothing,
+    if a weight is not finite.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    _check_finite(model)
-    if not hasattr(model, "merge_and_unload"):
-        trainer.save_model(str(out / "final"))
-    else:
-        trainer.save_model(str(out / "adapter"))
-        if processes().is_main_process:
-            merged = model.float().merge_and_unload()  # bfloat16 would round the adapters away
-            _check_finite(merged)
-            merged.save_pretrained(out / "final")
-            trainer.processing_class.save_pretrained(out / "final")
-    if processes().is_main_process:
-        for name in ("final", "adapter"):
-            drop_pickle(out / name)
+    _check_finite(gather_object([first_not_finite(model)]))
+    adapts, is_first = isinstance(model, PeftModel), processes().is_main_process
+    kept = {
+        name: weight.cpu()
+        for name, weight in whole_weights(model)
+        if is_first and (not adapts or "lora_" in name)
+    }
+    if is_first:
+        folder = out / ("adapter" if adapts else "final")
+        model.save_pretrained(folder, state_dict=kept)
+        trainer.processing_class.save_pretrained(folder)
+        if adapts:
+            merge_adapter(model.active_peft_config.base_model_name_or_path, folder, out / "final")
 
 
-def _check_finite(model: nn.Module) -> None:
-    name = first_not_finite(model)
+def merge_adapter(base: str, adapter: Path, out: Path) -> None:
+    """Write an ordinary model folder: the model at `base`, with what its adapters learned added.
+
+    Raises MidcourseError, and writes nothing, if a weight is not finite.
+    """
+    model = PeftModel.from_pretrained(load_model(base), str(adapter)).merge_and_unload()
+    _check_finite([first_not_finite(model)])
+    model.save_pretrained(out)
+    load_tokenizer(str(adapter)).save_pretrained(out)
+
+
+def _check_finite(names: Iterable[str]) -> None:
+    name = next(filter(None, names), "")
     if name:
         raise MidcourseError(
             f"the trained model holds a NaN or an infinity in {name}, and was not saved: lower the "

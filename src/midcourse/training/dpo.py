@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 
@@ -23,13 +24,16 @@ from midcourse.stages.pairs import StepPair, step_pairs
 from midcourse.store.stage import read_stage
 from midcourse.training.callbacks import callbacks
 from midcourse.training.common import (
+    Machine,
     Setting,
     check_fits,
     in_one_line,
+    is_sharded,
     load_base,
     load_model,
     load_tokenizer,
     lora_config,
+    processes,
     quiet_libraries,
 )
 from midcourse.training.jobs import Log, SftJob
@@ -63,14 +67,7 @@ def make_dpo_trainer(
     """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
     model = load_base(setting.model_path, config.lora_rank)
     _check_pairs(pairs, model)
-    arguments = DPOConfig(
-        **common_arguments(config, setting, len(pairs)),
-        max_length=None,  # TRL's 1024 would cut the step, the last tokens of a pair
-        beta=config.dpo_beta,
-        loss_type=["sigmoid"],
-        precompute_ref_log_probs=False,
-        disable_dropout=True,
-    )
+    arguments = DPOConfig(**dpo_arguments(config, setting, len(pairs), Machine.here()))
     reference = None  # with adapters TRL switches them off to get the base
     if not config.lora_rank:
         reference = load_model(setting.model_path)
@@ -83,6 +80,7 @@ def make_dpo_trainer(
         callbacks=callbacks(setting, "train_sft"),
         peft_config=lora_config(config.lora_rank),
     )
+    _share_reference(trainer)
     examples = [
         {
             "prompt_ids": list(pair.prompt_ids),
@@ -94,6 +92,32 @@ def make_dpo_trainer(
     check_collated(trainer.data_collator, examples)
     trainer.train_dataset = Dataset.from_list(examples)
     return trainer
+
+
+def dpo_arguments(
+    config: TrainSftConfig, setting: Setting, num_pairs: int, machine: Machine
+) -> dict[str, Any]:
+    """Return what TRL is told for Step-DPO."""
+    return {
+        **common_arguments(config, setting, num_pairs, machine),
+        "max_length": None,  # TRL's 1024 would cut the step, the last tokens of a pair
+        "beta": config.dpo_beta,
+        "loss_type": ["sigmoid"],
+        "precompute_ref_log_probs": False,
+        "disable_dropout": True,
+    }
+
+
+def _share_reference(trainer: DPOTrainer) -> None:
+    """Give every process its part of a sharded reference.
+
+    TRL shards what each process has loaded, and only the first one has loaded weights (see
+    `load_model`): the others' parts would be zeros. The policy, not yet sharded, has the same ones.
+    """
+    if is_sharded() and trainer.ref_model is not None:
+        weights = trainer.model.state_dict() if processes().is_main_process else {}
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(trainer.ref_model, weights, options=options)
 
 
 def _check_pairs(pairs: Sequence[StepPair], model: PreTrainedModel) -> None:

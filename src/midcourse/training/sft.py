@@ -24,6 +24,7 @@ from midcourse.store.stage import read_stage
 from midcourse.training.callbacks import callbacks
 from midcourse.training.checkpoints import newest_complete
 from midcourse.training.common import (
+    Machine,
     Setting,
     check_fits,
     in_one_line,
@@ -70,12 +71,7 @@ def make_sft_trainer(
     model = load_base(setting.model_path, config.lora_rank)
     for row in rows:
         check_fits(f"train sft: row {row.row_id}", row.input_ids, model)
-    arguments = SFTConfig(
-        **common_arguments(config, setting, len(rows)),
-        max_length=None,  # TRL's 1024 would cut the intervention, the last tokens of a row
-        packing=False,
-        shuffle_dataset=True,
-    )
+    arguments = SFTConfig(**sft_arguments(config, setting, len(rows), Machine.here()))
     data = Dataset.from_dict(
         {"input_ids": [list(r.input_ids) for r in rows], "labels": [list(r.labels) for r in rows]}
     )
@@ -89,9 +85,23 @@ def make_sft_trainer(
     )
 
 
-def common_arguments(config: TrainSftConfig, setting: Setting, num_rows: int) -> dict[str, Any]:
+def sft_arguments(
+    config: TrainSftConfig, setting: Setting, num_rows: int, machine: Machine
+) -> dict[str, Any]:
+    """Return what TRL is told for SFT."""
+    return {
+        **common_arguments(config, setting, num_rows, machine),
+        "max_length": None,  # TRL's 1024 would cut the intervention, the last tokens of a row
+        "packing": False,
+        "shuffle_dataset": True,
+    }
+
+
+def common_arguments(
+    config: TrainSftConfig, setting: Setting, num_rows: int, machine: Machine
+) -> dict[str, Any]:
     """Return what SFT and DPO tell TRL alike, every value that matters written out (Table 6)."""
-    num_processes = processes().num_processes
+    num_processes = machine.num_processes
     if num_rows < num_processes:
         raise ConfigError(
             f"train_sft.accelerate: {num_processes} processes are more than the {num_rows} rows to "
@@ -112,7 +122,7 @@ def common_arguments(config: TrainSftConfig, setting: Setting, num_rows: int) ->
         "save_steps": config.save_every or 1,
         "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
-        **shared_arguments(setting),
+        **shared_arguments(setting, machine),
     }
 
 

@@ -29,6 +29,7 @@ from midcourse.training.common import (
     load_model,
     load_tokenizer,
     lora_config,
+    merge_adapter,
     processes,
     quiet_libraries,
     save,
@@ -181,11 +182,9 @@ def _keep(checkpoint: Path, model_path: str, config: TrainRlConfig) -> None:
     """Write the model of a checkpoint to ``step-<iteration>`` next to it; adapters are merged."""
     iteration = optimiser_step(checkpoint) // config.num_updates
     kept = checkpoint.parent / f"step-{iteration:06d}"
-    source = str(checkpoint)
     if config.lora_rank:
-        base = load_model(model_path)
-        model = PeftModel.from_pretrained(base, source).merge_and_unload()
-    else:
-        model = load_model(source)
-    model.save_pretrained(kept)
+        merge_adapter(model_path, checkpoint, kept)
+        return
+    source = str(checkpoint)
+    load_model(source).save_pretrained(kept)
     load_tokenizer(source).save_pretrained(kept)
