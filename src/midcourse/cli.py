@@ -21,7 +21,7 @@ import typer
 
 from midcourse.errors import ConfigError, MidcourseError
 from midcourse.printable import printable
-from midcourse.processes import Interrupted, interruption, raise_on_signals
+from midcourse.processes import Interrupted, interruption, raise_on_signals, wait_passively
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Drawn, Method, Session
@@ -68,6 +68,7 @@ def main() -> None:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # its encoding may lack a character
+    wait_passively(os.environ)
     code, said = 1, ""
     try:
         raise_on_signals()

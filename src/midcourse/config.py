@@ -249,6 +249,9 @@ class TransformersConfig(Section):
     """Prompt and completion together; default: the model's own length."""
     kv_cache_gib: float | None = tunable(None, gt=0)
     """Memory of the key-value cache; default: 4, or half of what is free on a GPU."""
+    num_threads: int | None = tunable(None, ge=1)
+    """CPU threads of one matrix product; default: 1 below 20 million parameters, else all.
+    Threads that are left over decode batches of their own."""
 
     loads_models: ClassVar[bool] = True
     model_name: ClassVar[str] = ""

@@ -1,12 +1,13 @@
-"""Processes that end in order: we on a signal, our children with us."""
+"""Processes that end in order, we on a signal, our children with us; and that wait politely."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -96,6 +97,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     _SIGNALS.received = Interrupted(number)
     if not _SIGNALS.is_held:
         raise _SIGNALS.received
+
+
+def wait_passively(environment: MutableMapping[str, str]) -> None:
+    """Have OpenMP's threads sleep while they wait, unless `environment` says how they wait.
+
+    They spin otherwise, and keep what they wait for from its core where another process has the
+    other one. Only what is set before torch is loaded counts.
+    """
+    if "GOMP_SPINCOUNT" not in environment:
+        environment.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def num_threads(num_processes: int) -> int:
+    """Return how many threads each of some processes may use: ``OMP_NUM_THREADS``, else a share."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // num_processes)
 
 
 def end_with_parent() -> Callable[[], None] | None:

@@ -1,13 +1,15 @@
-"""Decoding in this process: who joins the batch, who leaves it, and their tokens.
+"""Decoding in this process: who joins a batch, who leaves it, and their tokens.
 
 How rows are decoded is a `Batch`'s affair: `FastBatch` shares contexts and takes rows in at any
-time; `PlainBatch` is transformers' own cache, for architectures that need it.
+time; `PlainBatch` is transformers' own cache, for architectures that need it. `Lanes` are several
+batches side by side.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from midcourse.engines._decoder import Context
 from midcourse.engines._sampling import logprobs_of, sample_tokens, uniforms
+from midcourse.engines._threads import LANE_ROWS, using_threads
 from midcourse.engines.base import Completion, Request, too_long
 from midcourse.engines.stream import Stream
 from midcourse.records import FinishReason
@@ -74,7 +77,7 @@ def strays(batch: Batch, counts: Mapping[Context, int], expected: Tensor, share:
 
 @dataclass(slots=True, kw_only=True)
 class BatchAnswers:
-    """What answers one stream of requests: a batch that runs until nothing waits."""
+    """What answers one stream of requests, or a share of it: a batch, and the rows in it."""
 
     batch: Batch
     max_rows: int
@@ -82,43 +85,53 @@ class BatchAnswers:
     stop_ids: Collection[int]
     decode: Callable[[Sequence[int]], str]
     _rows: list[Row] = field(default_factory=list)
+    _joining: list[Row] = field(default_factory=list)
     _logits: Any = None
 
     def answer(self, stream: Stream) -> Iterator[Completion]:
-        """Yield completions as rows finish."""
-        while stream.waiting or self._rows:
-            yield from self._admit(stream)
-            if not self._rows:
-                continue
-            self._sample()
-            yield from self._finished(stream)
-            self._compact()
-            if any(row.finish_reason is None for row in self._rows):
-                last = [row.token_ids[-1] for row in self._rows]
-                self._logits = self.batch.step(torch.tensor(last, device=self._logits.device))
+        """Yield completions as rows finish, until nothing waits."""
+        return Lanes([self]).answer(stream)
 
-    def _admit(self, stream: Stream) -> Iterator[Completion]:
-        """Let waiting requests join where there is room; yield those that cannot run at all."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has rows to decode."""
+        return bool(self._rows or self._joining)
+
+    def admit(self, stream: Stream, most: int) -> Iterator[Completion]:
+        """Choose who joins next, `most` at most; yield those that cannot run at all."""
         free = self.max_rows - len(self._rows)
         if not stream.waiting or (self._rows and free < _REFILL_SHARE * self.max_rows):
             return
+        free = min(free, most)
         upcoming = [request.prompt_token_ids for request in islice(stream.waiting, free)]
         if not self.batch.begin(self._rows, upcoming):
             return
-        joining, passed_over = list[Row](), list[Request]()
+        passed_over = list[Request]()
         for request in stream.take():
             limit = request.limit(self.max_context_tokens)
             if limit < 1:
                 yield too_long(request)
             elif self.batch.fits(request.prompt_token_ids, limit):
-                joining.append(Row(request, limit))
+                self._joining.append(Row(request, limit))
             else:
                 passed_over.append(request)
-            if len(joining) == free or (passed_over and self.batch.in_order):
+            if len(self._joining) == free or (passed_over and self.batch.in_order):
                 break
         stream.waiting.extendleft(reversed(passed_over))
-        if joining:
-            self._join(joining)
+
+    def draw(self) -> None:
+        """Lay down the rows that join, and draw the next token of every row."""
+        if self._joining:
+            self._join(self._joining)
+            self._joining = []
+        self._sample()
+
+    def go_on(self) -> None:
+        """Drop finished rows, and have the others decoded one token further."""
+        self._compact()
+        if any(row.finish_reason is None for row in self._rows):
+            last = [row.token_ids[-1] for row in self._rows]
+            self._logits = self.batch.step(torch.tensor(last, device=self._logits.device))
 
     def _join(self, joining: Sequence[Row]) -> None:
         """Lay rows down, those of one context side by side."""
@@ -159,7 +172,7 @@ class BatchAnswers:
             mark[[*row.request.prompt_token_ids, *row.token_ids]] = True
         return seen
 
-    def _finished(self, stream: Stream) -> Iterator[Completion]:
+    def finished(self, stream: Stream) -> Iterator[Completion]:
         """Yield the rows that end with this token."""
         for row in self._rows:
             if row.finish_reason is not None:
@@ -186,3 +199,43 @@ class BatchAnswers:
         self.batch.keep(running)
         if not running:
             self._logits = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Answers one stream with several batches: at each token each of them has a thread of its own.
+
+    They wait for each other, so that who joins which batch, and the order of completions, depend
+    on nothing but the requests.
+    """
+
+    batches: Sequence[BatchAnswers]
+    num_threads: int | None = None
+    """Threads of one product; None leaves it to torch."""
+    pool: Executor | None = None
+    """Threads for all batches but one; they have `num_threads` already."""
+
+    def answer(self, stream: Stream) -> Iterator[Completion]:
+        """Yield completions as rows finish, until nothing waits."""
+        while stream.waiting or any(batch.is_busy for batch in self.batches):
+            yield from self._admit(stream)
+            busy = [batch for batch in self.batches if batch.is_busy]
+            self._each(BatchAnswers.draw, busy)
+            for batch in busy:
+                yield from batch.finished(stream)
+            self._each(BatchAnswers.go_on, busy)
+
+    def _admit(self, stream: Stream) -> Iterator[Completion]:
+        """Deal what waits evenly, though none gets so little that a batch is not worth it."""
+        for taken, batch in enumerate(self.batches):
+            share = -(-len(stream.waiting) // (len(self.batches) - taken))
+            yield from batch.admit(stream, max(share, LANE_ROWS))
+
+    def _each(self, work: Callable[[BatchAnswers], None], batches: Sequence[BatchAnswers]) -> None:
+        """Do a work for each batch, the first one's here."""
+        others = [self.pool.submit(work, batch) for batch in batches[1:]] if self.pool else ()
+        with using_threads(self.num_threads):
+            for batch in batches[: len(batches) - len(others)]:
+                work(batch)
+        for other in others:
+            other.result()

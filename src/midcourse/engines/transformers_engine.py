@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from transformers.utils import logging as transformers_logging
 from midcourse.config import ModelConfig, TransformersConfig
 from midcourse.engines._decoder import Decoder
 from midcourse.engines._head import logits_by_column
-from midcourse.engines._session import PASS_TOKENS, BatchAnswers
+from midcourse.engines._session import PASS_TOKENS, BatchAnswers, Lanes
+from midcourse.engines._threads import Cores, set_threads, share_cores
 from midcourse.engines.base import Capabilities, ScoreRequest, TokenScores
 from midcourse.engines.fast_batch import FastBatch, adopt
 from midcourse.engines.models import model_folder, stop_token_ids
@@ -53,6 +55,7 @@ class TransformersEngine:
     max_batch_rows: int = 256
     max_context_tokens: int | None = None
     kv_cache_gib: float | None = None
+    num_threads: int | None = None
 
     @cached_property
     def _loaded(self) -> tuple[Decoder, bool]:
@@ -97,6 +100,12 @@ class TransformersEngine:
         length, rows = self._context_tokens(self.model), self.max_batch_rows
         return Capabilities(token_ids=True, seeds=True, max_context_tokens=length, concurrency=rows)
 
+    @property
+    def cores(self) -> Cores:
+        """How sampling uses a CPU; only what `FastBatch` runs is known to run in two threads."""
+        cores = share_cores(self.model, self.num_threads, self.max_batch_rows)
+        return cores if self.is_fast else replace(cores, num_lanes=1)
+
     def _cache_bytes(self) -> int:
         """Memory of the key-value cache: 4 GiB, or half of what is free on a GPU, unless set."""
         if self.kv_cache_gib is None and self.model.device.type == "cuda":
@@ -116,15 +125,23 @@ class TransformersEngine:
     @contextmanager
     def session(self) -> Iterator[Stream]:
         """Open a session on the loaded model."""
+        cores = self.cores
+        batches = [self._batch(cores.num_lanes) for _ in range(cores.num_lanes)]
+        # Its threads start with the first row of a second batch.
+        set_up = partial(set_threads, cores.num_threads)
+        with ThreadPoolExecutor(cores.num_lanes, initializer=set_up) as pool:
+            yield Stream(Lanes(batches, cores.num_threads, pool).answer)
+
+    def _batch(self, num_lanes: int) -> BatchAnswers:
+        """Return an empty batch with its share of rows and memory."""
         decoder, is_fast = self._loaded
-        answers = BatchAnswers(
-            batch=(FastBatch if is_fast else PlainBatch)(decoder, self._cache_bytes()),
-            max_rows=self.max_batch_rows,
+        return BatchAnswers(
+            batch=(FastBatch if is_fast else PlainBatch)(decoder, self._cache_bytes() // num_lanes),
+            max_rows=self.max_batch_rows // num_lanes,
             max_context_tokens=self._context_tokens(decoder.model),
             stop_ids=self.stop_ids,
             decode=self.renderer.decode,
         )
-        yield Stream(answers.answer)
 
     def close(self) -> None:
         """Release the model; it is loaded again when it is needed."""
