@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from peft import LoraConfig
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
@@ -110,6 +111,20 @@ def check_fits(named: str, ids: Sequence[int], model: PreTrainedModel, to_sample
         raise DataError(
             f"{named} has {asked}, the model takes {context:,}: lower {key}, or leave it out"
         )
+
+
+def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every weight by its name, whole, detached and on the device it is on; tied ones once.
+
+    A sharded weight is gathered when it is asked for, one at a time: every process has to go
+    through all of them. What is yielded may share memory with the model: copy what is kept.
+    """
+    seen = set[int]()
+    for name, weight in model.state_dict(keep_vars=True).items():
+        if id(weight) not in seen:
+            seen.add(id(weight))
+            whole = weight.detach()
+            yield name, whole.full_tensor() if isinstance(whole, DTensor) else whole
 
 
 def save(trainer: Trainer, out: Path) -> None:
