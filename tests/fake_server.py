@@ -2,7 +2,8 @@
 
 ``FAKE_VLLM`` says how it misbehaves: ``dies`` with status 1 at its start, ``other-tokenizer``,
 ``one-seed``, ``leaves:FILE``, in which case it ends in mid-stream the first time, or
-``broken:FILE``, in which case it then lives on, but refuses everything.
+``broken:FILE``, in which case it then lives on, but refuses everything. It streams where
+it is asked to, a character at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +42,12 @@ class FakeServer(BaseHTTPRequestHandler):
     faults: ClassVar[list[tuple[int, bytes]]] = []
     seen: ClassVar[list[dict[str, Any]]] = []
     is_broken: ClassVar[bool] = False
+    streams: ClassVar[str] = "ids"
+    """What it streams: ``ids`` and text, ``text`` alone, or ``nothing``, which it refuses."""
+    pause: ClassVar[float] = 0.0
+    """Seconds before each token of a stream, or before what is sent whole; preflights have none."""
+    turn: ClassVar[AbstractContextManager[Any]] = nullcontext()
+    """A lock makes it decode one stream after the other."""
 
     def do_GET(self) -> None:
         if self.is_broken:
@@ -61,7 +70,31 @@ class FakeServer(BaseHTTPRequestHandler):
             if self.faults:
                 self._reply(*self.faults.pop(0))
                 return
-        self._reply(200, json.dumps({"choices": [self._choice(body)]}).encode())
+        choice, pause = self._choice(body), self.pause if body["max_tokens"] > 1 else 0.0
+        if not body.get("stream"):
+            time.sleep(pause)
+            self._reply(200, json.dumps({"choices": [choice]}).encode())
+        elif self.streams == "nothing":
+            self._reply(400, b"stream is not supported")
+        else:
+            with self.turn:
+                self._stream(pause, choice)
+
+    def _stream(self, pause: float, choice: dict[str, Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.end_headers()
+        text, ids = choice["text"], choice["token_ids"]
+        for at in range(len(ids)):
+            time.sleep(pause)
+            piece = {"text": text[at : at + 1], "token_ids": [ids[at]] * (self.streams == "ids")}
+            self._event({"choices": [piece | {"index": 0, "finish_reason": None}]})
+        end = {"index": 0, "text": "", "finish_reason": choice["finish_reason"]}
+        self._event({"choices": [end]})
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _event(self, data: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
 
     def _choice(self, body: dict[str, Any]) -> dict[str, Any]:
         seed = body.get("seed", 0) if body.get("temperature") else 0

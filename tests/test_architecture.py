@@ -15,6 +15,7 @@ HEAVY = {"torch", "transformers", "trl", "accelerate", "datasets", "ray", "vllm"
 MAY_BE_HEAVY = (
     "engines/transformers_engine.py",
     "engines/_decoder.py",
+    "engines/_head.py",
     "engines/_kv_buffer.py",
     "engines/_sampling.py",
     "engines/_session.py",

@@ -25,6 +25,7 @@ from midcourse.config import (
     VllmConfig,
 )
 from midcourse.engines import (
+    check_context,
     check_model,
     engine_identity,
     model_fingerprint,
@@ -34,10 +35,10 @@ from midcourse.engines import (
 )
 from midcourse.engines.base import Completion, Engine, Request, Scorer, ScoreRequest
 from midcourse.engines.bundled import base_folder
-from midcourse.engines.models import hub_commit
+from midcourse.engines.models import context_length, hub_commit
 from midcourse.engines.openai_engine import Connection, OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
-from midcourse.engines.vllm_engine import VllmEngine
+from midcourse.engines.vllm_engine import VllmEngine, server_command
 from midcourse.errors import ConfigError, EngineError
 from midcourse.records import FinishReason, Sampling
 from midcourse.rendering import Renderer
@@ -213,6 +214,49 @@ def test_the_server_is_told_everything(server: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_reply_may_take_longer_than_the_limit_while_it_goes_on(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 0.05)
+    engine = openai(server, timeout_seconds=1.0)
+    (completion,) = complete(engine, [ask(engine, 1, WARM)]).values()
+    assert len(completion.token_ids) * 0.05 > 1.5
+    assert len(FakeServer.seen) == 1
+
+
+@pytest.mark.slow
+def test_a_request_may_wait_in_a_queue_for_as_long_as_others_are_answered(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 0.02)
+    monkeypatch.setattr(FakeServer, "turn", threading.Lock())
+    engine = openai(server, timeout_seconds=1.0)
+    complete(engine, [ask(engine, n, WARM) for n in range(4)])
+    assert len(FakeServer.seen) == 4
+
+
+@pytest.mark.slow
+def test_a_server_that_says_nothing_is_given_up(
+    server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeServer, "pause", 30.0)
+    with pytest.raises(EngineError, match=r"no whole reply, and 0\.3 s of silence"):
+        complete(openai(server, timeout_seconds=0.3), [ask(openai(server), 1, WARM)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", ["text", "nothing"])
+def test_a_server_that_does_not_stream_ids_has_the_time_to_decode_them_all(
+    server: str, monkeypatch: pytest.MonkeyPatch, streams: str
+) -> None:
+    monkeypatch.setattr(FakeServer, "streams", streams)
+    monkeypatch.setattr(FakeServer, "pause", 1.0)
+    engine = openai(server, timeout_seconds=0.2)
+    complete(engine, [ask(engine, 1, WARM)])
+    assert [body["stream"] for body in FakeServer.seen] == [False]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(server: str, status: int) -> None:
     FakeServer.faults += [(status, b"busy"), (status, b"busy")]
@@ -359,3 +403,47 @@ def test_a_renderer_is_that_of_the_engine_inside() -> None:
     scripted = open_renderer(RayConfig(inner=ScriptedConfig()), model, "lab")
     assert isinstance(scripted.tokenizer, ByteTokenizer)
     assert not isinstance(own.tokenizer, ByteTokenizer)
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"max_position_embeddings": 40_960}, 40_960),
+        ({"text_config": {"max_position_embeddings": 8192}}, 8192),
+        ({"max_position_embeddings": 32_768, "rope_scaling": {"type": "linear"}}, 32_768),
+        (
+            {
+                "max_position_embeddings": 32_768,
+                "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32_768},
+            },
+            131_072,
+        ),
+        ({"max_position_embeddings": 40_960, "rope_parameters": {"rope_theta": 1e6}}, 40_960),
+        ({}, None),
+    ],
+)
+def test_a_model_states_its_positions(
+    tmp_path: Path, config: dict[str, Any], length: int | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert context_length(str(tmp_path)) == length
+
+
+@pytest.mark.parametrize("kind", [TransformersConfig, VllmConfig])
+def test_a_policy_is_not_given_more_context_than_it_has(
+    kind: type[TransformersConfig | VllmConfig], hub_cache: Path
+) -> None:
+    for engine in (kind(), kind(max_context_tokens=1024)):
+        check_context(engine, ModelConfig(path="me/model"))
+    with pytest.raises(ConfigError, match="is 1,025, but me/model has 1,024 positions: set it to"):
+        check_context(kind(max_context_tokens=1025), ModelConfig(path="me/model"))
+
+
+def test_a_server_gets_no_more_context_than_its_model_has() -> None:
+    def length(**given: Any) -> str:
+        command = server_command(VllmConfig(**given), str(base_folder()), 1)
+        return command[command.index("--max-model-len") + 1]
+
+    assert length(max_context_tokens=49_152) == "1024"
+    assert length(max_context_tokens=400) == "400"
+    assert "--max-model-len" not in server_command(VllmConfig(), str(base_folder()), 1)

@@ -14,7 +14,7 @@ import pytest
 from midcourse.config import Recipe
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ArtifactError, ConfigError, DataError, MidcourseError
-from midcourse.pipeline import Method, Session, open_session
+from midcourse.pipeline import Method, Session, Setup, method, open_session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.pipeline.evaluation import row_texts
 from midcourse.pipeline.session import Tools
@@ -210,6 +210,50 @@ def test_transformers_scores_where_servers_sample(
     recipe = Recipe.model_validate({**recipe_data, "engine": {"kind": "vllm"}})
     with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
         assert isinstance(session.tools.scorer(session.setup.base), TransformersEngine)
+
+
+class Heard:
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.say = self.lines.append
+        self.task = SilentProgress().task
+
+
+def test_a_helper_with_fewer_positions_is_opened_with_those_and_the_policy_refused(
+    recipe_data: dict[str, Any], tmp_path: Path
+) -> None:
+    asked = {"kind": "transformers", "max_context_tokens": 4096}
+    helped = Recipe.model_validate({**recipe_data, "proposer_engine": asked})
+    heard = Heard()
+    with open_session(helped, tmp_path / "run", heard) as session:
+        proposer = session.setup.helper("", None, helped.proposer_engine)
+        assert session.tools.engine(proposer).capabilities.max_context_tokens == 1024
+    (line,) = heard.lines
+    assert "takes 1,024 tokens" in line
+    assert "not the 4,096 of engine.max_context_tokens" in line
+    with pytest.raises(ConfigError, match="is 4,096, but lab has 1,024 positions"):
+        Setup.of(Recipe.model_validate({**recipe_data, "engine": asked}))
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        ({"urls": []}, "engine.urls: name at least one server of other-9b"),
+        ({"urls": ["http://a/v1"], "api_key_env": "NO_SUCH_KEY"}, "NO_SUCH_KEY is not set"),
+    ],
+)
+def test_a_server_that_is_not_named_stops_the_run_before_any_work(
+    recipe_data: dict[str, Any], tmp_path: Path, served: dict[str, Any], said: str
+) -> None:
+    engine = {"kind": "openai", "chat": True, "served_model": "other-9b", **served}
+    recipe = Recipe.model_validate({**recipe_data, "proposer_engine": engine})
+    with open_session(recipe, tmp_path / "run", SilentProgress()) as session:
+        made = method(session.setup)
+        session.check([made.train.grades])  # sampling asks the policy alone
+        with pytest.raises(ConfigError, match=said):
+            session.check([made.models.rows])
 
 
 def test_an_unfinished_or_too_long_proposal_is_counted(

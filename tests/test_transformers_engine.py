@@ -20,12 +20,13 @@ from transformers.masking_utils import create_causal_mask
 
 from midcourse.engines import fast_batch
 from midcourse.engines._decoder import Decoder
+from midcourse.engines._head import _ends_with
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.fast_batch import FastBatch
 from midcourse.engines.plain_batch import PlainBatch, check_state
-from midcourse.engines.transformers_engine import TransformersEngine
+from midcourse.engines.transformers_engine import COLUMNS_AT_ONCE, TransformersEngine
 from midcourse.errors import EngineError
 from midcourse.records import Sampling
 from tiny import make_random, random_model
@@ -392,3 +393,44 @@ def test_scores_are_the_model_s_own(engine: TransformersEngine) -> None:
     assert scores.logprobs == pytest.approx(expected, abs=1e-4)
     entropies = [-(logprobs[i - 1].exp() * logprobs[i - 1]).sum().item() for i in range(2, 6)]
     assert scores.entropies == pytest.approx(entropies, abs=1e-4)
+
+
+def test_a_long_row_is_scored_a_few_tokens_at_a_time(engine: TransformersEngine) -> None:
+    generator, applied = torch.Generator().manual_seed(0), list[int]()
+    ids = torch.randint(5, 800, (1000,), generator=generator)
+    asked = ScoreRequest(request_id="x", token_ids=tuple(ids.tolist()), num_context=3)
+    head = engine.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda *called: applied.append(called[2][..., 0].numel()))
+    (scores,) = engine.score([asked])
+    hook.remove()
+    assert max(applied) == COLUMNS_AT_ONCE < 997 < sum(applied)
+    with torch.inference_mode():
+        logprobs = engine.model(ids[None]).logits[0, 2:-1].log_softmax(-1)
+    expected = logprobs.gather(-1, ids[3:, None])[:, 0].tolist()
+    assert scores.logprobs == pytest.approx(expected, abs=1e-4)
+    assert scores.entropies == pytest.approx((-(logprobs.exp() * logprobs).sum(-1)).tolist(), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "is_split"),
+    [
+        ("qwen3", {}, True),
+        ("gemma2", {"final_logit_softcapping": 5.0}, False),
+        ("granite", {"logits_scaling": 4.0}, False),
+        ("cohere", {"logit_scale": 0.25}, False),
+    ],
+)
+def test_what_a_model_does_to_its_logits_is_in_its_scores(
+    tmp_path: Path, architecture: str, changes: dict[str, Any], is_split: bool
+) -> None:
+    make_random(tmp_path, architecture, **changes)
+    engine = TransformersEngine(tmp_path)
+    model, ids = engine.model, torch.arange(10, 40)
+    with torch.inference_mode():
+        assert _ends_with(model, model.get_output_embeddings(), ids[None, :4]) == is_split
+        logprobs = model(ids[None]).logits[0, 1:-1].log_softmax(-1)
+    (scores,) = engine.score(
+        [ScoreRequest(request_id="x", token_ids=tuple(ids.tolist()), num_context=2)]
+    )
+    expected = logprobs.gather(-1, ids[2:, None])[:, 0].tolist()
+    assert scores.logprobs == pytest.approx(expected, abs=1e-4)

@@ -21,7 +21,7 @@ from midcourse.config import ModelConfig, VllmConfig
 from midcourse.engines import open_engine
 from midcourse.engines.openai_engine import OpenAIEngine
 from midcourse.engines.scripted_engine import ByteTokenizer
-from midcourse.engines.vllm_engine import VllmEngine, _check
+from midcourse.engines.vllm_engine import VllmEngine, _check, server_command
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
 from test_engines import WARM, ask
@@ -129,7 +129,7 @@ def test_a_cpu_build_computes_prompts_whole(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     engine = start_vllm("")
     _ = engine.capabilities
-    assert ("--no-enable-chunked-prefill" in engine._servers[0]._command(1)) == is_whole
+    assert ("--no-enable-chunked-prefill" in server_command(engine.config, "m", 1)) == is_whole
     engine.close()
 
 

@@ -46,7 +46,7 @@ def make_tiny_qwen3(folder: Path, seed: int = 0) -> None:
     model = Qwen3ForCausalLM(
         Qwen3Config(
             vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-            num_attention_heads=2, num_key_value_heads=1, head_dim=16, tie_word_embeddings=True,
+            num_attention_heads=2, num_key_value_heads=1, head_dim=32, tie_word_embeddings=True,
             max_position_embeddings=8192, eos_token_id=tokenizer.eos_token_id,
             pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
         )

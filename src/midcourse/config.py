@@ -65,7 +65,7 @@ def without_credentials(text: str) -> str:
 #: What a request tells a server about sampling.
 _PARAMETERS = (
     "n", "seed", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens",
-    "add_special_tokens", "stop_token_ids",
+    "add_special_tokens", "stop_token_ids", "stream",
 )  # fmt: skip
 
 
@@ -247,7 +247,7 @@ class VllmConfig(Section):
     concurrency: int = tunable(32, ge=1)
     """Requests in flight per server."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per attempt, from asking to the last byte of the reply."""
+    """Of silence: an attempt ends when its server has sent nothing, to any request, for so long."""
 
     loads_models: ClassVar[bool] = True
     in_process: ClassVar[bool] = False
@@ -299,7 +299,7 @@ class OpenAIConfig(Section):
     concurrency: int = tunable(32, ge=1)
     """Requests in flight, all servers together."""
     timeout_seconds: float = tunable(600.0, gt=0)
-    """Per attempt, from asking to the last byte of the reply."""
+    """Of silence: an attempt ends when its server has sent nothing, to any request, for so long."""
 
     loads_models: ClassVar[bool] = False
     in_process: ClassVar[bool] = False

@@ -146,6 +146,12 @@ def replies(content: str | bytes, status: int = 200, **headers: str) -> Behaviou
     return lambda asked: asked.send(encoded, status, **headers)
 
 
+def streams(*lines: str) -> Behaviour:
+    """Send these lines as a stream of events, whatever is asked."""
+    content = "".join(f"{line}\n\n" for line in lines).encode()
+    return lambda asked: asked.send(content, Content_Type="text/event-stream")
+
+
 def unless(is_refused: Callable[[dict[str, Any]], str]) -> Behaviour:
     """Refuse with status 400 where the body gives reason to; else answer."""
 

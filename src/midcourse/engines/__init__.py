@@ -1,6 +1,13 @@
 """Engines: one seam to models. `open_engine` and `open_renderer` make them from a recipe."""
 
-from midcourse.engines.kinds import check_model, engine_identity, open_engine, open_renderer
+from midcourse.engines.kinds import (
+    check_context,
+    check_model,
+    check_servers,
+    engine_identity,
+    open_engine,
+    open_renderer,
+)
 from midcourse.engines.models import (
     IDENTITY,
     is_model,
@@ -12,7 +19,9 @@ from midcourse.engines.models import (
 
 __all__ = [
     "IDENTITY",
+    "check_context",
     "check_model",
+    "check_servers",
     "engine_identity",
     "is_model",
     "model_fingerprint",

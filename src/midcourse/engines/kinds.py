@@ -13,7 +13,7 @@ from midcourse.config import EngineConfig, ModelConfig, OpenAIConfig, ScriptedCo
 from midcourse.engines import models
 from midcourse.engines.base import Engine
 from midcourse.engines.scripted_engine import ByteTokenizer, read_script
-from midcourse.errors import MissingExtra
+from midcourse.errors import ConfigError, MissingExtra
 from midcourse.rendering import Renderer
 
 
@@ -52,3 +52,28 @@ def check_model(config: EngineConfig, path: str) -> None:
     if isinstance(single_engine(config), OpenAIConfig | ScriptedConfig):
         return
     models.require_model(path)
+
+
+def check_servers(config: EngineConfig) -> None:
+    """Raise ConfigError if servers that somebody else runs are not named, or their key not set."""
+    single = single_engine(config)
+    if isinstance(single, OpenAIConfig):
+        from midcourse.engines.openai_engine import key_of
+
+        key_of(single)
+
+
+def check_context(config: EngineConfig, model: ModelConfig) -> None:
+    """Raise ConfigError if the policy is to have more context than it has positions.
+
+    Of a server that somebody else runs, the server says how many it takes.
+    """
+    single = single_engine(config)
+    if isinstance(single, OpenAIConfig | ScriptedConfig) or single.max_context_tokens is None:
+        return
+    own = models.context_length(model.path, model.revision)
+    if own is not None and own < single.max_context_tokens:
+        raise ConfigError(
+            f"engine.max_context_tokens is {single.max_context_tokens:,}, but {model.path} has "
+            f"{own:,} positions: set it to {own} at most"
+        )

@@ -52,6 +52,22 @@ def model_folder(path: str, revision: str | None = None) -> Path:
     return resolved if resolved.is_dir() else _fetch(path, hub_commit(path, revision))
 
 
+def context_length(path: str, revision: str | None = None) -> int | None:
+    """Return the positions a model has, prompt and completion together; None if it states none.
+
+    Raises EngineError if the hub has no such model or cannot be reached.
+    """
+    folder = Path(resolve_model(path))
+    if not folder.is_dir():
+        folder = _fetch(path, hub_commit(path, revision), ("config.json",))
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = config.get("text_config") or config
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    stated = config.get("max_position_embeddings")
+    stretched = rope.get("original_max_position_embeddings", 0) * rope.get("factor", 1)
+    return max(int(stated), int(stretched)) if stated else None
+
+
 def require_undamaged(folder: Path) -> None:
     """Raise ArtifactError if a model that was trained here is not what its training wrote.
 

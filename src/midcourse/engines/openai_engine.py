@@ -5,9 +5,12 @@ per request; a server that only speaks chat messages is used with ``chat=True`` 
 write references, nothing else. Requests run concurrently in one background thread; callers see a
 plain iterator.
 
-Nothing a server does ends a run while it answers something: an attempt is bounded in time and size,
-attempts in number, and a request that fails for good fails alone. If nothing at all is answered, a
-short question tells a server that is down from a request that it cannot take.
+Replies are streamed, so that a server which works is told from one that is gone: a request may wait
+and decode for hours, as long as its server sends something to any request.
+
+Nothing a server does ends a run while it answers something: an attempt is bounded in silence and
+size, attempts in number, and a request that fails for good fails alone. If nothing at all is
+answered, a short question tells a server that is down from a request that it cannot take.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import queue
 import random
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Coroutine, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +33,7 @@ from midcourse.engines.base import Capabilities, Completion, Request, failed, to
 from midcourse.engines.exchange import (
     MAX_WAIT_SECONDS,
     NoReply,
+    Pulse,
     Reply,
     Secrets,
     exchange,
@@ -51,7 +55,7 @@ from midcourse.rendering import Renderer
 PROBE = "Zoë has 12 nuts.\n\nSo $\\frac{1}{2}$ of 1,234  is 617."
 #: Prompt and completion together, where neither the recipe nor the server says.
 _CONTEXT_TOKENS = 32_768
-#: Attempts at what took a server's time: it ran into the deadline, or its reply was of no use.
+#: Attempts at what took a server's time: it fell silent, or its reply was of no use.
 _COSTLY_ATTEMPTS = 2
 #: How often a request is made shorter as its refusals say.
 _SHORTENINGS = 3
@@ -62,7 +66,9 @@ _PREFLIGHT_SECONDS, _PREFLIGHT_BYTES = 30.0, 2**24
 #: How long a server may take to show what it serves.
 _FACTS_SECONDS = 60.0
 #: Bytes of a reply at most: for itself, and for each token of its prompt and of its own.
-_REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 256
+_REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 1024
+#: Statuses by which servers refuse a stream.
+_REFUSALS = (400, 404, 405, 415, 422, 501)
 #: Tokens of the short question, and of its answer.
 _SHORT_PROMPT, _SHORT_REPLY = 4, 16
 #: What to change when a server refuses, by status.
@@ -95,10 +101,27 @@ class Fault(Exception):
         return self.reply.status if self.reply else 0
 
 
+def key_of(config: OpenAIConfig) -> str:
+    """Return the key of servers, empty if they need none: in no file and no message of ours.
+
+    Raises ConfigError if no server is named, or the key is not there.
+    """
+    if not config.urls:
+        raise ConfigError(
+            f"engine.urls: name at least one server of {config.served_model or 'the model'}, e.g. "
+            "http://127.0.0.1:8000/v1"
+        )
+    if config.api_key_env is None:
+        return ""
+    key = os.environ.get(config.api_key_env)
+    if not key:
+        raise ConfigError(f"engine.api_key_env: {config.api_key_env} is not set")
+    return key
+
+
 def from_config(config: OpenAIConfig, model: ModelConfig, path: str) -> OpenAIEngine:
     """Make a client; the model at `path` is what the servers serve. Raises ConfigError."""
-    if not config.urls:
-        raise ConfigError("engine.urls: give at least one, e.g. http://127.0.0.1:8000/v1")
+    key_of(config)
     if config.chat:
         return OpenAIEngine(config)
     return OpenAIEngine(config, open_renderer(model, path), stop_token_ids(path))
@@ -114,6 +137,8 @@ class OpenAIEngine:
     stop_token_ids: Sequence[int] = ()
     max_retries: int = 5
     backoff_seconds: float = 1.0
+    seconds_per_token: float = 0.1
+    """A server that does not stream may be silent so much longer for each token asked for."""
     trust_env: bool = True
     """Whether a proxy that the environment names may be used."""
 
@@ -145,17 +170,7 @@ class OpenAIEngine:
         with closing(Connection(self, urls)) as connection:
             return connection.facts(prompt)
 
-    @property
-    def key(self) -> str:
-        """The servers' key, empty if they need none: in no file and no message of ours."""
-        if self.config.api_key_env is None:
-            return ""
-        key = os.environ.get(self.config.api_key_env)
-        if not key:
-            raise ConfigError(f"engine.api_key_env: {self.config.api_key_env} is not set")
-        return key
-
-    def body(self, request: Request, max_tokens: int) -> dict[str, Any]:
+    def body(self, request: Request, max_tokens: int, *, streams: bool) -> dict[str, Any]:
         """Return the request as the server reads it; nothing is left to its defaults."""
         sampling = request.sampling
         body: dict[str, Any] = {
@@ -165,6 +180,7 @@ class OpenAIEngine:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": max_tokens,
+            "stream": streams,
         }
         if self.config.chat:
             body["messages"] = [dict(message) for message in request.messages]
@@ -206,12 +222,16 @@ class Connection:
     def __init__(self, engine: OpenAIEngine, urls: Sequence[str]) -> None:
         self.engine = engine
         self._urls = urls
-        self._secrets = Secrets.of(engine.config.urls, engine.key)
+        key = key_of(engine.config)
+        self._secrets = Secrets.of(engine.config.urls, key)
         self._results = queue.Queue[Completion | EngineError]()
         self._tasks = dict[asyncio.Task[None], str]()
         """What is under way, with the ids of requests."""
         self._num_busy, self._num_failed = Counter[str](), Counter[str]()
         """Requests of each server: in flight, and failed in a row."""
+        self._pulses = defaultdict[str, Pulse](Pulse)
+        self._streaming, self._refusing = set[str](), set[str]()
+        """Servers that have streamed a reply, and those that do not stream."""
         self._num_answered = 0
         self._end: EngineError | None = None
         """Set once no server answers anything: nothing more is sent."""
@@ -221,8 +241,8 @@ class Connection:
         concurrency = engine.config.concurrency
         self._slots, self._checking = asyncio.Semaphore(concurrency), asyncio.Lock()
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {engine.key}"} if engine.key else {},
-            timeout=engine.config.timeout_seconds,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(None, connect=engine.config.timeout_seconds),
             limits=httpx.Limits(max_connections=concurrency),
             trust_env=engine.trust_env,
         )
@@ -383,17 +403,10 @@ class Connection:
         A reply is looked at as if all that there is room for had been asked for.
         """
         room = self._room(request)
-        tokens = room + len(request.prompt_token_ids)
-        path = "chat/completions" if self.engine.config.chat else "completions"
         url = min(self._urls, key=lambda url: (self._num_failed[url], self._num_busy[url]))
         self._num_busy[url] += 1
         try:
-            reply = await self._exchange(
-                f"{url}/{path}",
-                self.engine.body(request, min(room, most or room)),
-                self.engine.config.timeout_seconds,
-                _REPLY_BYTES + _BYTES_PER_TOKEN * tokens,
-            )
+            reply = await self._reply(url, request, min(room, most or room), room)
             completion = self._read(request, reply, room)
         except Fault:
             self._num_failed[url] += 1
@@ -403,6 +416,29 @@ class Connection:
         self._num_failed[url] = 0
         self._num_answered += 1
         return completion
+
+    async def _reply(self, url: str, request: Request, asked: int, room: int) -> Reply:
+        """Have `asked` tokens sent, streamed unless the server refuses that. Raises Fault."""
+        path = "chat/completions" if self.engine.config.chat else "completions"
+        streams, silence = url not in self._refusing, self.engine.config.timeout_seconds
+        if url not in self._streaming:  # it may say nothing before it has decoded everything
+            silence += self.engine.seconds_per_token * asked
+        try:
+            reply = await self._exchange(
+                f"{url}/{path}",
+                self.engine.body(request, asked, streams=streams),
+                silence,
+                _REPLY_BYTES + _BYTES_PER_TOKEN * (room + len(request.prompt_token_ids)),
+                self._pulses[url],
+            )
+        except Fault as fault:
+            if not streams or not _is_refused_stream(fault):
+                raise
+            self._refusing.add(url)
+            return await self._reply(url, request, asked, room)
+        if reply.is_streamed:
+            self._streaming.add(url)
+        return reply
 
     def _read(self, request: Request, reply: Reply, room: int) -> Completion:
         """Read a reply of status 200. Raises Fault if it is not what was asked for."""
@@ -426,10 +462,14 @@ class Connection:
         if model != self._served:
             raise ValueError(f"model {model!r} answered, where {self._served!r} did before")
 
-    async def _exchange(self, url: str, body: Any, seconds: float, max_bytes: int) -> Reply:
+    async def _exchange(
+        self, url: str, body: Any, seconds: float, max_bytes: int, pulse: Pulse | None = None
+    ) -> Reply:
         """Return a reply of status 200. Raises Fault with what else there was."""
         try:
-            reply = await exchange(self._client, url, body, seconds=seconds, max_bytes=max_bytes)
+            reply = await exchange(
+                self._client, url, body, seconds=seconds, max_bytes=max_bytes, pulse=pulse
+            )
         except NoReply as error:
             attempts = _COSTLY_ATTEMPTS if error.is_costly else self.engine.max_retries + 1
             raise Fault(self._secrets.hide(str(error)), attempts) from error
@@ -491,17 +531,37 @@ class Connection:
         self._context_tokens = min(known, default=None)
         if engine.config.chat:
             return
-        asked = {"model": name, "prompt": [1, 2], "max_tokens": 1, "return_token_ids": True}
-        asked = engine._as_named_there(asked)
-        reply = (await self._question(f"{url}/completions", asked)).json
-        if not read_choice(reply).get("token_ids"):
-            raise EngineError(
-                f"{without_credentials(url)} returns no token ids, so it cannot sample the policy: "
-                "use vLLM, or set engine.chat and use it as a proposer only"
-            )
-        self._check_name(reply.get("model"))
+        if not await self._gives_ids(url, streams=True):
+            self._refusing.add(url)
+            if not await self._gives_ids(url, streams=False):
+                raise EngineError(
+                    f"{without_credentials(url)} returns no token ids, so it cannot sample the "
+                    "policy: use vLLM, or set engine.chat and use it as a proposer only"
+                )
         if engine.renderer is not None:
             await self._check_tokenizer(url, engine.renderer)
+
+    async def _gives_ids(self, url: str, *, streams: bool) -> bool:
+        """Whether a reply of one token has its id. Raises Fault unless it was the stream."""
+        asked = {
+            "model": self.engine.config.served_model,
+            "prompt": [1, 2],
+            "max_tokens": 1,
+            "return_token_ids": True,
+            "stream": streams,
+        }
+        try:
+            reply = await self._question(f"{url}/completions", self.engine._as_named_there(asked))
+            choice = read_choice(reply.json)
+        except (Fault, ValueError):
+            if streams:
+                return False
+            raise
+        self._check_name(reply.json.get("model"))
+        gives_ids = bool(choice.get("token_ids"))
+        if gives_ids and reply.is_streamed:
+            self._streaming.add(url)
+        return gives_ids
 
     async def _check_tokenizer(self, url: str, renderer: Renderer) -> None:
         asked = {
@@ -541,3 +601,9 @@ class Connection:
             f"{without_credentials(url)} does not answer as expected ({reason}): nothing is lost; "
             f"{advice}, then run the same command again"
         )
+
+
+def _is_refused_stream(fault: Fault) -> bool:
+    """Whether a server says that it does not stream."""
+    reply = fault.reply
+    return reply is not None and reply.status in _REFUSALS and "stream" in reply.text.lower()

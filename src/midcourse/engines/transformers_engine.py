@@ -8,10 +8,10 @@ of the arithmetic.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from midcourse.config import ModelConfig, TransformersConfig
 from midcourse.engines._decoder import Decoder
+from midcourse.engines._head import logits_by_column
 from midcourse.engines._session import PASS_TOKENS, BatchAnswers
 from midcourse.engines.base import Capabilities, ScoreRequest, TokenScores
 from midcourse.engines.fast_batch import FastBatch, adopt
@@ -31,6 +32,9 @@ from midcourse.engines.stream import Stream
 from midcourse.engines.weights import load_weights
 from midcourse.errors import EngineError
 from midcourse.rendering import Renderer
+
+#: Tokens whose probabilities over the vocabulary are held at once.
+COLUMNS_AT_ONCE = 512
 
 
 def from_config(config: TransformersConfig, model: ModelConfig, path: str) -> TransformersEngine:
@@ -137,19 +141,20 @@ class TransformersEngine:
     def _score(self, batch: Sequence[ScoreRequest]) -> list[TokenScores]:
         # Padding is on the right and attention is causal: no mask is needed.
         ids = pad_sequence([torch.tensor(r.token_ids) for r in batch], batch_first=True)
-        ids = ids.to(self.model.device)
-        logits = self.model(input_ids=ids, use_cache=False).logits
-        scores = []
-        for row, request in enumerate(batch):
-            first, end = request.num_context, len(request.token_ids)
-            logprobs = logits[row, first - 1 : end - 1].float().log_softmax(-1)
-            chosen = logprobs.gather(-1, ids[row, first:end, None])[:, 0]
-            entropies = -(logprobs.exp() * logprobs).sum(-1)
-            scores.append(
-                TokenScores(
-                    request_id=request.request_id,
-                    logprobs=tuple(chosen.tolist()),
-                    entropies=tuple(entropies.tolist()),
-                )
-            )
-        return scores
+        logits_of = logits_by_column(self.model, ids.to(self.model.device))
+        return [_scores(request, partial(logits_of, row)) for row, request in enumerate(batch)]
+
+
+def _scores(request: ScoreRequest, logits_of: Callable[[slice], torch.Tensor]) -> TokenScores:
+    """Score one row, a few columns at a time."""
+    first, end = request.num_context, len(request.token_ids)
+    chosen, entropies = list[float](), list[float]()
+    for start in range(first, end, COLUMNS_AT_ONCE):
+        stop = min(start + COLUMNS_AT_ONCE, end)
+        logprobs = logits_of(slice(start - 1, stop - 1)).float().log_softmax(-1)
+        ids = torch.tensor(request.token_ids[start:stop], device=logprobs.device)
+        chosen += logprobs.gather(-1, ids[:, None])[:, 0].tolist()
+        entropies += (-(logprobs.exp() * logprobs).sum(-1)).tolist()
+    return TokenScores(
+        request_id=request.request_id, logprobs=tuple(chosen), entropies=tuple(entropies)
+    )

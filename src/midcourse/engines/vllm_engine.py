@@ -27,13 +27,15 @@ import httpx
 
 from midcourse.config import ModelConfig, OpenAIConfig, VllmConfig
 from midcourse.engines.base import Capabilities, Completion
-from midcourse.engines.models import model_folder, open_renderer, stop_token_ids
+from midcourse.engines.models import context_length, model_folder, open_renderer, stop_token_ids
 from midcourse.engines.openai_engine import PROBE, OpenAIEngine
 from midcourse.engines.stream import Stream
 from midcourse.errors import EngineError
 from midcourse.processes import end_with_parent
 from midcourse.rendering import Renderer
 
+#: Tokens in a piece of a streamed reply: often enough to show that a server works.
+_STREAM_INTERVAL = 128
 #: How long servers have to end when they are asked to; a job system gives us 30 seconds.
 _STOP_SECONDS = 10.0
 
@@ -154,6 +156,34 @@ class VllmEngine:
         )
 
 
+def server_command(config: VllmConfig, model: str, port: int) -> list[str]:
+    """Return what starts a server of the model in folder `model`.
+
+    It takes no more tokens than the model has positions: vLLM refuses to. Raises EngineError if
+    there is no such interpreter.
+    """
+    python = config.server_python or sys.executable
+    try:  # without any vLLM, the server says so itself
+        is_for_cpu = subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
+    except OSError as error:
+        raise EngineError(f"engine.server_python: cannot run {python}: {error}") from error
+    limit = config.max_context_tokens and min(
+        config.max_context_tokens, context_length(model) or config.max_context_tokens
+    )
+    return [
+        *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", model),
+        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
+        # Nothing comes from generation_config.json: every request says all it means.
+        *("--generation-config", "vllm", "--enable-prefix-caching"),
+        *("--stream-interval", str(_STREAM_INTERVAL)),
+        # vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on
+        # a CPU cannot do that: its engine dies.
+        *(("--no-enable-chunked-prefill",) if is_for_cpu else ()),
+        *(("--max-model-len", str(limit)) if limit else ()),
+        *config.server_arguments,
+    ]
+
+
 class _Server:
     """One server process."""
 
@@ -163,7 +193,7 @@ class _Server:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.url, self.max_context_tokens = f"http://127.0.0.1:{port}", 0
-        command = self._command(port)
+        command = server_command(config, model, port)
         self.client = httpx.Client(base_url=self.url, timeout=120.0, trust_env=False)
         self._log = tempfile.NamedTemporaryFile(prefix="midcourse-vllm-")  # noqa: SIM115 - until stop
         environment = {
@@ -182,25 +212,6 @@ class _Server:
             start_new_session=True,
             preexec_fn=end_with_parent(),
         )
-
-    def _command(self, port: int) -> list[str]:
-        """Return the command. Raises EngineError if there is no such interpreter."""
-        python, limit = self.config.server_python or sys.executable, self.config.max_context_tokens
-        try:  # without any vLLM, the server says so itself
-            is_for_cpu = subprocess.run([python, "-c", _IS_FOR_CPU], check=False).returncode == 0
-        except OSError as error:
-            raise EngineError(f"engine.server_python: cannot run {python}: {error}") from error
-        return [
-            *(python, "-m", "vllm.entrypoints.openai.api_server", "--model", self.model),
-            *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "policy"),
-            # Nothing comes from generation_config.json: every request says all it means.
-            *("--generation-config", "vllm", "--enable-prefix-caching"),
-            # vLLM 0.32 rewinds a request's RNG where a prompt is computed in chunks. Generators on
-            # a CPU cannot do that: its engine dies.
-            *(("--no-enable-chunked-prefill",) if is_for_cpu else ()),
-            *(("--max-model-len", str(limit)) if limit else ()),
-            *self.config.server_arguments,
-        ]
 
     def is_healthy(self) -> bool:
         """Whether it can still answer: one whose engine died refuses all for a while, then ends."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from midcourse.config import Recipe, load_recipe
+from midcourse.config import OpenAIConfig, Recipe, load_recipe
 from midcourse.engines import is_model
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.estimates import Clusters, pool
@@ -80,6 +80,9 @@ class ExperimentRunner:
         if not self._extra(name).is_file():
             return False
         recipe = self.recipe(name, self.seeds[0])
+        for engine in (recipe.proposer_engine, recipe.teacher_engine):
+            if isinstance(engine, OpenAIConfig) and not engine.urls:
+                return False
         return recipe.proposer_model is None or is_model(recipe.proposer_model.path)
 
     def _extra(self, name: str) -> Path:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from midcourse.checkers import Grader
-from midcourse.config import EngineConfig, GradeConfig, ModelConfig, Recipe
+from midcourse.config import EngineConfig, GradeConfig, ModelConfig, Recipe, single_engine
 from midcourse.data.parts import load_part, require_disjoint
 from midcourse.data.problems import load_problems, require_references
 from midcourse.engines import (
+    check_context,
     check_model,
+    check_servers,
     engine_identity,
     model_fingerprint,
     open_engine,
@@ -56,6 +58,7 @@ class Setup:
     def of(cls, recipe: Recipe) -> Setup:
         """Load the problems and name the base. Raises MidcourseError before any work starts."""
         check_model(recipe.engine, recipe.model.path)
+        check_context(recipe.engine, recipe.model)
         problems = load_problem_sets(recipe)
         require_disjoint(problems.train, problems.evaluation)
         if recipe.propose.reference != "none" and recipe.reference.write == "none":
@@ -181,7 +184,13 @@ class Tools:
             with self._run.loading():
                 require_undamaged(Path(self.path(model)))
                 self._engines[name] = open_engine(config, model.source, self.path(model))
-                _ = self._engines[name].capabilities  # loads the model, or starts the servers
+                length = self._engines[name].capabilities.max_context_tokens  # loads or starts it
+            asked = single_engine(config).max_context_tokens
+            if asked and length < asked:
+                self._run.reporter.say(
+                    f"{model.label} takes {length:,} tokens, prompt and completion together, not "
+                    f"the {asked:,} of engine.max_context_tokens"
+                )
         return self._engines[name]
 
     def let_go(self) -> None:
@@ -234,7 +243,13 @@ class Session:
                 continue
             checked.add(step.key)
             waiting += step.inputs
-            if isinstance(step, Stage) and step.check:
+            if not isinstance(step, Stage):
+                continue
+            for field in fields(step.settings):
+                model = getattr(step.settings, field.name)
+                if isinstance(model, Model):
+                    check_servers(model.engine)
+            if step.check:
                 step.check(step.settings, self.tools)
 
     def complete(self, *steps: Step) -> None:
