@@ -27,9 +27,9 @@ from midcourse.training.jobs import (
     choose_rows,
     run_jobs,
 )
-from midcourse.training.rl.store import read_group_counts
-from midcourse.training.rl.store import read_rl_rollouts
+from midcourse.training.rl.store import read_group_counts, read_rl_rollouts
 from midcourse.training.sft import train_sft
+from rl_problems import rl_problem
 from test_training import BASE, RL, groups_of_rollouts, renderer, row, setting, sft_job, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")

@@ -19,10 +19,12 @@ from transformers import PreTrainedTokenizerFast
 
 from families import FAMILIES, byte_level, legacy_pieces, tokenizer_of
 from midcourse.errors import ConfigError, DataError
-from midcourse.records import RowOutcome, RowSource, SftRow
+from midcourse.records import Gold, RowOutcome, RowSource, SftRow
 from midcourse.rendering import Message, Renderer
-from midcourse.training.rl import RolloutsByIds
+from midcourse.training.rl.collect import context_of
+from midcourse.training.rl.schedule import Slot
 from midcourse.training.sft import check_rows
+from rl_problems import rl_problem
 
 pytestmark = pytest.mark.slow
 
@@ -436,24 +438,16 @@ def with_template(template: str) -> Any:
 # --- RL ------------------------------------------------------------------------------------------
 
 
-class _Sampler:
-    """Stands where TRL's trainer samples; keeps the prompts that it is given."""
-
-    num_generations = 2
-
-    def _generate_single_turn(self, ids: Any, *_: object) -> tuple[list[list[int]], None]:
-        self.prompts = ids
-        return [[1] for _ in ids], None
-
-
 @each_family
 def test_rl_samples_from_the_ids_of_every_other_stage(name: str) -> None:
-    renderer, sampler = renderer_of(name), _Sampler()
-    texts = [f"the {control} F" for control in ("", *FAMILIES[name].controls)]
-    made = RolloutsByIds(renderer)([[user(text)] for text in texts], sampler)
-    expected = [renderer.prompt_ids([user(text)]) for text in texts]
-    assert sampler.prompts == made["prompt_ids"] == expected
-    assert made["completion_ids"] == [[1]] * len(texts)
+    renderer = renderer_of(name)
+    for control in ("", *FAMILIES[name].controls):
+        text = f"the {control} F"
+        problem = rl_problem("p", text, Gold("math", "4"))
+        slot = Slot(
+            iteration=0, index=0, problem=problem, context=problem.contexts[0], occurrence=0
+        )
+        assert list(context_of(slot, renderer).token_ids) == renderer.prompt_ids([user(text)])
 
 
 # --- parts of rows -------------------------------------------------------------------------------

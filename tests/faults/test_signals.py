@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -27,6 +27,18 @@ SOURCE = Path(__file__).parents[2] / "src"
 MANY = 300_000
 #: No worker settles it in its time.
 TOWER = "The answer is \\boxed{9^{9^{9^{9^{9}}}}+1}."
+
+
+@pytest.fixture(autouse=True)
+def heard_signals() -> Iterator[None]:
+    """Undo what ``nohup`` and ``&`` in a script leave to their children: deaf to signals."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:

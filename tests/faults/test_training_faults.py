@@ -42,10 +42,15 @@ from midcourse.training.jobs import (
     choose_rows,
     run_jobs,
 )
-from midcourse.training.rl.store import read_group_counts
 from midcourse.training.rl.run import train_rl
-from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import (
+    read_group_counts,
+    read_rl_grades,
+    read_rl_rollouts,
+    read_rl_samples,
+)
 from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
+from rl_problems import rl_problem
 from test_checksums import flip
 from test_training import CoinGrader, pairs, row
 from tiny import make_random
@@ -387,9 +392,10 @@ def test_a_resumed_training_is_an_uninterrupted_one_to_the_bit(
     assert min(steps) > 2, "what is in the checkpoint is not done again"
     assert is_same(whole / "final", cut / "final")
     assert (whole / "adapter").exists() == bool(lora_rank)
-    for name in ("groups.jsonl", "adapter/adapter_model.safetensors"):
-        if (whole / name).exists():
-            assert (whole / name).read_bytes() == (cut / name).read_bytes()
+    adapter = "adapter/adapter_model.safetensors"
+    if lora_rank:
+        assert (whole / adapter).read_bytes() == (cut / adapter).read_bytes()
+    assert list(read_rl_samples(whole)) == list(read_rl_samples(cut))
     assert list(read_rl_rollouts(whole)) == list(read_rl_rollouts(cut))
     assert list(read_rl_grades(whole)) == list(read_rl_grades(cut))
 
@@ -517,7 +523,7 @@ def test_a_damaged_model_is_not_evaluated(recipe: Recipe, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("groups.jsonl", lambda out: read_group_counts(out)),
+        ("samples/iteration-00000000.parquet", read_group_counts),
         ("rollouts/iteration-00000000.parquet", read_rl_rollouts),
         ("grades/iteration-00000000.parquet", read_rl_grades),
     ],
