@@ -17,6 +17,7 @@ from midcourse.stages.grade import grade_of
 from midcourse.stages.sample import Ask, SampleSpec, asks_of, rollout_of
 from midcourse.training.rl.advantages import advantages_of, reward_of
 from midcourse.training.rl.groups import Group
+from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import Sampler
 from midcourse.training.rl.schedule import Schedule, Slot
 
@@ -46,6 +47,8 @@ class Collector:
     keep: Callable[[int, Sequence[Group]], None]
     sampler: Sampler = field(init=False)
     """Set once there is a trainer to sample from."""
+    online: OnlineInT | None = field(default=None, init=False)
+    """Set where RL proposes interventions itself."""
     groups: list[Group] = field(default_factory=list)
     """Of the iteration that is trained on now, this process's share."""
 
@@ -53,6 +56,7 @@ class Collector:
         """Return ids, log-probabilities and rewards; a prompt comes once per completion."""
         names = [prompt[0]["content"] for prompt in prompts[:: self.config.num_generations]]
         slots = [slot_named(self.schedule, name) for name in names]
+        slots = self.online.place(slots) if self.online else slots
         iteration = slots[0].iteration
         self.sampler.refresh(iteration)
         self.groups = self.collect(slots)

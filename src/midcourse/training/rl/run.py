@@ -7,9 +7,11 @@ that is written last, because transformers would resume from an unfinished one.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate.utils import gather_object
 from datasets import Dataset
@@ -18,6 +20,7 @@ from peft import PeftModel
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.engines.models import stop_token_ids
+from midcourse.errors import ConfigError
 from midcourse.progress import Failures
 from midcourse.rendering import Renderer
 from midcourse.training.callbacks import callbacks
@@ -33,13 +36,15 @@ from midcourse.training.common import (
     quiet_libraries,
     save,
 )
-from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
+from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
 from midcourse.training.rl.collect import Collector, Grades, context_of, slot_name
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.live import LiveEngine
+from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import EngineSampler, Sampler, TrlSampler
 from midcourse.training.rl.schedule import Schedule, Slot
+from midcourse.training.rl.servers import FOLDER, ServerSampler, open_servers
 from midcourse.training.rl.store import drop_groups, write_groups
 from midcourse.training.rl.trainer import Guidance, RlTrainer, rl_arguments
 
@@ -48,7 +53,7 @@ def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
     """Do a job: the `Trainer` of `midcourse.training.worker`."""
     setting = Setting.of(job.model, out, job.seed, on_log)
     with Grader(**job.grade.model_dump()) as grader:
-        return train_rl(job.config, job.problems, setting, job.policy, grader)
+        return train_rl(job.config, job.problems, setting, job.policy, grader, job.reviews)
 
 
 def train_rl(
@@ -57,20 +62,23 @@ def train_rl(
     setting: Setting,
     policy: str,
     grader: Grades,
+    reviews: Reviews | None = None,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    `policy` names the run in the rollouts that are kept. Raises ConfigError before the first step
-    if the numbers do not fit together.
+    `policy` names the run in the rollouts that are kept; `reviews` are of online InT. Raises
+    ConfigError before the first step if the numbers do not fit together.
     """
     quiet_libraries()
     out = setting.out
     checkpoint = newest_complete(out)
     if processes().is_main_process:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
         drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
     with in_one_line("train_rl"):
-        trainer = make_rl_trainer(config, problems, setting, policy, grader)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer = make_rl_trainer(config, problems, setting, policy, grader, reviews)
+        with closing(trainer.rollout_func.sampler):
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
     summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
     if processes().is_main_process:
@@ -86,6 +94,7 @@ def make_rl_trainer(
     setting: Setting,
     policy: str,
     grader: Grades,
+    reviews: Reviews | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
     schedule = Schedule(problems, config, setting.seed)
@@ -95,9 +104,11 @@ def make_rl_trainer(
     longest = _longest_context(problems, renderer, model, config.sampling.max_tokens)
 
     def keep(iteration: int, groups: Sequence[Group]) -> None:
-        every = gather_object(list(groups))
+        every = sorted(gather_object(list(groups)), key=lambda group: group.index)
         if processes().is_main_process:
-            write_groups(setting.out, iteration, sorted(every, key=lambda group: group.index))
+            write_groups(setting.out, iteration, every)
+            if collector.online:
+                collector.online.find(iteration, every)
 
     collector = Collector(
         schedule=schedule,
@@ -114,6 +125,7 @@ def make_rl_trainer(
         Guidance(
             groups=lambda: collector.groups,
             check=alarm.check,
+            numbers=lambda: collector.online.numbers if collector.online else {},
             max_weight=config.max_importance_weight if weighs else None,
         ),
         model=model,
@@ -125,18 +137,54 @@ def make_rl_trainer(
         peft_config=lora_config(config.lora_rank),
         rollout_func=collector,
     )
-    collector.sampler = _sampler(config, trainer, setting, renderer)
+    collector.sampler = _sampler(config, trainer, setting, renderer, longest)
+    if reviews is not None:
+        collector.online = _online(reviews, collector, setting)
     return trainer
 
 
+def _online(reviews: Reviews, collector: Collector, setting: Setting) -> OnlineInT:
+    """Return what proposes through the sampler's engine. Raises ConfigError if it cannot ask."""
+    if reviews.guided:
+        collector.renderer.check_second_turn()
+    return OnlineInT(
+        config=collector.config,
+        reviews=reviews,
+        problems=collector.schedule.problems,
+        engine=cast("EngineSampler | ServerSampler", collector.sampler).engine,
+        grader=cast(Grader, collector.grader),
+        renderer=collector.renderer,
+        policy=collector.policy,
+        seed=collector.seed,
+        out=setting.out,
+    )
+
+
 def _sampler(
-    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer
+    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer, longest: int
 ) -> Sampler:
     """Return who draws. TRL's ways and ours need the trainer that they serve."""
     stop_ids = frozenset([*stop_token_ids(setting.model_path), *trainer.eos_token_ids])
-    if config.sampler != "engine":
+    if config.sampler in ("generate", "vllm"):
         return TrlSampler(trainer=trainer, renderer=renderer, stop_ids=stop_ids)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if config.sampler == "servers":
+        # A question of online InT is longer than any context, by nobody knows how much.
+        most = None if config.online.share else longest + config.sampling.max_tokens
+        servers = open_servers(config, model, renderer, sorted(stop_ids), most)
+        return ServerSampler(
+            engine=servers,
+            inner=EngineSampler(engine=servers, failures=Failures),
+            model=model,
+            tokenizer=renderer.tokenizer,
+            folder=setting.out / FOLDER,
+        )
+    if trainer.is_fsdp_enabled:
+        raise ConfigError(
+            "train_rl.sampler 'engine' needs the whole model in every process, and "
+            f"{config.accelerate} shards it: set train_rl.sampler = 'servers', with devices of "
+            "their own under [train_rl.servers], or 'vllm'"
+        )
     # The model below adapters: they are in its layers.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids)

@@ -24,6 +24,9 @@ class Sampler(Protocol):
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Return one completion per ask, in order; as many for each context, side by side."""
 
+    def close(self) -> None:
+        """Release what it holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSampler:
@@ -31,11 +34,9 @@ class EngineSampler:
 
     engine: Engine
     failures: Callable[[], Failures]
-    refresh_weights: Callable[[int], None] = lambda iteration: None
 
     def refresh(self, iteration: int) -> None:
-        """Have the engine take over the weights; one in process has them already."""
-        self.refresh_weights(iteration)
+        """The engine is in this process and has the weights already."""
 
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Ask the engine, with the log-probability of every token. Raises EngineError."""
@@ -47,6 +48,10 @@ class EngineSampler:
                 f"train_rl: {len(asks) - len(found)} of {len(asks)} rollouts could not be sampled"
             )
         return [found[ask.rollout_id] for ask in asks]
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,9 @@ class TrlSampler:
 
     def refresh(self, iteration: int) -> None:
         """Leave it to TRL."""
+
+    def close(self) -> None:
+        """Nothing to release: what samples is TRL's."""
 
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Ask TRL; log-probabilities are vLLM's, ``generate`` tells none."""

@@ -6,7 +6,7 @@ takes one advantage per token from a subclass, and its own correction exists for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from midcourse.config import Loss, TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.training.common import Setting, processes, shared_arguments
-from midcourse.training.rl.agreement import Agreement
+from midcourse.training.rl.agreement import GAP, Agreement
 from midcourse.training.rl.groups import Group
 
 
@@ -27,8 +27,11 @@ class Guidance:
 
     groups: Callable[[], Sequence[Group]]
     """This process's groups of the iteration."""
-    check: Callable[[int, Agreement], None]
-    """Told of each iteration how well sampler and trainer agree; may stop the training."""
+    check: Callable[[int, Agreement, Sequence[float]], None]
+    """Told of each iteration how well sampler and trainer agree, and what the mean gap was in
+    earlier ones; may stop the training."""
+    numbers: Callable[[], Mapping[str, float]]
+    """What else the log shows of the iteration."""
     max_weight: float | None
     """Importance weights (trainer by sampler) are truncated at this; none: all are 1."""
 
@@ -48,6 +51,8 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         """Let TRL sample through us and lay out the batch; then set the advantages."""
         made: dict[str, Any] = super()._generate_and_score_completions(inputs)
         groups = self._guidance.groups()
+        for name, value in self._guidance.numbers().items():
+            self._metrics["train"][name].append(value)
         values = [value for group in groups if group.is_trained for value in group.advantages]
         made["advantages"] = torch.tensor(values, device=made["completion_ids"].device)
         sampled = made.get("sampling_per_token_logps")
@@ -87,7 +92,9 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         seen = Agreement(mean=totals[0] / count, largest=largest, divergence=totals[1] / count)
         for name, value in seen.metrics().items():
             self._metrics["train"][name].append(value)
-        self._guidance.check(iteration, seen)
+        # The trainer's log is in its checkpoints: a resumed training remembers.
+        earlier = [entry[GAP] for entry in self.state.log_history if GAP in entry]
+        self._guidance.check(iteration, seen, earlier)
 
     def _log_weights(self, weights: Tensor) -> None:
         for name, value in (("mean", weights.mean()), ("max", weights.max())):
