@@ -652,9 +652,9 @@ def logprobs_mode(sampling: SamplingConfig) -> str:
     cuts = sampling.top_p < 1 or sampling.top_k or sampling.min_p
     if sampling.repetition_penalty != 1 or (cuts and sampling.temperature != 1):
         raise ValueError(
-            "sampler 'servers': vLLM's log-probabilities cannot be compared with the trainer's where "
-            "there is a repetition_penalty, or top_p, top_k or min_p at another temperature than "
-            "1: switch these off in train_rl.sampling"
+            "sampler 'servers': vLLM tells no log-probabilities that suit a trainer where there is "
+            "a repetition_penalty, or top_p, top_k or min_p at a temperature other than 1: switch "
+            "these off in train_rl.sampling"
         )
     return "raw_logprobs" if sampling.temperature == 1 else "processed_logprobs"
 
