@@ -207,15 +207,18 @@ def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) 
         training = m.models.rl_trainings()[0]
         assert training.label == "base + hint-guided RL"
         job = training.job(training.settings, session, training.key)
-        return [problem.prompt for problem in job.problems]
+        return [problem.contexts[0].message for problem in job.problems]
 
-    shown = run_to(tmp_path / "a", change(data, train_rl={"hints": True}), prompts)
+    shown = run_to(tmp_path / "a", change(data, train_rl={"contexts": {"hint": 1}}), prompts)
     hints = [hint_of(problem(REFERENCE, f"p{n}"), 0) for n in range(3)]
     assert [text.partition("Hint: ")[2] for text in shown] == hints
     bare = tmp_path / "bare.jsonl"
     bare.write_text(json.dumps({"id": "q", "problem": "x?", "answer": "1"}) + "\n")
     recipe = change(
-        data, problems={"path": str(bare)}, propose={"reference": "none"}, train_rl={"hints": True}
+        data,
+        problems={"path": str(bare)},
+        propose={"reference": "none"},
+        train_rl={"contexts": {"hint": 1}},
     )
     with pytest.raises(DataError, match="no reference_solution to hint"):
         run_to(tmp_path / "b", recipe, prompts)
@@ -386,7 +389,8 @@ def test_recipes_that_contradict_themselves_are_refused(data: Any) -> None:
     contradictions: dict[str, dict[str, Any]] = {
         "no intervention yet": {"hints": {"length": "intervention"},
                                 "select": {"condition": "hint"}},
-        "train_rl.hints": {"hints": {"length": "intervention"}, "train_rl": {"hints": True}},
+        "a hint has no intervention": {"hints": {"length": "intervention"},
+                                       "train_rl": {"contexts": {"hint": 1}}},
         "'dpo' compares": {"train_sft": {"method": "dpo"}, "build_sft": {"suffix": True}},
         "needs build_sft.teacher": {"build_sft": {"source": "distillation"}},
         "only the lab": {"propose": {"truth": True}},
@@ -642,7 +646,7 @@ SMALL: dict[str, Any] = {
     "train_sft": {"batch_size": 2, "micro_batch_size": 2, "learning_rate": 1e-3, "max_steps": 2},
     "train_rl": {"num_iterations": 2, "prompts_per_iteration": 2, "num_generations": 2,
                  "num_updates": 1, "micro_batch_size": 4, "save_every": 1,
-                 "keep_checkpoints": True, "hints": True, "sampling": {"max_tokens": 60}},
+                 "keep_checkpoints": True, "contexts": {"hint": 1}, "sampling": {"max_tokens": 60}},
     "evaluate": {"models": ["base", "patched", "patched + RL"], "num_rollouts": 2, "ks": [1, 2],
                  "num_probe_rollouts": 1, "sampling": {"max_tokens": 60}},
 }  # fmt: skip

@@ -54,6 +54,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "warmup.": {"problems": {"part": [0.5, 1.0]}, "prompts": "short"},
     "localize.": {"model": {"path": "lab"}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
+    "train_rl.anneal_share": {"train_rl": {"contexts_end": {"hint": 1}}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
     **{name: {"problems": {"kind": "lab"}}
        for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},
@@ -95,6 +96,8 @@ VALUES: dict[str, Any] = {
     "warmup.num_checks": 1,
     "localize.limit_per_source": 1,
     "hints.length": "intervention",
+    "train_rl.contexts": {"prefix_intervention": 1},
+    "train_rl.contexts_end": {"hint": 1},
 }
 
 

@@ -77,10 +77,21 @@ def _of_requests(names: dict[str, str]) -> dict[str, str]:
     return names
 
 
+def _whole(shares: dict[Condition, float]) -> dict[Condition, float]:
+    other = next((condition for condition in shares if condition not in TABLE_1), None)
+    if other is not None:
+        raise ValueError(f"condition {other.value!r} is not a row of Table 1")
+    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"the shares sum to {sum(shares.values()):g}: let them sum to 1")
+    return shares
+
+
 _Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[dict[Condition, _Share], AfterValidator(_whole)]
 Part = Annotated[tuple[_Share, _Share], AfterValidator(_in_order)]
 _Url = Annotated[str, PlainSerializer(without_credentials)]
 Loss = Literal["sequence_mean", "token_mean", "constant_length", "token_sum"]
+ZeroGradient = Literal["keep", "drop", "refill"]
 Advantage = Literal["mean", "mean_std", "reward_by_mean"]
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
@@ -697,8 +708,22 @@ class TrainRlConfig(Section):
     problems: Literal["all", "hard", "verified"] = "all"
     """``all`` training problems, the ``hard`` ones, or ``verified``: hard problems with a kept
     intervention, the paper's D_train."""
-    hints: bool = False
-    """Hint-guided RL: every prompt carries a hint."""
+    contexts: Shares = {Condition.PROBLEM: 1.0}
+    """What groups begin from, by share: ``{hint = 1}`` is hint-guided RL, ``{problem = 0.5,
+    prefix_intervention = 0.5}`` mixes guided and unguided groups. Prefixes and interventions are
+    the verified ones; a problem without one begins from its text."""
+    contexts_end: Shares = {}
+    """Where the shares of `contexts` go, linearly, e.g. ``{problem = 1}``; default: they stay."""
+    anneal_share: float = Field(1.0, gt=0, le=1)
+    """Share of the iterations in which they go there."""
+    order: Literal["shuffled", "easy_first", "hard_first"] = "shuffled"
+    """``shuffled``: one pass over the problems after another; ``easy_first``, ``hard_first``: a
+    quarter of the problems after another, by their pass rate in `sample`."""
+    zero_gradient: ZeroGradient = "keep"
+    """Groups whose rollouts are all worth the same: ``keep`` them (the paper), ``drop`` them from
+    what the loss is divided by, or ``refill`` the batch with groups of further problems."""
+    max_refill: float = Field(2.0, gt=0)
+    """``refill``: further groups of an iteration, at most, per `prompts_per_iteration`."""
     sampling: SamplingConfig = SamplingConfig()
     """Of rollouts in RL."""
     save_every: int = tunable(100, ge=1)
@@ -722,6 +747,41 @@ class TrainRlConfig(Section):
     online: OnlineConfig = OnlineConfig()
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
+
+    @model_validator(mode="after")
+    def _moves_to_an_end(self) -> TrainRlConfig:
+        if not self.contexts:
+            raise ValueError("contexts is empty: leave it out, or name a condition")
+        if self.anneal_share < 1 and not self.contexts_end:
+            raise ValueError("anneal_share says when contexts_end is reached: set contexts_end")
+        return self
+
+    def shares(self, iteration: int) -> dict[Condition, float]:
+        """Return the share of each condition among the groups of an iteration (0-based)."""
+        end = self.contexts_end or self.contexts
+        # The last iteration of the annealing is all at the end.
+        last = max(self.anneal_share * self.num_iterations - 1, 1e-9)
+        moved = min(iteration / last, 1.0)
+        return {
+            condition: (1 - moved) * self.contexts.get(condition, 0) + moved * end.get(condition, 0)
+            for condition in self.conditions
+        }
+
+    def mean_shares(self) -> dict[Condition, float]:
+        """Return the share of each condition among all groups."""
+        every = [self.shares(iteration) for iteration in range(self.num_iterations)]
+        return {c: sum(shares[c] for shares in every) / len(every) for c in self.conditions}
+
+    @property
+    def most_further(self) -> int:
+        """Groups that an iteration may sample further."""
+        return int(self.max_refill * self.prompts_per_iteration)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What any group is to begin from, in the order of Table 1."""
+        used = {c for shares in (self.contexts, self.contexts_end) for c in shares if shares[c]}
+        return tuple(condition for condition in TABLE_1 if condition in used)
 
     def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
         """Return what decides results; of kept checkpoints also which iterations they are of."""
@@ -898,8 +958,13 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if recipe.hints.length == "intervention":
         if recipe.select.condition == "hint":
             yield "select.condition 'hint' has no intervention yet: set hints.length = 'third'"
-        if recipe.train_rl.hints:
-            yield "train_rl.hints has no intervention: set hints.length = 'third'"
+        if Condition.HINT in recipe.train_rl.conditions:
+            yield "train_rl.contexts: a hint has no intervention: set hints.length = 'third'"
+    if recipe.train_rl.order != "shuffled":
+        if recipe.sample.rounds:
+            yield "train_rl.order needs pass rates, and a search has none: leave out sample.rounds"
+        if recipe.train_rl.problems != "all":
+            yield "train_rl.order: hard problems have one pass rate: set train_rl.problems = 'all'"
     is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
     if recipe.train_sft.method == "dpo" and not is_plain:
         yield (
@@ -909,6 +974,11 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
         yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
     yield from _engine_contradictions(recipe)
+    yield from _truth_contradictions(recipe)
+
+
+def _truth_contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield where nobody knows the first error without asking a model."""
     if recipe.propose.truth and recipe.train_rl.online.share:
         yield "train_rl.online asks the policy: it cannot take propose.truth"
     if recipe.propose.truth and recipe.problems.kind != "lab":

@@ -333,6 +333,12 @@ class ProblemStatus:
     num_skipped: int
     """Not drawn, because a search stopped at a correct rollout."""
 
+    @property
+    def pass_rate(self) -> float | None:
+        """Share of correct rollouts; none where all are ungraded. A search overstates it."""
+        counted = self.num_correct + self.num_incorrect
+        return self.num_correct / counted if counted else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
@@ -466,6 +472,7 @@ class RlSample:
     group: int
     """0-based, within the iteration."""
     advantage: float
-    """What its tokens were trained with, before importance weights; 0 where it is ungraded."""
+    """What it is worth, before importance weights and what ``zero_gradient = "drop"`` scales; 0
+    where it is ungraded."""
     is_trained: bool
     """False where another group took its place (``zero_gradient = "refill"``)."""

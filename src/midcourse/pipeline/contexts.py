@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -197,20 +197,25 @@ class Continuations:
 
     def contexts(self, reader: Reader, renderer: Renderer) -> Iterator[Context]:
         """Yield the contexts, encoded by `renderer`."""
-        hard = self.candidates.hard if self.hints else None
-        problems = {p.problem_id: p for p in hard.read(reader)} if hard else {}
+        message = self.messages(reader, renderer)
+        condition = Condition.HINT if self.hints else Condition.PROBLEM
 
         def opening(proposal: Proposal) -> Context:
-            text = self.questions.items[proposal.problem_id]
-            if self.hints is not None:
-                text = self.hints.text(problems[proposal.problem_id], proposal, renderer)
-            condition = Condition.HINT if self.hints else Condition.PROBLEM
+            text = message(proposal)
             return opening_context(proposal.problem_id, condition, text, renderer)
 
         return continuation_contexts(
             self.condition, self.proposals(reader), reader.read(self.cases), opening, renderer,
             self.problems.by_id,
         )  # fmt: skip
+
+    def messages(self, reader: Reader, renderer: Renderer) -> Callable[[Proposal], str]:
+        """Return what gives the user's turn of each candidate."""
+        hard, hints = self.candidates.hard, self.hints
+        if hints is None:
+            return lambda proposal: self.questions.items[proposal.problem_id]
+        problems = {p.problem_id: p for p in hard.read(reader)} if hard else {}
+        return lambda proposal: hints.text(problems[proposal.problem_id], proposal, renderer)
 
 
 def verified_ids(reader: Reader, grades: Stage[Any, Any]) -> set[str]:

@@ -6,7 +6,8 @@ fine-tuned on is ``build_sft.source``; its label says so, because a baseline is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,10 @@ from midcourse.config import (
     TrainRlConfig,
     TrainSftConfig,
 )
-from midcourse.engines import require_undamaged
+from midcourse.engines import open_renderer, require_undamaged
 from midcourse.errors import DataError
 from midcourse.pipeline.contexts import (
+    Continuations,
     Hints,
     Population,
     Questions,
@@ -43,7 +45,7 @@ from midcourse.pipeline.stages import (
 )
 from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
 from midcourse.prompts import Prompt
-from midcourse.records import Condition, Problem, Role, SftRow, Start
+from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
 from midcourse.stages.propose import guided_prompt, review_prompt
@@ -142,10 +144,15 @@ class RlSettings:
     problems: RlProblems
     questions: Texts
     hints: Hints | None
+    """Where groups begin from hints alone."""
     graders: Mapping[str, str]
     seed: int
     limits: GradeConfig
     """How long and with how much memory an answer may be graded: not part of the identity."""
+    continuations: tuple[Continuations, ...] = ()
+    """Of verified candidates, where groups begin from them."""
+    measured: Stage[ProblemStatus, Any] | None = None
+    """Where the order is one by pass rate: what tells it."""
     asking: Asking | None = None
     """How RL asks for interventions of its own, where it does."""
 
@@ -188,6 +195,9 @@ def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
 
 def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
     problems = settings.problems.read(reader)
+    statuses = reader.read(settings.measured) if settings.measured else ()
+    rates = {status.problem_id: status.pass_rate for status in statuses}
+    continued = _rl_continuations(settings, reader)
     return RlJob(
         config=settings.config,
         model=_source(settings.start, reader),
@@ -199,23 +209,48 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
             RlProblem(
                 problem_id=problem.problem_id,
                 gold=problem.gold,
-                contexts=(_rl_context(settings, problem),),
+                contexts=(*_rl_openings(settings, problem), *continued[problem.problem_id]),
+                pass_rate=rates.get(problem.problem_id),
             )
             for problem in problems
         ),
     )
 
 
-def _rl_context(settings: RlSettings, problem: Problem) -> RlContext:
-    if settings.hints is None:
+def _rl_openings(settings: RlSettings, problem: Problem) -> Iterator[RlContext]:
+    """Yield the contexts of a problem that begin with an empty reply."""
+    if set(settings.config.conditions) != {Condition.HINT}:
         text = settings.questions.items[problem.problem_id]
-        return RlContext(condition=Condition.PROBLEM, message=text)
+        yield RlContext(condition=Condition.PROBLEM, message=text)
+    if settings.hints is None:
+        return
     if not problem.reference_solution:
         raise DataError(
-            f"train_rl.hints: problem {problem.problem_id} has no reference_solution to hint "
+            f"train_rl.contexts: problem {problem.problem_id} has no reference_solution to hint "
             "from: add it, or set train_rl.problems = 'hard' and reference.write = 'missing'"
         )
-    return RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
+    yield RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
+
+
+def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, list[RlContext]]:
+    """Return the contexts that take up verified candidates, by problem: ids as verified."""
+    found = defaultdict[str, list[RlContext]](list)
+    for continuations in settings.continuations:
+        start = settings.start
+        renderer = open_renderer(start.engine, start.source, start.source.path)
+        message = continuations.messages(reader, renderer)
+        proposals = {p.proposal_id: p for p in continuations.proposals(reader)}
+        for context in continuations.contexts(reader, renderer):
+            made = RlContext(
+                condition=context.condition,
+                message=message(proposals[context.parent_id or ""]),
+                prefix_ids=tuple(context.response.prefix),
+                addition_ids=tuple(context.response.addition),
+                open_box=context.open_box,
+                parent_id=context.parent_id,
+            )
+            found[context.problem_id].append(made)
+    return found
 
 
 # --- composition -------------------------------------------------------------------------------
@@ -228,6 +263,15 @@ _LABELS = {
     "self_reflection": "SFT on self-reflections",
     "distillation": "SFT on a teacher's traces",
 }
+
+
+def _rl_label(conditions: Sequence[Condition]) -> str:
+    """Return what RL is called by what its groups begin from."""
+    if conditions == (Condition.PROBLEM,):
+        return "RL"
+    if conditions == (Condition.HINT,):
+        return "hint-guided RL"
+    return f"RL from {' and '.join(conditions)}"
 
 
 @dataclass(frozen=True)
@@ -368,9 +412,8 @@ class Models:
     def rl_problems(self) -> RlProblems:
         """The problems that RL trains on, as the recipe chooses (§4.2)."""
         config, s = self.sources.recipe.train_rl, self.sources
-        shows = config.hints or bool(config.online.share)
-        names = ("text", *GOLD, *(("reference_solution",) if shows else ()))
-        problems = s.problems(*names)
+        shows = Condition.HINT in config.conditions or bool(config.online.share)
+        problems = s.problems("text", *GOLD, *(("reference_solution",) if shows else ()))
         if config.problems == "all":
             is_written = s.recipe.reference.write != "none" and shows
             written = replace(self.referenced, problems=problems) if is_written else None
@@ -388,20 +431,30 @@ class Models:
 
     def _reinforce(self, start: Model) -> Training[RlSettings]:
         s, config = self.sources, self.sources.recipe.train_rl
+        is_ordered = config.order != "shuffled"
         settings = RlSettings(
             config=config,
             start=start,
             problems=self.rl_problems,
             questions=s.questions(),
-            hints=s.hints() if config.hints else None,
+            hints=s.hints() if Condition.HINT in config.conditions else None,
             graders=graders_of(s.problems("checker")),
             seed=s.recipe.seed,
             limits=s.recipe.grade,
+            continuations=self._continued(config.conditions),
+            measured=self.referenced.statuses if is_ordered else None,
             asking=self._asking() if config.online.share else None,
         )
-        how = "hint-guided RL" if config.hints else "RL"
-        how += " with online InT" if config.online.share else ""
+        how = _rl_label(config.conditions) + (" with online InT" if config.online.share else "")
         return reinforce(settings, label=f"{start.label} + {how}")
+
+    def _continued(self, conditions: Sequence[Condition]) -> tuple[Continuations, ...]:
+        """Return the verified candidates, as each condition that continues them takes them up."""
+        found = [c for c in conditions if c.continues is not Condition.PROBLEM]
+        if not found:
+            return ()
+        make, kept_by = self.interventions.continuations, self.interventions.verified[INTERVENTION]
+        return tuple(replace(make(condition), kept_by=kept_by.grades) for condition in found)
 
     def _asking(self) -> Asking:
         recipe, prompts = self.sources.recipe, self.sources.setup.prompts

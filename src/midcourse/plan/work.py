@@ -258,12 +258,9 @@ class Expected:
         elif isinstance(contexts, kinds.Reflections):
             shown += given.reference_tokens + given.rollout_tokens
         elif isinstance(contexts, kinds.Continuations):
-            shown += given.hint_tokens if contexts.hints else 0.0
-            continues = contexts.condition.continues
-            if continues is not Condition.PROBLEM:
-                shown, said = shown + given.prefix_tokens, given.continuation_tokens
-            if continues is Condition.PREFIX_INTERVENTION:
-                shown += given.intervention_tokens
+            shown = self._shown(contexts.condition)
+            if contexts.condition.continues is not Condition.PROBLEM:
+                said = given.continuation_tokens
         return Work(
             kind=kind_of(settings),
             requests=requests,
@@ -274,6 +271,16 @@ class Expected:
             model=settings.model,
             disk_bytes=requests * said * given.disk_bytes_per_token,
         )
+
+    def _shown(self, condition: Condition) -> float:
+        """Return the tokens that a row of Table 1 begins from."""
+        given, continues = self.given, condition.continues
+        shown = given.prompt_tokens + (given.hint_tokens if condition.has_hint else 0.0)
+        if continues is not Condition.PROBLEM:
+            shown += given.prefix_tokens
+        if continues is Condition.PREFIX_INTERVENTION:
+            shown += given.intervention_tokens
+        return shown
 
     def _propose(self, settings: stages.ProposeSettings) -> Work:
         """Return the questions about the cases, each of one or two turns."""
@@ -319,18 +326,25 @@ class Expected:
         )
 
     def _rl(self, settings: RlSettings) -> Work:
+        """Return what is trained on; further groups of ``refill`` are not foreseen."""
         given, shape, config = self.given, self.shape, settings.config
         prompts = float(config.num_iterations * config.prompts_per_iteration)
-        prompt = given.prompt_tokens + (given.hint_tokens if settings.hints else 0.0)
+        shares = config.mean_shares()
+        prompt = sum(share * self._shown(condition) for condition, share in shares.items())
+        is_hinted = any(condition.has_hint for condition in shares)
+        opening = given.prompt_tokens + (given.hint_tokens if is_hinted else 0.0)
+        whole = sum(share for c, share in shares.items() if c.continues is Condition.PROBLEM)
+        rest = min(given.rl_tokens, given.continuation_tokens)
+        said = whole * given.rl_tokens + (1 - whole) * rest
         checkpoints = config.num_iterations // config.save_every
         rollouts = prompts * config.num_generations
         return Work(
             kind=Kind.RL,
             requests=rollouts,
             prefill_tokens=prompts * prompt,
-            tokens=rollouts * given.rl_tokens,
-            context=prompt + given.rl_tokens / 2,
-            longest=prompt + config.sampling.max_tokens,
+            tokens=rollouts * said,
+            context=prompt + said / 2,
+            longest=opening + config.sampling.max_tokens,
             model=settings.start,
             training=config,
             disk_bytes=shape.parameters * _SAVED_BYTES,

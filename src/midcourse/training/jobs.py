@@ -105,7 +105,9 @@ class RlProblem:
     problem_id: str
     gold: Gold
     contexts: tuple[RlContext, ...]
-    """At least one; where there are several of a condition, they take turns."""
+    """At least one, the first for want of another; several of a condition take turns."""
+    pass_rate: float | None = None
+    """Measured before RL, where the order of the problems depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

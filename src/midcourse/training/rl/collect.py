@@ -16,7 +16,13 @@ from midcourse.stages.contexts import Context, opening_context
 from midcourse.stages.grade import grade_of
 from midcourse.stages.sample import Ask, SampleSpec, asks_of, rollout_of
 from midcourse.training.rl.advantages import advantages_of, reward_of
-from midcourse.training.rl.groups import Group
+from midcourse.training.rl.groups import (
+    Batch,
+    Group,
+    choose_trained,
+    group_metrics,
+    scale_without_zeros,
+)
 from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import Sampler
 from midcourse.training.rl.schedule import Schedule, Slot
@@ -29,12 +35,22 @@ class Grades(Protocol):
         """Yield one result per (response, gold), in order."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Processes:
+    """Which of the processes that train together this one is; by default it is alone."""
+
+    index: int = 0
+    number: int = 1
+    gather: Callable[[list[Group]], list[Group]] = list
+    """Returns the groups of all processes, given this one's; every process calls it."""
+
+
 @dataclass(kw_only=True, eq=False)
 class Collector:
     """Turns the slots that TRL asks for into groups.
 
     TRL's dataset holds no problems: each prompt is the name of a slot, ``"3/0"``. Of several
-    processes that train together each collects its share; `keep` gets all of an iteration.
+    processes that train together each collects its share; all know the groups of all.
     """
 
     schedule: Schedule
@@ -45,12 +61,14 @@ class Collector:
     """The run's name: its policy after n iterations is ``<policy>@<n>``."""
     seed: int
     keep: Callable[[int, Sequence[Group]], None]
+    """Told the groups of each iteration, in order, also those that are not trained."""
+    processes: Processes = field(default_factory=Processes)
     sampler: Sampler = field(init=False)
     """Set once there is a trainer to sample from."""
     online: OnlineInT | None = field(default=None, init=False)
     """Set where RL proposes interventions itself."""
-    groups: list[Group] = field(default_factory=list)
-    """Of the iteration that is trained on now, this process's share."""
+    batch: Batch = field(init=False)
+    """Of the iteration that is trained on now."""
 
     def __call__(self, prompts: Sequence[Sequence[Message]], trainer: Any) -> dict[str, Any]:
         """Return ids, log-probabilities and rewards; a prompt comes once per completion."""
@@ -59,13 +77,48 @@ class Collector:
         slots = self.online.place(slots) if self.online else slots
         iteration = slots[0].iteration
         self.sampler.refresh(iteration)
-        self.groups = self.collect(slots)
-        self.keep(iteration, self.groups)
-        trained = [group for group in self.groups if group.is_trained]
-        rows = [row for group in trained for row in _rows(group, self.renderer)]
+        groups = self._gathered(slots)
+        if self.config.zero_gradient == "refill":
+            groups = self._refilled(iteration, groups)
+        self.keep(iteration, groups)
+        self.batch = self._batch(groups)
+        rows = [row for group in self.batch.groups for row in _rows(group, self.renderer)]
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
-        tells = any(logprobs for group in trained for logprobs in group.logprobs)
+        tells = any(logprobs for group in groups for logprobs in group.logprobs)
         return columns if tells else columns | {"logprobs": None}  # TRL's word for a mute sampler
+
+    def _gathered(self, slots: Sequence[Slot]) -> list[Group]:
+        """Collect this process's slots; return what all processes collected."""
+        groups = self.processes.gather(self.collect(slots))
+        return sorted(groups, key=lambda group: group.index)
+
+    def _refilled(self, iteration: int, groups: list[Group]) -> list[Group]:
+        """Sample further problems, within the bound, until enough groups have a gradient.
+
+        Every process samples as many in each round, because samplers may wait for each other.
+        """
+        planned, number = len(groups), self.processes.number
+        further = self.schedule.further(iteration)
+        while missing := planned - sum(group.has_gradient for group in groups):
+            each = min(-(-missing // number), len(further) // number)
+            if each < 1:
+                break
+            now, further = further[: each * number], further[each * number :]
+            groups = groups + self._gathered(now[self.processes.index :: number])
+        return choose_trained(groups, planned)
+
+    def _batch(self, groups: Sequence[Group]) -> Batch:
+        trained = [group for group in groups if group.is_trained]
+        share = len(trained) // self.processes.number
+        first, how = share * self.processes.index, self.config.zero_gradient
+        return Batch(
+            groups=tuple(trained[first : first + share]),
+            scale=scale_without_zeros(trained, self.config.loss) if how == "drop" else 1.0,
+            metrics={
+                **group_metrics(groups, len(trained), how),
+                **(self.online.numbers if self.online else {}),
+            },
+        )
 
     def collect(self, slots: Sequence[Slot]) -> list[Group]:
         """Sample and grade one group for each slot."""
@@ -116,6 +169,7 @@ class Collector:
             logprobs=tuple(completion.logprobs for _, completion, _ in members),
             grades=grades,
             advantages=tuple(advantages_of(rewards, self.config.advantage)),
+            falls_back=slot.falls_back,
         )
 
 

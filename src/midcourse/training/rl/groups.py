@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+from midcourse.config import Loss, ZeroGradient
 from midcourse.records import Grade, RlSample, Rollout
 from midcourse.training.rl.advantages import reward_of
 
@@ -23,6 +25,8 @@ class Group:
     grades: tuple[Grade, ...]
     advantages: tuple[float, ...]
     is_trained: bool = True
+    falls_back: bool = False
+    """Whether its problem lacks the kind of context that was wanted."""
 
     @property
     def rewards(self) -> tuple[float | None, ...]:
@@ -40,6 +44,11 @@ class Group:
         return sum(rollout.num_tokens for rollout in self.rollouts)
 
     @property
+    def num_trained_tokens(self) -> int:
+        """Tokens that TRL counts: of an empty rollout it gets one (`Collector`)."""
+        return sum(max(rollout.num_tokens, 1) for rollout in self.rollouts)
+
+    @property
     def samples(self) -> list[RlSample]:
         """The records of where its rollouts were drawn and what they are worth."""
         return [
@@ -52,3 +61,58 @@ class Group:
             )
             for rollout, advantage in zip(self.rollouts, self.advantages, strict=True)
         ]
+
+
+def choose_trained(groups: Sequence[Group], number: int) -> list[Group]:
+    """Return all groups, of which `number` are trained: those with a gradient, by index, first."""
+    ranked = sorted(groups, key=lambda group: (not group.has_gradient, group.index))
+    chosen = {group.index for group in ranked[:number]}
+    return [replace(group, is_trained=group.index in chosen) for group in groups]
+
+
+def scale_without_zeros(groups: Iterable[Group], loss: Loss) -> float:
+    """Return what makes the mean over `groups` one over those with a gradient; 1 if none has one.
+
+    A loss divides by tokens (``token_mean``) or by sequences, of all groups alike: so many times
+    too much. Over all updates of an iteration together; a single one may hold more of them.
+    """
+    trained = list(groups)
+    sizes = [group.num_trained_tokens if loss == "token_mean" else 1 for group in trained]
+    counted = sum(size for size, group in zip(sizes, trained, strict=True) if group.has_gradient)
+    return sum(sizes) / counted if counted else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one iteration is trained on."""
+
+    groups: tuple[Group, ...]
+    """This process's share of the trained groups, in the order of TRL's rows."""
+    scale: float
+    """Advantages are multiplied by it in the loss."""
+    metrics: dict[str, float]
+    """What the log shows of all groups of all processes."""
+
+
+def group_metrics(groups: Sequence[Group], planned: int, how: ZeroGradient) -> dict[str, float]:
+    """Return what the log shows of the groups of an iteration; `planned` is without further ones.
+
+    ``dropped`` are in the batch and not in what the loss is divided by; ``discarded`` are not in
+    the batch.
+    """
+    trained = [group for group in groups if group.is_trained]
+    zero = sum(not group.has_gradient for group in trained)
+    found = {
+        "sampled": len(groups),
+        "refilled": len(groups) - planned,
+        "trained": len(trained),
+        "with_gradient": len(trained) - zero,
+        "dropped": zero if how == "drop" else 0,
+        "discarded": len(groups) - len(trained),
+        "fell_back": sum(group.falls_back for group in groups),
+        "sampled_tokens": sum(group.num_tokens for group in groups),
+        "trained_tokens": sum(group.num_tokens for group in trained),
+    }
+    for condition in sorted({group.rollouts[0].condition for group in groups}):
+        found[f"from_{condition}"] = sum(g.rollouts[0].condition is condition for g in groups)
+    return {f"groups/{name}": float(value) for name, value in found.items()}

@@ -113,7 +113,13 @@ class OnlineInT:
         if not 0 <= number < len(guided):
             return slot
         given = guided[number]
-        return replace(slot, problem=given.problem, context=given.context, occurrence=0)
+        return replace(
+            slot,
+            problem=given.problem,
+            context=given.context,
+            occurrence=0,
+            wanted=given.context.condition,
+        )
 
     def _cases(self, groups: Sequence[Group]) -> list[Case]:
         """Return one wrong rollout of each group that is all wrong, in the order of the groups."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
@@ -38,7 +41,7 @@ from midcourse.training.common import (
 )
 from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
-from midcourse.training.rl.collect import Collector, Grades, context_of, slot_name
+from midcourse.training.rl.collect import Collector, Grades, Processes, context_of, slot_name
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.live import LiveEngine
 from midcourse.training.rl.online import OnlineInT
@@ -48,9 +51,14 @@ from midcourse.training.rl.servers import FOLDER, ServerSampler, open_servers
 from midcourse.training.rl.store import drop_groups, write_groups
 from midcourse.training.rl.trainer import Guidance, RlTrainer, rl_arguments
 
+#: How long processes wait for the one that samples, proposes or writes; torch's own limit is ten
+#: minutes on GPUs.
+_PATIENCE = timedelta(days=1)
+
 
 def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
     """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     setting = Setting.of(job.model, out, job.seed, on_log)
     with Grader(**job.grade.model_dump()) as grader:
         return train_rl(job.config, job.problems, setting, job.policy, grader, job.reviews)
@@ -77,7 +85,8 @@ def train_rl(
         drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
     with in_one_line("train_rl"):
         trainer = make_rl_trainer(config, problems, setting, policy, grader, reviews)
-        with closing(trainer.rollout_func.sampler):
+        sampler = trainer.rollout_func.sampler
+        with closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext():
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
     summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
@@ -101,14 +110,13 @@ def make_rl_trainer(
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
     renderer = Renderer(load_tokenizer(setting.model_path), setting.template_date)
     model = load_model(setting.model_path)
-    longest = _longest_context(problems, renderer, model, config.sampling.max_tokens)
+    longest = _longest(problems, renderer, model, config.sampling.max_tokens)
 
     def keep(iteration: int, groups: Sequence[Group]) -> None:
-        every = sorted(gather_object(list(groups)), key=lambda group: group.index)
         if processes().is_main_process:
-            write_groups(setting.out, iteration, every)
+            write_groups(setting.out, iteration, groups)
             if collector.online:
-                collector.online.find(iteration, every)
+                collector.online.find(iteration, groups)
 
     collector = Collector(
         schedule=schedule,
@@ -118,19 +126,23 @@ def make_rl_trainer(
         policy=policy,
         seed=setting.seed,
         keep=keep,
+        processes=Processes(
+            index=processes().process_index,
+            number=processes().num_processes,
+            gather=gather_object,
+        ),
     )
     alarm = AgreementAlarm(config.max_logprob_gap)
     weighs = config.importance == "token_truncate"
     trainer = RlTrainer(
         Guidance(
-            groups=lambda: collector.groups,
+            batch=lambda: collector.batch,
             check=alarm.check,
-            numbers=lambda: collector.online.numbers if collector.online else {},
             max_weight=config.max_importance_weight if weighs else None,
         ),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting),
+        args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
         train_dataset=_dataset(schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
@@ -196,12 +208,10 @@ def correct(reward: Sequence[float | None], **_: Any) -> list[float | None]:
     return list(reward)
 
 
-def _longest_context(
-    problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int
-) -> int:
-    """Return how long the longest prompt is.
+def _longest(problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int) -> int:
+    """Return the tokens of the longest context and completion that may occur.
 
-    Raises DataError unless every context, and what is sampled after it, fits the model.
+    Raises DataError unless every one of them fits the model.
     """
     longest = 0
     for problem in problems:
@@ -211,7 +221,7 @@ def _longest_context(
             room = max(max_tokens - context.response_tokens, 0)
             named = f"train rl: problem {problem.problem_id}"
             check_fits(named, context.token_ids, model, room)
-            longest = max(longest, len(context.prompt_ids))
+            longest = max(longest, len(context.token_ids) + room)
     return longest
 
 

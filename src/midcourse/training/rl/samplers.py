@@ -24,9 +24,6 @@ class Sampler(Protocol):
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Return one completion per ask, in order; as many for each context, side by side."""
 
-    def close(self) -> None:
-        """Release what it holds."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSampler:
@@ -49,10 +46,6 @@ class EngineSampler:
             )
         return [found[ask.rollout_id] for ask in asks]
 
-    def close(self) -> None:
-        """Release the engine."""
-        self.engine.close()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrlSampler:
@@ -69,9 +62,6 @@ class TrlSampler:
 
     def refresh(self, iteration: int) -> None:
         """Leave it to TRL."""
-
-    def close(self) -> None:
-        """Nothing to release: what samples is TRL's."""
 
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Ask TRL; log-probabilities are vLLM's, ``generate`` tells none."""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain, pairwise
 
 from midcourse.config import TrainRlConfig
 from midcourse.records import Condition
 from midcourse.training.jobs import RlContext, RlProblem
+
+#: Parts that an order by pass rate goes through.
+_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +26,18 @@ class Slot:
 
     iteration: int
     index: int
-    """0-based, within the iteration."""
+    """0-based, within the iteration; from `prompts_per_iteration` on, of further problems."""
     problem: RlProblem
     context: RlContext
     occurrence: int
     """How many groups of the iteration have the same context and come before it."""
+    wanted: Condition = Condition.PROBLEM
+    """What it was to begin from; `context` is of another condition where the problem has none."""
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the problem has no context of the wanted condition."""
+        return self.context.condition is not self.wanted
 
 
 @dataclass(frozen=True)
@@ -39,33 +50,124 @@ class Schedule:
 
     def slots(self, iteration: int) -> list[Slot]:
         """Return the groups of an iteration (0-based), in order."""
-        count, seen = self.config.prompts_per_iteration, Counter[tuple[str, str | None]]()
-        slots = []
-        for index, problem in enumerate(self._order[iteration * count : (iteration + 1) * count]):
-            context = problem.contexts[0]
-            key = (problem.problem_id, context.parent_id)
-            slots.append(
-                Slot(
-                    iteration=iteration,
-                    index=index,
-                    problem=problem,
-                    context=context,
-                    occurrence=seen[key],
-                )
+        return self._planned[iteration]
+
+    def further(self, iteration: int) -> list[Slot]:
+        """Return what an iteration samples further, as far as it needs to, in order.
+
+        A problem comes twice only once all of the iteration's problems have come.
+        """
+        rng, turns = random.Random(f"{self.seed}/rl/further/{iteration}"), _Turns()
+        for slot in chain.from_iterable(self._planned[: iteration + 1]):
+            turns.add(slot)
+        slots, most = self.slots(iteration), self.config.most_further
+        taken = {slot.problem.problem_id for slot in slots}
+        (pool,) = (part for part in self._parts if taken & {p.problem_id for p in part})
+        others = [problem for problem in pool if problem.problem_id not in taken]
+        problems = rng.sample(others, len(others))
+        while len(problems) < most:
+            problems += rng.sample(pool, len(pool))
+        return list(self._filled(iteration, problems[:most], _Shares(), turns, first=len(slots)))
+
+    @cached_property
+    def _planned(self) -> list[list[Slot]]:
+        count, shares, turns = self.config.prompts_per_iteration, _Shares(), _Turns()
+        return [
+            list(self._filled(i, self._order[i * count : (i + 1) * count], shares, turns))
+            for i in range(self.config.num_iterations)
+        ]
+
+    def _filled(
+        self,
+        iteration: int,
+        problems: Sequence[RlProblem],
+        shares: _Shares,
+        turns: _Turns,
+        first: int = 0,
+    ) -> Iterator[Slot]:
+        """Yield a group of each problem, in the context whose turn it is."""
+        for index, problem in enumerate(problems, first):
+            wanted = shares.next(self.config.shares(iteration))
+            context = turns.context(problem, wanted)
+            slot = Slot(
+                iteration=iteration,
+                index=index,
+                problem=problem,
+                context=context,
+                occurrence=turns.occurrence(iteration, problem, context),
+                wanted=wanted,
             )
-            seen[key] += 1
-        return slots
+            turns.add(slot)
+            yield slot
+
+    @cached_property
+    def _parts(self) -> list[Sequence[RlProblem]]:
+        """All problems; with an order, quarters of them, or as many as fill an iteration each."""
+        if self.config.order == "shuffled":
+            return [self.problems]
+        ranked = sorted(self.problems, key=lambda problem: problem.pass_rate or 0.0)
+        if self.config.order == "easy_first":
+            ranked.reverse()
+        fewest, most = self.config.prompts_per_iteration, self.config.num_iterations
+        number = max(1, min(_PARTS, len(ranked) // fewest, most))
+        borders = [len(ranked) * part // number for part in range(number + 1)]
+        return [ranked[a:b] for a, b in pairwise(borders)]
 
     @cached_property
     def _order(self) -> list[RlProblem]:
-        """The problems of all iterations: one shuffle of all of them after the other."""
+        """The problems of all iterations: of each part one shuffle after the other."""
         rng, order = random.Random(f"{self.seed}/rl"), list[RlProblem]()
-        wanted = self.config.num_iterations * self.config.prompts_per_iteration
-        while len(order) < wanted:
-            order += rng.sample(self.problems, len(self.problems))
-        return order[:wanted]
+        iterations, count = self.config.num_iterations, self.config.prompts_per_iteration
+        for number, part in enumerate(self._parts, 1):
+            # A part ends with an iteration: no iteration draws from two.
+            wanted = iterations * number // len(self._parts) * count
+            while len(order) < wanted:
+                order += rng.sample(part, len(part))
+            del order[wanted:]
+        return order
 
 
-def conditions_of(problems: Sequence[RlProblem]) -> set[Condition]:
-    """Return the conditions that any problem has a context of."""
-    return {context.condition for problem in problems for context in problem.contexts}
+@dataclass(eq=False)
+class _Shares:
+    """Spreads conditions over groups: at any time each has had its share, but for one group."""
+
+    _due: Counter[Condition] = field(default_factory=Counter)
+    """Groups that a condition should have had by now and has not."""
+
+    def next(self, shares: Mapping[Condition, float]) -> Condition:
+        """Return the condition of the next group."""
+        for condition, share in shares.items():
+            self._due[condition] += share  # type: ignore[assignment]  # a Counter of floats
+        chosen = max(shares, key=lambda condition: round(self._due[condition], 9))
+        self._due[chosen] -= 1
+        return chosen
+
+
+@dataclass(eq=False)
+class _Turns:
+    """Which context of a problem comes next, where it has several of a condition."""
+
+    _of_condition: Counter[tuple[str, Condition]] = field(default_factory=Counter)
+    _of_context: Counter[tuple[int, str, Condition, str | None]] = field(default_factory=Counter)
+
+    def context(self, problem: RlProblem, wanted: Condition) -> RlContext:
+        """Return the next context of the wanted condition, else the problem's first."""
+        found = [context for context in problem.contexts if context.condition is wanted]
+        if not found:
+            return problem.contexts[0]
+        return found[self._of_condition[problem.problem_id, wanted] % len(found)]
+
+    def occurrence(self, iteration: int, problem: RlProblem, context: RlContext) -> int:
+        """Return how often the iteration has had a context."""
+        return self._of_context[_key(iteration, problem, context)]
+
+    def add(self, slot: Slot) -> None:
+        """Count a group."""
+        self._of_condition[slot.problem.problem_id, slot.context.condition] += 1
+        self._of_context[_key(slot.iteration, slot.problem, slot.context)] += 1
+
+
+def _key(
+    iteration: int, problem: RlProblem, context: RlContext
+) -> tuple[int, str, Condition, str | None]:
+    return iteration, problem.problem_id, context.condition, context.parent_id

@@ -65,7 +65,7 @@ class ServerSampler:
     def close(self) -> None:
         """Take the servers down and remove what they loaded."""
         if processes().is_main_process:
-            self.inner.close()
+            self.engine.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ takes one advantage per token from a subclass, and its own correction exists for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,20 @@ from trl import GRPOConfig, GRPOTrainer
 
 from midcourse.config import Loss, TrainRlConfig
 from midcourse.errors import ConfigError
-from midcourse.training.common import Setting, processes, shared_arguments
+from midcourse.training.common import Setting, shared_arguments
 from midcourse.training.rl.agreement import GAP, Agreement
-from midcourse.training.rl.groups import Group
+from midcourse.training.rl.groups import Batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
     """What the loss of an iteration needs of us."""
 
-    groups: Callable[[], Sequence[Group]]
-    """This process's groups of the iteration."""
+    batch: Callable[[], Batch]
+    """What the iteration is trained on."""
     check: Callable[[int, Agreement, Sequence[float]], None]
     """Told of each iteration how well sampler and trainer agree, and what the mean gap was in
     earlier ones; may stop the training."""
-    numbers: Callable[[], Mapping[str, float]]
-    """What else the log shows of the iteration."""
     max_weight: float | None
     """Importance weights (trainer by sampler) are truncated at this; none: all are 1."""
 
@@ -50,10 +48,10 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Let TRL sample through us and lay out the batch; then set the advantages."""
         made: dict[str, Any] = super()._generate_and_score_completions(inputs)
-        groups = self._guidance.groups()
-        for name, value in self._guidance.numbers().items():
+        batch = self._guidance.batch()
+        for name, value in batch.metrics.items():
             self._metrics["train"][name].append(value)
-        values = [value for group in groups if group.is_trained for value in group.advantages]
+        values = [value * batch.scale for group in batch.groups for value in group.advantages]
         made["advantages"] = torch.tensor(values, device=made["completion_ids"].device)
         sampled = made.get("sampling_per_token_logps")
         if sampled is None:  # ``generate`` does not tell
@@ -62,7 +60,7 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
             made["old_per_token_logps"] = self._logprobs(made)
         known = made["completion_mask"].bool() & sampled.isfinite()
         gap = torch.where(known, made["old_per_token_logps"] - sampled, 0.0)
-        self._compare(groups[0].iteration, gap, known)
+        self._compare(batch.groups[0].iteration, gap, known)
         if self._guidance.max_weight is not None:
             weights = gap.exp().clamp(max=self._guidance.max_weight)
             made["advantages"] = made["advantages"][:, None] * weights
@@ -103,10 +101,13 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
 
 
 def rl_arguments(
-    config: TrainRlConfig, num_problems: int, longest_prompt: int, setting: Setting
+    config: TrainRlConfig, num_problems: int, longest: int, setting: Setting, num_processes: int
 ) -> GRPOConfig:
-    """Return TRL's arguments with every value that matters written out."""
-    accumulation = check_sizes(config, num_problems, processes().num_processes)
+    """Return TRL's arguments with every value that matters written out.
+
+    `longest` is the longest context with its completion that may occur, in tokens.
+    """
+    accumulation = check_sizes(config, num_problems, num_processes)
     return GRPOConfig(
         max_steps=config.num_iterations * config.num_updates,  # TRL counts optimiser steps
         per_device_train_batch_size=config.micro_batch_size,
@@ -133,7 +134,7 @@ def rl_arguments(
         save_steps=config.save_every * config.num_updates,
         logging_steps=config.num_updates,
         log_completions=False,
-        **_generation(config, longest_prompt),
+        **_generation(config, longest),
         **shared_arguments(setting),
     )
 
@@ -147,7 +148,7 @@ _LOSSES: dict[Loss, str] = {
 }
 
 
-def _generation(config: TrainRlConfig, longest_prompt: int) -> dict[str, Any]:
+def _generation(config: TrainRlConfig, longest: int) -> dict[str, Any]:
     """Return the arguments that decide how TRL samples, where it does."""
     sampling = config.sampling
     return {
@@ -161,7 +162,7 @@ def _generation(config: TrainRlConfig, longest_prompt: int) -> dict[str, Any]:
         "vllm_mode": "colocate",
         "vllm_gpu_memory_utilization": config.vllm_gpu_share,
         # Left out, vLLM reserves a cache for the model's own length, 262,144 tokens for Qwen3-4B.
-        "vllm_max_model_length": longest_prompt + sampling.max_tokens,
+        "vllm_max_model_length": longest,
         # TRL's default sums log-ratios over a whole rollout, which shrinks long ones to nothing.
         "vllm_importance_sampling_correction": False,  # `RlTrainer` corrects, for every sampler
     }
