@@ -19,6 +19,7 @@ from midcourse.errors import ConfigError
 from midcourse.training.common import Setting, shared_arguments
 from midcourse.training.rl.agreement import GAP, Agreement
 from midcourse.training.rl.groups import Batch
+from midcourse.training.rl.rows import without_idle_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +62,18 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         known = made["completion_mask"].bool() & sampled.isfinite()
         gap = torch.where(known, made["old_per_token_logps"] - sampled, 0.0)
         self._compare(batch.groups[0].iteration, gap, known)
+        self._log_entropy(made["old_per_token_logps"], known)
         if self._guidance.max_weight is not None:
             weights = gap.exp().clamp(max=self._guidance.max_weight)
             made["advantages"] = made["advantages"][:, None] * weights
             self._log_weights(weights[known])
         return made
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Compute TRL's loss of what can move a weight, worth what it is of the whole."""
+        kept, share = without_idle_rows(inputs, self.loss_type)
+        loss: Tensor = super()._compute_loss(model, kept)
+        return loss * share
 
     def _logprobs(self, made: dict[str, Any]) -> Tensor:
         """Return the log-probabilities (rows, tokens) of what was sampled, before any update."""
@@ -93,6 +101,12 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         # The trainer's log is in its checkpoints: a resumed training remembers.
         earlier = [entry[GAP] for entry in self.state.log_history if GAP in entry]
         self._guidance.check(iteration, seen, earlier)
+
+    def _log_entropy(self, logprobs: Tensor, known: Tensor) -> None:
+        """Log the mean of -log p over what was sampled: TRL's is of the rows with a gradient."""
+        sums = torch.stack([-logprobs[known].sum(), known.sum()]).double()
+        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
+        self._metrics["train"]["sampler/entropy"].append(total / max(count, 1.0))
 
     def _log_weights(self, weights: Tensor) -> None:
         for name, value in (("mean", weights.mean()), ("max", weights.max())):
