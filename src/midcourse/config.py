@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -706,6 +707,40 @@ class TrainSftConfig(Section):
     ``accelerate/ddp`` or ``accelerate/fsdp2``."""
 
 
+class OnlineConfig(Section):
+    """Interventions that RL makes for itself (online InT): beyond the paper.
+
+    Where all rollouts of a group are wrong, the policy as it is proposes, as `propose` says, and
+    verifies.
+    """
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of an iteration's groups, rounded up, that begin from interventions of the iteration
+    before, where so many were verified: they take the last groups' places. 0: off."""
+    max_cases: int = Field(8, ge=1)
+    """Groups of an iteration, at most, of which a rollout is asked about."""
+    num_proposals: int = Field(1, ge=1)
+    """Questions per rollout; the first accepted one is verified."""
+    num_continuations: int = Field(8, ge=1)
+    """Continuations that verify it: one has to be correct."""
+
+
+def logprobs_mode(sampling: SamplingConfig) -> str:
+    """Return the mode in which vLLM's log-probabilities are those of `Completion.logprobs`.
+
+    Raises ValueError if there is none: raw ones are at temperature 1, processed ones of what is
+    left after every cut.
+    """
+    cuts = sampling.top_p < 1 or sampling.top_k or sampling.min_p
+    if sampling.repetition_penalty != 1 or (cuts and sampling.temperature != 1):
+        raise ValueError(
+            "sampler 'servers': vLLM tells no log-probabilities that suit a trainer where there is "
+            "a repetition_penalty, or top_p, top_k or min_p at a temperature other than 1: switch "
+            "these off in train_rl.sampling"
+        )
+    return "raw_logprobs" if sampling.temperature == 1 else "processed_logprobs"
+
+
 class TrainRlConfig(Section):
     """Outcome-reward GRPO (§4.2, Table 5)."""
 
@@ -772,10 +807,15 @@ class TrainRlConfig(Section):
     """As `train_sft.lora_rank`."""
     accelerate: str = tunable("")
     """As `train_sft.accelerate`."""
-    sampler: Literal["engine", "generate", "vllm"] = "engine"
+    sampler: Literal["engine", "servers", "generate", "vllm"] = "engine"
     """Who draws rollouts: ``engine``: ours, in the training process, on the weights as they are;
+    ``servers``: vLLM servers of ours (`servers`), which get the weights before each iteration;
     ``generate``: TRL with transformers; ``vllm``: TRL with vLLM on the training GPUs, which needs
-    ``vllm`` installed here. Only ``engine`` gives each rollout a seed of its own."""
+    ``vllm`` installed here. Only the first two give each rollout a seed of its own."""
+    servers: VllmConfig = VllmConfig()
+    """Of ``sampler = "servers"``: as an engine of kind ``vllm``. Name `devices` that the training
+    leaves free."""
+    online: OnlineConfig = OnlineConfig()
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
@@ -817,7 +857,22 @@ class TrainRlConfig(Section):
     def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
         """Return what decides results; of kept checkpoints also which iterations they are of."""
         found = super().identity(with_defaults=with_defaults)
+        if self.sampler != "servers":
+            del found["servers"]
         return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
+
+    @model_validator(mode="after")
+    def _servers_can_tell(self) -> TrainRlConfig:
+        if self.sampler == "servers":
+            logprobs_mode(self.sampling)
+        if self.online.share and self.sampler not in ("engine", "servers"):
+            raise ValueError(f"online asks through an engine: sampler {self.sampler!r} is none")
+        return self
+
+    @property
+    def most_online(self) -> int:
+        """Groups of an iteration, at most, that begin from interventions of its own."""
+        return math.ceil(self.online.share * self.prompts_per_iteration)
 
     @property
     def takes_all_devices(self) -> bool:
@@ -1056,6 +1111,13 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
     yield from _engine_contradictions(recipe)
     yield from _set_contradictions(recipe)
+    yield from _truth_contradictions(recipe)
+
+
+def _truth_contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield where nobody knows the first error without asking a model."""
+    if recipe.propose.truth and recipe.train_rl.online.share:
+        yield "train_rl.online asks the policy: it cannot take propose.truth"
     if recipe.propose.truth and recipe.problems.kind != "lab":
         yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
 

@@ -43,6 +43,7 @@ from midcourse.engines.replies import (
     read_chat,
     read_choice,
     read_completion,
+    read_logprobs,
     refused_lengths,
     stated_length,
 )
@@ -143,6 +144,9 @@ class OpenAIEngine:
     """A server that does not stream may be silent so much longer for each token asked for."""
     trust_env: bool = True
     """Whether a proxy that the environment names may be used."""
+    tells_logprobs: bool = False
+    """Whether what it calls log-probabilities is what `Completion.logprobs` means. Servers differ
+    in that, and do not say."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -197,6 +201,8 @@ class OpenAIEngine:
                 "add_special_tokens": False,
                 "return_token_ids": True,
             }
+            if request.logprobs and self.tells_logprobs:
+                body["logprobs"] = 0  # of the sampled token, and of no others
             if self.stop_token_ids:
                 body["stop_token_ids"] = list(self.stop_token_ids)
         return self._as_named_there(body)
@@ -208,13 +214,17 @@ class OpenAIEngine:
 
     def parse(self, request: Request, reply: Any, max_tokens: int) -> Completion:
         """Read a reply. Raises ValueError if it is not what was asked for."""
+        logprobs: tuple[float, ...] = ()
         if self.config.chat:
             answer = read_chat(reply, max_tokens)
         else:
             answer = read_completion(reply, max_tokens, self.renderer)
+            if request.logprobs and self.tells_logprobs:
+                logprobs = read_logprobs(reply, len(answer.token_ids))
         return Completion(
             request_id=request.request_id,
             token_ids=answer.token_ids,
+            logprobs=logprobs,
             text=answer.text,
             finish_reason=answer.finish_reason,
         )

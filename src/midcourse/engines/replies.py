@@ -7,6 +7,7 @@ answer of the model.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,6 +108,20 @@ def read_completion(reply: Any, asked: int, renderer: Renderer | None) -> Answer
     elif text and not ids:
         raise ValueError("the reply has text, but no token ids")
     return Answer(text, tuple(ids), finish)
+
+
+def read_logprobs(reply: Any, count: int) -> tuple[float, ...]:
+    """Return the log-probability of each of `count` sampled tokens. Raises ValueError."""
+    told = read_choice(reply).get("logprobs")
+    logprobs = told.get("token_logprobs") if isinstance(told, dict) else None
+    if count and not isinstance(logprobs, list):
+        raise ValueError("the reply has no log-probabilities")
+    found = logprobs or []
+    if len(found) != count:
+        raise ValueError(f"the reply has {len(found)} log-probabilities for {count} tokens")
+    if not all(isinstance(value, int | float) and -math.inf < value < 1e-3 for value in found):
+        raise ValueError("a log-probability of the reply is none")
+    return tuple(float(value) for value in found)
 
 
 def read_finish(reason: Any, used: Any, asked: int) -> FinishReason:

@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _DONE = "[DONE]"
+#: What comes in pieces, and where it stands in a whole reply.
+_PIECES = {
+    "text": "text",
+    "token_ids": "token_ids",
+    "logprobs": "logprobs",
+    "delta": "message",
+}
 
 
 @dataclass(slots=True)
@@ -47,8 +54,7 @@ class StreamedReply:
                 self._add_piece(piece)
 
     def _add_piece(self, piece: dict[str, Any]) -> None:
-        names = {"text": "text", "token_ids": "token_ids", "delta": "message"}
-        for name, whole in names.items():
+        for name, whole in _PIECES.items():
             self.choice[whole] = _joined(self.choice.get(whole), piece.get(name))
         for name in ("finish_reason", "error"):
             if piece.get(name):

@@ -9,6 +9,7 @@ computes the prefix once.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -38,6 +39,10 @@ from midcourse.rendering import Renderer
 _STREAM_INTERVAL = 128
 #: How long servers have to end when they are asked to; a job system gives us 30 seconds.
 _STOP_SECONDS = 10.0
+#: What tells a process that ``accelerate launch`` started it. A server must not take part in that.
+_OF_LAUNCHERS = re.compile(
+    r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|ROLE_|MASTER_|TORCHELASTIC_|ACCELERATE_|FSDP_"
+)
 
 _IS_FOR_CPU = """
 import importlib.metadata as m, sys
@@ -65,6 +70,12 @@ class VllmEngine:
     renderer: Renderer
     stop_token_ids: Sequence[int] = ()
     start_seconds: float = 600.0
+    tells_logprobs: bool = False
+    """As `OpenAIEngine.tells_logprobs`; the servers' arguments must see to it."""
+    reloads: bool = False
+    """Start servers with random weights and have them take over what is in the folder, as they do
+    with the next one (`serve`): a part that they cannot take over is seen at once. Switched off
+    where they cannot at all; they then start again with every folder."""
     _servers: list[_Server] = field(default_factory=list, init=False)
     _num_restarts: int = field(default=0, init=False)
 
@@ -126,17 +137,21 @@ class VllmEngine:
             raise EngineError(f"the vLLM server died again: {words}")
         self._num_restarts += 1
 
+    def serve(self, model: str) -> None:
+        """Sample from the weights in another folder of the same model from now on.
+
+        No session may be open. The servers may die once more.
+        """
+        self.model, self._num_restarts = model, 0
+        if self.is_down() or not self._take_over():
+            self.close()
+
     def client(self) -> OpenAIEngine:
         """Return a client of servers that are up, starting them if need be."""
         if not self._servers:
-            with ExitStack() as undo:
-                undo.callback(self.close)
-                for device in self.config.devices or (None,):
-                    self._servers.append(_Server(self.config, self.model, device))
-                for server in self._servers:
-                    server.wait_until_up(self.start_seconds)
-                    _check(server.client, self.renderer)
-                undo.pop_all()
+            self._start()
+        if not self._servers:  # they could not take the weights over: now with them from the start
+            self._start()
         lengths = [server.max_context_tokens for server in self._servers]
         config = OpenAIConfig(
             urls=tuple(f"{server.url}/v1" for server in self._servers),
@@ -153,7 +168,27 @@ class VllmEngine:
             max_retries=2,
             backoff_seconds=0.5,
             trust_env=False,  # loopback, past any proxy
+            tells_logprobs=self.tells_logprobs,
         )
+
+    def _start(self) -> None:
+        """Start the servers; leave none if they were to take weights over and could not."""
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for device in self.config.devices or (None,):
+                server = _Server(self.config, self.model, device, is_blank=self.reloads)
+                self._servers.append(server)
+            for server in self._servers:
+                server.wait_until_up(self.start_seconds)
+                _check(server.client, self.renderer)
+            if not self.reloads or self._take_over():
+                undo.pop_all()
+
+    def _take_over(self) -> bool:
+        """Have every server load the folder in place; return whether all could."""
+        seconds = self.start_seconds
+        self.reloads = self.reloads and all(s.reload(self.model, seconds) for s in self._servers)
+        return self.reloads
 
 
 def server_command(config: VllmConfig, model: str, port: int) -> list[str]:
@@ -187,7 +222,9 @@ def server_command(config: VllmConfig, model: str, port: int) -> list[str]:
 class _Server:
     """One server process."""
 
-    def __init__(self, config: VllmConfig, model: str, device: str | None) -> None:
+    def __init__(
+        self, config: VllmConfig, model: str, device: str | None, *, is_blank: bool = False
+    ) -> None:
         self.config, self.model = config, model
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -201,14 +238,17 @@ class _Server:
             "DO_NOT_TRACK": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "VLLM_CPU_KVCACHE_SPACE": f"{config.kv_cache_gib or 4.0:g}",
+            # What takes over weights; it opens more than other users of the machine should reach.
+            **({"VLLM_SERVER_DEV_MODE": "1"} if is_blank else {}),
             **({} if device is None else {"CUDA_VISIBLE_DEVICES": device}),
         }
+        inherited = {k: v for k, v in os.environ.items() if not _OF_LAUNCHERS.match(k)}
         self._process = subprocess.Popen(
-            command,
+            [*command, *(("--load-format", "dummy") if is_blank else ())],
             stdout=self._log,
             stderr=self._log,
             stdin=subprocess.DEVNULL,
-            env=os.environ | environment,
+            env=inherited | environment,
             start_new_session=True,
             preexec_fn=end_with_parent(),
         )
@@ -221,6 +261,25 @@ class _Server:
             return self.client.get("/health", timeout=5.0).status_code != 503
         except httpx.TransportError as error:
             return isinstance(error, httpx.TimeoutException)
+
+    def reload(self, model: str, seconds: float) -> bool:
+        """Take over the weights in a folder, in place; return whether it could.
+
+        What was computed with the earlier ones is forgotten.
+        """
+        calls = {
+            "update_config": {"overrides": {"load_config": {"load_format": "auto"}}},
+            "reload_weights": {"weights_path": model},
+        }
+        try:
+            for method, arguments in calls.items():
+                asked = {"method": method, "kwargs": arguments, "timeout": seconds}
+                reply = self.client.post("/collective_rpc", json=asked, timeout=seconds)
+                reply.raise_for_status()
+            forgotten = self.client.post("/reset_prefix_cache?reset_running_requests=true")
+            return bool(forgotten.raise_for_status().json().get("success", False))
+        except (httpx.HTTPError, ValueError):
+            return False
 
     def wait_until_up(self, seconds: float) -> None:
         """Wait for health. Raises EngineError if the process ends or takes too long."""

@@ -13,7 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    GradeConfig,
+    ModelConfig,
+    ProposeConfig,
+    TrainRlConfig,
+    TrainSftConfig,
+)
 from midcourse.engines import open_renderer, require_undamaged
 from midcourse.errors import DataError
 from midcourse.pipeline.contexts import (
@@ -33,14 +39,24 @@ from midcourse.pipeline.stages import (
     StepRowSettings,
     draw,
     graders_of,
+    shown_references,
     solution_rows,
     step_rows,
 )
 from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
+from midcourse.prompts import Prompt
 from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
-from midcourse.training.jobs import RlContext, RlJob, RlProblem, SftJob, choose_rows
+from midcourse.stages.propose import guided_prompt, review_prompt
+from midcourse.training.jobs import (
+    Reviews,
+    RlContext,
+    RlJob,
+    RlProblem,
+    SftJob,
+    choose_rows,
+)
 
 # --- fine-tuning -------------------------------------------------------------------------------
 
@@ -137,6 +153,37 @@ class RlSettings:
     """Of verified candidates, where groups begin from them."""
     measured: Stage[ProblemStatus, Any] | None = None
     """Where the order is one by pass rate: what tells it."""
+    asking: Asking | None = None
+    """How RL asks for interventions of its own, where it does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How the policy is asked for interventions in RL."""
+
+    config: ProposeConfig
+    review: Prompt
+    guided: Prompt | None
+
+    def about(self, problems: Sequence[Problem]) -> Reviews:
+        """Return the questions' parts; of problems that have the reference that is to be shown.
+
+        Raises DataError if none has one.
+        """
+        shown = shown_references(problems, self.config)
+        asked = [
+            replace(problem, reference_solution=shown[problem.problem_id])
+            for problem in problems
+            if shown[problem.problem_id] or self.config.reference == "none"
+        ]
+        if not asked:
+            raise DataError(
+                "train_rl.online: no problem has a reference_solution to propose with: add some, "
+                "or set propose.reference = 'none'"
+            )
+        return Reviews(
+            config=self.config, review=self.review, guided=self.guided, problems=tuple(asked)
+        )
 
 
 def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
@@ -157,6 +204,7 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
         seed=settings.seed,
         policy=f"rl:{key}",
         grade=settings.limits,
+        reviews=settings.asking.about(problems) if settings.asking else None,
         problems=tuple(
             RlProblem(
                 problem_id=problem.problem_id,
@@ -365,10 +413,10 @@ class Models:
     def rl_problems(self) -> RlProblems:
         """The problems that RL trains on, as the recipe chooses (§4.2)."""
         config, s = self.sources.recipe.train_rl, self.sources
-        hinted = Condition.HINT in config.conditions
-        problems = s.problems("text", *GOLD, *(("reference_solution",) if hinted else ()))
+        shows = Condition.HINT in config.conditions or bool(config.online.share)
+        problems = s.problems("text", *GOLD, *(("reference_solution",) if shows else ()))
         if config.problems == "all":
-            is_written = s.recipe.reference.write != "none" and hinted
+            is_written = s.recipe.reference.write != "none" and shows
             written = replace(self.referenced, problems=problems) if is_written else None
             return RlProblems(problems=problems, among=None, written=written)
         return RlProblems(
@@ -396,8 +444,10 @@ class Models:
             limits=s.recipe.grade,
             continuations=self._continued(config.conditions),
             measured=self.referenced.statuses if is_ordered else None,
+            asking=self._asking() if config.online.share else None,
         )
-        return reinforce(settings, label=f"{start.label} + {_rl_label(config.conditions)}")
+        how = _rl_label(config.conditions) + (" with online InT" if config.online.share else "")
+        return reinforce(settings, label=f"{start.label} + {how}")
 
     def _continued(self, conditions: Sequence[Condition]) -> tuple[Continuations, ...]:
         """Return the verified candidates, as each condition that continues them takes them up."""
@@ -406,6 +456,19 @@ class Models:
             return ()
         make, kept_by = self.interventions.continuations, self.interventions.verified[INTERVENTION]
         return tuple(replace(make(condition), kept_by=kept_by.grades) for condition in found)
+
+    def _asking(self) -> Asking:
+        recipe, prompts = self.sources.recipe, self.sources.setup.prompts
+        changes = {
+            "num_proposals": recipe.train_rl.online.num_proposals,
+            "num_rollouts": ProposeConfig().num_rollouts,  # one of each group, whatever it says
+        }
+        config = recipe.propose.model_copy(update=changes)
+        return Asking(
+            config=config,
+            review=review_prompt(prompts, config),
+            guided=guided_prompt(prompts, config),
+        )
 
     def rl_trainings(self) -> list[Training[RlSettings]]:
         """Return the RL trainings that are compared; both where the recipe compares none."""

@@ -402,13 +402,17 @@ def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
     among = settings.problems
     problems = among.items if isinstance(among, Problems) else among.read(reader)
     by_id = {problem.problem_id: problem for problem in problems}
-    shown = dict.fromkeys(by_id, "")
-    if settings.config.reference == "shuffled":
-        shown = shuffled_references(list(problems))
-    elif settings.config.reference == "given":
-        shown = {name: problem.reference_solution or "" for name, problem in by_id.items()}
+    shown = shown_references(problems, settings.config)
     for rollout in reader.read(settings.cases):
         yield Case(by_id[rollout.problem_id], rollout, shown[rollout.problem_id])
+
+
+def shown_references(problems: Sequence[Problem], config: ProposeConfig) -> dict[str, str]:
+    """Return the reference that is shown with each problem, by problem id; empty for none."""
+    if config.reference == "shuffled":
+        return shuffled_references(list(problems))
+    is_given = config.reference == "given"
+    return {p.problem_id: (p.reference_solution or "") if is_given else "" for p in problems}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

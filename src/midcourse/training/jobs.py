@@ -19,13 +19,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from midcourse.config import GradeConfig, ModelConfig, TrainRlConfig, TrainSftConfig
+from midcourse.config import (
+    GradeConfig,
+    ModelConfig,
+    ProposeConfig,
+    TrainRlConfig,
+    TrainSftConfig,
+)
 from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
 from midcourse.processes import Interrupted, end, end_with_parent, num_threads, wait_passively
 from midcourse.progress import Reporter
+from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
-from midcourse.records import Condition, Gold, SftRow
+from midcourse.records import Condition, Gold, Problem, SftRow
 from midcourse.run import trained_files
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
@@ -104,6 +111,19 @@ class RlProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reviews:
+    """What online InT asks the policy with, in RL."""
+
+    config: ProposeConfig
+    review: Prompt
+    """Shows the numbered attempt."""
+    guided: Prompt | None
+    """Asks for a solution first, guided by the reference; none where all is asked at once."""
+    problems: tuple[Problem, ...]
+    """Those that it may ask about, each with the reference that is shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RlJob:
     """Outcome-reward RL on problems."""
 
@@ -115,6 +135,7 @@ class RlJob:
     """What the run is called in the rollouts that are kept, e.g. ``rl:<key>``."""
     grade: GradeConfig
     problems: tuple[RlProblem, ...]
+    reviews: Reviews | None = None
 
     @property
     def num_steps(self) -> int:

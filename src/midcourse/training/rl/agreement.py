@@ -8,17 +8,19 @@ that is not what the sampler says, something is wrong, or rounds differently.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from statistics import median
 
 from midcourse.errors import MidcourseError
 
-#: A gap of so many times the median of earlier iterations is a jump …
+#: A gap of so many times the usual one is a jump …
 _JUMP = 10.0
 #: … if it is over what rounding makes in float32, in nats.
 _FLOOR = 1e-3
-#: Earlier iterations that a jump is measured against, at least and at most.
-_FEWEST, _WINDOW = 3, 50
+#: Earlier iterations whose median is usual, at most.
+_WINDOW = 50
+#: What the log calls the mean gap of an iteration.
+GAP = "sampler/logprob_gap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +36,27 @@ class Agreement:
     def metrics(self) -> dict[str, float]:
         """Return what the log shows."""
         return {
-            "sampler/logprob_gap": self.mean,
+            GAP: self.mean,
             "sampler/logprob_gap_max": self.largest,
             "sampler/kl": self.divergence,
         }
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, slots=True)
 class AgreementAlarm:
     """Stops a training whose sampler has left its trainer behind, or the other way round."""
 
     limit: float
     """Nats per token, on average, that are never right."""
-    _earlier: list[float] = field(default_factory=list)
 
-    def check(self, iteration: int, seen: Agreement) -> None:
-        """Raise MidcourseError if the gap is over the limit or jumped."""
-        usual = self._usual()
-        if seen.mean > self.limit:
+    def check(self, iteration: int, seen: Agreement, earlier: Sequence[float]) -> None:
+        """Raise MidcourseError if the gap is over the limit, or jumped over `earlier` ones."""
+        usual = _usual(earlier)
+        if not seen.mean <= self.limit:  # NaN is never right
             against = f"more than train_rl.max_logprob_gap = {self.limit:g}"
         elif usual is not None and seen.mean > max(_FLOOR, _JUMP * usual):
             against = f"{seen.mean / usual:.0f} times what it was before ({usual:.2g})"
         else:
-            self._earlier.append(seen.mean)
             return
         raise MidcourseError(
             f"iteration {iteration}: sampler and trainer disagree by {seen.mean:.2g} nats a token, "
@@ -64,6 +64,13 @@ class AgreementAlarm:
             "dtype), and what follows would be learned from the wrong policy"
         )
 
-    def _usual(self) -> float | None:
-        earlier: Sequence[float] = self._earlier[-_WINDOW:]
-        return max(median(earlier), 1e-12) if len(earlier) >= _FEWEST else None
+
+def _usual(earlier: Sequence[float]) -> float | None:
+    """Return the usual gap: the median of the last ones, but no more than the very first one.
+
+    At first the sampler has the trainer's weights, or is stopped at once. One that is never
+    refreshed drifts off slowly: measured against the last ones alone, it would never jump.
+    """
+    if not earlier:
+        return None
+    return max(min(earlier[0], median(earlier[-_WINDOW:])), 1e-12)

@@ -23,6 +23,7 @@ from midcourse.training.rl.groups import (
     group_metrics,
     scale_without_zeros,
 )
+from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import Sampler
 from midcourse.training.rl.schedule import Schedule, Slot
 
@@ -64,6 +65,8 @@ class Collector:
     processes: Processes = field(default_factory=Processes)
     sampler: Sampler = field(init=False)
     """Set once there is a trainer to sample from."""
+    online: OnlineInT | None = field(default=None, init=False)
+    """Set where RL proposes interventions itself."""
     batch: Batch = field(init=False)
     """Of the iteration that is trained on now."""
 
@@ -71,6 +74,7 @@ class Collector:
         """Return ids, log-probabilities and rewards; a prompt comes once per completion."""
         names = [prompt[0]["content"] for prompt in prompts[:: self.config.num_generations]]
         slots = [slot_named(self.schedule, name) for name in names]
+        slots = self.online.place(slots) if self.online else slots
         iteration = slots[0].iteration
         self.sampler.refresh(iteration)
         groups = self._gathered(slots)
@@ -110,7 +114,10 @@ class Collector:
         return Batch(
             groups=tuple(trained[first : first + share]),
             scale=scale_without_zeros(trained, self.config.loss) if how == "drop" else 1.0,
-            metrics=group_metrics(groups, len(trained), how),
+            metrics={
+                **group_metrics(groups, len(trained), how),
+                **(self.online.numbers if self.online else {}),
+            },
         )
 
     def collect(self, slots: Sequence[Slot]) -> list[Group]:

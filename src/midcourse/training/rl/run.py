@@ -7,10 +7,15 @@ that is written last, because transformers would resume from an unfinished one.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
@@ -18,6 +23,7 @@ from peft import PeftModel
 from midcourse.checkers import Grader
 from midcourse.config import TrainRlConfig
 from midcourse.engines.models import stop_token_ids
+from midcourse.errors import ConfigError
 from midcourse.progress import Failures
 from midcourse.rendering import Renderer
 from midcourse.training.callbacks import callbacks
@@ -34,22 +40,29 @@ from midcourse.training.common import (
     quiet_libraries,
     save,
 )
-from midcourse.training.jobs import Log, RlJob, RlProblem, conclude
+from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
 from midcourse.training.rl.collect import Collector, Grades, Processes, context_of, slot_name
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.live import LiveEngine
+from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import EngineSampler, Sampler, TrlSampler
 from midcourse.training.rl.schedule import Schedule, Slot
+from midcourse.training.rl.servers import FOLDER, ServerSampler, open_servers
 from midcourse.training.rl.store import drop_groups, write_groups
 from midcourse.training.rl.trainer import Guidance, RlTrainer, rl_arguments
+
+#: How long processes wait for the one that samples, proposes or writes; torch's own limit is ten
+#: minutes on GPUs.
+_PATIENCE = timedelta(days=1)
 
 
 def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
     """Do a job: the `Trainer` of `midcourse.training.worker`."""
+    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
     setting = Setting.of(job.model, out, job.seed, on_log)
     with Grader(**job.grade.model_dump()) as grader:
-        return train_rl(job.config, job.problems, setting, job.policy, grader)
+        return train_rl(job.config, job.problems, setting, job.policy, grader, job.reviews)
 
 
 def train_rl(
@@ -58,20 +71,24 @@ def train_rl(
     setting: Setting,
     policy: str,
     grader: Grades,
+    reviews: Reviews | None = None,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    `policy` names the run in the rollouts that are kept. Raises ConfigError before the first step
-    if the numbers do not fit together.
+    `policy` names the run in the rollouts that are kept; `reviews` are of online InT. Raises
+    ConfigError before the first step if the numbers do not fit together.
     """
     quiet_libraries()
     out = setting.out
     checkpoint = newest_complete(out)
     if processes().is_main_process:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
         drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
     with in_one_line("train_rl"):
-        trainer = make_rl_trainer(config, problems, setting, policy, grader)
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        trainer = make_rl_trainer(config, problems, setting, policy, grader, reviews)
+        sampler = trainer.rollout_func.sampler
+        with closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext():
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
     summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
     if processes().is_main_process:
@@ -87,6 +104,7 @@ def make_rl_trainer(
     setting: Setting,
     policy: str,
     grader: Grades,
+    reviews: Reviews | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
     schedule = Schedule(problems, config, setting.seed)
@@ -98,6 +116,8 @@ def make_rl_trainer(
     def keep(iteration: int, groups: Sequence[Group]) -> None:
         if processes().is_main_process:
             write_groups(setting.out, iteration, groups)
+            if collector.online:
+                collector.online.find(iteration, groups)
 
     collector = Collector(
         schedule=schedule,
@@ -130,18 +150,54 @@ def make_rl_trainer(
         peft_config=lora_config(config.lora_rank),
         rollout_func=collector,
     )
-    collector.sampler = _sampler(config, trainer, setting, renderer)
+    collector.sampler = _sampler(config, trainer, setting, renderer, longest)
+    if reviews is not None:
+        collector.online = _online(reviews, collector, setting)
     return trainer
 
 
+def _online(reviews: Reviews, collector: Collector, setting: Setting) -> OnlineInT:
+    """Return what proposes through the sampler's engine. Raises ConfigError if it cannot ask."""
+    if reviews.guided:
+        collector.renderer.check_second_turn()
+    return OnlineInT(
+        config=collector.config,
+        reviews=reviews,
+        problems=collector.schedule.problems,
+        engine=cast("EngineSampler | ServerSampler", collector.sampler).engine,
+        grader=cast(Grader, collector.grader),
+        renderer=collector.renderer,
+        policy=collector.policy,
+        seed=collector.seed,
+        out=setting.out,
+    )
+
+
 def _sampler(
-    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer
+    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer, longest: int
 ) -> Sampler:
     """Return who draws. TRL's ways and ours need the trainer that they serve."""
     stop_ids = frozenset([*stop_token_ids(setting.model_path), *trainer.eos_token_ids])
-    if config.sampler != "engine":
+    if config.sampler in ("generate", "vllm"):
         return TrlSampler(trainer=trainer, renderer=renderer, stop_ids=stop_ids)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if config.sampler == "servers":
+        # A question of online InT is longer than any context, by nobody knows how much.
+        most = None if config.online.share else longest + config.sampling.max_tokens
+        servers = open_servers(config, model, renderer, sorted(stop_ids), most)
+        return ServerSampler(
+            engine=servers,
+            inner=EngineSampler(engine=servers, failures=Failures),
+            model=model,
+            tokenizer=renderer.tokenizer,
+            folder=setting.out / FOLDER,
+        )
+    if trainer.is_fsdp_enabled:
+        raise ConfigError(
+            "train_rl.sampler 'engine' needs the whole model in every process, and "
+            f"{config.accelerate} shards it: set train_rl.sampler = 'servers', with devices of "
+            "their own under [train_rl.servers], or 'vllm'"
+        )
     # The model below adapters: they are in its layers.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids)

@@ -31,11 +31,9 @@ class EngineSampler:
 
     engine: Engine
     failures: Callable[[], Failures]
-    refresh_weights: Callable[[int], None] = lambda iteration: None
 
     def refresh(self, iteration: int) -> None:
-        """Have the engine take over the weights; one in process has them already."""
-        self.refresh_weights(iteration)
+        """The engine is in this process and has the weights already."""
 
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Ask the engine, with the log-probability of every token. Raises EngineError."""

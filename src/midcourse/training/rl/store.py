@@ -6,12 +6,22 @@ a search for a reward hack has the texts that were rewarded. Groups are counted 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from midcourse.records import Condition, Grade, GroupCount, RlSample, Rollout, Verdict
+from midcourse.records import (
+    Condition,
+    Grade,
+    GroupCount,
+    Proposal,
+    RlSample,
+    Rollout,
+    Verdict,
+)
+from midcourse.stages.propose import first_accepted
 from midcourse.store.checksums import require_whole
 from midcourse.store.stage import read_records, write_records
 from midcourse.training.rl.groups import Group
@@ -19,6 +29,26 @@ from midcourse.training.rl.groups import Group
 R = TypeVar("R")
 
 _FOLDERS: dict[type[Any], str] = {Rollout: "rollouts", Grade: "grades", RlSample: "samples"}
+#: What online InT asked, and the rollouts that verified it.
+_ONLINE: dict[type[Any], str] = {
+    Proposal: "online/proposals", Rollout: "online/rollouts", Grade: "online/grades"
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What online InT made of one iteration."""
+
+    proposals: tuple[Proposal, ...] = ()
+    rollouts: tuple[Rollout, ...] = ()
+    """Continuations of the first accepted proposal about each rollout."""
+    grades: tuple[Grade, ...] = ()
+    """Of `rollouts`."""
+
+    def verified(self) -> list[Proposal]:
+        """Return the proposals with a correct continuation, in the order of their rollouts' ids."""
+        solved = {one.parent_id for one in self.grades if one.verdict is Verdict.CORRECT}
+        return [one for one in first_accepted(self.proposals) if one.proposal_id in solved]
 
 
 def write_groups(folder: Path, iteration: int, groups: Sequence[Group]) -> None:
@@ -29,9 +59,32 @@ def write_groups(folder: Path, iteration: int, groups: Sequence[Group]) -> None:
         RlSample: chain.from_iterable(group.samples for group in groups),
     }
     for kind, made in records.items():
-        parts = folder / _FOLDERS[kind]
-        parts.mkdir(exist_ok=True)
-        write_records(parts / _file_name(iteration), made, kind)
+        _write(folder / _FOLDERS[kind], iteration, made, kind)
+
+
+def write_found(folder: Path, iteration: int, found: Found) -> None:
+    """Write what online InT made of one iteration."""
+    by_rollout = dict(zip(found.rollouts, found.grades, strict=True))
+    rollouts = sorted(found.rollouts, key=lambda one: (one.parent_id, one.index))
+    proposals = sorted(found.proposals, key=lambda one: (one.rollout_id, one.index, one.item))
+    _write(folder / _ONLINE[Proposal], iteration, proposals, Proposal)
+    _write(folder / _ONLINE[Rollout], iteration, rollouts, Rollout)
+    _write(folder / _ONLINE[Grade], iteration, [by_rollout[one] for one in rollouts], Grade)
+
+
+def read_found(folder: Path, iteration: int) -> tuple[Found, dict[str, Rollout]]:
+    """Return what online InT made of one iteration, and that iteration's own rollouts by id."""
+    part = _file_name(iteration)
+
+    def read(name: str, kind: type[R]) -> Iterator[R]:
+        return read_records([folder / name / part], kind)
+
+    found = Found(
+        proposals=tuple(read(_ONLINE[Proposal], Proposal)),
+        rollouts=tuple(read(_ONLINE[Rollout], Rollout)),
+        grades=tuple(read(_ONLINE[Grade], Grade)),
+    )
+    return found, {one.rollout_id: one for one in read(_FOLDERS[Rollout], Rollout)}
 
 
 def read_rl_rollouts(folder: Path) -> Iterator[Rollout]:
@@ -60,10 +113,15 @@ def read_group_counts(folder: Path) -> list[GroupCount]:
 
 def drop_groups(folder: Path, iteration: int) -> None:
     """Delete the files of `iteration` and later ones: they will be done again."""
-    for name in _FOLDERS.values():
+    for name in (*_FOLDERS.values(), *_ONLINE.values()):
         for path in (folder / name).glob("iteration-*"):
             if path.name >= _file_name(iteration) or path.suffix == ".tmp":
                 path.unlink()
+
+
+def _write(parts: Path, iteration: int, records: Iterable[R], kind: type[R]) -> None:
+    parts.mkdir(parents=True, exist_ok=True)
+    write_records(parts / _file_name(iteration), records, kind)
 
 
 def _read(folder: Path, kind: type[R]) -> Iterator[R]:

@@ -6,7 +6,7 @@ takes one advantage per token from a subclass, and its own correction exists for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from trl import GRPOConfig, GRPOTrainer
 from midcourse.config import Loss, TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.training.common import Setting, shared_arguments
-from midcourse.training.rl.agreement import Agreement
+from midcourse.training.rl.agreement import GAP, Agreement
 from midcourse.training.rl.groups import Batch
 from midcourse.training.rl.rows import without_idle_rows
 
@@ -28,8 +28,9 @@ class Guidance:
 
     batch: Callable[[], Batch]
     """What the iteration is trained on."""
-    check: Callable[[int, Agreement], None]
-    """Told of each iteration how well sampler and trainer agree; may stop the training."""
+    check: Callable[[int, Agreement, Sequence[float]], None]
+    """Told of each iteration how well sampler and trainer agree, and what the mean gap was in
+    earlier ones; may stop the training."""
     max_weight: float | None
     """Importance weights (trainer by sampler) are truncated at this; none: all are 1."""
 
@@ -97,7 +98,9 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         seen = Agreement(mean=totals[0] / count, largest=largest, divergence=totals[1] / count)
         for name, value in seen.metrics().items():
             self._metrics["train"][name].append(value)
-        self._guidance.check(iteration, seen)
+        # The trainer's log is in its checkpoints: a resumed training remembers.
+        earlier = [entry[GAP] for entry in self.state.log_history if GAP in entry]
+        self._guidance.check(iteration, seen, earlier)
 
     def _log_entropy(self, logprobs: Tensor, known: Tensor) -> None:
         """Log the mean of -log p over what was sampled: TRL's is of the rows with a gradient."""
