@@ -64,6 +64,7 @@ NOT_RUN = {
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
+    "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
     "midcourse localize first_error.jsonl --model": "needs a model",
     "midcourse localize first_error.jsonl --recipe": "tests/test_localize.py asks a script",
