@@ -65,6 +65,7 @@ NOT_RUN = {
     "midcourse plan my.toml --from": "as above",
     "midcourse plan my.toml --device my-gpu.toml": "tests/test_planning.py writes a data sheet",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
+    "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
     "midcourse localize first_error.jsonl --model": "needs a model",
     "midcourse localize first_error.jsonl --recipe": "tests/test_localize.py asks a script",
