@@ -164,7 +164,8 @@ def test_a_data_sheet_of_one_s_own_is_a_device(tmp_path: Path) -> None:
 
 def test_requests_follow_the_funnel() -> None:
     assume = ("hard_share=0.05", "candidate_share=0.5", "verified_share=0.25", "num_held_out=10")
-    plan = paper(sets=("problems.limit=1000", "sample.rounds=[]"), assume=assume)
+    sets = ("problems.limit=1000", "sample.rounds=[]", 'evaluate.on=["held_out"]')
+    plan = paper(sets=sets, assume=assume)
     works = {name: timed.work for name, timed in by_name(plan).items()}
     assert works["sample", "train"].requests == 64_000
     assert works["propose", "train"].requests == 50 * 4 * 4
@@ -173,7 +174,8 @@ def test_requests_follow_the_funnel() -> None:
     assert works["checkpoints", "patched + RL"].requests == 400 * 32 * 8
     assert works["sample", "held_out patched"].requests == 1280
     graded = sum(work.requests for (name, _), work in works.items() if name == "grade")
-    assert graded == 64_000 + 3_200 + 4 * 1280
+    own = 2 * 10 * 2  # at temperature 1: two models before RL, two rollouts of each problem
+    assert graded == 64_000 + 3_200 + 4 * 1280 + own
     searched = paper(sets=("problems.limit=1000",), assume=assume)
     assert searched.steps[0].work.requests < 20_000
     base = paper(sets=('evaluate.models=["base"]',))

@@ -961,7 +961,8 @@ class EvaluateConfig(Section):
             if not _SET_NAME.fullmatch(name):
                 raise ValueError(f"sets: {name!r} is not a name: use letters, digits, - and _")
             ks, most = self.ks_of(name), self.num_rollouts_of(name)
-            if not ks or max(ks) > most:
+            is_drawn = name == TRAIN_SET or self.includes(name)
+            if is_drawn and max(ks, default=most + 1) > most:
                 raise ValueError(
                     f"sets.{name}: pass@{max(ks or self.ks)} needs as many rollouts: raise its "
                     f"num_rollouts={most}, or give it ks of its own"

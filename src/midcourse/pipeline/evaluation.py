@@ -198,7 +198,14 @@ class Evaluation:
             for eval_set in self.sets
         }
 
-    def own_rollouts(self, model: Model) -> Graded | None:
+    def drawn_by(self, role: Role) -> list[Graded]:
+        """Return all that is drawn from the model in a role, the rollouts of Fig. 8 included."""
+        drawn = [graded for (of, _), graded in self.all.items() if of == role]
+        own = None if role.rl or not self.likelihoods else self._own(self.models.in_role(role))
+        known = {graded.rollouts.key for graded in drawn}
+        return drawn if own is None or own.rollouts.key in known else [*drawn, own]
+
+    def _own(self, model: Model) -> Graded | None:
         """Return a model's rollouts of held-out problems at temperature 1 (Fig. 8).
 
         Where the evaluation draws otherwise they are drawn for themselves.
@@ -260,7 +267,7 @@ class Evaluation:
             rows=self.models.rows,
             problems=s.problems("reference_solution"),
             questions=Texts(texts),
-            own=self.own_rollouts(model),
+            own=self._own(model),
             unseen=self.unseen,
             max_items=s.recipe.likelihood.max_items,
         )

@@ -69,7 +69,7 @@ class Method:
         order += [(training,) for training in tuned if training]
         if any(role.rl for role in roles):
             order.append(tuple(self.models.rl_trainings()))
-        order += [_both(drawn) for drawn in self.evaluation.all.values()]
+        order += [_both(drawn) for role in roles for drawn in self.evaluation.drawn_by(role)]
         unseen, likelihoods = self.evaluation.unseen, self.evaluation.likelihoods
         if likelihoods and unseen is not None:
             order += [(unseen.cases,), (unseen.candidates.proposals,)]
