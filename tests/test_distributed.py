@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from itertools import islice
@@ -20,12 +22,15 @@ from transformers import AutoModelForCausalLM
 
 from midcourse.config import GradeConfig, ModelConfig, TrainSftConfig
 from midcourse.engines.bundled import base_folder
+from midcourse.engines.weights import without_weights
 from midcourse.errors import ConfigError
 from midcourse.lab.world import Kind, Split, generate_stories
 from midcourse.progress import SilentProgress
+from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, RowSource, SftRow
 from midcourse.store.stage import StageStore, read_stage
 from midcourse.training.checkpoints import COMPLETE, newest_complete, optimiser_step
+from midcourse.training.common import check_sharding, load_model, whole_weights
 from midcourse.training.jobs import (
     Job,
     RlJob,
@@ -38,6 +43,7 @@ from midcourse.training.rl.store import read_group_counts, read_rl_rollouts
 from midcourse.training.sft import train_sft
 from rl_problems import rl_problem
 from test_training import BASE, RL, groups_of_rollouts, renderer, row, setting, sft_job, weights
+from tiny import make_random
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 TWO = "accelerate/cpu2"
@@ -181,6 +187,58 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(
     assert any(0 < c.num_correct < 8 for c in counts), "nothing to learn from: pick other problems"
     trained, base = weights(out / "final"), weights(Path(BASE))
     assert any(not torch.equal(trained[name], base[name]) for name in base)
+
+
+@pytest.mark.slow
+def test_where_the_model_is_sharded_one_process_loads_it_and_each_holds_its_part(
+    tmp_path: Path,
+) -> None:
+    make_random(tmp_path / "model", "llama", hidden_size=512, intermediate_size=4096)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    script = str(Path(__file__).with_name("shards.py"))
+    command = [*launcher, "--config_file", str(find_accelerate(SHARDED)), script]
+    subprocess.run([*command, str(tmp_path / "model"), str(tmp_path)], check=True)
+    first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in range(2))
+    weights = first["weights"]
+    assert first["loading"] > 0.9 * weights
+    assert second["loading"] < 0.2 * weights, "both processes hold the weights"
+    assert first["held"] + second["held"] == pytest.approx(first["trained"], rel=0.01)
+    assert second["held"] == pytest.approx(first["trained"] / 2, rel=0.1)
+
+
+def test_what_cannot_be_saved_is_not_trained() -> None:
+    good = {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    check_sharding(good)
+    for wrong in (
+        {**good, "FSDP_VERSION": "1"},
+        {**good, "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"},
+        {"FSDP_VERSION": "2"},
+    ):
+        with pytest.raises(ConfigError, match=r"set fsdp_(version|state_dict_type) to"):
+            check_sharding(wrong)
+
+
+def test_whole_weights_are_the_model_s_with_tied_ones_once() -> None:
+    model = load_model(BASE)
+    whole = dict(whole_weights(model))
+    assert whole.keys() == {name for name, _ in model.named_parameters()}
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    assert all(torch.equal(whole[name], weight) for name, weight in model.named_parameters())
+    assert not any(weight.requires_grad for weight in whole.values())
+
+
+def test_a_model_without_weights_is_ready_for_them() -> None:
+    ours, theirs = without_weights(BASE, torch.float32), load_model(BASE)
+    assert ours.lm_head.weight is ours.get_input_embeddings().weight
+    weights = {name: weight.data_ptr() for name, weight in ours.named_parameters()}
+    assert len(set(weights.values())) == len(weights), "accelerate tells weights by their place"
+    buffers = dict(ours.named_buffers())
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in theirs.named_buffers())
+    ours.load_state_dict(theirs.state_dict())
+    ids = torch.arange(1, 9)[None]
+    assert torch.equal(ours(ids).logits, theirs(ids).logits)
+    assert ours.generation_config.to_dict() == theirs.generation_config.to_dict()
+    assert ours.name_or_path == theirs.name_or_path
 
 
 def test_a_missing_accelerate_config_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from midcourse.config import load_recipe, slow_adapters
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_accelerate, find_recipe, list_recipes, recipe_text
 from test_cli import midcourse
@@ -86,3 +87,19 @@ def test_the_command_line_lists_and_shows_recipes(tmp_path: Path) -> None:
     unknown = midcourse("recipes", "show", "labb", cwd=tmp_path)
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert unknown.stderr.startswith("midcourse: no recipe at labb")
+
+
+def test_adapters_at_the_rate_of_all_weights_are_pointed_out() -> None:
+    assert not [*slow_adapters(load_recipe("paper/int", (), ["scale/paper-1gpu"]))]
+    assert not [*slow_adapters(load_recipe("paper/int", (), ["scale/paper-8gpu"]))]
+    too_low = ["train_sft.learning_rate=1e-6", "train_rl.learning_rate=1e-6"]
+    lines = [*slow_adapters(load_recipe("paper/int", too_low, ["scale/paper-1gpu"]))]
+    assert [line.partition(" ")[0] for line in lines] == [
+        "train_sft.learning_rate", "train_rl.learning_rate"
+    ]  # fmt: skip
+    assert "lora_rank = 64" in lines[0]
+
+
+def test_no_packaged_recipe_trains_adapters_that_stay_where_they_begin() -> None:
+    for name in ("lab", "real", "gsm8k-smollm2", "gsm8k-cpu-smollm2"):
+        assert not [*slow_adapters(load_recipe(name))], name

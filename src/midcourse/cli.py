@@ -125,7 +125,7 @@ def _session(
     run_dir: Path | None,
 ) -> Iterator[tuple[Session, Method]]:
     """Open the run directory of a recipe, and compose its method."""
-    from midcourse.config import load_recipe
+    from midcourse.config import load_recipe, slow_adapters
     from midcourse.pipeline import method, open_session
     from midcourse.progress import ConsoleProgress, open_console
 
@@ -133,6 +133,8 @@ def _session(
     directory = run_dir or Path("runs") / recipe.name
     with open_session(recipe, directory, ConsoleProgress(open_console())) as session:
         made = method(session.setup)
+        for line in slow_adapters(recipe):
+            session.run.reporter.say(line)
         session.run.announce([step for steps in made.steps() for step in steps])
         yield session, made
 
@@ -398,12 +400,13 @@ def plan(
     ] = None,
 ) -> None:
     """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""
-    from midcourse.config import load_recipe
+    from midcourse.config import load_recipe, slow_adapters
     from midcourse.plan.tables import make_plan
     from midcourse.progress import open_console
 
+    asked = load_recipe(recipe, set_ or [], with_ or [])
     planned = make_plan(
-        load_recipe(recipe, set_ or [], with_ or []),
+        asked,
         assume=assume or (),
         pass_rates=pass_rates,
         run_dir=from_,
@@ -413,6 +416,8 @@ def plan(
     )
     for table in planned.tables():
         open_console().print(table.rich())
+    for line in slow_adapters(asked):
+        open_console().print(line, markup=False)
 
 
 @app.command()

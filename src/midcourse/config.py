@@ -701,7 +701,8 @@ class TrainSftConfig(Section):
     """Optimiser steps between checkpoints that a killed training goes on from; default: none, it
     starts over."""
     lora_rank: int = Field(0, ge=0)
-    """Train adapters of this rank instead of all weights; they are merged at the end. 0: off."""
+    """Train adapters of this rank instead of all weights; they are merged at the end. 0: off.
+    Adapters take about ten times the learning rate of all weights."""
     accelerate: str = tunable("")
     """A config of ``accelerate launch`` for several processes: a file, or a packaged one such as
     ``accelerate/ddp`` or ``accelerate/fsdp2``."""
@@ -1160,6 +1161,21 @@ def _engine_contradictions(recipe: Recipe) -> Iterator[str]:
             f"engine.kind {engine.kind!r} serves the base alone: set evaluate.models = ['base'], "
             "or use engine.kind = 'vllm' or 'transformers', which load what was trained"
         )
+
+
+#: Ten times the rate that the paper, and our default, has for all weights.
+LOWEST_ADAPTER_RATE = 1e-5
+
+
+def slow_adapters(recipe: Recipe) -> Iterator[str]:
+    """Yield a line about each training whose adapters would stay about where they begin."""
+    for section, config in (("train_sft", recipe.train_sft), ("train_rl", recipe.train_rl)):
+        if config.lora_rank and config.learning_rate < LOWEST_ADAPTER_RATE:
+            yield (
+                f"{section}.learning_rate = {config.learning_rate:g} hardly moves the adapters of "
+                f"{section}.lora_rank = {config.lora_rank}: they begin at zero and take about ten "
+                f"times the rate of all weights, {LOWEST_ADAPTER_RATE:g} or more"
+            )
 
 
 def load_recipe(

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from midcourse.errors import EngineError
 
@@ -43,6 +44,23 @@ def load_weights(folder: str | Path, dtype: torch.dtype) -> Any:
             "train it again"
         )
     return model
+
+
+def without_weights(folder: str | Path, dtype: torch.dtype) -> Any:
+    """Return the model of a folder with weights of no set value, for them to be sent to it later.
+
+    Buffers are right. Weights are separate tensors, but take no memory until they are written to.
+    """
+    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(torch.empty_like(weight, device="cpu")))
+    model.tie_weights()
+    if (Path(folder) / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(str(folder))
+    return model.eval()
 
 
 def first_not_finite(model: nn.Module) -> str:

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from midcourse.config import TEMPLATE_DATE, ModelConfig, TemplateArguments
 from midcourse.encoding import Tokenizer
 from midcourse.engines import model_folder
-from midcourse.engines.weights import first_not_finite, load_weights
+from midcourse.engines.weights import first_not_finite, load_weights, without_weights
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.rendering import Renderer
 from midcourse.training.jobs import Log
@@ -139,11 +139,13 @@ def lora_config(rank: int) -> LoraConfig | None:
 def load_model(path: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """Load what is to be trained. Raises EngineError if it is damaged.
 
-    Where the model will be sharded only the first process of a machine holds its weights, the
-    others hold zeros that take no memory until they are written to.
+    Where the model will be sharded only the first process reads it, and sends the others their
+    part when that is done: else each would hold all of it in the machine's memory. (transformers
+    spares them the reading, not the memory.)
     """
-    processes()  # transformers looks for them to know that it is not the first
-    model = load_weights(path, dtype)
+    is_first = processes().is_main_process
+    load = load_weights if is_first or not is_sharded() else without_weights
+    model = load(path, dtype)
     model._is_fsdp_managed_module = is_sharded()  # `generate` then keeps the processes in step
     return model
 
