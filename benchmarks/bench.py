@@ -23,7 +23,12 @@ from midcourse.run import code_revision, package_versions
 from midcourse.table import Table
 
 #: Benchmarks by name; each module has a function ``rows`` that yields what it measured.
-MODULES = {"search": "bench_search", "grading": "bench_grading", "sampling": "bench_sampling"}
+MODULES = {
+    "search": "bench_search",
+    "grading": "bench_grading",
+    "sampling": "bench_sampling",
+    "company": "bench_company",
+}
 
 
 def main() -> None:
