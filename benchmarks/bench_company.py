@@ -18,9 +18,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-from bench_grading import NUM_ROLLOUTS, Pair, _golds, _plainly, _responses
-from bench_sampling import Load, _loads, _ours, _theirs
+from bench_grading import NUM_ROLLOUTS, Pair, grade_plainly, load_golds, make_responses
+from bench_sampling import Load, make_loads, sample, sample_by_generate
 from rows import Row
 from transformers import AutoModelForCausalLM
 
@@ -61,43 +60,44 @@ def _company() -> Iterator[None]:
 def _sampling() -> Iterator[Row]:
     engine = TransformersEngine(resolve_model("lab"), max_batch_rows=512)
     plain = AutoModelForCausalLM.from_pretrained(resolve_model("lab"), dtype=engine.model.dtype)
-    short, _, ragged = _loads(engine, True)
+    short, _, ragged = make_loads(engine, True)
     few = Load("16 problems × 16 ragged rollouts", ragged.contexts, 16, 140, True, 1.5)
     for load in (short, few):
-        # Rows of a fixed length do not end at the end of a turn.
-        engine.__dict__["stop_ids"] = frozenset(() if not load.ragged else [2])
-        idle = _best(lambda load=load: _ours(engine, load))  # type: ignore[misc]
+        engine.__dict__.pop("stop_ids", None)
+        if not load.ragged:
+            engine.__dict__["stop_ids"] = frozenset()
+        idle = _best(lambda load=load: sample(engine, load))  # type: ignore[misc]
         with _company():
-            ours = _best(lambda load=load: _ours(engine, load))  # type: ignore[misc]
+            ours = _best(lambda load=load: sample(engine, load))  # type: ignore[misc]
             theirs = _best_of_generate(plain, load)
         yield _row(f"lab, {load.what}", ours, theirs, idle, "tokens/s", "generate")
 
 
 def _best_of_generate(plain: Any, load: Load) -> float:
     """Return the speed of `generate` with torch's threads or with one, whichever is faster."""
-    speeds = [_best(lambda: _theirs(plain, load), 1)]
+    speeds = [_best(lambda: sample_by_generate(plain, load), 1)]
     with using_threads(1):
-        speeds.append(_best(lambda: _theirs(plain, load)))
+        speeds.append(_best(lambda: sample_by_generate(plain, load)))
     return max(speeds)
 
 
 def _grading() -> Iterator[Row]:
-    golds = _golds()
+    golds = load_golds()
     if not golds:
         print("grading in company: skipped, no $MIDCOURSE_DATA/imo_answerbench_80.jsonl")
         return
-    pairs = _responses(golds)
+    pairs = make_responses(golds)
     idle = _best(lambda: _grade(pairs))
     with _company():
         ours = _best(lambda: _grade(pairs))
         some = pairs[:: NUM_ROLLOUTS // 4]
-        theirs = _best(lambda: sum(1 for pair in some if _plainly(pair) is not None))
+        theirs = _best(lambda: sum(1 for pair in some if grade_plainly(pair) is not None))
     what = f"grading, {len(pairs):,} real answers"
     yield _row(what, ours, theirs, idle, "answers/s", "math-verify in a row")
 
 
 def _grade(pairs: list[Pair]) -> int:
-    """Grade with workers that are there and a cache that is empty."""
+    """Grade with new workers, their start included, and an empty cache."""
     with Grader(num_workers=2) as grader:
         return sum(1 for _ in grader.grade(pairs))
 
