@@ -28,6 +28,7 @@ MODULES = {
     "grading": "bench_grading",
     "sampling": "bench_sampling",
     "rl": "bench_rl",
+    "company": "bench_company",
 }
 
 

@@ -36,11 +36,11 @@ Pair = tuple[str, Gold]
 
 def rows() -> Iterator[Row]:
     """Yield a row per alternative; nothing without the data."""
-    golds = _golds()
+    golds = load_golds()
     if not golds:
         print("grading: skipped, no $MIDCOURSE_DATA/imo_answerbench_80.jsonl")
         return
-    pairs = _responses(golds)
+    pairs = make_responses(golds)
     with Grader(num_workers=2, timeout_seconds=DEADLINE_SECONDS) as grader:
         # The workers import sympy before the clock starts.
         list(grader.grade([(r"\boxed{x}", Gold("math", "2x"))]))
@@ -48,7 +48,7 @@ def rows() -> Iterator[Row]:
     few = random.Random(1).sample(pairs, 60)
     forked = _speed(lambda: _in_processes(few), len(few))
     some = random.Random(2).sample(pairs, 1500)
-    serial = _speed(lambda: [_plainly(pair) for pair in some], len(some))
+    serial = _speed(lambda: [grade_plainly(pair) for pair in some], len(some))
     for theirs, against, target in (
         (forked, "a process per answer", 20.0),
         (serial, "math-verify in a row", 3.0),
@@ -96,7 +96,8 @@ def _with_bombs(pairs: Sequence[Pair], forked: float) -> Row:
     )
 
 
-def _golds() -> list[str]:
+def load_golds() -> list[str]:
+    """Return gold answers of both benchmarks; none where the data is not there."""
     folder = Path(os.environ.get("MIDCOURSE_DATA", "/nowhere"))
     files = (folder / "imo_answerbench_80.jsonl", folder / "gsm8k" / "test.jsonl")
     if not all(file.is_file() for file in files):
@@ -107,7 +108,8 @@ def _golds() -> list[str]:
     ]
 
 
-def _responses(golds: Sequence[str]) -> list[Pair]:
+def make_responses(golds: Sequence[str]) -> list[Pair]:
+    """Return `NUM_ROLLOUTS` responses to each problem, half of them right."""
     rng = random.Random(0)
     pairs = []
     for gold in golds:
@@ -128,7 +130,7 @@ def _speed(run: Callable[[], object], count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def _plainly(pair: Pair) -> bool:
+def grade_plainly(pair: Pair) -> bool:
     """Grade as the README of math-verify does."""
     from math_verify import parse, verify
 
@@ -141,7 +143,7 @@ def _in_processes(pairs: Sequence[Pair]) -> None:
     # Imported before the fork, which favours the alternative.
     compare_symbolically(gold="1", answer="x")
     for pair in pairs:
-        process = multiprocessing.get_context("fork").Process(target=_plainly, args=(pair,))
+        process = multiprocessing.get_context("fork").Process(target=grade_plainly, args=(pair,))
         process.start()
         process.join(DEADLINE_SECONDS)
         if process.is_alive():

@@ -46,7 +46,7 @@ def rows() -> Iterator[Row]:
             print(f"sampling {name}: skipped, run 'make real' once to unpack it")
             continue
         engine = TransformersEngine(resolve_model(path), max_batch_rows=512)
-        loads, speeds = list(_loads(engine, name == "lab")), list[float]()
+        loads, speeds = list(make_loads(engine, name == "lab")), list[float]()
         # As anyone loads it: our way of attending at one token a step is not lent to `generate`.
         plain = AutoModelForCausalLM.from_pretrained(
             resolve_model(path), dtype=engine.model.dtype
@@ -62,7 +62,8 @@ def rows() -> Iterator[Row]:
             print(f"sampling {name} against vLLM: skipped, run 'make test-vllm' to set it up")
 
 
-def _loads(engine: TransformersEngine, is_lab: bool) -> Iterator[Load]:
+def make_loads(engine: TransformersEngine, is_lab: bool) -> Iterator[Load]:
+    """Yield what is measured, the ragged load for the lab's model alone."""
     torch.manual_seed(0)
     prefix = [tuple(torch.randint(300, 800, (400,)).tolist())]
     yield Load("32 × 32 tokens after a prefix of 400", prefix, 32, 32, False, 3.0)
@@ -77,9 +78,9 @@ def _loads(engine: TransformersEngine, is_lab: bool) -> Iterator[Load]:
 def _compare(engine: TransformersEngine, plain: Any, model: str, load: Load) -> Row:
     if not load.ragged:
         engine.__dict__["stop_ids"] = frozenset()
-    ours = _speed(lambda: _ours(engine, load))
+    ours = _speed(lambda: sample(engine, load))
     engine.__dict__.pop("stop_ids", None)
-    theirs = _speed(lambda: _theirs(plain, load))
+    theirs = _speed(lambda: sample_by_generate(plain, load))
     return Row(
         what=f"{model}, {load.what}",
         ours=ours,
@@ -103,12 +104,12 @@ def _against_vllm(
     try:
         # Its first requests are slow, once: `_speed` would see nothing else.
         for load in loads:
-            _ours(server, replace(load, max_tokens=8))
+            sample(server, replace(load, max_tokens=8))
         for load, ours in zip(loads, speeds, strict=True):
             yield Row(
                 what=f"{name}, {load.what}",
                 ours=ours,
-                theirs=_speed(lambda load=load: _ours(server, load)),  # type: ignore[misc]
+                theirs=_speed(lambda load=load: sample(server, load)),  # type: ignore[misc]
                 unit="tokens/s",
                 against="a vLLM server on the CPU, float32",
             )
@@ -141,7 +142,8 @@ def _speed(run: Callable[[], int]) -> float:
     return best
 
 
-def _ours(engine: Engine, load: Load) -> int:
+def sample(engine: Engine, load: Load) -> int:
+    """Sample a load; return how many tokens came."""
     sampling = SamplingConfig(max_tokens=load.max_tokens).record()
     requests = [
         Request(
@@ -155,7 +157,7 @@ def _ours(engine: Engine, load: Load) -> int:
         return sum(len(completion.token_ids) for completion in session.completions())
 
 
-def _theirs(plain: Any, load: Load) -> int:
+def sample_by_generate(plain: Any, load: Load) -> int:
     """Run `generate` in left-padded batches of 256 rows, as one would by hand."""
     at_once = max(1, 256 // load.count)
     batches = [load.contexts[i : i + at_once] for i in range(0, len(load.contexts), at_once)]

@@ -129,7 +129,7 @@ def test_the_length_that_is_said_to_fit_does() -> None:
 
 
 def colocated(share: float, **changes: Any) -> tuple[TrainRlConfig, list[Memory]]:
-    values = {"vllm": "colocate", "vllm_gpu_share": share, "lora_rank": 64, "micro_batch_size": 1}
+    values = {"sampler": "vllm", "vllm_gpu_share": share, "lora_rank": 64, "micro_batch_size": 1}
     config = TrainRlConfig.model_validate(values | {"gradient_checkpointing": True} | changes)
     return config, reinforcing(placed(), config, Vllm(), 16_584, Sampler.VLLM)
 

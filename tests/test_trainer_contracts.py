@@ -13,7 +13,7 @@ import pytest
 from trl import DPOConfig, SFTConfig
 
 from midcourse.config import Recipe, load_recipe
-from midcourse.plan.hardware import TrainingProcesses
+from midcourse.plan.devices import TrainingProcesses
 from midcourse.recipes import list_recipes
 from midcourse.training.common import Machine, Setting, lora_config
 from midcourse.training.dpo import dpo_arguments

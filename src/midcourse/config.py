@@ -1338,6 +1338,8 @@ def describe_keys(
     """Return a line for every key of a recipe; `given` holds a section's own defaults."""
     keys: list[Key] = []
     for name, field in (section or Recipe).model_fields.items():
+        if name == "kind" and len(get_args(field.annotation)) == 1:
+            continue  # nothing to choose
         default = getattr(given, name) if given is not None else field.default
         sections = _sections_in(field.annotation)
         if _is_named(field.annotation):

@@ -109,7 +109,7 @@ def wait_passively(environment: MutableMapping[str, str]) -> None:
         environment.setdefault("OMP_WAIT_POLICY", "passive")
 
 
-def num_threads(num_processes: int) -> int:
+def threads_each(num_processes: int) -> int:
     """Return how many threads each of some processes may use: ``OMP_NUM_THREADS``, else a share."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // num_processes)

@@ -28,7 +28,7 @@ from midcourse.config import (
 )
 from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
-from midcourse.processes import Interrupted, end, end_with_parent, num_threads, wait_passively
+from midcourse.processes import Interrupted, end, end_with_parent, threads_each, wait_passively
 from midcourse.progress import Reporter
 from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
@@ -204,10 +204,10 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
 
 
 def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
-    threads = num_threads(len(jobs))
+    num_threads = threads_each(len(jobs))
     processes: list[subprocess.Popen[bytes]] = []
     try:
-        processes += (_start(job, threads) for job in jobs)
+        processes += (_start(job, num_threads) for job in jobs)
         label = " and ".join(job.label for job in jobs)
         with reporter.task(label, sum(job.content.num_steps for job in jobs)) as task:
             shown = 0
@@ -232,24 +232,24 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
                 end(process)
 
 
-def _start(job: Job, threads: int) -> subprocess.Popen[bytes]:
+def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
     for name in ("metrics.jsonl", ERROR_FILE, _SUMMARY):
         (job.out / name).unlink(missing_ok=True)
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
-            [*_launcher(job), "midcourse.training.worker", str(job.out), str(threads)],
+            [*_launcher(job), "midcourse.training.worker", str(job.out), str(num_threads)],
             preexec_fn=end_with_parent(),
             stdout=log,
             stderr=log,
-            env=_environment(job, threads),
+            env=_environment(job, num_threads),
         )
 
 
-def _environment(job: Job, threads: int) -> dict[str, str]:
+def _environment(job: Job, num_threads: int) -> dict[str, str]:
     """Return ours with what libraries read when they are imported."""
-    counts = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    counts = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     made = {**os.environ, **_network(job), **counts, "TOKENIZERS_PARALLELISM": "false"}
     wait_passively(made)
     return made
