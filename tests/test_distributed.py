@@ -141,7 +141,7 @@ def test_a_killed_sharded_training_goes_on(tmp_path: Path, rows: Path, lora_rank
 
 def kill_after_a_checkpoint(job: Job) -> None:
     """Kill a training as soon as there is something to go on from."""
-    launched = _start(job, threads=1)
+    launched = _start(job, num_threads=1)
     deadline = time.monotonic() + 120
     while not list(job.out.glob(f"checkpoint-*/{COMPLETE}")) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -598,7 +598,7 @@ def test_sigkill_while_a_checkpoint_is_written_changes_nothing(
     whole, cut = job(tmp_path / "whole"), job(tmp_path / "cut")
     run_jobs([whole], SilentProgress())
     for number in (2, 4):
-        process = _start(cut, threads=os.cpu_count() or 1)  # as many: sums round alike
+        process = _start(cut, num_threads=os.cpu_count() or 1)  # as many: sums round alike
         while process.poll() is None and not (cut.out / f"checkpoint-{number}").exists():
             time.sleep(0.001)
         process.kill()
