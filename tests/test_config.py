@@ -138,7 +138,9 @@ TUNABLE = {
     "train_sft.micro_batch_size", "train_sft.gradient_checkpointing", "train_sft.save_every",
     "train_sft.accelerate",
     "train_rl.micro_batch_size", "train_rl.gradient_checkpointing", "train_rl.save_every",
-    "train_rl.accelerate", "train_rl.vllm_gpu_share",
+    "train_rl.accelerate", "train_rl.vllm_gpu_share", "train_rl.max_logprob_gap",
+    "train_rl.servers.server_python", "train_rl.servers.devices", "train_rl.servers.kv_cache_gib",
+    "train_rl.servers.concurrency", "train_rl.servers.timeout_seconds",
 }  # fmt: skip
 
 

@@ -55,6 +55,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "localize.": {"model": {"path": "lab"}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
     "train_rl.anneal_share": {"train_rl": {"contexts_end": {"hint": 1}}},
+    "train_rl.servers.": {"train_rl": {"sampler": "servers"}},
+    "train_rl.online.": {"train_rl": {"online": {"share": 0.5}}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
     **{name: {"problems": {"kind": "lab"}}
        for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},
@@ -96,6 +98,8 @@ VALUES: dict[str, Any] = {
     "warmup.num_checks": 1,
     "localize.limit_per_source": 1,
     "hints.length": "intervention",
+    "train_rl.servers.kind": "vllm",  # there is no other
+    "train_rl.online.share": 0.25,
     "train_rl.contexts": {"prefix_intervention": 1},
     "train_rl.contexts_end": {"hint": 1},
 }
