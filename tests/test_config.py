@@ -105,10 +105,11 @@ def test_every_value_that_is_listed_is_accepted_and_no_other() -> None:
     enumerations = [key for key in describe_keys() if key.allowed and "." in key.name]
     assert len(enumerations) > 15
     for key in enumerations:
-        is_list = key.default.startswith("[")
-        refused = re.compile(rf"test: {re.escape(key.name)}(\.\d+)?: ")
+        is_list, is_table = key.default.startswith("["), key.default.startswith("{")
+        refused = re.compile(rf"test: {re.escape(key.name)}(\.\w+|\.\d+)*: ")
         for value in (*key.allowed.replace("`", "").split(", "), "nonsense"):
-            complaint = complaint_about(key.name, [value] if is_list else value)
+            given = [value] if is_list else {value: 1.0} if is_table else value
+            complaint = complaint_about(key.name, given)
             assert bool(refused.match(complaint)) is (value == "nonsense"), (key.name, complaint)
 
 
@@ -139,7 +140,9 @@ TUNABLE = {
     "train_sft.micro_batch_size", "train_sft.gradient_checkpointing", "train_sft.save_every",
     "train_sft.accelerate",
     "train_rl.micro_batch_size", "train_rl.gradient_checkpointing", "train_rl.save_every",
-    "train_rl.accelerate", "train_rl.vllm_gpu_share",
+    "train_rl.accelerate", "train_rl.vllm_gpu_share", "train_rl.max_logprob_gap",
+    "train_rl.servers.server_python", "train_rl.servers.devices", "train_rl.servers.kv_cache_gib",
+    "train_rl.servers.concurrency", "train_rl.servers.timeout_seconds",
 }  # fmt: skip
 
 

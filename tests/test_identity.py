@@ -58,6 +58,8 @@ GIVEN: dict[str, dict[str, Any]] = {
     "select.subset": {"select": {"subset": 3}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
     "train_rl.anneal_share": {"train_rl": {"contexts_end": {"hint": 1}}},
+    "train_rl.servers.": {"train_rl": {"sampler": "servers"}},
+    "train_rl.online.": {"train_rl": {"online": {"share": 0.5}}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
     **{name: {"problems": {"kind": "lab"}}
        for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},
@@ -111,6 +113,8 @@ VALUES: dict[str, Any] = {
     "warmup.num_checks": 1,
     "localize.limit_per_source": 1,
     "hints.length": "intervention",
+    "train_rl.servers.kind": "vllm",  # there is no other
+    "train_rl.online.share": 0.25,
     "train_rl.contexts": {"prefix_intervention": 1},
     "train_rl.contexts_end": {"hint": 1},
 }

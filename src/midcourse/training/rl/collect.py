@@ -81,6 +81,8 @@ class Collector:
         if self.config.zero_gradient == "refill":
             groups = self._refilled(iteration, groups)
         self.keep(iteration, groups)
+        if self.online:
+            self.online.find(iteration, groups)
         self.batch = self._batch(groups)
         rows = [row for group in self.batch.groups for row in _rows(group, self.renderer)]
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}

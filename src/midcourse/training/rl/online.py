@@ -78,7 +78,9 @@ class OnlineInT:
         return [self._replaced(slot) for slot in slots]
 
     def find(self, iteration: int, groups: Sequence[Group]) -> None:
-        """Propose and verify for the groups of an iteration; keep it. For the main process."""
+        """Propose and verify for the groups of an iteration, and keep it: in the main process."""
+        if not processes().is_main_process:
+            return
         found = Found()
         if iteration + 1 < self.config.num_iterations:
             cases = self._cases(groups)

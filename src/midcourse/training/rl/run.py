@@ -8,7 +8,7 @@ that is written last, because transformers would resume from an unfinished one.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -107,44 +107,31 @@ def make_rl_trainer(
     reviews: Reviews | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
-    schedule = Schedule(problems, config, setting.seed)
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
     renderer = setting.renderer(load_tokenizer(setting.model_path))
     model = load_model(setting.model_path)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens)
 
-    def keep(iteration: int, groups: Sequence[Group]) -> None:
-        if processes().is_main_process:
-            write_groups(setting.out, iteration, groups)
-            if collector.online:
-                collector.online.find(iteration, groups)
-
     collector = Collector(
-        schedule=schedule,
+        schedule=Schedule(problems, config, setting.seed),
         config=config,
         grader=grader,
         renderer=renderer,
         policy=policy,
         seed=setting.seed,
-        keep=keep,
+        keep=_keeping(setting.out),
         processes=Processes(
             index=processes().process_index,
             number=processes().num_processes,
             gather=gather_object,
         ),
     )
-    alarm = AgreementAlarm(config.max_logprob_gap)
-    weighs = config.importance == "token_truncate"
     trainer = RlTrainer(
-        Guidance(
-            batch=lambda: collector.batch,
-            check=alarm.check,
-            max_weight=config.max_importance_weight if weighs else None,
-        ),
+        _guidance(config, collector),
         model=model,
         reward_funcs=[correct],
         args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
-        train_dataset=_dataset(schedule),
+        train_dataset=_dataset(collector.schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
         peft_config=lora_config(config.lora_rank),
@@ -154,6 +141,25 @@ def make_rl_trainer(
     if reviews is not None:
         collector.online = _online(reviews, collector, setting)
     return trainer
+
+
+def _keeping(out: Path) -> Callable[[int, Sequence[Group]], None]:
+    """Return what writes the groups of an iteration, in the first of the processes."""
+
+    def keep(iteration: int, groups: Sequence[Group]) -> None:
+        if processes().is_main_process:
+            write_groups(out, iteration, groups)
+
+    return keep
+
+
+def _guidance(config: TrainRlConfig, collector: Collector) -> Guidance:
+    weighs = config.importance == "token_truncate"
+    return Guidance(
+        batch=lambda: collector.batch,
+        check=AgreementAlarm(config.max_logprob_gap).check,
+        max_weight=config.max_importance_weight if weighs else None,
+    )
 
 
 def _online(reviews: Reviews, collector: Collector, setting: Setting) -> OnlineInT:
