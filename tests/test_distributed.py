@@ -125,7 +125,7 @@ def test_two_processes_learn_what_one_learns(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora_rank", [0, 4])
+@pytest.mark.parametrize("lora_rank", [pytest.param(0, marks=pytest.mark.nightly), 4])
 def test_a_killed_sharded_training_goes_on(tmp_path: Path, rows: Path, lora_rank: int) -> None:
     changes = {"accelerate": SHARDED, "lora_rank": lora_rank, "save_every": 1}
     whole, cut = (make_job(rows, tmp_path / name, **changes) for name in ("whole", "cut"))
@@ -153,7 +153,7 @@ def kill_after_a_checkpoint(job: Job) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accelerate", [TWO, SHARDED])
+@pytest.mark.parametrize("accelerate", [TWO, pytest.param(SHARDED, marks=pytest.mark.nightly)])
 def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(
     tmp_path: Path, accelerate: str
 ) -> None:

@@ -6,6 +6,7 @@ refuses bfloat16 where there is neither a GPU nor `use_cpu`: only that one is ch
 
 from __future__ import annotations
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from midcourse.training.common import Machine, Setting, lora_config
 from midcourse.training.dpo import dpo_arguments
 from midcourse.training.sft import sft_arguments
 
+ROOT = Path(__file__).parent.parent
 NUM_ROWS = 1076  # Table 6: dataset_size
 ONLY_LAB = {"paper/true-interventions"}
 RECIPES = [
@@ -49,8 +51,8 @@ def test_trl_is_told_what_the_paper_says(name: str, scale: str, tmp_path: Path) 
     assert built.num_train_epochs == 4  # Table 6
     assert built.max_steps == -1
     adapters = lora_config(recipe.train_sft.lora_rank)
-    # Table 6; adapters take ten times as much.
-    assert built.learning_rate == pytest.approx(1e-5 if adapters else 1e-6)
+    # Table 6; adapters take more.
+    assert built.learning_rate == pytest.approx(2e-5 if adapters else 1e-6)
     assert bool(adapters) == (scale == "paper-1gpu")
     assert built.lr_scheduler_type == "cosine_with_min_lr"  # Table 6
     assert built.lr_scheduler_kwargs == {"min_lr_rate": 0.1}  # Table 6
@@ -74,3 +76,19 @@ def test_adapters_are_on_every_linear_layer_and_scaled_by_two_at_any_rank() -> N
         assert (config.r, config.lora_alpha / config.r) == (rank, 2)
         assert (config.target_modules, config.use_rslora) == ("all-linear", False)
         assert (config.lora_dropout, config.bias) == (0.0, "none")
+
+
+@pytest.mark.slow
+def test_adapters_at_the_recipe_s_rate_get_half_as_far_as_all_weights() -> None:
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "bench_lora.py"))
+    scales = ("scale/paper", "scale/paper-1gpu")
+    whole, adapted = (load_recipe("paper/int", (), [scale]).train_sft for scale in scales)
+    rows, rate = bench["make_rows"](), bench["RATE"]
+    raised = rate * adapted.learning_rate / whole.learning_rate
+    # Rank 4 here moves weights as rank 64 does in a model 20 times as wide.
+    cases = ((rate, 0), (rate, 4), (raised, 4))
+    (full, first), (same_rate, _), (recipe_rate, _) = (
+        bench["last_loss"](rows, *case) for case in cases
+    )
+    assert first - recipe_rate > (first - full) / 2
+    assert first - same_rate < (first - full) / 5, "the recipe's rate is needed for nothing"

@@ -635,7 +635,7 @@ def test_a_training_process_names_what_was_damaged_and_what_stopped_it(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("accelerate", ["", "accelerate/cpu2"])
+@pytest.mark.parametrize("accelerate", ["", "accelerate/cpu2", "accelerate/fsdp2-cpu"])
 def test_a_training_process_that_diverges_says_one_line(
     base: Path, rows: Path, tmp_path: Path, accelerate: str
 ) -> None:
