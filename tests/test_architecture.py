@@ -18,6 +18,7 @@ MAY_BE_HEAVY = (
     "engines/_kv_buffer.py",
     "engines/_sampling.py",
     "engines/_session.py",
+    "engines/_threads.py",
     "engines/fast_batch.py",
     "engines/plain_batch.py",
     "engines/weights.py",
