@@ -28,6 +28,7 @@ from midcourse.config import ModelConfig, TrainSftConfig
 from midcourse.engines import resolve_model
 from midcourse.engines._threads import using_threads
 from midcourse.engines.transformers_engine import TransformersEngine
+from midcourse.processes import end_with_parent
 from midcourse.progress import SilentProgress
 from midcourse.records import RowOutcome, RowSource, SftRow
 from midcourse.store.stage import StageStore
@@ -49,7 +50,8 @@ def rows() -> Iterator[Row]:
 @contextmanager
 def _company() -> Iterator[None]:
     """Have another process keep a core busy."""
-    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    spin = [sys.executable, "-c", "while True: pass"]
+    process = subprocess.Popen(spin, preexec_fn=end_with_parent())
     try:
         yield
     finally:
