@@ -3,8 +3,8 @@
 Every command that a recipe of the paper would start is handed to vLLM's own parser and model
 configuration. Every recipe then runs at tiny sizes, its sampling done by a real server: our engine
 starts what it takes for a server per model, and one real server per architecture takes over the
-weights of each (`vllm_relay`). Only sizes are changed, and that a script proposes: random models
-propose nothing.
+weights of each (`vllm_relay`). Only sizes are changed, and that a script proposes, and thinks for
+teachers whose thoughts are trained on: random models do neither.
 """
 
 from __future__ import annotations
@@ -214,6 +214,8 @@ def test_vllm_samples_a_model_of_the_architecture_as_transformers_does(
 
 # --- recipes -----------------------------------------------------------------------------------
 
+#: What a script says for teachers that must think: no random model does.
+THOUGHT = "<think>\nLet x = 2.\n</think>\n\nSo the answer is \\boxed{4}."
 SERVED = """
 [engine]
 kind = "vllm"
@@ -257,7 +259,17 @@ def tiny_recipe(
     text, settings = recipe_text(f"paper/{name}"), list[str]()
     if "RL" not in text and name != "int":
         settings.append('evaluate.models=["base","patched"]')
-    if runner.recipe(name, 0).teacher_engine is not None:
+    whole = runner.recipe(name, 0)
+    if whole.proposer_model is not None:
+        settings.append(f"proposer_model.path={models['qwen3']}")
+    if whole.build_sft.trace != "whole":
+        script = runner.runs.parent / "thoughts.json"
+        script.write_text(json.dumps([[".", THOUGHT]]))
+        settings += [
+            f"build_sft.teacher={models['qwen3_moe']}",
+            f"teacher_engine={json.dumps({'kind': 'scripted', 'script': str(script)})}",
+        ]
+    elif whole.teacher_engine is not None:
         settings += [
             f"build_sft.teacher={models['qwen3_moe']}",
             f"teacher_engine.urls={json.dumps(teacher.client().config.urls)}",
