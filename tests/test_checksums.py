@@ -17,7 +17,7 @@ from midcourse.store.checksums import DamagedFile, damaged_files, describe_files
 def folder(tmp_path: Path) -> Path:
     """A complete folder of three files."""
     (tmp_path / "final").mkdir()
-    for name in ("final/model.safetensors", "final/config.json", "groups.jsonl"):
+    for name in ("final/model.safetensors", "final/config.json", "grades.parquet"):
         (tmp_path / name).write_bytes(name.encode() * 100)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     (tmp_path / "manifest.json").write_text(json.dumps({"files": describe_files(tmp_path, files)}))
@@ -73,7 +73,7 @@ def test_a_damaged_file_is_named(folder: Path, damage: Callable[[Path], None], s
         "null",
         '{"files": 3}',
         '{"files": [{}]}',
-        '{"files": [{"file": "groups.jsonl", "bytes": "many", "sha256": ""}]}',
+        '{"files": [{"file": "grades.parquet", "bytes": "many", "sha256": ""}]}',
     ],
 )
 def test_a_damaged_manifest_is_named(folder: Path, content: str) -> None:
@@ -84,7 +84,7 @@ def test_a_damaged_manifest_is_named(folder: Path, content: str) -> None:
 
 
 def test_the_parts_of_a_stage_count_too(folder: Path) -> None:
-    files = [folder / "groups.jsonl"]
+    files = [folder / "grades.parquet"]
     manifest = {"parts": describe_files(folder, files)}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert damaged_files(folder) == []

@@ -71,7 +71,8 @@ def page_of(payloads: list[str]) -> str:
         ]
         return {
             "problem_id": text, "problem": text, "answer": text, "reference": text,
-            "outcome": text, "group": text, "verdicts": {text: 3}, "samples": samples,
+            "outcome": text, "place": text, "group": text, "verdicts": {text: 3},
+            "samples": samples,
         }  # fmt: skip
 
     counts = {text: {text: [Count(4, 1), Count(4, 0)]} for text in payloads}

@@ -162,6 +162,7 @@ def _trace(arm: str, members: Sequence[RlMember], problem: Problem) -> dict[str,
         "answer": problem.answer,
         "reference": problem.reference_solution or "none",
         "outcome": arm,
+        "place": f" {sample.iteration}/{sample.group}",
         "group": f"{arm}, iteration {sample.iteration}, group {sample.group}, from {given}{state}",
         "verdicts": dict(Counter(str(grade.verdict) for _, grade, _ in members)),
         "samples": [

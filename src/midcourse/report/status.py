@@ -126,18 +126,18 @@ def _group_table(title: str, groups: Sequence[GroupSummary]) -> Table:
             f"{group.count.iteration}/{group.index}",
             group.count.problem_id,
             str(group.count.condition),
-            *map(
-                str,
-                (group.count.num_correct, group.count.num_incorrect, group.count.num_ungraded),
-            ),
-            f"{group.least_advantage:+.3f} … {group.greatest_advantage:+.3f}",
+            str(group.count.num_correct),
+            str(group.count.num_incorrect),
+            str(group.count.num_ungraded),
+            f"{group.least_advantage:+.2f}…{group.greatest_advantage:+.2f}",
             f"{group.num_tokens:,}",
             "trained" if group.is_trained else "replaced",
         )
         for group in groups
     )
     counts = ("correct", "incorrect", "ungraded", "advantages", "tokens", "batch")
-    return Table(title, ("iteration/group", "problem", "condition", *counts), rows)
+    note = "A group is named by iteration and place in it, both from 0."
+    return Table(title, ("group", "problem", "condition", *counts), rows, note)
 
 
 def _stages(run_dir: Path, stage: str) -> list[Path]:

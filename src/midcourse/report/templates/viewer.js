@@ -69,7 +69,7 @@ function refresh() {
   list.replaceChildren();
   shown.slice(0, 500).forEach((trace, i) => {
     const correct = trace.verdicts.correct ?? 0;
-    const button = add(list, "button", `${trace.outcome}${correct ? ` · ${correct} correct` : ""} — ${trace.problem.slice(0, 60)}`);
+    const button = add(list, "button", `${trace.outcome}${trace.place ?? ""}${correct ? ` · ${correct} correct` : ""} — ${trace.problem.slice(0, 60)}`);
     button.addEventListener("click", () => open(i));
   });
   if (shown.length > 500) add(list, "p", `${shown.length - 500} more: narrow the filter`);
