@@ -867,7 +867,10 @@ class TrainRlConfig(Section):
         if self.sampler == "servers":
             logprobs_mode(self.sampling)
         if self.online.share and self.sampler not in ("engine", "servers"):
-            raise ValueError(f"online asks through an engine: sampler {self.sampler!r} is none")
+            raise ValueError(
+                f"online asks the policy, which sampler {self.sampler!r} cannot: set sampler = "
+                "'servers' (as scale/paper/online does) or 'engine'"
+            )
         return self
 
     @property
