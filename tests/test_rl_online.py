@@ -253,7 +253,7 @@ def test_it_is_off_by_default_and_then_nothing_changes() -> None:
     recipe = load_recipe("paper/online", overlays=["scale/lab"])
     assert recipe.train_rl.most_online == 2
     for sampler in ("generate", "vllm"):
-        with pytest.raises(ConfigError, match="online asks through an engine"):
+        with pytest.raises(ConfigError, match="online asks the policy, which sampler"):
             load_recipe("paper/online", [f"train_rl.sampler={sampler}"], ["scale/lab"])
     with pytest.raises(ConfigError, match=r"cannot take propose\.truth"):
         load_recipe("paper/online", ["propose.truth=true"], ["scale/lab"])
