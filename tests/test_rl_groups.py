@@ -1,25 +1,34 @@
 """Groups without a gradient: kept, dropped from the denominator, or refilled; and what is counted.
 
-No model here: a collector with a sampler and a grader that answer by plan.
+Mostly without a model: a collector with a sampler and a grader that answer by plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
+from midcourse.checkers import GradeResult
 from midcourse.config import TrainRlConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.records import Gold
+from midcourse.records import Condition, Gold, Verdict
 from midcourse.rendering import Renderer
+from midcourse.training.common import Setting
+from midcourse.training.jobs import RlContext
 from midcourse.training.rl.collect import Collector, Processes, slot_name
 from midcourse.training.rl.groups import Group, scale_without_zeros
+from midcourse.training.rl.run import train_rl
 from midcourse.training.rl.schedule import Schedule
+from midcourse.training.rl.store import read_rl_rollouts, read_rl_samples
 from rl_problems import FakeSampler, PatternGrader, rl_problem
 
 #: By problem: what becomes of its four rollouts. Only ``b``, ``e`` and ``u`` have a gradient.
@@ -203,3 +212,60 @@ def test_processes_together_train_what_one_alone_trains(renderer: Renderer, how:
         assert len(batch.groups) == 2
         assert batch.scale == alone.collector.batch.scale
         assert batch.metrics == alone.collector.batch.metrics
+
+
+# Whole, with a model.
+
+
+class Killed(Exception):
+    """Stands for a kill."""
+
+
+class RareGrader:
+    """Calls one text of eight right, whatever it says; dies at a call, if asked."""
+
+    def __init__(self, dies_at: int | None = None) -> None:
+        self._calls, self._dies_at = 0, dies_at
+
+    def grade(self, pairs: Iterable[tuple[str, Gold]]) -> Iterator[GradeResult]:
+        self._calls += 1
+        if self._calls == self._dies_at:
+            raise Killed
+        for text, _ in pairs:
+            is_right = zlib.crc32(text.encode()) % 8 == 0
+            yield GradeResult(Verdict.CORRECT if is_right else Verdict.INCORRECT, "4")
+
+
+def train(out: Path, grader: RareGrader) -> dict[str, float]:
+    settings = config(
+        num_iterations=3, num_updates=1, micro_batch_size=8, learning_rate=1e-3, save_every=1,
+        zero_gradient="refill", max_refill=1.0, contexts={"problem": 0.5, "prefix": 0.5},
+        sampling={"max_tokens": 12, "temperature": 1.5},
+    )  # fmt: skip
+    logged = dict[str, float]()
+    setting = Setting(str(base_folder()), out, 0, logged.update)
+    out.mkdir(exist_ok=True)
+    prefix = RlContext(condition=Condition.PREFIX, message="Add.", prefix_ids=(41, 42, 43))
+    problems = [replace(p, contexts=(*p.contexts, prefix)) for p in PROBLEMS]
+    train_rl(settings, problems, setting, "rl:k", grader)
+    return logged
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_a_killed_run_that_refills_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    train(tmp_path / "whole", RareGrader())
+    samples = list(read_rl_samples(tmp_path / "whole"))
+    trained = Counter(sample.iteration for sample in samples if sample.is_trained)
+    assert trained == {0: 8, 1: 8, 2: 8}
+    discarded = {sample.rollout_id for sample in samples if not sample.is_trained}
+    assert 0 < len(discarded) <= 24
+    assert len({sample.rollout_id for sample in samples}) == len(samples)
+    # The first two calls are the first iteration's, planned and further groups.
+    with pytest.raises(Killed):
+        train(tmp_path / "cut", RareGrader(dies_at=4))
+    train(tmp_path / "cut", RareGrader())
+    assert list(read_rl_samples(tmp_path / "cut")) == samples
+    rollouts = [list(read_rl_rollouts(tmp_path / run)) for run in ("whole", "cut")]
+    assert rollouts[0] == rollouts[1]
+    assert {rollout.condition for rollout in rollouts[0]} == {Condition.PROBLEM, Condition.PREFIX}
