@@ -89,8 +89,8 @@ $(VLLM)/.installed:
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	touch $@
 
-test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite, RL and the lab's sampling through a real vLLM server, on the CPU
-	MIDCOURSE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/test_engines.py tests/test_rl_servers.py -k vllm
+test-vllm: $(STAMP) $(VLLM)/.installed  ## the conformance suite, RL, every paper recipe and the lab's sampling through real vLLM servers, on the CPU
+	MIDCOURSE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/pytest tests/test_engines.py tests/test_rl_servers.py tests/test_vllm_recipes.py -k vllm
 	$(BIN)/midcourse verify lab --run-dir runs/lab-vllm --set name=lab-vllm --set engine.kind=vllm \
 	  --set engine.server_python=$(CURDIR)/$(VLLM)/bin/python --set 'engine.server_arguments=["--enforce-eager"]' \
 	  --set model.dtype=float32 --set engine.kv_cache_gib=1 --set engine.concurrency=128 \
