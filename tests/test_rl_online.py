@@ -271,12 +271,11 @@ def test_a_killed_run_with_online_interventions_ends_as_a_whole_one(
     tmp_path: Path, grader: Grader
 ) -> None:
     stories: dict[str, Story] = {}
-    problems = draw_problems(Kind.COMPOSED, Split.TRAIN, 8, 0, stories)
+    problems = draw_problems(Kind.SINGLE, Split.TRAIN, 8, 0, stories)
     sizes = {"num_continuations": 8, "share": 0.5, "max_cases": 4}
     config = CONFIG.model_copy(
         update={
             "learning_rate": 1e-4,
-            "num_generations": 8,
             "sampling": CONFIG.sampling.model_copy(update={"max_tokens": 100}),
             "online": CONFIG.online.model_copy(update=sizes),
         }

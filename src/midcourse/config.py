@@ -881,7 +881,7 @@ class TrainRlConfig(Section):
     @property
     def takes_all_devices(self) -> bool:
         """Whether a training leaves no room for another: the two arms then run in turn."""
-        return bool(self.accelerate) or self.sampler == "vllm"
+        return bool(self.accelerate) or self.sampler in ("vllm", "servers")
 
 
 #: The sets whose problems are there without a path: ``train`` are the hard training problems.
