@@ -118,7 +118,8 @@ def report_data(session: Session, made: Method) -> ReportData:
     return ReportData(
         name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, guided={},
         searches={},
-        evaluations={}, arms={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2], ks={},
+        evaluations={}, arms={}, courses={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2],
+        ks={},
         traces=list(_traces(session.run, made, renderer)),
     )  # fmt: skip
 

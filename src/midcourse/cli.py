@@ -221,22 +221,16 @@ def grade(
         bool, typer.Option("--audit", help="Also list where plain math-verify disagrees.")
     ] = False,
 ) -> None:
-    """Grade the rollouts; with --audit, list where a second opinion disagrees."""
+    """Grade the rollouts; with --audit, list where a second opinion disagrees, on RL's too."""
     with _session(recipe, with_, set_, run_dir) as (session, made):
         _complete(session, "grade", [made.train.grades])
         if audit:
-            from midcourse.pipeline.session import open_grader
             from midcourse.progress import open_console
-            from midcourse.report.audit import audit_grades, audit_tables, write_disagreements
+            from midcourse.report.audit import AUDIT_FILE, audit_run
 
-            problems = session.setup.problems.train
-            # Workers that compared for us read numbers our way: the second opinion has its own.
-            with open_grader(session.setup.recipe.grade) as grader:
-                opinions = audit_grades(session.run, made.train, problems, grader)
-            for table in audit_tables(opinions):
+            for table in audit_run(session, made):
                 open_console().print(table.rich())
-            file = session.run.directory / "audit.jsonl"
-            write_disagreements(opinions, file)
+            file = session.run.directory / AUDIT_FILE
             session.run.reporter.say(f"grade: every disagreement is in {file}")
 
 
@@ -329,12 +323,22 @@ def repair(
 def show(
     run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
     record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",
+    rl: Annotated[bool, typer.Option("--rl", help="List groups of RL, of a problem's id.")] = False,
+    iteration: Annotated[
+        int | None, typer.Option(help="With --rl: of this iteration alone, counted from 0.")
+    ] = None,
 ) -> None:
-    """Show proposals in the terminal: prefix, first error, intervention, outcome."""
-    from midcourse.progress import open_console
-    from midcourse.report.status import show_proposals
+    """Show proposals in the terminal: prefix, first error, intervention, outcome; or RL's groups.
 
-    open_console().print(show_proposals(run_dir, record_id))
+    With the id of a rollout that RL sampled, or of its problem: its text, verdict and advantage.
+    """
+    from midcourse.progress import open_console
+    from midcourse.report.status import show_groups, show_proposals
+
+    if iteration is not None and not rl:
+        raise ConfigError("--iteration chooses among groups of RL: give --rl too")
+    found = show_groups(run_dir, record_id, iteration) if rl else show_proposals(run_dir, record_id)
+    open_console().print(found)
 
 
 @app.command()

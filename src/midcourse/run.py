@@ -197,7 +197,8 @@ Step = Stage[Any, Any] | Training[Any]
 def trained_files(folder: Path) -> list[Path]:
     """Return what a training made, in its folder: models, and what it sampled and counted.
 
-    Its checkpoints go, and its job and its logs may be tidied away: no result is read from them.
+    Its checkpoints go, and its job and its logs may be tidied away: no result is read from them
+    but the report's table of how sampler and trainer agree.
     """
     made = [path for path in folder.glob("*/**/*") if path.is_file()]
     return [p for p in made if not p.relative_to(folder).parts[0].startswith("checkpoint-")]

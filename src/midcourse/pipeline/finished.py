@@ -13,10 +13,10 @@ from midcourse.pipeline.kept import check_problems
 from midcourse.pipeline.method import Method, method
 from midcourse.pipeline.session import Setup
 from midcourse.progress import SilentProgress
-from midcourse.records import Grade, Role, Rollout, Start
+from midcourse.records import Role, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, read_recipe
-from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import RlMember, read_rl
 
 R = TypeVar("R")
 
@@ -47,16 +47,17 @@ class FinishedRun:
         known = ", ".join(dict.fromkeys(f"{stage.name} {stage.label}" for stage in stages))
         raise ArtifactError(f"there is no stage {name} {label!r}: the recipe has {known}")
 
-    def rl_rollouts(self, start: Start) -> Iterator[tuple[Rollout, Grade]]:
-        """Stream what RL from the base or from the patched model sampled, and its verdicts.
+    def rl_rollouts(self, start: Start, without: Collection[str] = ()) -> Iterator[RlMember]:
+        """Stream what RL from the base or from the patched model sampled, group after group.
 
-        Raises ArtifactError if that training is not complete.
+        Each rollout comes with its grade, as it was rewarded, and its `RlSample`: iteration, group
+        and advantage. `without` names fields of `Rollout` that are not read and come back empty,
+        as ``token_ids``. Raises ArtifactError if that training is not complete.
         """
         trained = self.method.models.in_role(Role(start, rl=True)).trained
         assert trained is not None
         self.run.require(trained)
-        folder = self.run.path(trained)
-        return zip(read_rl_rollouts(folder), read_rl_grades(folder), strict=True)
+        return read_rl(self.run.path(trained), without)
 
     def read(self, stage: Stage[R, Any], without: Collection[str] = ()) -> Iterator[R]:
         """Stream the records of a stage. Raises ArtifactError if it is not complete."""

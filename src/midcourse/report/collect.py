@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from midcourse.metrics import Count, StoppedCount, count_of, group_shares
@@ -23,16 +24,16 @@ from midcourse.records import (
     Verdict,
 )
 from midcourse.rendering import Renderer
+from midcourse.report.rl import RlCourse, group_traces, read_course
 from midcourse.report.tables import GuidedCount
 from midcourse.run import Reader, Run, Stage
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.propose import begins_with_solution
 from midcourse.steps import split_steps
-from midcourse.training.rl.store import read_group_counts
 
 #: Continuations shown per trace; the rest is counted.
 _SHOWN_CONTINUATIONS = 6
-#: Traces in the page; tables count all.
+#: Traces of proposals in the page, and rollouts of RL; tables count all.
 _SHOWN_TRACES = 500
 _LEAKS = "of them, substring rule"
 
@@ -51,13 +52,15 @@ class ReportData:
     """Conditions that were drawn until the first correct: coverage only."""
     evaluations: dict[str, dict[str, list[Count]]]
     arms: dict[str, list[GroupCount]]
+    courses: dict[str, RlCourse]
+    """Of the same arms: what else is known of RL."""
     likelihoods: list[Likelihood]
     model_labels: dict[str, str]
     error_steps: list[int]
     ks: dict[str, tuple[int, ...]]
     """The k of pass@k, by evaluation set."""
     traces: list[dict[str, object]]
-    """Proposals with everything around them, as the viewer shows them."""
+    """Proposals with everything around them, and groups of RL, as the viewer shows them."""
 
 
 def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
@@ -68,11 +71,14 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
         evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
     hard = method.hard.read(run)
     verified = method.interventions.verified.items()
-    arms = {
-        model.label: read_group_counts(run.path(model.trained))
+    folders = {
+        model.label: run.path(model.trained)
         for model in method.models.compared
         if model.trained and model.role and model.role.rl
     }
+    updates = run.recipe.train_rl.num_updates
+    courses = {arm: read_course(folder, updates) for arm, folder in folders.items()}
+    arms = {arm: [group.count for group in course.groups] for arm, course in courses.items()}
     candidates = method.interventions.candidates().read(run)
     rl_counts = {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
     return ReportData(
@@ -88,11 +94,12 @@ def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
         },
         evaluations=evaluations,
         arms=arms,
+        courses=courses,
         likelihoods=[item for stage in method.evaluation.likelihoods for item in run.read(stage)],
         model_labels={model.name: model.label for model in method.models.compared},
         error_steps=[p.error_step for p in candidates if p.error_step is not None],
         ks={eval_set: run.recipe.evaluate.ks_of(eval_set) for eval_set in evaluations},
-        traces=list(_traces(run, method, renderer)),
+        traces=[*_traces(run, method, renderer), *_rl_traces(method, folders, courses)],
     )
 
 
@@ -216,6 +223,16 @@ def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[dict[str, 
             "verdicts": dict(Counter(verdict for _, verdict in found)),
             "tokens": _row_tokens(renderer, row) if row else [],
         }
+
+
+def _rl_traces(
+    method: Method, folders: Mapping[str, Path], courses: Mapping[str, RlCourse]
+) -> Iterator[dict[str, object]]:
+    """Yield a trace per group of RL; the arms share the room."""
+    problems = {problem.problem_id: problem for problem in method.setup.problems.train}
+    for arm, folder in folders.items():
+        most = _SHOWN_TRACES // len(folders)
+        yield from group_traces(folder, arm, courses[arm].groups, problems, most)
 
 
 def _continuations(

@@ -19,6 +19,7 @@ from midcourse.metrics import (
 from midcourse.records import GroupCount
 from midcourse.report.collect import ReportData
 from midcourse.report.plots import Figure, Panel, Point, Series, can_draw, draw
+from midcourse.report.rl import RlCourse
 from midcourse.report.tables import WINDOW, none_correct, windows
 from midcourse.steps import location_from_error_step
 
@@ -40,6 +41,11 @@ def draw_figures(data: ReportData) -> dict[str, str]:
     if any(data.arms.values()):
         panels["zero_advantage"] = zero_advantage_panel(data.arms)
         panels["reward"] = arm_panel(data.arms, "mean reward, %", accuracy)
+    if any(course.log for course in data.courses.values()):
+        gap = "sampler and trainer apart, nats a token"
+        panels["sampler_gap"] = log_panel(data.courses, "sampler/logprob_gap", gap)
+        entropy = "entropy of what is sampled, nats"
+        panels["sampler_entropy"] = log_panel(data.courses, "sampler/entropy", entropy)
     drawn = {name: draw(Figure(name, (panel,)), "svg").decode() for name, panel in panels.items()}
     return {name: "<svg" + svg.partition("<svg")[2] for name, svg in drawn.items()}
 
@@ -107,3 +113,16 @@ def arm_panel(
     }
     estimate = partial(bootstrap, statistic=statistic, num_resamples=300)
     return panel(curves, estimate, (f"RL iteration (windows of {WINDOW})", y_label), title=title)
+
+
+def log_panel(courses: Mapping[str, RlCourse], name: str, y_label: str) -> Panel:
+    """Return a number that RL logs, iteration by iteration; one without an interval."""
+    curves = {
+        arm: {
+            iteration + 1: [entry[name]]
+            for iteration, entry in sorted(course.log.items())
+            if name in entry
+        }
+        for arm, course in courses.items()
+    }
+    return panel(curves, lambda one: Interval(*one, *one, *one), ("RL iteration", y_label), scale=1)

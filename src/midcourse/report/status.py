@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Group
@@ -13,12 +13,13 @@ from rich.text import Text
 from midcourse.errors import ArtifactError
 from midcourse.printable import printable
 from midcourse.records import Proposal, Rollout
+from midcourse.report.rl import rl_folders
 from midcourse.steps import split_steps
 from midcourse.store.index import IndexEntry, read_index
 from midcourse.store.repair import step_folders
 from midcourse.store.stage import MANIFEST, missing_file, read_manifest, read_stage
 from midcourse.table import Table
-from midcourse.training.rl.store import read_rl_grades, read_rl_rollouts
+from midcourse.training.rl.store import GroupSummary, RlMember, read_group_summaries, read_rl
 
 _DAMAGED = "damaged"
 
@@ -72,7 +73,7 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
     if not found and not rewarded:
         raise ArtifactError(
             f"{run_dir} has no proposal and no RL rollout for {record_id!r}: list proposals with "
-            "'midcourse show', without an id"
+            "'midcourse show', groups of RL with 'midcourse show --rl', without an id"
         )
     wanted = {p.rollout_id for p in found}
     every = (r for path in _stages(run_dir, "sample") for r in read_stage(path, Rollout))
@@ -83,14 +84,60 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
 def _rl_panels(run_dir: Path, record_id: str) -> list[Panel]:
     """Return what RL sampled for an id, as it was rewarded."""
     return [
-        Panel(
-            Text(printable(rollout.text)),
-            title=_title(rollout.rollout_id, f"{rollout.model}, {graded.verdict}"),
-        )
-        for folder in sorted((run_dir / "checkpoints").glob("*"))
-        for rollout, graded in zip(read_rl_rollouts(folder), read_rl_grades(folder), strict=True)
-        if record_id in (rollout.rollout_id, rollout.problem_id)
+        Panel(Text(printable(member[0].text)), title=_title(member[0].rollout_id, _place(member)))
+        for folder in rl_folders(run_dir)
+        for member in read_rl(folder, ("token_ids",))
+        if record_id in (member[0].rollout_id, member[0].problem_id, member[0].parent_id)
     ]
+
+
+def _place(member: RlMember) -> str:
+    """Say where in RL a rollout was drawn, and what it was worth."""
+    rollout, graded, sample = member
+    state = "" if sample.is_trained else ", replaced"
+    return (
+        f"{rollout.model}, iteration {sample.iteration}, group {sample.group}{state}, "
+        f"{rollout.condition}, {graded.verdict}, advantage {sample.advantage:+.3f}"
+    )
+
+
+def show_groups(run_dir: Path, problem_id: str, iteration: int | None) -> Group:
+    """Return a table of groups per RL training, of one problem or iteration where one is given."""
+    tables = []
+    for folder, name in rl_folders(run_dir).items():
+        groups = [
+            group
+            for group in read_group_summaries(folder)
+            if problem_id in ("", group.count.problem_id)
+            and iteration in (None, group.count.iteration)
+        ]
+        if groups:
+            tables.append(_group_table(f"Groups of {name}", groups))
+    if not tables:
+        of = f" of problem {problem_id!r}" if problem_id else ""
+        at = f" in iteration {iteration}" if iteration is not None else ""
+        raise ArtifactError(f"{run_dir} has no group of RL{of}{at}: iterations count from 0")
+    return Group(*(table.rich() for table in tables))
+
+
+def _group_table(title: str, groups: Sequence[GroupSummary]) -> Table:
+    rows = tuple(
+        (
+            f"{group.count.iteration}/{group.index}",
+            group.count.problem_id,
+            str(group.count.condition),
+            *map(
+                str,
+                (group.count.num_correct, group.count.num_incorrect, group.count.num_ungraded),
+            ),
+            f"{group.least_advantage:+.3f} … {group.greatest_advantage:+.3f}",
+            f"{group.num_tokens:,}",
+            "trained" if group.is_trained else "replaced",
+        )
+        for group in groups
+    )
+    counts = ("correct", "incorrect", "ungraded", "advantages", "tokens", "batch")
+    return Table(title, ("iteration/group", "problem", "condition", *counts), rows)
 
 
 def _stages(run_dir: Path, stage: str) -> list[Path]:

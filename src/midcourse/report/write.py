@@ -18,6 +18,7 @@ from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import render_html
+from midcourse.report.rl import agreement_table, group_table
 from midcourse.report.shape import ShapeLine, shape_lines
 from midcourse.report.tables import (
     condition_table,
@@ -67,7 +68,7 @@ def write_report(session: Session, made: Method) -> None:
         *([guided_table(data.guided)] if data.guided else []),
         condition_table(data.conditions, data.searches),
         *pass_at_k_table(data.evaluations, data.ks),
-        *([rl_table(data.arms)] if data.arms else []),
+        *(_rl_tables(data) if data.arms else []),
         likelihood_table(data.likelihoods, data.model_labels),
     ]
     shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
@@ -92,6 +93,10 @@ def write_report(session: Session, made: Method) -> None:
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))
+
+
+def _rl_tables(data: ReportData) -> list[Table]:
+    return [rl_table(data.arms), group_table(data.courses), agreement_table(data.courses)]
 
 
 def _write(folder: Path, texts: Mapping[str, str], tables: Mapping[str, object]) -> None:

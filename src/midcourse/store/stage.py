@@ -347,11 +347,9 @@ def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) 
     _check_kind(path, manifest, record_type)
     for damaged in damaged_files(path):
         raise ArtifactError(f"{damaged}: {_fix(path)}, or delete {path} and run again")
-    empty: dict[str, Any] = dict.fromkeys(without, ())
     for described in manifest["parts"]:
         part = path / described["file"]
-        rows = ({**row, **empty} for row in _part_rows(part, without))
-        yield from _decode(record_type, rows, part)
+        yield from _decode(record_type, _filled_rows(part, without), part)
 
 
 def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> None:
@@ -360,14 +358,19 @@ def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> Non
     write_durably(path, _parquet(rows, _arrow_schema(record_type)))
 
 
-def read_records(paths: Iterable[Path], record_type: type[R]) -> Iterator[R]:
-    """Stream what `write_records` wrote. Raises ArtifactError if it is not of this schema."""
+def read_records(
+    paths: Iterable[Path], record_type: type[R], without: Collection[str] = ()
+) -> Iterator[R]:
+    """Stream what `write_records` wrote; `without` is as `read_stage` has it.
+
+    Raises ArtifactError if it is not of this schema.
+    """
     for path in paths:
         with _reading(path):
             metadata = pq.read_schema(path).metadata or {}
             kind = json.loads(metadata.get(_KIND, b"{}"))
         _check_kind(path, kind, record_type)
-        yield from _decode(record_type, _part_rows(path), path)
+        yield from _decode(record_type, _filled_rows(path, without), path)
 
 
 def _kind(record_type: type) -> dict[str, object]:
@@ -487,6 +490,12 @@ def _part_rows(path: Path, without: Collection[str] = ()) -> Iterator[dict[str, 
         columns = [n for n in file.schema_arrow.names if n != _KEY and n not in without]
         for batch in file.iter_batches(batch_size=256, columns=columns):
             yield from batch.to_pylist()
+
+
+def _filled_rows(path: Path, without: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows with what is not read as empty tuples."""
+    empty: dict[str, Any] = dict.fromkeys(without, ())
+    return ({**row, **empty} for row in _part_rows(path, without))
 
 
 def _part_keys(path: Path) -> set[str]:

@@ -22,6 +22,20 @@ function draw(trace) {
   detail.replaceChildren();
   add(detail, "h3", `Problem ${trace.problem_id}`); add(detail, "pre", trace.problem);
   add(detail, "h3", `Reference solution (answer ${trace.answer})`); add(detail, "pre", trace.reference);
+  if (trace.samples) drawGroup(trace);
+  else drawProposal(trace);
+}
+function counted(verdicts) {
+  return Object.entries(verdicts).map(([name, count]) => `${count} ${name}`).join(", ");
+}
+function drawGroup(trace) {
+  add(detail, "h3", `${trace.group}: ${counted(trace.verdicts)}`);
+  trace.samples.forEach((sample) => {
+    add(detail, "h3", `[${sample.verdict}] advantage ${sample.advantage}, rollout ${sample.rollout_id}`);
+    add(detail, "div", sample.text, "step");
+  });
+}
+function drawProposal(trace) {
   add(detail, "h3", `Incorrect rollout ${trace.rollout_id}`);
   trace.steps.forEach((step, i) => {
     const at = trace.location === null ? -1 : trace.location - 1;
@@ -29,7 +43,7 @@ function draw(trace) {
     add(detail, "div", step, "step" + (at < 0 || i < at ? "" : i === at ? " error" : " after"));
   });
   add(detail, "h3", `Proposal ${trace.proposal_id}: ${trace.outcome} ${trace.detail}`);
-  const verdicts = Object.entries(trace.verdicts).map(([name, count]) => `${count} ${name}`).join(", ");
+  const verdicts = counted(trace.verdicts);
   if (verdicts) {
     add(detail, "h3", `Continuations: ${verdicts} (first ${trace.continuations.length} shown)`);
     trace.continuations.forEach(([text, verdict]) => { add(detail, "div", `[${verdict}] ${text}`, "step"); });
@@ -45,9 +59,13 @@ function draw(trace) {
     add(detail, "pre", reply);
   });
 }
+function words(trace) {
+  const samples = (trace.samples ?? []).flatMap((sample) => [sample.rollout_id, sample.text]);
+  return [trace.problem_id, trace.proposal_id, trace.rollout_id, trace.group, trace.problem, ...samples].join("\n").toLowerCase();
+}
 function refresh() {
   const wanted = query.value.toLowerCase();
-  shown = traces.filter((t) => (!outcome.value || t.outcome === outcome.value) && (!wanted || (t.problem_id + t.proposal_id + t.rollout_id + t.problem).toLowerCase().includes(wanted)));
+  shown = traces.filter((t) => (!outcome.value || t.outcome === outcome.value) && (!wanted || words(t).includes(wanted)));
   list.replaceChildren();
   shown.slice(0, 500).forEach((trace, i) => {
     const correct = trace.verdicts.correct ?? 0;

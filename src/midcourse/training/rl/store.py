@@ -6,11 +6,11 @@ a search for a reward hack has the texts that were rewarded. Groups are counted 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from midcourse.records import (
     Condition,
@@ -27,6 +27,8 @@ from midcourse.store.stage import read_records, write_records
 from midcourse.training.rl.groups import Group
 
 R = TypeVar("R")
+RlMember: TypeAlias = tuple[Rollout, Grade, RlSample]
+"""A rollout of RL, its verdict as it was rewarded, and its place in RL."""
 
 _FOLDERS: dict[type[Any], str] = {Rollout: "rollouts", Grade: "grades", RlSample: "samples"}
 #: What online InT asked, and the rollouts that verified it.
@@ -49,6 +51,21 @@ class Found:
         """Return the proposals with a correct continuation, in the order of their rollouts' ids."""
         solved = {one.parent_id for one in self.grades if one.verdict is Verdict.CORRECT}
         return [one for one in first_accepted(self.proposals) if one.proposal_id in solved]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSummary:
+    """One group as it was rewarded and trained on, without its texts."""
+
+    index: int
+    """0-based, within the iteration."""
+    count: GroupCount
+    least_advantage: float
+    greatest_advantage: float
+    is_trained: bool
+    """False where another group took its place."""
+    num_tokens: int
+    """Sampled tokens."""
 
 
 def write_groups(folder: Path, iteration: int, groups: Sequence[Group]) -> None:
@@ -102,6 +119,32 @@ def read_rl_samples(folder: Path) -> Iterator[RlSample]:
     return _read(folder, RlSample)
 
 
+def read_rl(folder: Path, without: Collection[str] = ()) -> Iterator[RlMember]:
+    """Stream what an RL run sampled with its verdicts and places, group after group.
+
+    `without` names fields of `Rollout` that are not read. Of a training that is under way: the
+    iterations whose files are all written.
+    """
+    for name in _FOLDERS.values():
+        require_whole(folder, name)
+    for part in sorted((folder / _FOLDERS[RlSample]).glob("iteration-*.parquet")):
+        rollouts = read_records([folder / _FOLDERS[Rollout] / part.name], Rollout, without)
+        grades = read_records([folder / _FOLDERS[Grade] / part.name], Grade)
+        yield from zip(rollouts, grades, read_records([part], RlSample), strict=True)
+
+
+def group_of(member: RlMember) -> tuple[int, int]:
+    """Return iteration and index of the group that a rollout belongs to."""
+    sample = member[2]
+    return sample.iteration, sample.group
+
+
+def read_group_summaries(folder: Path) -> list[GroupSummary]:
+    """Sum up the groups of an RL run, in order; `folder` is its training's."""
+    members = read_rl(folder, ("token_ids",))
+    return [_summary(list(group)) for _, group in groupby(members, key=group_of)]
+
+
 def read_group_counts(folder: Path) -> list[GroupCount]:
     """Count the groups of an RL run, in order; `folder` is its training's."""
     pairs = zip(read_rl_samples(folder), read_rl_grades(folder), strict=True)
@@ -128,6 +171,19 @@ def _read(folder: Path, kind: type[R]) -> Iterator[R]:
     name = _FOLDERS[kind]
     require_whole(folder, name)
     return read_records(sorted(folder.glob(f"{name}/iteration-*.parquet")), kind)
+
+
+def _summary(members: Sequence[RlMember]) -> GroupSummary:
+    samples = [sample for _, _, sample in members]
+    advantages = [sample.advantage for sample in samples]
+    return GroupSummary(
+        index=samples[0].group,
+        count=_count(samples[0].iteration, [grade for _, grade, _ in members]),
+        least_advantage=min(advantages),
+        greatest_advantage=max(advantages),
+        is_trained=samples[0].is_trained,
+        num_tokens=sum(rollout.num_tokens for rollout, _, _ in members),
+    )
 
 
 def _count(iteration: int, grades: Sequence[Grade]) -> GroupCount:
