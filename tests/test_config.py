@@ -105,10 +105,11 @@ def test_every_value_that_is_listed_is_accepted_and_no_other() -> None:
     enumerations = [key for key in describe_keys() if key.allowed and "." in key.name]
     assert len(enumerations) > 15
     for key in enumerations:
-        is_list = key.default.startswith("[")
-        refused = re.compile(rf"test: {re.escape(key.name)}(\.\d+)?: ")
+        holds = {"[": lambda value: [value], "{": lambda value: {value: 1}}
+        held = holds.get(key.default[0], str)
+        refused = re.compile(rf"test: {re.escape(key.name)}(\.\d+|\.nonsense\.\[key\])?: ")
         for value in (*key.allowed.replace("`", "").split(", "), "nonsense"):
-            complaint = complaint_about(key.name, [value] if is_list else value)
+            complaint = complaint_about(key.name, held(value))
             assert bool(refused.match(complaint)) is (value == "nonsense"), (key.name, complaint)
 
 
@@ -138,7 +139,7 @@ TUNABLE = {
     "train_sft.micro_batch_size", "train_sft.gradient_checkpointing", "train_sft.save_every",
     "train_sft.accelerate",
     "train_rl.micro_batch_size", "train_rl.gradient_checkpointing", "train_rl.save_every",
-    "train_rl.accelerate", "train_rl.vllm_gpu_share",
+    "train_rl.accelerate", "train_rl.vllm_gpu_share", "train_rl.max_logprob_gap",
 }  # fmt: skip
 
 

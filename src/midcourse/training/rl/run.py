@@ -88,14 +88,14 @@ def make_rl_trainer(
     grader: Grades,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
-    schedule = Schedule(problems, config, setting.seed)
+    schedule, state = Schedule(problems, config, setting.seed), processes()
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
     renderer = Renderer(load_tokenizer(setting.model_path), setting.template_date)
     model = load_model(setting.model_path)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens)
 
     def keep(iteration: int, groups: Sequence[Group]) -> None:
-        if processes().is_main_process:
+        if state.is_main_process:
             write_groups(setting.out, iteration, groups)
 
     collector = Collector(
@@ -107,9 +107,7 @@ def make_rl_trainer(
         seed=setting.seed,
         keep=keep,
         processes=Processes(
-            index=processes().process_index,
-            number=processes().num_processes,
-            gather=gather_object,
+            index=state.process_index, number=state.num_processes, gather=gather_object
         ),
     )
     alarm = AgreementAlarm(config.max_logprob_gap)
@@ -122,7 +120,7 @@ def make_rl_trainer(
         ),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
+        args=rl_arguments(config, len(problems), longest, setting, state.num_processes),
         train_dataset=_dataset(schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
