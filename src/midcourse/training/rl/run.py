@@ -121,9 +121,7 @@ def make_rl_trainer(
         seed=setting.seed,
         keep=_keeping(setting.out),
         processes=Processes(
-            index=processes().process_index,
-            number=processes().num_processes,
-            gather=gather_object,
+            index=state.process_index, number=state.num_processes, gather=gather_object
         ),
     )
     trainer = RlTrainer(
