@@ -64,13 +64,23 @@ def page_of(payloads: list[str]) -> str:
             "turns": [[text, everything], [everything, text]],
         }  # fmt: skip
 
+    def group(text: str) -> dict[str, object]:
+        samples = [
+            {"rollout_id": text, "verdict": text, "advantage": text, "text": shown}
+            for shown in (text, everything)
+        ]
+        return {
+            "problem_id": text, "problem": text, "answer": text, "reference": text,
+            "outcome": text, "group": text, "verdicts": {text: 3}, "samples": samples,
+        }  # fmt: skip
+
     counts = {text: {text: [Count(4, 1), Count(4, 0)]} for text in payloads}
     data = ReportData(
         name=everything, seed=0, funnel={text: {text: 1, "total": 1} for text in payloads},
         conditions={Condition.PREFIX: [Count(4, 1)]}, guided={}, searches={},
-        evaluations=counts, arms={},
+        evaluations=counts, arms={}, courses={},
         likelihoods=[], model_labels={}, error_steps=[1], ks=dict.fromkeys(payloads, (1,)),
-        traces=list(map(trace, payloads)),
+        traces=[*map(trace, payloads), *map(group, payloads)],
     )  # fmt: skip
     tables = [
         Table(everything, tuple(payloads), (tuple(payloads),), everything),
@@ -198,14 +208,14 @@ def open_page(browser: Browser, page: Path) -> None:
 
 def use_everything(browser: Browser) -> None:
     """Open every trace, unfold and touch everything in it."""
-    assert browser.value("document.querySelectorAll('#list > button').length") == len(PAYLOADS)
-    for index in range(len(PAYLOADS)):  # every trace is opened, everything in it unfolded
+    assert browser.value("document.querySelectorAll('#list > button').length") == 2 * len(PAYLOADS)
+    for index in range(2 * len(PAYLOADS)):  # every trace is opened, everything in it unfolded
         shown = browser.value(
             f"document.querySelectorAll('#list > button')[{index}].click();"
             "document.querySelectorAll('details').forEach((d) => { d.open = true; });"
             "document.querySelector('#detail pre').textContent"
         )
-        assert shown == PAYLOADS[index]
+        assert shown == PAYLOADS[index % len(PAYLOADS)]
     browser.value(
         "const query = document.getElementById('query'); query.value = 'owned';"
         "query.dispatchEvent(new Event('input'));"

@@ -49,12 +49,12 @@ class Measure:
 
 
 MEASURES = (
-    Measure("gap, nats", "sampler/logprob_gap", mean, ".2g"),
-    Measure("largest gap", "sampler/logprob_gap_max", max, ".2g"),
-    Measure("KL, nats", "sampler/kl", mean, ".2g"),
+    Measure("gap", "sampler/logprob_gap", mean, ".2g"),
+    Measure("max gap", "sampler/logprob_gap_max", max, ".2g"),
+    Measure("KL", "sampler/kl", mean, ".2g"),
     Measure("weight", "sampler/importance_weight_mean", mean, ".4f"),
-    Measure("largest weight", "sampler/importance_weight_max", max, ".4f"),
-    Measure("entropy, nats", "sampler/entropy", mean, ".3f"),
+    Measure("max weight", "sampler/importance_weight_max", max, ".4f"),
+    Measure("entropy", "sampler/entropy", mean, ".3f"),
     Measure("clipped", "clip_ratio/region_mean", mean, ".2%"),
 )
 
@@ -110,8 +110,8 @@ def agreement_table(courses: Mapping[str, RlCourse]) -> Table:
             rows.append((arm, window, str(len(entries)), *cells))
     columns = ("arm", "iterations", "logged", *(measure.column for measure in MEASURES))
     note = (
-        "Per sampled token, before an iteration's first update: |log p of the trainer - log p of "
-        "the sampler|. Weights: trainer by sampler, truncated. “–”: not logged."
+        "Gap: |log p of the trainer - log p of the sampler| of a sampled token, in nats, before an "
+        "iteration's first update. Weights: trainer by sampler, truncated. “–”: not logged."
     )
     return Table("RL: do sampler and trainer agree?", columns, tuple(rows), note)
 
