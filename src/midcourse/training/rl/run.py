@@ -121,7 +121,9 @@ def make_rl_trainer(
         seed=setting.seed,
         keep=_keeping(setting.out),
         processes=Processes(
-            index=state.process_index, number=state.num_processes, gather=gather_object
+            index=processes().process_index,
+            number=processes().num_processes,
+            gather=gather_object,
         ),
     )
     trainer = RlTrainer(
