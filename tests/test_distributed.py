@@ -206,15 +206,20 @@ def test_where_the_model_is_sharded_one_process_loads_it_and_each_holds_its_part
     assert second["held"] == pytest.approx(first["trained"] / 2, rel=0.1)
 
 
-def test_what_cannot_be_saved_is_not_trained() -> None:
-    good = {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+def test_a_way_to_shard_that_is_not_ours_is_refused() -> None:
+    good = {
+        "FSDP_VERSION": "2",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
+    }
     check_sharding(good)
     for wrong in (
+        {**good, "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"},
         {**good, "FSDP_VERSION": "1"},
         {**good, "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"},
         {"FSDP_VERSION": "2"},
     ):
-        with pytest.raises(ConfigError, match=r"set fsdp_(version|state_dict_type) to"):
+        with pytest.raises(ConfigError, match=r"set fsdp_\w+ to (2|FULL_STATE_DICT|true) in"):
             check_sharding(wrong)
 
 

@@ -255,6 +255,24 @@ def test_table_4_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
         assert float(row[6]) == pytest.approx(mean(parts), abs=0.11)
 
 
+@pytest.mark.slow
+def test_a_named_set_is_a_column_of_table_4(lab: ExperimentRunner) -> None:
+    place = {"path": str(ROOT / "tests" / "data" / "worked.jsonl"), "ks": [8], "subset": 3}
+    named = ("name=int-sets", f"evaluate.sets.worked={json.dumps(place)}")
+    table4 = experiments()["table4"]
+    rows = tuple(row for row in table4.rows if row.name in ("base", "RL"))
+    claims = tuple(replace(claim, ours="RL") for claim in table4.claims if not claim.only)
+    result = MAKERS["table4"](
+        replace(lab, settings=named), replace(table4, rows=rows, claims=claims)
+    )
+    (table,) = result.tables
+    assert table.columns[2:5] == ("held out pass@1 %", "held out pass@8 %", "worked pass@8 %")
+    for row in table.rows:  # one kind of average: every benchmark, and the training reward
+        parts = [float(row[column].partition(" ")[0]) for column in (2, 3, 4, 6)]
+        assert float(row[7]) == pytest.approx(mean(parts), abs=0.11)
+    assert result.claims[-1].claim == "InT + RL above base, pass@8 on worked"
+
+
 def rollouts_of_the_base(method: Method, eval_set: str) -> Drawn:
     return method.evaluation.evaluate(method.models.in_role(BASE), eval_set)
 

@@ -253,7 +253,7 @@ def test_it_is_off_by_default_and_then_nothing_changes() -> None:
     recipe = load_recipe("paper/online", overlays=["scale/lab"])
     assert recipe.train_rl.most_online == 2
     for sampler in ("generate", "vllm"):
-        with pytest.raises(ConfigError, match="online asks through an engine"):
+        with pytest.raises(ConfigError, match="online asks the policy, which sampler"):
             load_recipe("paper/online", [f"train_rl.sampler={sampler}"], ["scale/lab"])
     with pytest.raises(ConfigError, match=r"cannot take propose\.truth"):
         load_recipe("paper/online", ["propose.truth=true"], ["scale/lab"])
@@ -271,12 +271,11 @@ def test_a_killed_run_with_online_interventions_ends_as_a_whole_one(
     tmp_path: Path, grader: Grader
 ) -> None:
     stories: dict[str, Story] = {}
-    problems = draw_problems(Kind.COMPOSED, Split.TRAIN, 8, 0, stories)
+    problems = draw_problems(Kind.SINGLE, Split.TRAIN, 8, 0, stories)
     sizes = {"num_continuations": 8, "share": 0.5, "max_cases": 4}
     config = CONFIG.model_copy(
         update={
             "learning_rate": 1e-4,
-            "num_generations": 8,
             "sampling": CONFIG.sampling.model_copy(update={"max_tokens": 100}),
             "online": CONFIG.online.model_copy(update=sizes),
         }

@@ -33,7 +33,7 @@ from midcourse.training.rl.samplers import EngineSampler
 from midcourse.training.rl.servers import write_policy
 from midcourse.training.rl.store import read_rl_rollouts
 from test_training import PROBLEMS, RL, CoinGrader, setting
-from tiny import make_random
+from tiny import random_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 BASE = str(base_folder())
@@ -257,9 +257,13 @@ def test_the_policy_is_written_whole_with_adapters_merged_and_is_not_changed(
 def two_models(tmp_path: Path) -> list[Path]:
     """Two random models of one shape, whose embeddings are not tied."""
     folders = [tmp_path / name for name in ("one", "other")]
-    for number, folder in enumerate(folders):
-        torch.manual_seed(number)
-        make_random(folder, "qwen3", use_cache=True, tie_word_embeddings=False)
+    model = random_model("qwen3", use_cache=True, head_dim=32)
+    for folder in folders:
+        model.save_pretrained(folder)
+        load_tokenizer(BASE).save_pretrained(folder)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(torch.randn_like(weight), alpha=0.1)
     return folders
 
 
@@ -275,6 +279,7 @@ def check_serving(engine: VllmEngine, folders: list[Path], atol: float) -> None:
             expected = logprobs(model, ask(number), completion.token_ids)
             told = torch.tensor(completion.logprobs)
             assert torch.allclose(told, expected, atol=atol), folder.name
+        assert not model.config.tie_word_embeddings
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ def arguments_of(recipe: Recipe, out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("scale", ["paper", "paper-1gpu", "paper-8gpu"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_trl_is_told_what_the_paper_says(name: str, scale: str, tmp_path: Path) -> None:
-    recipe = load_recipe(name, ["build_sft.teacher=some/teacher"], [f"scale/{scale}"])
+    own = [one for one in (f"scale/{name}",) if one == "scale/paper/online"]
+    recipe = load_recipe(name, ["build_sft.teacher=some/teacher"], [f"scale/{scale}", *own])
     told = arguments_of(recipe, tmp_path)
     assert (told["bf16"], told["fp16"], told["use_cpu"]) == (True, False, False)
     make = DPOConfig if recipe.train_sft.method == "dpo" else SFTConfig

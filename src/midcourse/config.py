@@ -867,7 +867,10 @@ class TrainRlConfig(Section):
         if self.sampler == "servers":
             logprobs_mode(self.sampling)
         if self.online.share and self.sampler not in ("engine", "servers"):
-            raise ValueError(f"online asks through an engine: sampler {self.sampler!r} is none")
+            raise ValueError(
+                f"online asks the policy, which sampler {self.sampler!r} cannot: set sampler = "
+                "'servers' (as scale/paper/online does) or 'engine'"
+            )
         return self
 
     @property
@@ -878,7 +881,7 @@ class TrainRlConfig(Section):
     @property
     def takes_all_devices(self) -> bool:
         """Whether a training leaves no room for another: the two arms then run in turn."""
-        return bool(self.accelerate) or self.sampler == "vllm"
+        return bool(self.accelerate) or self.sampler in ("vllm", "servers")
 
 
 #: The sets whose problems are there without a path: ``train`` are the hard training problems.

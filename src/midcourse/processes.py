@@ -112,7 +112,7 @@ def wait_passively(environment: MutableMapping[str, str]) -> None:
 def threads_each(num_processes: int) -> int:
     """Return how many threads each of some processes may use: ``OMP_NUM_THREADS``, else a share."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() else max(1, (os.cpu_count() or 1) // num_processes)
+    return max(1, int(asked) if asked.isdigit() else (os.cpu_count() or 1) // num_processes)
 
 
 def end_with_parent() -> Callable[[], None] | None:

@@ -104,8 +104,12 @@ def is_sharded() -> bool:
 
 
 def check_sharding(environ: Mapping[str, str]) -> None:
-    """Raise ConfigError unless ``accelerate launch`` shards in the way that we can save."""
-    wanted = {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+    """Raise ConfigError unless ``accelerate launch`` shards in the way that we load and save."""
+    wanted = {
+        "FSDP_VERSION": "2",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",  # sends the weights: see `load_model`
+    }
     for key, value in wanted.items():
         if environ.get(key) != value:
             raise ConfigError(
@@ -146,7 +150,7 @@ def load_model(path: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     is_first = processes().is_main_process
     load = load_weights if is_first or not is_sharded() else without_weights
     model = load(path, dtype)
-    model._is_fsdp_managed_module = is_sharded()  # `generate` then keeps the processes in step
+    model._is_fsdp_managed_module = is_sharded()  # has `generate` keep the processes in step
     return model
 
 
