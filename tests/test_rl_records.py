@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,16 @@ from midcourse.run import WorkTimer
 from midcourse.training.rl.advantages import advantages_of, reward_of
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.store import (
+    Found,
     drop_groups,
     read_group_counts,
     read_group_summaries,
     read_rl,
+    write_found,
     write_groups,
 )
 from runs import run_to
+from test_store import proposal
 
 VERDICTS = {"1": Verdict.CORRECT, "0": Verdict.INCORRECT, "u": Verdict.UNGRADED}
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
@@ -209,6 +213,18 @@ def test_show_prints_a_rollout_with_its_place_in_rl_and_obeys_nothing(tmp_path: 
     assert "\x1b]0;" not in shown
     assert "group 0, replaced" in printed(show_proposals(tmp_path, "p0-1-0"))
     assert printed(show_proposals(tmp_path, "p1")).count("rl:k@") == 12
+
+
+def test_show_prints_what_online_int_proposed_about_rl_s_rollouts(tmp_path: Path) -> None:
+    folder = write(tmp_path / "checkpoints" / "abc")
+    text = "Two and two.\n\nSo 2 + 2 = 5.\n\n"
+    write(folder, [[group_of(0, 0, "0000", text=text)]])
+    made = replace(proposal(0), rollout_id="p0-0-2")
+    write_found(folder, 0, Found(proposals=(made,)))
+    shown = printed(show_proposals(tmp_path, made.proposal_id))
+    assert "→ So." in shown
+    assert "So 2 + 2 = 5." in shown
+    assert made.proposal_id in printed(show_proposals(tmp_path, ""))
 
 
 def test_the_log_keeps_the_last_entry_of_a_step_and_may_be_truncated(tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ from midcourse.training.jobs import (
 from midcourse.training.rl.run import train_rl
 from midcourse.training.rl.store import (
     read_group_counts,
+    read_group_summaries,
+    read_online_proposals,
     read_rl_grades,
     read_rl_rollouts,
     read_rl_samples,
@@ -526,6 +528,8 @@ def test_a_damaged_model_is_not_evaluated(recipe: Recipe, tmp_path: Path) -> Non
         ("samples/iteration-00000000.parquet", read_group_counts),
         ("rollouts/iteration-00000000.parquet", read_rl_rollouts),
         ("grades/iteration-00000000.parquet", read_rl_grades),
+        ("rollouts/iteration-00000000.parquet", read_group_summaries),
+        ("online/proposals/iteration-00000000.parquet", read_online_proposals),
     ],
 )
 def test_what_rl_sampled_and_counted_is_compared_with_its_checksums(

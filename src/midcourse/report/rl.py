@@ -97,7 +97,7 @@ def group_table(courses: Mapping[str, RlCourse]) -> Table:
             tokens = (sum(g.num_tokens for g in groups), sum(g.num_tokens for g in trained))
             rows.append((arm, window, *(f"{number:,}" for number in (*counts, *tokens))))
     columns = ("arm", "iterations", "groups", "trained", "replaced", "tokens", "trained tokens")
-    note = "Tokens are sampled ones. A replaced group had no gradient: another took its place."
+    note = "Tokens are sampled ones. Replaced groups are not trained on: others were instead."
     return Table("RL: groups and tokens", columns, tuple(rows), note)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Group
@@ -19,7 +20,13 @@ from midcourse.store.index import IndexEntry, read_index
 from midcourse.store.repair import step_folders
 from midcourse.store.stage import MANIFEST, missing_file, read_manifest, read_stage
 from midcourse.table import Table
-from midcourse.training.rl.store import GroupSummary, RlMember, read_group_summaries, read_rl
+from midcourse.training.rl.store import (
+    GroupSummary,
+    RlMember,
+    read_group_summaries,
+    read_online_proposals,
+    read_rl,
+)
 
 _DAMAGED = "damaged"
 
@@ -62,7 +69,9 @@ def _said(counts: Mapping[str, object]) -> str:
 
 def show_proposals(run_dir: Path, record_id: str) -> Group:
     """Return panels of the proposals and RL rollouts of an id, or the list of all proposals."""
+    trainings = list(rl_folders(run_dir))
     proposals = [p for path in _stages(run_dir, "propose") for p in read_stage(path, Proposal)]
+    proposals += [p for folder in trainings for p in read_online_proposals(folder)]
     if not record_id:
         rows = tuple(
             (p.proposal_id, p.problem_id, str(p.outcome), str(p.location or "–")) for p in proposals
@@ -76,7 +85,10 @@ def show_proposals(run_dir: Path, record_id: str) -> Group:
             "'midcourse show', groups of RL with 'midcourse show --rl', without an id"
         )
     wanted = {p.rollout_id for p in found}
-    every = (r for path in _stages(run_dir, "sample") for r in read_stage(path, Rollout))
+    every = chain(
+        (r for path in _stages(run_dir, "sample") for r in read_stage(path, Rollout)),
+        (rollout for folder in trainings for rollout, _, _ in read_rl(folder)),
+    )
     rollouts = {rollout.rollout_id: rollout for rollout in every if rollout.rollout_id in wanted}
     return Group(*(_panel(p, rollouts[p.rollout_id]) for p in found), *rewarded)
 

@@ -145,6 +145,12 @@ def read_group_summaries(folder: Path) -> list[GroupSummary]:
     return [_summary(list(group)) for _, group in groupby(members, key=group_of)]
 
 
+def read_online_proposals(folder: Path) -> Iterator[Proposal]:
+    """Stream what online InT proposed about the rollouts of `read_rl`; nothing without it."""
+    require_whole(folder, "online")
+    return read_records(sorted(folder.glob(f"{_ONLINE[Proposal]}/iteration-*.parquet")), Proposal)
+
+
 def read_group_counts(folder: Path) -> list[GroupCount]:
     """Count the groups of an RL run, in order; `folder` is its training's."""
     pairs = zip(read_rl_samples(folder), read_rl_grades(folder), strict=True)
