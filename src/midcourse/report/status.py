@@ -127,8 +127,8 @@ def show_groups(run_dir: Path, problem_id: str, iteration: int | None) -> Group:
             tables.append(_group_table(f"Groups of {name}", groups))
     if not tables:
         of = f" of problem {problem_id!r}" if problem_id else ""
-        at = f" in iteration {iteration}" if iteration is not None else ""
-        raise ArtifactError(f"{run_dir} has no group of RL{of}{at}: iterations count from 0")
+        at = f" in iteration {iteration}; they count from 0" if iteration is not None else ""
+        raise ArtifactError(f"{run_dir} has no group of RL{of}{at}")
     return Group(*(table.rich() for table in tables))
 
 
