@@ -13,13 +13,21 @@ import torch
 
 from conftest import FIXED, PROPOSAL, REPLY
 from midcourse.checkers import Grader
-from midcourse.config import ProposeConfig, Recipe, TrainRlConfig, load_recipe
+from midcourse.config import (
+    GradeConfig,
+    ModelConfig,
+    ProposeConfig,
+    Recipe,
+    TrainRlConfig,
+    load_recipe,
+)
+from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import ConfigError, DataError
 from midcourse.lab.problems import draw_problems
 from midcourse.lab.world import Kind, Split, Story
 from midcourse.pipeline.models import Asking
-from midcourse.progress import Failures
+from midcourse.progress import Failures, SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.records import (
     Condition,
@@ -31,7 +39,7 @@ from midcourse.records import (
 )
 from midcourse.rendering import Renderer
 from midcourse.steps import insert_step, prefix_before
-from midcourse.training.jobs import RlProblem
+from midcourse.training.jobs import Job, RlJob, RlProblem, run_jobs
 from midcourse.training.rl.collect import Collector
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.online import OnlineInT
@@ -46,9 +54,11 @@ from midcourse.training.rl.store import (
     write_groups,
 )
 from rl_problems import rl_problem
+from test_rl_servers import Serve, serve
 from test_training import setting, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+__all__ = ["serve"]
 PROMPTS = load_prompt_set("lab")
 CONFIG = TrainRlConfig.model_validate(
     {
@@ -310,3 +320,43 @@ def test_a_killed_run_with_online_interventions_ends_as_a_whole_one(
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
     proposals: list[Proposal] = list(read_found(tmp_path / "whole", 0)[0].proposals)
     assert all(len(p.turns) == 1 for p in proposals)
+
+
+@pytest.mark.nightly
+def test_two_processes_share_the_servers_and_what_online_int_finds(
+    tmp_path: Path, serve: Serve
+) -> None:
+    problems = draw_problems(Kind.SINGLE, Split.TRAIN, 8, 0, {})
+    tokens = ProposeConfig().sampling.model_copy(update={"max_tokens": 300})
+    config = CONFIG.model_copy(
+        update={
+            "num_iterations": 2,
+            "accelerate": "accelerate/cpu2",
+            "micro_batch_size": 4,
+            "sampler": "servers",
+            "servers": serve(""),
+            "sampling": CONFIG.sampling.model_copy(update={"max_tokens": 100}),
+            "online": CONFIG.online.model_copy(update={"max_cases": 4}),
+        }
+    )
+    content = RlJob(
+        config=config,
+        model=ModelConfig(path=str(base_folder())),
+        seed=0,
+        policy="rl:k",
+        grade=GradeConfig(num_workers=1),
+        problems=tuple(asked_plainly(problems)),
+        reviews=asking(sampling=tokens).about(problems),
+    )
+    out = tmp_path / "rl"
+    run_jobs([Job("train rl", out, content)], SilentProgress())
+    found, _ = read_found(out, 0)
+    counts = read_group_counts(out)
+    assert [c.iteration for c in counts] == [0] * 4 + [1] * 4
+    guided = [c for c in counts if c.condition is Condition.PREFIX_INTERVENTION]
+    assert len(guided) == min(2, len(found.verified())) > 0
+    assert len({r.rollout_id for r in read_rl_rollouts(out)}) == 32
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    gaps = [line["sampler/logprob_gap"] for line in lines if "reward" in line]
+    assert len(gaps) == 2
+    assert max(gaps) < 1e-4

@@ -107,11 +107,11 @@ def make_rl_trainer(
     reviews: Reviews | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
+    state = processes()
     tokenizer = load_tokenizer(setting.model_path, padding_side="left")
     renderer = setting.renderer(load_tokenizer(setting.model_path))
     model = load_model(setting.model_path)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens)
-
     collector = Collector(
         schedule=Schedule(problems, config, setting.seed),
         config=config,
@@ -121,8 +121,8 @@ def make_rl_trainer(
         seed=setting.seed,
         keep=_keeping(setting.out),
         processes=Processes(
-            index=processes().process_index,
-            number=processes().num_processes,
+            index=state.process_index,
+            number=state.num_processes,
             gather=gather_object,
         ),
     )
@@ -130,7 +130,7 @@ def make_rl_trainer(
         _guidance(config, collector),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting, processes().num_processes),
+        args=rl_arguments(config, len(problems), longest, setting, state.num_processes),
         train_dataset=_dataset(collector.schedule),
         processing_class=tokenizer,
         callbacks=callbacks(setting, "train_rl"),
