@@ -103,7 +103,7 @@ def _theirs(grader: Grades, on_log: Callable[[Any], None]) -> GRPOTrainer:
     return GRPOTrainer(
         model=load_model(setting.model_path),
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), 0, setting),
+        args=rl_arguments(config, len(problems), 0, setting, 1),
         train_dataset=Dataset.from_dict(data),
         processing_class=load_tokenizer(setting.model_path, padding_side="left"),
         callbacks=[OnLog(on_log)],
