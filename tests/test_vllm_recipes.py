@@ -3,8 +3,9 @@
 Every command that a recipe of the paper would start is handed to vLLM's own parser and model
 configuration. Every recipe then runs at tiny sizes, its sampling done by a real server: our engine
 starts what it takes for a server per model, and one real server per architecture takes over the
-weights of each (`vllm_relay`). Only sizes are changed, and that a script proposes, and thinks for
-teachers whose thoughts are trained on: random models do neither.
+weights of each (`vllm_relay`). Only sizes are changed, and that a script proposes: random models
+propose nothing. Nor do they solve anything: the baselines, which train on as many problems as InT
+has verified rows, run up to their rows and say that there are none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,13 @@ from midcourse.engines import check_context, open_engine
 from midcourse.engines.base import Engine, Request
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.engines.vllm_engine import VllmEngine, server_command
+from midcourse.errors import DataError
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.pipeline import method, open_session
+from midcourse.pipeline import Session, method, open_session
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes, recipe_text
 from midcourse.records import Sampling
+from midcourse.run import Step
 from test_paper_recipes import PROPOSAL, TINY
 from tiny import make_tiny
 
@@ -214,8 +217,6 @@ def test_vllm_samples_a_model_of_the_architecture_as_transformers_does(
 
 # --- recipes -----------------------------------------------------------------------------------
 
-#: What a script says for teachers that must think: no random model does.
-THOUGHT = "<think>\nLet x = 2.\n</think>\n\nSo the answer is \\boxed{4}."
 SERVED = """
 [engine]
 kind = "vllm"
@@ -262,20 +263,18 @@ def tiny_recipe(
     whole = runner.recipe(name, 0)
     if whole.proposer_model is not None:
         settings.append(f"proposer_model.path={models['qwen3']}")
-    if whole.build_sft.trace != "whole":
-        script = runner.runs.parent / "thoughts.json"
-        script.write_text(json.dumps([[".", THOUGHT]]))
-        settings += [
-            f"build_sft.teacher={models['qwen3_moe']}",
-            f"teacher_engine={json.dumps({'kind': 'scripted', 'script': str(script)})}",
-        ]
-    elif whole.teacher_engine is not None:
+    if whole.teacher_engine is not None:
         settings += [
             f"build_sft.teacher={models['qwen3_moe']}",
             f"teacher_engine.urls={json.dumps(teacher.client().config.urls)}",
             "teacher_engine.served_model=policy",
         ]
     return replace(runner, settings=tuple(settings)).recipe(name, 0)
+
+
+def complete_each(session: Session, steps: Iterable[Step]) -> None:
+    for step in steps:
+        session.complete(step)
 
 
 @pytest.mark.timeout(900)
@@ -291,8 +290,11 @@ def test_a_paper_recipe_runs_whole_with_its_sampling_by_real_servers(
     with open_session(recipe, shared.run_directory(0), SilentProgress(), shared=True) as session:
         steps = [step for together in method(session.setup).steps() for step in together]
         session.check(steps)
-        for step in steps:
-            session.complete(step)
+        if recipe.build_sft.is_baseline:
+            with pytest.raises(DataError, match=r"no row of \w+ is ready"):
+                complete_each(session, steps)
+            return
+        complete_each(session, steps)
         assert all(session.run.is_complete(step) for step in steps)
 
 
