@@ -610,6 +610,9 @@ def test_sigkill_while_a_checkpoint_is_written_changes_nothing(
         assert not (cut.out / "summary.json").exists()
     run_jobs([cut], SilentProgress())
     assert is_same(whole.out / "final", cut.out / "final")
+    logs = [(job.out / "metrics.jsonl").read_text("utf-8").splitlines() for job in (whole, cut)]
+    steps, again = ({json.loads(line)["step"] for line in log} for log in logs)
+    assert steps == again, "the log before the kill is kept"
     assert list(read_rl_rollouts(whole.out)) == list(read_rl_rollouts(cut.out))
     assert read_group_counts(whole.out) == read_group_counts(cut.out)
 

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -65,10 +66,13 @@ class _Made:
 
         Libraries load what they need as they go: that counts as starting.
         """
-        logged = self.logged("seconds")[:-1]  # the last entry sums up
-        if len(logged) < 2:
+        logged, steps = self.logged("seconds")[:-1], set(self.logged("step"))
+        # The last entry sums up. A training that was resumed starts its clock again.
+        begun = max((i for i, (a, b) in enumerate(pairwise(logged), 1) if b < a), default=0)
+        steady = logged[begun:]
+        if len(steady) < 2:
             return self.logged("train_runtime")[-1] * self.pace
-        return (logged[-1] - logged[0]) * len(logged) / (len(logged) - 1) * self.pace
+        return (steady[-1] - steady[0]) / (len(steady) - 1) * len(steps) * self.pace
 
     def logged(self, name: str) -> list[float]:
         """Return what a training logged under `name`, oldest first."""

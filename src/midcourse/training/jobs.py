@@ -235,7 +235,9 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
-    for name in ("metrics.jsonl", ERROR_FILE, _SUMMARY):
+    # The log of a training that goes on does too; a step that is done again is in it twice.
+    log = () if any(job.out.glob("checkpoint-*")) else ("metrics.jsonl",)
+    for name in (*log, ERROR_FILE, _SUMMARY):
         (job.out / name).unlink(missing_ok=True)
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
@@ -295,7 +297,7 @@ def _logged(job: Job) -> list[dict[str, float]]:
     path = job.out / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
-    return [entry for entry in entries if "loss" in entry]
+    return list({entry["step"]: entry for entry in entries if "loss" in entry}.values())
 
 
 def _note(entries: Sequence[Mapping[str, float]]) -> str:
