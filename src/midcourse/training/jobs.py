@@ -236,8 +236,8 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
     # The log of a training that goes on does too; a step that is done again is in it twice.
-    log = () if any(job.out.glob("checkpoint-*")) else ("metrics.jsonl",)
-    for name in (*log, ERROR_FILE, _SUMMARY):
+    goes_on = any(job.out.glob("checkpoint-*"))
+    for name in (ERROR_FILE, _SUMMARY, *(() if goes_on else ("metrics.jsonl",))):
         (job.out / name).unlink(missing_ok=True)
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
