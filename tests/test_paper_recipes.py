@@ -68,6 +68,7 @@ prompts_per_iteration = 2
 num_generations = 2
 num_updates = 2
 micro_batch_size = 2
+sampler = "engine"
 sampling = {{ max_tokens = 8 }}
 
 [evaluate]

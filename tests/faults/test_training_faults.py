@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,10 +28,9 @@ from midcourse.rendering import Renderer
 from midcourse.run import Run, Training, WorkTimer
 from midcourse.store.checksums import damaged_files
 from midcourse.store.stage import StageStore, read_stage
-from midcourse.training import sft
 from midcourse.training.checkpoints import COMPLETE, clear_unusable, newest_complete
-from midcourse.training.common import Setting, save
-from midcourse.training.dpo import make_dpo_trainer, train_dpo
+from midcourse.training.common import Machine, Setting, save
+from midcourse.training.dpo import dpo_arguments, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import (
     Job,
     Log,
@@ -51,7 +49,7 @@ from midcourse.training.rl.store import (
     read_rl_rollouts,
     read_rl_samples,
 )
-from midcourse.training.sft import check_rows, make_sft_trainer, train_sft
+from midcourse.training.sft import check_rows, make_sft_trainer, sft_arguments, train_sft
 from rl_problems import rl_problem
 from test_checksums import flip
 from test_training import CoinGrader, pairs, row
@@ -272,16 +270,12 @@ def test_a_prompt_that_leaves_no_room_to_sample_is_named(base: Path, tmp_path: P
         train_rl(RL, problems, setting, "rl:k", CoinGrader())
 
 
-def test_more_processes_than_rows_are_refused(
-    base: Path, renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sft, "processes", lambda: SimpleNamespace(num_processes=4))
+def test_more_processes_than_rows_are_refused(base: Path, tmp_path: Path) -> None:
     setting = Setting(str(base), tmp_path, 0, lambda numbers: None)
-    config = SFT.model_copy(update={"batch_size": 4})
-    with pytest.raises(ConfigError, match=r"4 processes are more than the 3 rows"):
-        make_sft_trainer(config, [row(renderer, "So 32.\n\n", n) for n in range(3)], setting)
-    with pytest.raises(ConfigError, match=r"4 processes are more than the 2 rows"):
-        make_dpo_trainer(config, pairs(renderer), setting)
+    config, four = SFT.model_copy(update={"batch_size": 4}), Machine(False, 4)
+    for arguments in (sft_arguments, dpo_arguments):
+        with pytest.raises(ConfigError, match=r"4 processes are more than the 3 rows"):
+            arguments(config, setting, 3, four)
 
 
 # --- memory, rewards -----------------------------------------------------------------------------
