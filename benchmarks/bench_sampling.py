@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def rows() -> Iterator[Row]:
             speeds.append(row.ours)
             yield row
             if engine.model.device.type == "cuda":  # on a CPU it takes ten times as long
-                theirs = _speed(lambda load=load: sample_by_batch(plain, load))  # type: ignore[misc]
+                theirs = _speed(partial(sample_by_batch, plain, load))
                 yield replace(row, theirs=theirs, against="generate_batch", target=None, floor="")
         if VLLM_PYTHON.is_file():
             engine.close()
