@@ -120,7 +120,10 @@ def test_replies_that_outlast_the_time_out_are_told() -> None:
     assert latency.queued == 0
     told = paper("paper-1gpu", sets=("engine.timeout_seconds=3",), assume=rates).tables()[3]
     assert told.title == "Waiting"
-    assert {row[-1] for row in told.rows} == {"no"}
+    assert {row[-2:] for row in told.rows} == {("of silence", "yes")}, "a busy server is not silent"
+    mute = ("engine.kind=openai", 'engine.urls=["http://a/v1"]', 'evaluate.models=["base"]')
+    crowded = (*mute, 'engine.parameters={"stream": ""}', "engine.concurrency=1000")
+    assert "no" in {row[-1] for row in paper(sets=crowded, assume=rates).tables()[3].rows}
     assert by_name(paper())["sample", "train"].latency is None  # in this process nothing waits
 
 

@@ -6,6 +6,7 @@ and training are bound by arithmetic. Both reach only a share of the data sheet.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from midcourse import config as c
@@ -14,6 +15,9 @@ from midcourse.plan.memory import Placed, sampling
 from midcourse.plan.training import TrainConfig, rollouts_each
 from midcourse.plan.work import Kind, Work
 from midcourse.run import Step
+
+#: What the engine adds to its time-out for each token of a reply that is not streamed.
+_SECONDS_PER_TOKEN = 0.1
 
 
 def seconds(placed: Placed, work: Work) -> float:
@@ -81,12 +85,8 @@ class Latency:
     queued: float
     """Of them, seconds before the first token: requests that the cache has no room for wait."""
     limit: float
-    """Seconds that the engine's `timeout_seconds` gives it."""
-
-    @property
-    def limited(self) -> float:
-        """What of it must stay below the limit: the one place that says what a time-out limits."""
-        return self.reply
+    """Seconds that the engine gives it: no end of them where replies are streamed, because there a
+    time-out is of the server's silence, and it works on other requests meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +126,6 @@ def _latency(placed: Placed, work: Work, rate: float) -> Latency | None:
     tokens = work.tokens / (work.requests * work.replies)
     reply = in_flight * tokens / (rate / work.devices)
     waiting = max(0.0, 1 - _rows(placed, work, engine) / in_flight)
-    return Latency(reply, reply * waiting, engine.timeout_seconds)
+    streams = isinstance(engine, c.VllmConfig) or engine.parameters.get("stream", "stream")
+    limit = math.inf if streams else engine.timeout_seconds + _SECONDS_PER_TOKEN * tokens
+    return Latency(reply, reply * waiting, limit)

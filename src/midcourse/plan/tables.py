@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 
 from midcourse.config import Recipe
@@ -177,15 +178,16 @@ def _latency_table(plan: Plan) -> Table:
     for item in plan.steps:
         if (latency := item.latency) is None:
             continue
-        said = "yes" if latency.limited < latency.limit else "no"
-        times = (latency.reply, latency.queued, latency.limit)
-        rows.append((_name([item]), *map(duration, times), said))
+        said = "yes" if latency.reply < latency.limit else "no"
+        limit = "of silence" if isinf(latency.limit) else duration(latency.limit)
+        times = map(duration, (latency.reply, latency.queued))
+        rows.append((_name([item]), *times, limit, said))
     note = (
         "Little's law: requests in flight × tokens of one / tokens a second; long replies take "
-        "longer than the mean. Where it is no, lower the engine's concurrency or raise its "
-        "timeout_seconds; where that limits silence alone, replies are late but not lost."
+        "longer than the mean. A time-out of silence ends no request while its server sends "
+        "anything. Where it is no, lower the engine's concurrency or raise its timeout_seconds."
     )
-    columns = ("replies of servers", "mean reply", "of it queued", "timeout_seconds", "enough")
+    columns = ("replies of servers", "mean reply", "of it queued", "time-out", "enough")
     return Table("Waiting", columns, tuple(rows), note)
 
 
