@@ -38,7 +38,7 @@ from midcourse.records import (
 )
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context
-from midcourse.stages.hints import hint_of, hint_of_tokens
+from midcourse.stages.hints import hint_of, hint_of_share, hint_of_tokens
 from midcourse.stages.pairs import step_pairs
 from midcourse.stages.propose import Case
 from midcourse.stages.solutions import trace_of
@@ -135,6 +135,13 @@ HINTED = {
     Condition.HINT_PREFIX: Condition.PREFIX,
     Condition.HINT_PREFIX_INTERVENTION: Condition.PREFIX_INTERVENTION,
 }
+
+
+def test_a_hint_shows_its_share_of_the_reference() -> None:
+    reference = "Half of 8 is 4.\n\nAdd 2: 6.\n\nTwice that is 12.\n\nSo 12."
+    assert hint_of_share(problem(reference), 0.5) == "Half of 8 is 4.\n\nAdd 2: 6."
+    assert hint_of_share(problem(reference), 0.01) == "Half of 8 is 4."
+    assert hint_of_share(problem(reference), 1.0) == reference
 
 
 def test_a_hint_is_in_the_user_s_turn_and_nowhere_else(tmp_path: Path, data: Any) -> None:

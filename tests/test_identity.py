@@ -58,6 +58,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "select.subset": {"select": {"subset": 3}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
     "train_rl.anneal_share": {"train_rl": {"contexts_end": {"hint": 1}}},
+    "train_rl.hint_shares": {"train_rl": {"contexts": {"hint": 1}}},
     "train_rl.servers.": {"train_rl": {"sampler": "servers"}},
     "train_rl.online.": {"train_rl": {"online": {"share": 0.5}}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
@@ -117,6 +118,7 @@ VALUES: dict[str, Any] = {
     "train_rl.online.share": 0.25,
     "train_rl.contexts": {"prefix_intervention": 1},
     "train_rl.contexts_end": {"hint": 1},
+    "train_rl.hint_shares": [0.5, 0.25],
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_shares_move_to_their_end_and_stay_there() -> None:
     counts = Counter(slot.iteration for slot in slots if slot.wanted is Condition.HINT)
     assert counts == {0: 4, 1: 3, 2: 2, 3: 1}
     assert mixed.mean_shares()[Condition.HINT] == pytest.approx(0.25)
+
+
+def test_hints_get_shorter_and_stay_at_their_shortest() -> None:
+    def hinted(problem_id: str) -> RlProblem:
+        texts = [RlContext(condition=Condition.HINT, message=share) for share in ("half", "less")]
+        return replace(guided(problem_id, 0), contexts=tuple(texts))
+
+    shrinking = config(contexts={"hint": 1}, hint_shares=[0.5, 0.25], anneal_share=0.4)
+    schedule = Schedule([hinted(str(n)) for n in range(6)], shrinking, 0)
+    shown = [{slot.context.message for slot in schedule.slots(i)} for i in range(10)]
+    assert shown == [{"half"}] * 2 + [{"less"}] * 8
 
 
 def test_contexts_of_a_problem_take_turns_and_a_problem_without_one_begins_from_its_text() -> None:

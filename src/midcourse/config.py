@@ -787,7 +787,10 @@ class TrainRlConfig(Section):
     contexts_end: Shares = {}
     """Where the shares of `contexts` go, linearly, e.g. ``{problem = 1}``; default: they stay."""
     anneal_share: float = Field(1.0, gt=0, le=1)
-    """Share of the iterations in which they go there."""
+    """Share of the iterations in which they go there, and in which `hint_shares` come in turn."""
+    hint_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """How much of the reference's steps a hint shows, one length after the other, each for as many
+    iterations: ``[0.5, 0.25]`` is QuestA's. Default: one length for all, `hints.length`."""
     order: Literal["shuffled", "easy_first", "hard_first"] = "shuffled"
     """``shuffled``: one pass over the problems after another; ``easy_first``, ``hard_first``: a
     quarter of the problems after another, by their pass rate in `sample`."""
@@ -824,8 +827,10 @@ class TrainRlConfig(Section):
     def _moves_to_an_end(self) -> TrainRlConfig:
         if not self.contexts:
             raise ValueError("contexts is empty: leave it out, or name a condition")
-        if self.anneal_share < 1 and not self.contexts_end:
+        if self.anneal_share < 1 and not (self.contexts_end or self.hint_shares):
             raise ValueError("anneal_share says when contexts_end is reached: set contexts_end")
+        if self.hint_shares and Condition.HINT not in self.conditions:
+            raise ValueError("hint_shares are of hints: give hint a share in contexts")
         return self
 
     def shares(self, iteration: int) -> dict[Condition, float]:
@@ -838,6 +843,13 @@ class TrainRlConfig(Section):
             condition: (1 - moved) * self.contexts.get(condition, 0) + moved * end.get(condition, 0)
             for condition in self.conditions
         }
+
+    def hint_number(self, iteration: int) -> int | None:
+        """Return which of `hint_shares` an iteration (0-based) shows; none where there are none."""
+        if not self.hint_shares:
+            return None
+        passed = iteration / (self.anneal_share * self.num_iterations)
+        return min(int(passed * len(self.hint_shares)), len(self.hint_shares) - 1)
 
     def mean_shares(self) -> dict[Condition, float]:
         """Return the share of each condition among all groups."""

@@ -23,7 +23,7 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Stage
 from midcourse.stages.contexts import Context, continuation_contexts, opening_context
-from midcourse.stages.hints import hint_of, hint_of_tokens
+from midcourse.stages.hints import hint_of, hint_of_share, hint_of_tokens
 from midcourse.steps import number_steps, split_steps
 
 
@@ -133,6 +133,10 @@ class Hints:
     prompt: Prompt
     config: HintsConfig
     seed: int
+
+    def of_share(self, problem: Problem, share: float) -> str:
+        """Return the user message of a problem with a share of its reference, e.g. half of it."""
+        return self.prompt.render(problem=problem.text, hint=hint_of_share(problem, share))
 
     def text(
         self, problem: Problem, proposal: Proposal | None = None, renderer: Renderer | None = None

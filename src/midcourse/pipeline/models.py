@@ -229,7 +229,10 @@ def _rl_openings(settings: RlSettings, problem: Problem) -> Iterator[RlContext]:
             f"train_rl.contexts: problem {problem.problem_id} has no reference_solution to hint "
             "from: add it, or set train_rl.problems = 'hard' and reference.write = 'missing'"
         )
-    yield RlContext(condition=Condition.HINT, message=settings.hints.text(problem))
+    shares = settings.config.hint_shares
+    texts = [settings.hints.of_share(problem, share) for share in shares]
+    for text in texts or [settings.hints.text(problem)]:
+        yield RlContext(condition=Condition.HINT, message=text)
 
 
 def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, list[RlContext]]:

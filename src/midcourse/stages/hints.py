@@ -35,6 +35,15 @@ def hint_of(problem: Problem, seed: int) -> str:
     return "".join(units[:number]).rstrip()
 
 
+def hint_of_share(problem: Problem, share: float) -> str:
+    """Return the first steps of the reference, e.g. half of them: as many as come closest, or one.
+
+    Raises ValueError if there is no reference.
+    """
+    units = _units(_reference(problem))
+    return "".join(units[: max(1, round(share * len(units)))]).rstrip()
+
+
 def hint_of_tokens(problem: Problem, num_tokens: int, renderer: Renderer) -> str:
     """Return the reference's first `num_tokens` tokens, or all of it: a hint of a given length."""
     return renderer.decode(renderer.encode(_reference(problem))[:num_tokens])

@@ -88,7 +88,8 @@ class Schedule:
         """Yield a group of each problem, in the context whose turn it is."""
         for index, problem in enumerate(problems, first):
             wanted = shares.next(self.config.shares(iteration))
-            context = turns.context(problem, wanted)
+            number = self.config.hint_number(iteration) if wanted is Condition.HINT else None
+            context = turns.context(problem, wanted, number)
             slot = Slot(
                 iteration=iteration,
                 index=index,
@@ -150,12 +151,18 @@ class _Turns:
     _of_condition: Counter[tuple[str, Condition]] = field(default_factory=Counter)
     _of_context: Counter[tuple[int, str, Condition, str | None]] = field(default_factory=Counter)
 
-    def context(self, problem: RlProblem, wanted: Condition) -> RlContext:
-        """Return the next context of the wanted condition, else the problem's first."""
+    def context(
+        self, problem: RlProblem, wanted: Condition, number: int | None = None
+    ) -> RlContext:
+        """Return the next context of the wanted condition, or one by number.
+
+        Where there is none of that condition, the problem's first.
+        """
         found = [context for context in problem.contexts if context.condition is wanted]
         if not found:
             return problem.contexts[0]
-        return found[self._of_condition[problem.problem_id, wanted] % len(found)]
+        turn = self._of_condition[problem.problem_id, wanted] if number is None else number
+        return found[turn % len(found)]
 
     def occurrence(self, iteration: int, problem: RlProblem, context: RlContext) -> int:
         """Return how often the iteration has had a context."""
