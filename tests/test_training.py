@@ -43,6 +43,7 @@ from midcourse.training.jobs import (
     RlJob,
     SftJob,
     TrainingJob,
+    _begin_log,
     read_job,
     run_jobs,
     write_job,
@@ -473,6 +474,17 @@ def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
 def sft_job(rows: Path, config: TrainSftConfig = SFT) -> SftJob:
     chosen = ChosenRows(path=rows, row_ids=("row0", "row1", "row2"))
     return SftJob(config=config, model=ModelConfig(path=BASE), seed=3, rows=chosen)
+
+
+def test_the_log_of_a_training_that_goes_on_is_kept_up_to_its_last_whole_line(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1.0}\n{"step": 2.0, "lo')
+    _begin_log(log, goes_on=True)
+    assert log.read_text() == '{"step": 1.0}\n'
+    _begin_log(log, goes_on=False)
+    assert not log.exists()
 
 
 def test_a_job_comes_back_from_its_file_as_it_went_in(tmp_path: Path) -> None:

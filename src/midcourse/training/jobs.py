@@ -235,10 +235,9 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
-    # The log of a training that goes on does too; a step that is done again is in it twice.
-    goes_on = any(job.out.glob("checkpoint-*"))
-    for name in (ERROR_FILE, _SUMMARY, *(() if goes_on else ("metrics.jsonl",))):
+    for name in (ERROR_FILE, _SUMMARY):
         (job.out / name).unlink(missing_ok=True)
+    _begin_log(job.out / "metrics.jsonl", goes_on=any(job.out.glob("checkpoint-*")))
     with (job.out / "worker.log").open("ab") as log:
         return subprocess.Popen(
             [*_launcher(job), "midcourse.training.worker", str(job.out), str(num_threads)],
@@ -247,6 +246,18 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
             stderr=log,
             env=_environment(job, num_threads),
         )
+
+
+def _begin_log(path: Path, *, goes_on: bool) -> None:
+    """Keep the log of a training that goes on, up to its last whole line; drop any other.
+
+    A step that is done again will be in it twice.
+    """
+    if not goes_on:
+        path.unlink(missing_ok=True)
+    elif path.is_file():
+        kept = path.read_bytes()
+        path.write_bytes(kept[: kept.rfind(b"\n") + 1])
 
 
 def _environment(job: Job, num_threads: int) -> dict[str, str]:
