@@ -164,6 +164,11 @@ def test_contexts_that_make_no_sense_are_refused(changes: dict[str, Any], said: 
         config(**changes)
 
 
+def test_greedy_rollouts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sampling\.temperature = 0 draws the same rollout"):
+        config(sampling={"temperature": 0})
+
+
 def test_an_order_needs_pass_rates() -> None:
     for changes, said in (
         ({"sample": {"num_rollouts": 4, "rounds": [1, 3]}}, "leave out sample.rounds"),

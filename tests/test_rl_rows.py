@@ -12,7 +12,7 @@ from trl import GRPOTrainer
 from midcourse.config import Loss
 from midcourse.training.rl.rows import without_idle_rows
 from midcourse.training.rl.run import make_rl_trainer
-from midcourse.training.rl.trainer import RlTrainer
+from midcourse.training.rl.trainer import RlTrainer, rl_arguments, weight_metrics
 from test_training import PROBLEMS, RL, CoinGrader, setting
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -30,27 +30,67 @@ def inputs(advantages: list[float]) -> dict[str, Any]:
     }
 
 
+def alone(number: int) -> int:
+    return number
+
+
 def test_only_rows_with_an_advantage_stay_at_their_own_length() -> None:
-    kept, share = without_idle_rows(inputs([0.5, -0.5, 0.0]), "grpo")
+    kept, share = without_idle_rows(inputs([0.5, -0.5, 0.0]), "grpo", alone)
     assert share == pytest.approx(2 / 3)
     assert kept["prompt_ids"].tolist() == [[0, 5, 6], [7, 5, 6]]
     assert kept["completion_ids"].tolist() == [[1, 2], [1, 0]]
     assert kept["advantages"].tolist() == [0.5, -0.5]
     assert kept["num_items_in_batch"] == 6
-    assert without_idle_rows(inputs([0.5, -0.5, 0.0]), "dapo")[1] == 1.0
+    assert without_idle_rows(inputs([0.5, -0.5, 0.0]), "dapo", alone)[1] == 1.0
 
 
 def test_one_row_stays_where_all_are_idle() -> None:
-    kept, _ = without_idle_rows(inputs([0.0, 0.0, 0.0]), "grpo")
+    kept, _ = without_idle_rows(inputs([0.0, 0.0, 0.0]), "grpo", alone)
     assert kept["completion_ids"].tolist() == [[1]]
 
 
 def test_an_advantage_for_each_token_is_cut_as_they_are() -> None:
     given = inputs([0.0, 0.0, 0.0])
     given["advantages"] = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    kept, _ = without_idle_rows(given, "grpo")
+    kept, _ = without_idle_rows(given, "grpo", alone)
     assert kept["completion_ids"].tolist() == [[1]]
     assert kept["advantages"].tolist() == [[0.5]]
+
+
+def test_every_process_keeps_as_many_rows_as_the_one_with_the_most() -> None:
+    kept, share = without_idle_rows(inputs([0.5, 0.0, 0.0]), "grpo", lambda _: 2)
+    assert kept["completion_ids"].tolist() == [[1, 2], [1, 0]]
+    assert kept["advantages"].tolist() == [0.5, 0.0]
+    assert share == pytest.approx(2 / 3)
+
+
+def test_no_term_of_the_loss_needs_idle_rows(tmp_path: Path) -> None:
+    given = rl_arguments(RL, len(PROBLEMS), 100, setting(tmp_path), 1)
+    assert [given.beta, given.entropy_coef, given.router_aux_loss_coef] == [0.0, 0.0, 0.0]
+
+
+class TwoProcesses:
+    """Of accelerate's Accelerator what is used; the other process has known tokens of weight 2."""
+
+    def reduce(self, sums: torch.Tensor, reduction: str) -> torch.Tensor:
+        assert reduction == "sum"
+        return sums + torch.tensor([6.0, 3.0])
+
+    def gather(self, value: torch.Tensor) -> torch.Tensor:
+        return torch.stack([value, torch.tensor(2.0)])
+
+
+def test_importance_weights_are_logged_over_the_known_tokens_of_all_processes() -> None:
+    weights = torch.tensor([[0.5, 1.0]])
+    seen = weight_metrics(weights, torch.tensor([[True, False]]), TwoProcesses())
+    assert seen["sampler/importance_weight_max"] == 2.0
+    assert seen["sampler/importance_weight_mean"] == pytest.approx(6.5 / 4)
+
+
+def test_a_process_without_a_known_token_logs_what_the_others_have() -> None:
+    seen = weight_metrics(torch.ones(1, 2), torch.zeros(1, 2, dtype=torch.bool), TwoProcesses())
+    assert seen["sampler/importance_weight_max"] == 2.0
+    assert seen["sampler/importance_weight_mean"] == 2.0
 
 
 def gradient(trainer: RlTrainer, loss: torch.Tensor) -> torch.Tensor:

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
 import torch
+from accelerate.utils import convert_outputs_to_fp32
 
 from midcourse.config import OpenAIConfig, TrainRlConfig, VllmConfig
 from midcourse.engines.base import Request
@@ -220,6 +222,44 @@ def test_the_alarm_remembers_across_a_resume(tmp_path: Path) -> None:
     collector.sampler = EngineSampler(engine=base, failures=Failures)
     with pytest.raises(MidcourseError, match=r"^iteration 2: .* times what it was before"):
         trainer.train(resume_from_checkpoint=True)
+
+
+# --- mixed precision ---------------------------------------------------------------------------
+
+
+def test_a_model_that_trains_in_mixed_precision_is_sampled_fast_as_it_computes() -> None:
+    model: Any = load_model(BASE)
+    renderer = Renderer(load_tokenizer(BASE))
+    mixed = torch.autocast("cpu", torch.bfloat16)(model.forward.__func__)  # as accelerate does
+    model.forward = MethodType(convert_outputs_to_fp32(mixed), model)
+    context = tuple(renderer.encode("Mia has 12 nuts, then finds a score. How many nuts now?"))
+    sampling = Sampling(
+        temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repetition_penalty=1.0, max_tokens=24
+    )
+    requests = [
+        Request(
+            request_id=str(n),
+            prompt_token_ids=context,
+            sampling=sampling,
+            seed=n,
+            group="",
+            logprobs=True,
+        )
+        for n in range(4)
+    ]
+    with LiveEngine(model, renderer=renderer, stop_ids=()).session() as session:
+        assert model.config._attn_implementation == "midcourse"
+        session.submit(requests)
+        found = list(session.completions())
+    assert model.config._attn_implementation != "midcourse"
+    gaps = []
+    for completion in found:
+        ids = torch.tensor([*context, *completion.token_ids])
+        with torch.no_grad():
+            logits = model(ids[None]).logits[0, len(context) - 1 : -1]
+        own = logits.log_softmax(-1).gather(-1, ids[len(context) :, None])[:, 0]
+        gaps.append((own - torch.tensor(completion.logprobs)).abs().mean().item())
+    assert max(gaps) < 0.05, gaps
 
 
 # --- weights -----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.masking_utils import create_causal_mask
 
 from midcourse.engines import fast_batch
-from midcourse.engines._decoder import Decoder
+from midcourse.engines._decoder import Decoder, half_of_free
 from midcourse.engines._head import _ends_with
 from midcourse.engines._sampling import _warp, sample_tokens, uniforms
 from midcourse.engines.base import Request, ScoreRequest
@@ -89,6 +89,13 @@ def test_greedy_is_generate_whatever_shares_the_batch(
     assert found == {
         r.request_id: expected[r.prompt_token_ids][: r.sampling.max_tokens] for r in requests
     }
+
+
+def test_memory_that_torch_keeps_for_reuse_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = {"mem_get_info": (10, 100), "memory_reserved": 80, "memory_allocated": 50}
+    for name, found in gpu.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _, found=found: found)
+    assert half_of_free(torch.device("cuda")) == 20
 
 
 def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -875,7 +875,12 @@ class TrainRlConfig(Section):
         return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
 
     @model_validator(mode="after")
-    def _servers_can_tell(self) -> TrainRlConfig:
+    def _sampler_suits(self) -> TrainRlConfig:
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature = 0 draws the same rollout again and again, and a trainer "
+                "divides by it: set it above 0"
+            )
         if self.sampler == "servers":
             logprobs_mode(self.sampling)
         if self.online.share and self.sampler not in ("engine", "servers"):

@@ -107,6 +107,16 @@ def _held(cache: Any) -> Iterator[Tensor]:
             yield from (tensor for tensor in held if isinstance(tensor, Tensor))
 
 
+def half_of_free(device: torch.device) -> int:
+    """Return half the bytes of a GPU's memory that this process can still use.
+
+    Those that torch keeps for reuse are among them, though for the driver they are taken: after a
+    training step, or an earlier session, that may be nearly all.
+    """
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + kept) // 2
+
+
 def repeated(counts: Sequence[int]) -> Tensor:
     """Return the index that repeats item i ``counts[i]`` times."""
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

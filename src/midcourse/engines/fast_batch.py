@@ -126,30 +126,34 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
     model, own = decoder.model, decoder.model.config._attn_implementation
     if not model._can_set_attn_implementation():
         return False
-    wishes, sees_all = _wishes(decoder, max_tokens)
+    wishes, sees_all, dtype = _wishes(decoder, max_tokens)
     model.set_attn_implementation("eager" if wishes else own)
     if wishes or not sees_all or decoder.keeps_state or "position_ids" not in decoder.parameters:
         return False
     agrees = False
     with suppress(*FAILURES):
-        agrees = _agrees(decoder)
+        agrees = _agrees(decoder, _ROUNDING[dtype])
     if not agrees:
         model.set_attn_implementation(own)
     return agrees
 
 
 @torch.inference_mode()
-def _wishes(decoder: Decoder, max_tokens: int) -> tuple[set[str], bool]:
+def _wishes(decoder: Decoder, max_tokens: int) -> tuple[set[str], bool, torch.dtype]:
     """Run a model on three tokens, attending for it, and note what it asks of attention.
 
-    Returns the arguments that no step of ours heeds (soft caps, sinks, biases), and whether the
-    last token of a row of `max_tokens` sees all of it.
+    Returns the arguments that no step of ours heeds (soft caps, sinks, biases), whether the last
+    token of a row of `max_tokens` sees all of it, and the dtype that is computed in: of a model in
+    training autocast's, which neither weights nor logits tell.
     """
     wishes, windows, masks = set[str](), list[bool](), list[bool]()
+    dtypes: list[torch.dtype] = [decoder.model.dtype]
 
     def attend(module: Any, *states: Any, scaling: float | None = None, **asked: Any) -> Any:
         given = {name for name, value in asked.items() if torch.is_tensor(value) or value}
         wishes.update(given - _HARMLESS)
+        if torch.is_autocast_enabled(decoder.device.type):
+            dtypes.append(torch.get_autocast_dtype(decoder.device.type))
         windows.append((asked.get("sliding_window") or max_tokens) >= max_tokens)
         return sdpa_attention_forward(module, *states, scaling=scaling)
 
@@ -166,11 +170,11 @@ def _wishes(decoder: Decoder, max_tokens: int) -> tuple[set[str], bool]:
         decoder.prefill([(0, 1, 2)], decoder.new_cache())
     except FAILURES:
         wishes.add("unknown")
-    return wishes, bool(masks) and all(masks + windows)
+    return wishes, bool(masks) and all(masks + windows), dtypes[-1]
 
 
-def _agrees(decoder: Decoder) -> bool:
-    """Have the model attend our way; return whether it gives the logits that it gave before.
+def _agrees(decoder: Decoder, rounding: float) -> bool:
+    """Have the model attend our way; return whether its logits are those of before, but rounded.
 
     Of two rows of different lengths, one with a shared context, the other with its own.
     """
@@ -179,4 +183,4 @@ def _agrees(decoder: Decoder) -> bool:
     decoder.model.set_attn_implementation(register_attention())
     batch = FastBatch(decoder, cache_bytes=0)
     batch._shared = {shared}
-    return not strays(batch, {shared: 1, own: 1}, expected, _ROUNDING[expected.dtype]).any()
+    return not strays(batch, {shared: 1, own: 1}, expected, rounding).any()

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from midcourse.config import ModelConfig, TransformersConfig
-from midcourse.engines._decoder import Decoder
+from midcourse.engines._decoder import Decoder, half_of_free
 from midcourse.engines._head import logits_by_column
 from midcourse.engines._session import PASS_TOKENS, BatchAnswers, Lanes
 from midcourse.engines._threads import Cores, set_threads, share_cores
@@ -109,7 +109,7 @@ class TransformersEngine:
     def _cache_bytes(self) -> int:
         """Memory of the key-value cache: 4 GiB, or half of what is free on a GPU, unless set."""
         if self.kv_cache_gib is None and self.model.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.model.device)[0] // 2)
+            return half_of_free(self.model.device)
         return int((self.kv_cache_gib or 4) * 2**30)
 
     def _context_tokens(self, model: Any) -> int:

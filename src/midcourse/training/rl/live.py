@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
-from midcourse.engines._decoder import Decoder
+from midcourse.engines._decoder import Decoder, half_of_free
 from midcourse.engines._session import Batch, BatchAnswers
 from midcourse.engines.base import Capabilities
 from midcourse.engines.fast_batch import FastBatch, adopt
@@ -75,5 +73,5 @@ class LiveEngine:
 
     def _cache_bytes(self) -> int:
         if self.model.device.type == "cuda":
-            return int(torch.cuda.mem_get_info(self.model.device)[0] // 2)
+            return half_of_free(self.model.device)
         return _CACHE_GIB * 2**30

@@ -6,6 +6,7 @@ rollout of the whole iteration. The gradient is the same without either, up to r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,17 +17,21 @@ _BY_ROWS = frozenset({"grpo", "dr_grpo", "luspo"})
 _PROMPT = ("prompt_ids", "prompt_mask")
 
 
-def without_idle_rows(inputs: dict[str, Any], loss_type: str) -> tuple[dict[str, Any], float]:
+def without_idle_rows(
+    inputs: dict[str, Any], loss_type: str, most: Callable[[int], int]
+) -> tuple[dict[str, Any], float]:
     """Return TRL's inputs of one pass without idle rows and columns, and what its loss is worth.
 
-    One row stays where all are idle: every process has to make its pass, and weights without a
+    `most` takes this process's number of rows with an advantage and returns the largest one of all
+    processes. Each keeps so many, because TRL gathers a number for each row; short idle rows fill
+    up. One row stays where all are idle: every process has to make its pass, and weights without a
     gradient would not be what weights with a gradient of zero are to an optimiser.
     """
     advantages: Tensor = inputs["advantages"]
     is_idle = (advantages.reshape(len(advantages), -1) == 0).all(-1)
-    kept = (~is_idle).nonzero()[:, 0]
-    if not len(kept):
-        kept = inputs["completion_mask"].sum(-1).argmin()[None]
+    length = inputs["completion_mask"].sum(-1)
+    order = torch.where(is_idle, 1 + length, 0).argsort(stable=True)
+    kept = order[: max(1, most(int((~is_idle).sum())))]
     share = len(kept) / len(advantages) if loss_type in _BY_ROWS else 1.0
     rows = {name: _select(value, kept, len(advantages)) for name, value in inputs.items()}
     first = int(rows["prompt_mask"].any(0).to(torch.uint8).argmax())

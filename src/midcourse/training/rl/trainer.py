@@ -62,18 +62,26 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         known = made["completion_mask"].bool() & sampled.isfinite()
         gap = torch.where(known, made["old_per_token_logps"] - sampled, 0.0)
         self._compare(batch.groups[0].iteration, gap, known)
-        self._log_entropy(made["old_per_token_logps"], known)
+        # TRL's entropy is of the rows with a gradient alone.
+        entropy = _mean(-made["old_per_token_logps"], known, self.accelerator)
+        self._metrics["train"]["sampler/entropy"].append(entropy)
         if self._guidance.max_weight is not None:
             weights = gap.exp().clamp(max=self._guidance.max_weight)
             made["advantages"] = made["advantages"][:, None] * weights
-            self._log_weights(weights[known])
+            for name, value in weight_metrics(weights, known, self.accelerator).items():
+                self._metrics["train"][name].append(value)
         return made
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Compute TRL's loss of what can move a weight, worth what it is of the whole."""
-        kept, share = without_idle_rows(inputs, self.loss_type)
+        kept, share = without_idle_rows(inputs, self.loss_type, self._most)
         loss: Tensor = super()._compute_loss(model, kept)
         return loss * share
+
+    def _most(self, number: int) -> int:
+        """Return the largest of the numbers that the processes have."""
+        own = torch.tensor(number, device=self.accelerator.device)
+        return int(self.accelerator.gather(own).max())
 
     def _logprobs(self, made: dict[str, Any]) -> Tensor:
         """Return the log-probabilities (rows, tokens) of what was sampled, before any update."""
@@ -102,16 +110,21 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         earlier = [entry[GAP] for entry in self.state.log_history if GAP in entry]
         self._guidance.check(iteration, seen, earlier)
 
-    def _log_entropy(self, logprobs: Tensor, known: Tensor) -> None:
-        """Log the mean of -log p over what was sampled: TRL's is of the rows with a gradient."""
-        sums = torch.stack([-logprobs[known].sum(), known.sum()]).double()
-        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
-        self._metrics["train"]["sampler/entropy"].append(total / max(count, 1.0))
 
-    def _log_weights(self, weights: Tensor) -> None:
-        for name, value in (("mean", weights.mean()), ("max", weights.max())):
-            found = self.accelerator.gather(value).mean().item()
-            self._metrics["train"][f"sampler/importance_weight_{name}"].append(found)
+def weight_metrics(weights: Tensor, known: Tensor, accelerator: Any) -> dict[str, float]:
+    """Return what the log shows of importance weights (rows, tokens), over all processes."""
+    largest = torch.where(known, weights, 0.0).max()
+    return {
+        "sampler/importance_weight_mean": _mean(weights, known, accelerator),
+        "sampler/importance_weight_max": accelerator.gather(largest).max().item(),
+    }
+
+
+def _mean(values: Tensor, known: Tensor, accelerator: Any) -> float:
+    """Return the mean of what is known, over all processes."""
+    sums = torch.stack([torch.where(known, values, 0.0).sum(), known.sum()]).double()
+    total, count = accelerator.reduce(sums, reduction="sum").tolist()
+    return float(total / max(count, 1.0))
 
 
 def rl_arguments(
@@ -135,6 +148,7 @@ def rl_arguments(
         weight_decay=0.0,
         beta=0.0,  # no KL, hence no reference model
         entropy_coef=0.0,
+        router_aux_loss_coef=0.0,  # it would be of the rows with an advantage alone: see `rows`
         epsilon=config.clip_low,
         epsilon_high=config.clip_high,
         loss_type=_LOSSES[config.loss],
