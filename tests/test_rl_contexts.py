@@ -169,6 +169,14 @@ def test_greedy_rollouts_are_refused() -> None:
         config(sampling={"temperature": 0})
 
 
+def test_cuts_are_refused_where_they_would_look_like_stale_weights() -> None:
+    for changes in ({"top_p": 0.9}, {"top_k": 20}, {"min_p": 0.1}, {"repetition_penalty": 1.1}):
+        with pytest.raises(ValueError, match="sampler 'vllm': the log-probabilities"):
+            config(sampler="vllm", sampling=changes)
+        assert config(sampler="engine", sampling=changes)
+    assert config(sampler="vllm", sampling={"temperature": 0.7})
+
+
 def test_an_order_needs_pass_rates() -> None:
     for changes, said in (
         ({"sample": {"num_rollouts": 4, "rounds": [1, 3]}}, "leave out sample.rounds"),

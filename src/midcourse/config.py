@@ -173,6 +173,12 @@ class SamplingConfig(Section):
     max_tokens: int = Field(16_384, ge=1)
     """New tokens per completion."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether probabilities are changed beyond the temperature."""
+        cuts = self.top_p < 1 or self.top_k or self.min_p
+        return bool(cuts or self.repetition_penalty != 1)
+
     def record(self, **changes: int) -> Sampling:
         """Return the record that travels with every request."""
         return Sampling(**{**self.model_dump(), **changes})
@@ -732,8 +738,7 @@ def logprobs_mode(sampling: SamplingConfig) -> str:
     Raises ValueError if there is none: raw ones are at temperature 1, processed ones of what is
     left after every cut.
     """
-    cuts = sampling.top_p < 1 or sampling.top_k or sampling.min_p
-    if sampling.repetition_penalty != 1 or (cuts and sampling.temperature != 1):
+    if sampling.repetition_penalty != 1 or (sampling.is_cut and sampling.temperature != 1):
         raise ValueError(
             "sampler 'servers': vLLM tells no log-probabilities that suit a trainer where there is "
             "a repetition_penalty, or top_p, top_k or min_p at a temperature other than 1: switch "
@@ -883,6 +888,12 @@ class TrainRlConfig(Section):
             )
         if self.sampler == "servers":
             logprobs_mode(self.sampling)
+        if self.sampler == "vllm" and self.sampling.is_cut:
+            raise ValueError(
+                "sampler 'vllm': the log-probabilities that TRL asks vLLM for are of what top_p, "
+                "top_k, min_p and repetition_penalty leave, which a trainer does not compute: "
+                "switch these off in train_rl.sampling"
+            )
         if self.online.share and self.sampler not in ("engine", "servers"):
             raise ValueError(
                 f"online asks the policy, which sampler {self.sampler!r} cannot: set sampler = "
