@@ -770,7 +770,7 @@ class TrainRlConfig(Section):
     """What a token's loss is divided by: its sequence's length and the number of sequences
     (``sequence_mean``), the tokens of the batch (``token_mean``), `sampling.max_tokens` and the
     number of sequences (``constant_length``), or the number of sequences alone (``token_sum``:
-    PipelineRL's, which the paper ran)."""
+    as PipelineRL, which the paper used)."""
     advantage: Advantage = "mean"
     """A reward minus its group's mean; ``mean_std``: by the group's standard deviation (GRPO);
     ``reward_by_mean``: by the mean (MaxRL)."""
@@ -823,7 +823,7 @@ class TrainRlConfig(Section):
     ``vllm`` installed here. Only the first two give each rollout a seed of its own."""
     servers: VllmConfig = VllmConfig()
     """Of ``sampler = "servers"``: as an engine of kind ``vllm``. Name `devices` that the training
-    leaves free."""
+    leaves free, or give the servers a share of its memory in `server_arguments`."""
     online: OnlineConfig = OnlineConfig()
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
