@@ -22,6 +22,7 @@ from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.errors import ArtifactError, ConfigError, DataError, EngineError, MidcourseError
 from midcourse.pipeline.session import Tools
 from midcourse.pipeline.values import Model
+from midcourse.processes import threads_each
 from midcourse.progress import SilentProgress
 from midcourse.records import Gold, SftRow
 from midcourse.rendering import Renderer
@@ -407,7 +408,7 @@ def test_a_kill_after_the_last_step_costs_no_step(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"midcourse.training.{kind}.conclude", killed)
+        patch.setattr(f"midcourse.training.{'rl.run' if kind == 'rl' else kind}.conclude", killed)
         with pytest.raises(Killed):
             train(tmp_path / "cut", save_every=1)
     (tmp_path / "cut" / "final" / "model.safetensors").unlink()
@@ -596,7 +597,7 @@ def test_sigkill_while_a_checkpoint_is_written_changes_nothing(
     whole, cut = job(tmp_path / "whole"), job(tmp_path / "cut")
     run_jobs([whole], SilentProgress())
     for number in (2, 4):
-        process = _start(cut, num_threads=os.cpu_count() or 1)  # as many: sums round alike
+        process = _start(cut, threads_each(1))  # as many as below: sums round alike
         while process.poll() is None and not (cut.out / f"checkpoint-{number}").exists():
             time.sleep(0.001)
         process.kill()
