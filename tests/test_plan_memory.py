@@ -175,6 +175,10 @@ def test_our_engine_samples_the_weights_in_training_and_adds_its_cache() -> None
         assert samples.parts.weights == updates.parts.weights  # no second copy
     elsewhere, _ = reinforcing(placed(), config, few, 1000, Sampler.SERVERS)
     assert elsewhere.parts.cache == elsewhere.parts.vllm == 0
+    told = {"devices": ["0"], "server_arguments": ["--gpu-memory-utilization", "0.45"]}
+    shared = TrainRlConfig.model_validate({"sampler": "servers", "servers": told})
+    for phase in reinforcing(placed(), shared, few, 1000, Sampler.SERVERS):
+        assert phase.parts.vllm == 0.45 * H100.memory_bytes, "a server on a training device"
     tight = TransformersConfig(kv_cache_gib=0.01)
     samples, _ = reinforcing(placed(), config, tight, 1000, Sampler.ENGINE)
     assert samples.verdict(H100) == "no"

@@ -214,7 +214,7 @@ def reinforcing(
     """
     trained = Trained(placed, config, row)
     sampled, longest = _sampled(trained, config, engine, sampler)
-    share = config.vllm_gpu_share * placed.device.memory_bytes if sampler is Sampler.VLLM else 0.0
+    share = _vllm_share(config, sampler) * placed.device.memory_bytes
     phases = {"samples": (sampled, longest), "updates": (trained.updating(), None)}
     return [
         Memory(
@@ -232,11 +232,11 @@ def _sampled(
 ) -> tuple[Parts, Longest | None]:
     """Return what sampling takes on a training device, and what its cache must hold."""
     placed, shape, row, held = trained.placed, trained.placed.shape, trained.row, trained.held()
-    if sampler is Sampler.SERVERS:
+    share = _vllm_share(config, sampler) * placed.device.memory_bytes
+    if sampler is Sampler.SERVERS and not share:
         return held, None
-    if sampler is Sampler.VLLM:  # its own copy of the weights, as it would serve them
+    if share:  # its own copy of the weights, as it would serve them
         weights = float(shape.parameters * placed.element_bytes)
-        share = config.vllm_gpu_share * placed.device.memory_bytes
         cache = max(0.0, share - weights - SERVER_BYTES)
         # It is told the longest prompt and completion as the model's length.
         return held, Longest(row, shape.kv_bytes(placed.element_bytes), cache)
@@ -249,6 +249,15 @@ def _sampled(
     cache = min(rows * row * token, allowed)
     sampled = replace(held, cache=cache, activations=16.0 * rows * shape.vocabulary)
     return sampled, Longest(row, token, cache)
+
+
+def _vllm_share(config: c.TrainRlConfig, sampler: Sampler) -> float:
+    """Return how much of a training device vLLM has: TRL's, or a server that stands there."""
+    if sampler is Sampler.VLLM:
+        return config.vllm_gpu_share
+    ours = map(str, range(TrainingProcesses.of(config.accelerate).number))
+    shares_device = sampler is Sampler.SERVERS and not set(ours).isdisjoint(config.servers.devices)
+    return config.servers.gpu_share if shares_device else 0.0
 
 
 def rollouts_each(config: c.TrainRlConfig) -> int:
