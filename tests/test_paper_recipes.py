@@ -77,6 +77,9 @@ num_rollouts = 2
 ks = [1, 2]
 sampling = {{ max_tokens = 16 }}
 
+[evaluate.sets.held_out]
+ks = [1, 2]
+
 [likelihood]
 max_items = 2
 """
