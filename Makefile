@@ -34,7 +34,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("midcourse needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,ray,real,reasoning-gym,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,report,watch,docs,ray,real,reasoning-gym,dev]'
 	touch $@
 
 lab-check: $(STAMP)  ## what the bundled base model can and cannot do

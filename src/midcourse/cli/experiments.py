@@ -1,0 +1,81 @@
+"""Verbs of experiments: the paper's tables and figures, the first-error benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcourse.cli.app import Overlays, Overrides, RunDir, app
+
+
+@app.command()
+def reproduce(
+    names: Annotated[list[str], typer.Argument(help="table1, fig6, … or all.")],
+    scale: Annotated[str, typer.Option(help="Sizes and model names: a recipe.")] = "scale/lab",
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
+    with_: Overlays = None,
+    set_: Overrides = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
+) -> None:
+    """Make the paper's tables and figures at a scale; what is there is kept."""
+    from midcourse.experiments.page import write_page
+    from midcourse.experiments.reproduce import choose, default_folder
+    from midcourse.experiments.reproduce import reproduce as make
+    from midcourse.experiments.runner import ExperimentRunner
+    from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.recipes import find_recipe
+
+    runner = ExperimentRunner(
+        scale=find_recipe(scale),
+        seeds=tuple(dict.fromkeys(seed or [0])),
+        overlays=tuple(map(find_recipe, with_ or [])),
+        settings=tuple(set_ or []),
+        reporter=ConsoleProgress(open_console()),
+    )
+    experiments, folder = choose(names), out or default_folder(runner)
+    make(experiments, runner, folder)
+    if page is not None:
+        write_page(experiments, folder, page)
+        runner.reporter.say(f"the page is {page}")
+
+
+@app.command("localize")
+def localize_command(
+    data: Annotated[
+        list[str], typer.Argument(help="Files of solutions whose first error people marked.")
+    ],
+    engine: Annotated[str, typer.Option(help="As --set engine.kind=…")] = "",
+    model: Annotated[str, typer.Option(help="As --set model.path=…")] = "",
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe whose proposer is asked; default: all defaults.")
+    ] = None,
+    baselines_only: Annotated[bool, typer.Option(help="Score the baselines only.")] = False,
+    set_: Overrides = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Measure how often a model names the first error of a wrong solution."""
+    from midcourse.config import load_recipe, make_recipe
+    from midcourse.localize.run import load_cases, run_localization
+    from midcourse.localize.scores import baselines, first_error_tables
+    from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.run import Run
+
+    console = open_console()
+    # A recipe names a model; guesses, scripts and servers of chat messages load none.
+    loads_none = baselines_only or engine == "scripted" or "engine.chat=true" in (set_ or [])
+    model = model or ("lab" if loads_none else "")
+    short = {"engine.kind": engine, "model.path": model}
+    overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
+    bare = {"name": "localize"}
+    made = load_recipe(recipe, overrides) if recipe else make_recipe(bare, overrides, "localize")
+    cases = load_cases(data, made.localize.limit_per_source)
+    if baselines_only:
+        tables = first_error_tables({}, baselines(cases))
+    else:
+        with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
+            tables = run_localization(run, cases)
+    for table in tables:
+        console.print(table.rich())

@@ -1,0 +1,55 @@
+"""Verbs of the lab's base model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcourse.cli.app import lab_app
+from midcourse.errors import ConfigError
+
+
+@lab_app.command("pretrain")
+def lab_pretrain(
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 8500,
+    seed: Annotated[int, typer.Option(help="Seed of weights and documents.")] = 0,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    start: Annotated[
+        str, typer.Option(help="A folder to continue from, or lab; default: from scratch.")
+    ] = "",
+    num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
+    mix: Annotated[str, typer.Option(help="What is taught: base, solver or capable.")] = "base",
+) -> None:
+    """Train the lab's base model, from scratch or from where an earlier call left it."""
+    from midcourse.engines import resolve_model
+    from midcourse.lab.pretrain import MIXES, PretrainConfig, pretrain
+
+    if mix not in MIXES:
+        raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(MIXES)}")
+    config = PretrainConfig(
+        steps=steps,
+        seed=seed,
+        learning_rate=learning_rate,
+        start=resolve_model(start),
+        num_layers=num_layers,
+        mix=mix,
+    )
+    pretrain(config, out, typer.echo)
+
+
+@lab_app.command("check")
+def lab_check(
+    model: Annotated[str, typer.Option(help="A model folder; default: the bundled one.")] = "lab",
+    num_problems: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 1000,
+) -> None:
+    """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
+    from midcourse.lab.check import check_base
+    from midcourse.progress import open_console
+
+    table, passed = check_base(model, num_problems, seed)
+    open_console().print(table.rich())
+    raise typer.Exit(0 if passed else 1)

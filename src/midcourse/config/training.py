@@ -1,0 +1,312 @@
+"""The sections of what trains: SFT, RL, the warm-up."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from midcourse.config.base import Part, SamplingConfig, Section, Share, tunable
+from midcourse.config.engines import VllmConfig
+from midcourse.errors import ConfigError
+from midcourse.records import TABLE_1, Condition
+
+
+def _whole(shares: dict[Condition, float]) -> dict[Condition, float]:
+    other = next((condition for condition in shares if condition not in TABLE_1), None)
+    if other is not None:
+        raise ValueError(f"condition {other.value!r} is not a row of Table 1")
+    if shares and abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f"the shares sum to {sum(shares.values()):g}: let them sum to 1")
+    return shares
+
+
+Shares = Annotated[dict[Condition, Share], AfterValidator(_whole)]
+Loss = Literal["sequence_mean", "token_mean", "constant_length", "token_sum"]
+ZeroGradient = Literal["keep", "drop", "refill"]
+Advantage = Literal["mean", "mean_std", "reward_by_mean"]
+
+
+class TrainSftConfig(Section):
+    """Patching (Table 6)."""
+
+    method: Literal["sft", "dpo"] = "sft"
+    """``sft`` on the rows; ``dpo``: Step-DPO on (intervention, original step) after the same
+    prefix: a baseline."""
+    dpo_beta: float = Field(0.1, gt=0)
+    """``dpo``: how strongly it is held to the base."""
+    num_epochs: float = Field(4.0, gt=0)
+    """Passes over the rows."""
+    batch_size: int = Field(64, ge=1)
+    """Rows per optimiser step."""
+    micro_batch_size: int = tunable(4, ge=1)
+    """Rows per forward pass."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Peak learning rate; it falls as a cosine."""
+    min_lr_rate: float = Field(0.1, ge=0, le=1)
+    """Where the cosine ends, as a share of the peak."""
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's."""
+    gradient_checkpointing: bool = tunable(False)
+    """Compute activations twice instead of keeping them: slower, smaller."""
+    max_steps: int | None = Field(None, ge=1)
+    """Stop after so many optimiser steps."""
+    save_every: int | None = tunable(None, ge=1)
+    """Optimiser steps between checkpoints that a killed training goes on from; default: none, it
+    starts over."""
+    lora_rank: int = Field(0, ge=0)
+    """Train adapters of this rank instead of all weights; they are merged at the end. 0: off.
+    Adapters take about ten times the learning rate of all weights."""
+    accelerate: str = tunable("")
+    """A config of ``accelerate launch`` for several processes: a file, or a packaged one such as
+    ``accelerate/ddp`` or ``accelerate/fsdp2``."""
+
+
+class OnlineConfig(Section):
+    """Interventions that RL makes for itself (online InT): beyond the paper.
+
+    Where all rollouts of a group are wrong, the policy as it is proposes, as `propose` says, and
+    verifies.
+    """
+
+    share: float = Field(0.0, ge=0, le=1)
+    """Share of an iteration's groups, rounded up, that begin from interventions of the iteration
+    before, where so many were verified: they take the last groups' places. 0: off."""
+    max_cases: int = Field(8, ge=1)
+    """Groups of an iteration, at most, of which a rollout is asked about."""
+    num_proposals: int = Field(1, ge=1)
+    """Questions per rollout; the first accepted one is verified."""
+    num_continuations: int = Field(8, ge=1)
+    """Continuations that verify it: one has to be correct."""
+
+
+def logprobs_mode(sampling: SamplingConfig) -> str:
+    """Return the mode in which vLLM's log-probabilities are those of `Completion.logprobs`.
+
+    Raises ValueError if there is none: raw ones are at temperature 1, processed ones of what is
+    left after every cut.
+    """
+    if sampling.repetition_penalty != 1 or (sampling.is_cut and sampling.temperature != 1):
+        raise ValueError(
+            "sampler 'servers': vLLM tells no log-probabilities that suit a trainer where there is "
+            "a repetition_penalty, or top_p, top_k or min_p at a temperature other than 1: switch "
+            "these off in train_rl.sampling"
+        )
+    return "raw_logprobs" if sampling.temperature == 1 else "processed_logprobs"
+
+
+class TrainRlConfig(Section):
+    """Outcome-reward GRPO (§4.2, Table 5)."""
+
+    num_iterations: int = Field(400, ge=1)
+    """Iterations of sampling; each is `num_updates` optimiser steps."""
+    prompts_per_iteration: int = Field(32, ge=1)
+    """Problems of one iteration, a group of rollouts each."""
+    num_generations: int = Field(8, ge=2)
+    """Rollouts per prompt: one group."""
+    num_updates: int = Field(2, ge=1)
+    """Optimiser steps per iteration: the paper's mini-batch of 16 prompts out of 32."""
+    micro_batch_size: int = tunable(8, ge=1)
+    """Rollouts per forward pass."""
+    learning_rate: float = Field(1e-6, gt=0)
+    """Constant."""
+    clip_low: float = Field(0.2, gt=0, lt=1)
+    """How far a token's probability ratio may fall below 1."""
+    clip_high: float = Field(0.2, gt=0)
+    """How far it may rise above 1."""
+    loss: Loss = "sequence_mean"
+    """What a token's loss is divided by: its sequence's length and the number of sequences
+    (``sequence_mean``), the tokens of the batch (``token_mean``), `sampling.max_tokens` and the
+    number of sequences (``constant_length``), or the number of sequences alone (``token_sum``:
+    as PipelineRL, which the paper used)."""
+    advantage: Advantage = "mean"
+    """A reward minus its group's mean; ``mean_std``: by the group's standard deviation (GRPO);
+    ``reward_by_mean``: by the mean (MaxRL)."""
+    importance: Literal["token_truncate", "off"] = "token_truncate"
+    """Correction where sampler and trainer round differently: each token weighs its probability
+    under the trainer by that under the sampler, at most `max_importance_weight`."""
+    max_importance_weight: float = Field(2.0, ge=1)
+    """Of ``token_truncate``."""
+    max_logprob_gap: float = tunable(0.1, gt=0)
+    """Alarm: above this mean difference per token between sampler and trainer, in nats, stop. It
+    also stops at ten times the usual difference."""
+    problems: Literal["all", "hard", "verified"] = "all"
+    """``all`` training problems, the ``hard`` ones, or ``verified``: hard problems with a kept
+    intervention, the paper's D_train."""
+    contexts: Shares = {Condition.PROBLEM: 1.0}
+    """What groups begin from, by share: ``{hint = 1}`` is hint-guided RL, ``{problem = 0.5,
+    prefix_intervention = 0.5}`` mixes guided and unguided groups. Prefixes and interventions are
+    the verified ones; a problem without one begins from its text."""
+    contexts_end: Shares = {}
+    """Where the shares of `contexts` go, linearly, e.g. ``{problem = 1}``; default: they stay."""
+    anneal_share: float = Field(1.0, gt=0, le=1)
+    """Share of the iterations in which they go there, and in which `hint_shares` come in turn."""
+    hint_shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """How much of the reference's steps a hint shows, one length after the other, each for as many
+    iterations: ``[0.5, 0.25]`` is QuestA's. Default: one length for all, `hints.length`."""
+    order: Literal["shuffled", "easy_first", "hard_first"] = "shuffled"
+    """``shuffled``: one pass over the problems after another; ``easy_first``, ``hard_first``: a
+    quarter of the problems after another, by their pass rate in `sample`."""
+    zero_gradient: ZeroGradient = "keep"
+    """Groups whose rollouts are all worth the same: ``keep`` them (the paper), ``drop`` them from
+    what the loss is divided by, or ``refill`` the batch with groups of further problems."""
+    max_refill: float = Field(2.0, gt=0)
+    """``refill``: further groups of an iteration, at most, per `prompts_per_iteration`."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Of rollouts in RL."""
+    save_every: int = tunable(100, ge=1)
+    """Iterations between checkpoints; with `keep_checkpoints` it may not change at a resume."""
+    keep_checkpoints: bool = False
+    """Keep the model of each checkpoint, to be evaluated along RL (Fig. 12)."""
+    gradient_checkpointing: bool = tunable(False)
+    """As `train_sft.gradient_checkpointing`."""
+    lora_rank: int = Field(0, ge=0)
+    """As `train_sft.lora_rank`."""
+    accelerate: str = tunable("")
+    """As `train_sft.accelerate`."""
+    sampler: Literal["engine", "servers", "generate", "vllm"] = "engine"
+    """Who draws rollouts: ``engine``: ours, in the training process, on the weights as they are;
+    ``servers``: vLLM servers of ours (`servers`), which get the weights before each iteration;
+    ``generate``: TRL with transformers; ``vllm``: TRL with vLLM on the training GPUs, which needs
+    ``vllm`` installed here. Only the first two give each rollout a seed of its own."""
+    servers: VllmConfig = VllmConfig()
+    """Of ``sampler = "servers"``: as an engine of kind ``vllm``. Name `devices` that the training
+    leaves free, or give the servers a share of its memory in `server_arguments`."""
+    online: OnlineConfig = OnlineConfig()
+    vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
+    """Share of each GPU's memory for vLLM."""
+
+    @model_validator(mode="after")
+    def _moves_to_an_end(self) -> TrainRlConfig:
+        if not self.contexts:
+            raise ValueError("contexts is empty: leave it out, or name a condition")
+        if self.anneal_share < 1 and not (self.contexts_end or self.hint_shares):
+            raise ValueError("anneal_share says when contexts_end is reached: set contexts_end")
+        if self.hint_shares and Condition.HINT not in self.conditions:
+            raise ValueError("hint_shares are of hints: give hint a share in contexts")
+        return self
+
+    def shares(self, iteration: int) -> dict[Condition, float]:
+        """Return the share of each condition among the groups of an iteration (0-based)."""
+        end = self.contexts_end or self.contexts
+        # The last iteration of the annealing is all at the end.
+        last = max(self.anneal_share * self.num_iterations - 1, 1e-9)
+        moved = min(iteration / last, 1.0)
+        return {
+            condition: (1 - moved) * self.contexts.get(condition, 0) + moved * end.get(condition, 0)
+            for condition in self.conditions
+        }
+
+    def hint_number(self, iteration: int) -> int | None:
+        """Return which of `hint_shares` an iteration (0-based) shows; none where there are none."""
+        if not self.hint_shares:
+            return None
+        passed = iteration / (self.anneal_share * self.num_iterations)
+        return min(int(passed * len(self.hint_shares)), len(self.hint_shares) - 1)
+
+    def mean_shares(self) -> dict[Condition, float]:
+        """Return the share of each condition among all groups."""
+        every = [self.shares(iteration) for iteration in range(self.num_iterations)]
+        return {c: sum(shares[c] for shares in every) / len(every) for c in self.conditions}
+
+    @property
+    def most_further(self) -> int:
+        """Groups that an iteration may sample further."""
+        return int(self.max_refill * self.prompts_per_iteration)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What any group is to begin from, in the order of Table 1."""
+        used = {c for shares in (self.contexts, self.contexts_end) for c in shares if shares[c]}
+        return tuple(condition for condition in TABLE_1 if condition in used)
+
+    def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
+        """Return what decides results; of kept checkpoints also which iterations they are of."""
+        found = super().identity(with_defaults=with_defaults)
+        if self.sampler != "servers":
+            del found["servers"]
+        return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
+
+    @model_validator(mode="after")
+    def _sampler_suits(self) -> TrainRlConfig:
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "sampling.temperature = 0 draws the same rollout again and again, and a trainer "
+                "divides by it: set it above 0"
+            )
+        if self.sampler == "servers":
+            logprobs_mode(self.sampling)
+        if self.sampler == "vllm" and self.sampling.is_cut:
+            raise ValueError(
+                "sampler 'vllm': the log-probabilities that TRL asks vLLM for are of what top_p, "
+                "top_k, min_p and repetition_penalty leave, which a trainer does not compute: "
+                "switch these off in train_rl.sampling"
+            )
+        if self.online.share and self.sampler not in ("engine", "servers"):
+            raise ValueError(
+                f"online asks the policy, which sampler {self.sampler!r} cannot: set sampler = "
+                "'servers' (as scale/paper/online does) or 'engine'"
+            )
+        return self
+
+    @property
+    def most_online(self) -> int:
+        """Groups of an iteration, at most, that begin from interventions of its own."""
+        return math.ceil(self.online.share * self.prompts_per_iteration)
+
+    @property
+    def takes_all_devices(self) -> bool:
+        """Whether a training leaves no room for another: the two arms then run in turn."""
+        return bool(self.accelerate) or self.sampler in ("vllm", "servers")
+
+
+class WorkedConfig(Section):
+    """Warm-up, first half: worked solutions in our answer form."""
+
+    part: Part = (0.0, 0.2)
+    """As `problems.part`, of the same file."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many problems."""
+    train: TrainSftConfig = TrainSftConfig()
+    """As `train_sft`."""
+
+
+class VerificationConfig(Section):
+    """Warm-up, second half: the first error of attempts that were spoiled on purpose."""
+
+    part: Part = (0.2, 0.5)
+    """As `problems.part`, of the same file."""
+    limit: int | None = Field(None, ge=1)
+    """Only the first so many problems."""
+    num_attempts: int = Field(2, ge=1)
+    """Attempts per problem; every other one is shown without the reference."""
+    num_worked: int = Field(0, ge=0)
+    """Worked solutions mixed in, so that solving is not forgotten."""
+    train: TrainSftConfig = TrainSftConfig()
+    """As `train_sft`."""
+
+
+class WarmupConfig(Section):
+    """What ``midcourse warmup`` teaches a small model before the method begins."""
+
+    worked: WorkedConfig = WorkedConfig()
+    verification: VerificationConfig = VerificationConfig()
+    max_tokens: int = Field(1024, ge=1)
+    """A longer row is refused, never cut."""
+    num_checks: int = Field(100, ge=1)
+    """Attempts at problems of `problems.part` on which the verifier is measured."""
+    check_sampling: SamplingConfig = SamplingConfig(temperature=0.0, max_tokens=512)
+    """Of the verifier's answers."""
+
+    def check_parts(self, others: Part) -> None:
+        """Raise ConfigError if two of the three parts of the problems overlap."""
+        parts = sorted([self.worked.part, self.verification.part, others])
+        if any(before[1] > after[0] for before, after in pairwise(parts)):
+            raise ConfigError(
+                f"warmup: the parts {parts} overlap: a problem must be in one of "
+                "warmup.worked.part, warmup.verification.part and problems.part"
+            )
