@@ -163,7 +163,9 @@ def test_rl_on_two_processes_is_killed_goes_on_and_counts_every_group_once(
     # Problems that the base solves, hot enough that it errs: some groups have both.
     sampling = RL.sampling.model_copy(update={"max_tokens": 100, "temperature": 1.8})
     update = {
-        "micro_batch_size": 2, "num_generations": 8, "accelerate": accelerate, "sampling": sampling
+        "micro_batch_size": 2, "num_generations": 8, "accelerate": accelerate, "sampling": sampling,
+        # The engine needs the whole model in every process.
+        "sampler": "generate" if accelerate == SHARDED else "engine",
     }  # fmt: skip
     stories = islice(generate_stories(Kind.KNOWN, Split.TRAIN, seed=0), 3)
     content = RlJob(

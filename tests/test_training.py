@@ -44,6 +44,7 @@ from midcourse.training.jobs import (
     SftJob,
     TrainingJob,
     _begin_log,
+    _last_words,
     read_job,
     run_jobs,
     write_job,
@@ -469,6 +470,16 @@ def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
     ):
         run_jobs([Job("train x", tmp_path / "x", content)], SilentProgress())
     assert read_job(tmp_path / "x") == content
+
+
+def test_the_error_of_a_process_is_said_rather_than_its_launchers_summary(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_text(
+        "[rank1]: Traceback (most recent call last):\n[rank1]: torch.OutOfMemoryError: CUDA out\n"
+        "=====\nmidcourse.training.worker FAILED\n-----\n  error_file: <N/A>\n=====\n"
+    )
+    assert _last_words(tmp_path, 1) == "torch.OutOfMemoryError: CUDA out"
+    (tmp_path / "worker.log").write_text("no accelerator\n=====\n")
+    assert _last_words(tmp_path, 1) == "no accelerator"
 
 
 def sft_job(rows: Path, config: TrainSftConfig = SFT) -> SftJob:

@@ -524,7 +524,7 @@ def workplace(tmp_path: Path) -> Path:
             "num_iterations": 1, "prompts_per_iteration": 2, "num_generations": 2,
             "micro_batch_size": 2, "lora_rank": 2, "sampling": {"max_tokens": 8},
         },
-        evaluate={"num_rollouts": 1, "ks": [1], "sampling": short},
+        evaluate={"num_rollouts": 2, "ks": [1, 2], "sampling": short},
     )  # fmt: skip
     return tmp_path
 

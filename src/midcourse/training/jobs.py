@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -294,14 +295,21 @@ def _raise_if_failed(jobs: Sequence[Job], processes: Sequence[subprocess.Popen[b
             raise MidcourseError(f"{job.label} failed: {words} (all of it: {job.out}/worker.log)")
 
 
+#: The last line of a traceback, as a process of several prints it too: ``[rank1]: ValueError: …``.
+_ERROR_LINE = re.compile(r"^(?:\[rank\d+\]: ?)?((?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b.*)")
+
+
 def _last_words(out: Path, code: int) -> str:
-    """Return why a training ended: in its own words, else the last line that it printed."""
+    """Return why a training ended: in its own words, else the last error that it printed."""
     if (out / ERROR_FILE).is_file():
         return (out / ERROR_FILE).read_text("utf-8")
     if code == -signal.SIGKILL:
         return "it was killed (signal 9), as happens where the machine is out of memory"
-    lines = (out / "worker.log").read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "no output"
+    lines = (out / "worker.log").read_text("utf-8", "replace").splitlines()
+    # Launchers end with a summary of their own, below what a process said.
+    errors = [found[1] for line in lines if (found := _ERROR_LINE.search(line))]
+    said = errors or [line for line in lines if any(map(str.isalnum, line))]
+    return said[-1].strip() if said else "no output"
 
 
 def _logged(job: Job) -> list[dict[str, float]]:
