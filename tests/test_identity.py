@@ -95,6 +95,7 @@ VALUES: dict[str, Any] = {
     "verify.rounds": [16, 16],
     "verify.conditions": ["prefix_intervention", "prefix"],
     "evaluate.models": ["base"],
+    "report_to": ["tensorboard"],
     "evaluate.ks": [1],
     "evaluate.on": ["held_out"],
     "evaluate.sets.NAME.path": str(WORKED),

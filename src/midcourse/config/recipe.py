@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -41,6 +42,11 @@ class Recipe(Section):
     max_failed_share: float = tunable(0.01, ge=0, le=1)
     """Requests of a stage that a server may fail for good, rounded up: they become outcomes
     (``request_failed``), never a model's mistakes. With more the stage stops."""
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = tunable(())
+    """Trackers that are told what the run directory says: counts of stages, logs of trainings.
+    Each has to be installed; W&B and Trackio may need a login of their own."""
+    report_project: str = tunable("midcourse", min_length=1)
+    """The project at W&B and Trackio."""
     prompts: str = tunable("default")
     """A packaged prompt set, or a folder of .md files; the texts that are used are in the keys."""
     problems: ProblemsConfig = ProblemsConfig()
