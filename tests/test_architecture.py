@@ -34,10 +34,10 @@ LAYERS = [
     {"engines", "data"},
     {"stages"},
     {"run"},
-    {"lab", "training"},
+    {"lab", "training", "tracking"},
     {"pipeline"},
     {"report"},
-    {"experiments", "plan", "export", "localize", "warmup"},
+    {"experiments", "plan", "export", "localize", "warmup", "watch"},
     {"cli", "__main__", "__init__"},
 ]
 

@@ -104,6 +104,22 @@ def read_journal(path: Path) -> Iterator[Entry | None]:
             yield entry
 
 
+def read_tail(path: Path, num_bytes: int) -> list[Entry]:
+    """Return the sound lines within the last bytes of a journal, in order; none if there is none.
+
+    For whoever looks at a stage under way: what is being written at this moment is left out.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - num_bytes))
+            lines = file.read().splitlines(keepends=True)
+    except FileNotFoundError:  # sealed, or rolled into a part, since it was listed
+        return []
+    whole = lines if size <= num_bytes else lines[1:]
+    return [entry for line in whole if (entry := _entry(line)) is not None]
+
+
 def _entry(line: bytes) -> Entry | None:
     """Return what a line holds, None if it is truncated or damaged."""
     body = line[_HEAD_SIZE:-1]

@@ -36,6 +36,9 @@ _ONLINE: dict[type[Any], str] = {
     Proposal: "online/proposals", Rollout: "online/rollouts", Grade: "online/grades"
 }  # fmt: skip
 
+#: What is not read where texts are shown.
+_IDS = ("token_ids",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
@@ -127,10 +130,27 @@ def read_rl(folder: Path, without: Collection[str] = ()) -> Iterator[RlMember]:
     """
     for name in _FOLDERS.values():
         require_whole(folder, name)
-    for part in sorted((folder / _FOLDERS[RlSample]).glob("iteration-*.parquet")):
-        rollouts = read_records([folder / _FOLDERS[Rollout] / part.name], Rollout, without)
-        grades = read_records([folder / _FOLDERS[Grade] / part.name], Grade)
-        yield from zip(rollouts, grades, read_records([part], RlSample), strict=True)
+    for part in _parts(folder):
+        yield from _members(folder, part, without)
+
+
+def read_last_iteration(folder: Path) -> list[RlMember]:
+    """Return what the last iteration sampled whose files are all written; empty before the first.
+
+    Without token ids.
+    """
+    return [member for part in _parts(folder)[-1:] for member in _members(folder, part, _IDS)]
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return a file for each iteration whose files are all written: samples are written last."""
+    return sorted((folder / _FOLDERS[RlSample]).glob("iteration-*.parquet"))
+
+
+def _members(folder: Path, part: Path, without: Collection[str]) -> Iterator[RlMember]:
+    rollouts = read_records([folder / _FOLDERS[Rollout] / part.name], Rollout, without)
+    grades = read_records([folder / _FOLDERS[Grade] / part.name], Grade)
+    return zip(rollouts, grades, read_records([part], RlSample), strict=True)
 
 
 def group_of(member: RlMember) -> tuple[int, int]:

@@ -1,0 +1,33 @@
+"""The verb that watches a run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from midcourse.cli.app import app
+from midcourse.errors import ConfigError, MissingExtra
+
+
+@app.command()
+def watch(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, under way or not.")],
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Watch a run on the whole screen: its steps, and the traces written last.
+
+    Example: midcourse watch runs/my
+    """
+    from midcourse.report.status import status_table
+
+    status_table(run_dir)  # what is not a run directory is one line, before the screen is taken
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError(f"watch needs a terminal: 'midcourse status {run_dir}' prints it once")
+    try:
+        from midcourse.watch.app import WatchApp
+    except ModuleNotFoundError as error:
+        raise MissingExtra("textual", "watch") from error
+    WatchApp(run_dir, every).run()
