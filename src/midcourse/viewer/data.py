@@ -7,7 +7,7 @@ records from a run directory, `midcourse.viewer.page` writes them into one file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -144,4 +144,5 @@ class View:
     """What was run, e.g. ``("seed", "0")``."""
     problems: Sequence[ViewedProblem]
     items: Sequence[Item]
-    chunks: Sequence[Sequence[ProposalBody | RolloutBody]]
+    chunks: Iterable[Sequence[ProposalBody | RolloutBody]]
+    """Read once, in order: a generator keeps one chunk in memory. About 50 bodies each."""

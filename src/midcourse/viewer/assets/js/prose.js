@@ -1,0 +1,59 @@
+// A text of a model, problem or proposer: as it was written, or with its formulas typeset.
+
+const LONG = 20000; // characters shown at first
+const HUGE = 200000; // more is never typeset: a browser would think for minutes
+
+const show = { raw: remembered.get("raw") === "true" };
+
+/** Returns a block with the text; a long one is cut, with a button for all of it. */
+function prose(text, name) {
+  const block = el("div", { class: `prose ${name ?? ""} ${show.raw ? "raw" : ""}` });
+  write(block, text.slice(0, LONG));
+  if (text.length > LONG) {
+    const more = button(`Show all ${number(text.length)} characters`, () => {
+      block.replaceChildren();
+      write(block, text);
+    }, { class: "more" });
+    block.append(more);
+  }
+  return block;
+}
+
+/** As `prose`, in a line. */
+function phrase(text) {
+  const line = el("span", { class: show.raw ? "raw" : null });
+  write(line, text.slice(0, LONG));
+  return line;
+}
+
+function write(block, text) {
+  if (show.raw || text.length > HUGE) block.append(visible(text));
+  else segments(text.replaceAll("\r\n", "\n").replace(/\n[ \t]*\n\s*\n/g, "\n\n")).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
+}
+
+function writePart(block, part, before, after) {
+  const formula = part.tex === undefined ? null : typeset(part.tex, part.display);
+  if (formula) block.append(formula);
+  else writeWords(block, trimAround(part, before, after));
+}
+
+/** A display formula is a block of its own: the line breaks that set it off are not needed twice. */
+function trimAround(part, before, after) {
+  let text = part.text;
+  if (before?.display) text = text.replace(/^[ \t]*\n{1,2}/, "");
+  if (after?.display) text = text.replace(/\n{1,2}[ \t]*$/, "");
+  return text;
+}
+
+const EMPHASIS = /(^|\n)(#{1,5}) +([^\n]+)|(?<![\w*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w*])/g;
+
+/** Headings and bold words, which models write by habit; all else stays as it is. */
+function writeWords(block, text) {
+  let done = 0;
+  for (const match of text.matchAll(EMPHASIS)) {
+    block.append(visible(text.slice(done, match.index) + (match[1] ?? "")));
+    block.append(el("strong", null, (match[3] ?? match[4]).replaceAll("**", "")));
+    done = match.index + match[0].length;
+  }
+  block.append(visible(text.slice(done)));
+}
