@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,16 @@ from midcourse.report.collect import ReportData, _traces
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
 from midcourse.report.shape import ShapeLine, shape_lines
-from midcourse.report.status import show_proposals, status_table
+from midcourse.report.show import (
+    Wanted,
+    as_objects,
+    choose,
+    find,
+    item_table,
+    panels,
+    read_view,
+)
+from midcourse.report.status import status_table
 from midcourse.report.tables import (
     condition_table,
     funnel_table,
@@ -149,13 +159,43 @@ def test_status_and_show_read_files_alone(tmp_path: Path, finished_run: Path) ->
     stages = {row[0] for row in table.rows}
     assert {"sample", "grade", "select", "propose", "build-sft"} <= stages
     assert {row[3] for row in table.rows} == {"complete"}
+    view = read_view(finished_run, with_rollouts=False)
     console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
-    console.print(show_proposals(finished_run, ""))
-    console.print(show_proposals(finished_run, proposal.proposal_id))
+    console.print(item_table(view, choose(view, Wanted()), 50).rich())
+    console.print(panels(view, find(view, proposal.proposal_id[:9])))
     shown = console.export_text()
     console.file.close()
-    assert "→ So 2 + 2 makes four." in shown
-    assert "So 2 + 2 = 5." in shown
+    assert shown.count(proposal.proposal_id) == 2
+    assert "→  So 2 + 2 makes four.   [intervention]" in shown
+    assert "So 2 + 2 = 5.   [first error]" in shown
+    assert "prefix_intervention: " in shown
+    assert "answer: 4" in shown
+
+
+def test_show_chooses_by_outcome_words_and_verification(finished_run: Path) -> None:
+    view = read_view(finished_run, with_rollouts=False)
+    every = choose(view, Wanted())
+    outcomes = Counter(item.outcome for item in every)
+    for outcome, number in outcomes.items():
+        assert len(choose(view, Wanted(outcome=outcome))) == number
+    verified = choose(view, Wanted(verified=True))
+    assert verified
+    assert all(item.num_correct for item in verified)
+    assert len(verified) < len(every)
+    found = choose(view, Wanted(words="MAKES FOUR"))
+    assert {item.id for item in found} <= {item.id for item in every}
+    with pytest.raises(ArtifactError, match=r"there are: .*accepted"):
+        choose(view, Wanted(words="never said"))
+    with pytest.raises(ArtifactError, match="no proposal and no rollout for 'zzz'"):
+        find(view, "zzz")
+
+
+def test_show_gives_programs_whole_traces(finished_run: Path) -> None:
+    view = read_view(finished_run, with_rollouts=False)
+    items = choose(view, Wanted())
+    told = json.loads(json.dumps(as_objects(view, items)))
+    assert [one["id"] for one in told] == [item.id for item in items]
+    assert {"problem_id", "steps", "intervention", "continuations", "turns"} <= told[0].keys()
 
 
 def test_a_report_only_reads_and_counts_what_the_grades_say(

@@ -40,7 +40,7 @@ from midcourse.report.rl import (
     read_course,
     read_log,
 )
-from midcourse.report.status import show_groups, show_proposals
+from midcourse.report.show import Wanted, choose, find, panels, read_view, show_groups
 from midcourse.report.write import write_report
 from midcourse.run import WorkTimer
 from midcourse.training.rl.advantages import advantages_of, reward_of
@@ -204,15 +204,22 @@ def test_show_lists_groups_of_a_problem_or_an_iteration(tmp_path: Path) -> None:
         show_groups(tmp_path, "p2", 0)
 
 
+def shown(run_dir: Path, record_id: str) -> str:
+    (run_dir / "recipes").mkdir(exist_ok=True)  # what a run directory is known by, and a training
+    (run_dir / "checkpoints" / "abc" / "job.json").touch()
+    view = read_view(run_dir, with_rollouts=True)
+    return printed(panels(view, find(view, record_id)))
+
+
 def test_show_prints_a_rollout_with_its_place_in_rl_and_obeys_nothing(tmp_path: Path) -> None:
     write(tmp_path / "checkpoints" / "abc")
-    shown = printed(show_proposals(tmp_path, "p0-2-1"))
-    place = "p0-2-1: rl:k@2, iteration 2, group 0, problem, correct, advantage +0.750"
-    assert place in shown
-    assert r"\x1b]0;owned\x07" in shown
-    assert "\x1b]0;" not in shown
-    assert "group 0, replaced" in printed(show_proposals(tmp_path, "p0-1-0"))
-    assert printed(show_proposals(tmp_path, "p1")).count("rl:k@") == 12
+    text = shown(tmp_path, "p0-2-1")
+    assert "p0-2-1: correct: " in text
+    assert "iteration 2, group 0, problem, advantage +0.750" in text
+    assert r"\x1b]0;owned\x07" in text
+    assert "\x1b]0;" not in text
+    assert "group 0, problem, replaced" in shown(tmp_path, "p0-1-0")
+    assert shown(tmp_path, "p1").count("iteration ") == 12
 
 
 def test_show_prints_what_online_int_proposed_about_rl_s_rollouts(tmp_path: Path) -> None:
@@ -221,10 +228,11 @@ def test_show_prints_what_online_int_proposed_about_rl_s_rollouts(tmp_path: Path
     write(folder, [[group_of(0, 0, "0000", text=text)]])
     made = replace(proposal(0), rollout_id="p0-0-2")
     write_found(folder, 0, Found(proposals=(made,)))
-    shown = printed(show_proposals(tmp_path, made.proposal_id))
-    assert "→ So." in shown
-    assert "So 2 + 2 = 5." in shown
-    assert made.proposal_id in printed(show_proposals(tmp_path, ""))
+    printed_one = shown(tmp_path, made.proposal_id)
+    assert "→  So." in printed_one
+    assert "So 2 + 2 = 5." in printed_one
+    view = read_view(tmp_path, with_rollouts=False)
+    assert made.proposal_id in {item.id for item in choose(view, Wanted())}
 
 
 def test_the_log_keeps_the_last_entry_of_a_step_and_may_be_truncated(tmp_path: Path) -> None:

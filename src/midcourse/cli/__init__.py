@@ -4,7 +4,7 @@ Each stage is a verb; a verb makes what it needs and keeps what is there. Exit c
 failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 """
 
-from midcourse.cli import experiments, handover, lab, look, stages, start, view, watch
+from midcourse.cli import experiments, handover, lab, look, show, stages, start, view, watch
 from midcourse.cli.app import app
 from midcourse.cli.entry import main
 
@@ -16,6 +16,7 @@ __all__ = [
     "lab",
     "look",
     "main",
+    "show",
     "stages",
     "start",
     "view",

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from midcourse.cli.app import app
-from midcourse.errors import ConfigError
 
 
 @app.command()
@@ -42,25 +41,3 @@ def repair(
         raise typer.Exit(1)
     else:
         typer.echo(f"{len(damages)} repaired: run the same command as before to go on")
-
-
-@app.command()
-def show(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
-    record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",
-    rl: Annotated[bool, typer.Option("--rl", help="List groups of RL, of a problem's id.")] = False,
-    iteration: Annotated[
-        int | None, typer.Option(help="With --rl: of this iteration alone, counted from 0.")
-    ] = None,
-) -> None:
-    """Show proposals in the terminal: prefix, first error, intervention, outcome; or RL's groups.
-
-    With the id of a rollout that RL sampled, or of its problem: its text, verdict and advantage.
-    """
-    from midcourse.progress import open_console
-    from midcourse.report.status import show_groups, show_proposals
-
-    if iteration is not None and not rl:
-        raise ConfigError("--iteration chooses among groups of RL: give --rl too")
-    found = show_groups(run_dir, record_id, iteration) if rl else show_proposals(run_dir, record_id)
-    open_console().print(found)
