@@ -216,7 +216,10 @@ def test_fine_tuning_counts_its_rows_once_per_epoch(finished_run: Path) -> None:
 
 
 def test_counts_are_read_as_they_are_written() -> None:
-    tokens = {Asked.POLICY: TokenCount(1, 2, 3, 1), Asked.TEACHER: TokenCount()}
+    tokens: dict[str, TokenCount] = {
+        Asked.POLICY: TokenCount(1, 2, 3, 1),
+        Asked.TEACHER: TokenCount(),
+    }
     assert read_tokens(plain_tokens(tokens)) == {"policy": TokenCount(1, 2, 3, 1)}
 
 

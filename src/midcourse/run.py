@@ -17,7 +17,7 @@ import platform
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -211,6 +211,22 @@ class Training(Generic[S]):
 
 
 Step = Stage[Any, Any] | Training[Any]
+
+
+def in_order(asked: Iterable[tuple[Step, ...]]) -> list[Step]:
+    """Return every step once, the inputs of a tuple first."""
+    found: dict[tuple[str, str], Step] = {}
+
+    def visit(steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            if (step.name, step.key) not in found:
+                visit(step.inputs)
+        for step in steps:
+            found.setdefault((step.name, step.key), step)
+
+    for steps in asked:
+        visit(steps)
+    return list(found.values())
 
 
 def trained_files(folder: Path) -> list[Path]:
@@ -605,6 +621,9 @@ class Run:
                 f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
                 "use another --run-dir, or the recipe it was made with"
             )
+        if theirs.prices != self.recipe.prices:
+            with suppress(ArtifactError):  # It may be read-only.
+                self.claim()
 
     def _header(self, step: Step, timer: WorkTimer, counts: Mapping[str, object]) -> dict[str, Any]:
         """Return everything needed to make the artifact again."""

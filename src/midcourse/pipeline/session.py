@@ -39,6 +39,7 @@ from midcourse.engines import (
 from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.engines.metered import MeteredEngine, MeteredScorer
 from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline.funnel import dryness
 from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
@@ -46,7 +47,7 @@ from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
-from midcourse.training.jobs import Job, run_jobs
+from midcourse.training.jobs import Job, logged_steps, run_jobs
 from midcourse.training.tokens import training_tokens
 
 R = TypeVar("R")
@@ -308,8 +309,17 @@ class Session:
                 self.run.announce([step])
         for step in steps:
             if isinstance(step, Stage):
+                is_new = not self.run.is_complete(step)
                 self.run.complete(step, self.tools)
+                if is_new:
+                    self.warn(step)
         self._train([step for step in steps if isinstance(step, Training)])
+
+    def warn(self, step: Step) -> None:
+        """Say so where a complete step leaves nothing for those after it."""
+        logged = [] if isinstance(step, Stage) else logged_steps(self.run.path(step))
+        if dry := dryness(step, self.run.artifact(step).manifest, logged):
+            self.run.reporter.say(f"warning: {step.name} {step.label}: {dry}")
 
     # A session reads as a run does, and first completes what is missing.
 
@@ -347,6 +357,7 @@ class Session:
         summaries = run_jobs(jobs, run.reporter)
         for training, job, summary in zip(missing, jobs, summaries, strict=True):
             run.finish(training, timer, summary, training_tokens(job, summary))
+            self.warn(training)
 
 
 @contextmanager
