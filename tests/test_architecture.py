@@ -28,7 +28,7 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "metrics", "steps", "printable"},
+    {"errors", "records", "processes", "metrics", "steps", "printable", "tokens"},
     {"store", "recipes", "config", "progress", "table", "encoding"},
     {"prompts", "rendering", "checkers"},
     {"engines", "data"},

@@ -19,6 +19,7 @@ from midcourse.config import (
     make_recipe,
 )
 from midcourse.errors import ConfigError
+from midcourse.tokens import Asked
 
 BASE: dict[str, Any] = {"name": "x", "model": {"path": "lab"}}
 
@@ -143,6 +144,7 @@ TUNABLE = {
     "train_rl.accelerate", "train_rl.vllm_gpu_share", "train_rl.max_logprob_gap",
     "train_rl.servers.server_python", "train_rl.servers.devices", "train_rl.servers.kv_cache_gib",
     "train_rl.servers.concurrency", "train_rl.servers.timeout_seconds",
+    *(f"prices.{who}.{way}" for who in Asked for way in ("input", "output")),
 }  # fmt: skip
 
 

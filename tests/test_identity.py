@@ -24,6 +24,7 @@ from midcourse.pipeline.session import load_problem_sets
 from midcourse.progress import SilentProgress
 from midcourse.records import content_id
 from midcourse.run import Run, Step
+from midcourse.tokens import Asked
 from midcourse.warmup.check import checks
 from midcourse.warmup.run import Warmup
 
@@ -61,6 +62,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "train_rl.hint_shares": {"train_rl": {"contexts": {"hint": 1}}},
     "train_rl.servers.": {"train_rl": {"sampler": "servers"}},
     "train_rl.online.": {"train_rl": {"online": {"share": 0.5}}},
+    "prices.": {"prices": {who: {"input": 1.0, "output": 2.0} for who in Asked}},
     "train_rl.keep_checkpoints": {"train_rl": {"save_every": 10}},
     **{name: {"problems": {"kind": "lab"}}
        for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},

@@ -178,7 +178,9 @@ def test_what_was_found_is_counted(tmp_path: Path, grader: Grader) -> None:
     found, _ = read_found(tmp_path, 0)
     replies = sum(len(turn.reply) for p in found.proposals for turn in p.turns)
     number = float(len(found.proposals))
+    assert online.numbers.pop("online/proposer_in") > online.numbers.pop("online/proposer_out") > 0
     assert online.numbers == {
+        "online/proposer_requests": number,
         "online/asked": number,
         "online/accepted": number,
         "online/verified": number,

@@ -1,21 +1,37 @@
-"""Progress and failures of a stage: a bar on a terminal, a line every few seconds elsewhere."""
+"""Progress and failures of a stage: a bar on a terminal, a line every few seconds elsewhere.
+
+A `Reporter` is told what is under way; to hear of it yourself, give `open_session` an object with
+its two methods. What a line says is the same in both places:
+
+      sample train: 1,024 of 2,560 · 40 % · 3,410 tok/s · finished 1,024 · 12 s · ETA 18 s
+"""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from midcourse.printable import printable
+from midcourse.tokens import duration, number
 
 #: Columns where the output is not a terminal: wide enough for every table.
 _FILE_COLUMNS = 110
+_BAR_COLUMNS = 24
+#: What is said of how things go, where there is nothing to say.
+_NOTHING = str
+#: How outcomes are called where their names are those of an interface.
+_WORDS = {"stop": "finished", "length": "truncated"}
 
 
 def open_console() -> Console:
@@ -24,11 +40,21 @@ def open_console() -> Console:
     return console if console.is_terminal else Console(width=_FILE_COLUMNS)
 
 
+def outcome_word(outcome: str) -> str:
+    """Return an outcome as a reader calls it: ``no_answer`` is "no answer", ``stop`` "finished"."""
+    return _WORDS.get(outcome, outcome.replace("_", " "))
+
+
+def outcomes(counts: Mapping[str, int]) -> str:
+    """Return counts by outcome in words: "correct 12, incorrect 1,000"."""
+    return ", ".join(f"{outcome_word(name)} {count:,}" for name, count in counts.items())
+
+
 class Task(Protocol):
     """One stage under way."""
 
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """Say that `count` more items are done, and a few words of how it goes."""
+    def advance(self, count: int = 1, note: str = "", tokens: int = 0) -> None:
+        """Say that `count` more items are done, how it goes, and how many tokens that took."""
 
 
 class Reporter(Protocol):
@@ -37,8 +63,14 @@ class Reporter(Protocol):
     def say(self, text: str) -> None:
         """Print one line."""
 
-    def task(self, label: str, total: int | None, done: int = 0) -> AbstractContextManager[Task]:
-        """Open a task of `total` items, `done` of them already there."""
+    def task(
+        self, label: str, total: int | None, done: int = 0, words: Callable[[], str] = _NOTHING
+    ) -> AbstractContextManager[Task]:
+        """Open a task of `total` items, `done` of them already there.
+
+        `words` says how it goes, from another thread, whenever a line is shown: a call must be
+        cheap.
+        """
 
 
 class SilentProgress:
@@ -48,11 +80,13 @@ class SilentProgress:
         """Print nothing."""
 
     @contextmanager
-    def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
+    def task(
+        self, label: str, total: int | None, done: int = 0, words: Callable[[], str] = _NOTHING
+    ) -> Iterator[Task]:
         """Open a task that says nothing."""
         yield self
 
-    def advance(self, count: int = 1, note: str = "") -> None:
+    def advance(self, count: int = 1, note: str = "", tokens: int = 0) -> None:
         """Count nothing."""
 
 
@@ -86,8 +120,70 @@ class Failures:
         return True
 
 
+@dataclass(eq=False, kw_only=True)
+class Shown:
+    """What a line says of a task; a `Task` itself."""
+
+    label: str
+    total: int | None
+    done: int = 0
+    words: Callable[[], str] = _NOTHING
+    clock: Callable[[], float] = time.monotonic
+    note: str = ""
+    tokens: int = 0
+    _resumed: int = field(init=False)
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._resumed, self._began = self.done, self.clock()
+
+    def advance(self, count: int = 1, note: str = "", tokens: int = 0) -> None:
+        """Count."""
+        self.done += count
+        self.tokens += tokens
+        self.note = note or self.note
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been under way."""
+        return self.clock() - self._began
+
+    def line(self) -> str:
+        """Return how far it is, how fast it goes, what came of it, and how long it will take."""
+        of = f" of {self.total:,}" if self.total else ""
+        share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
+        return self._joined(f"{self.done:,}{of}", share, *self.course(), self._eta())
+
+    def course(self) -> tuple[str, ...]:
+        """Return rate, outcomes and elapsed time."""
+        return self._rate(), self._said(), duration(self.seconds)
+
+    def last_line(self) -> str:
+        """Return what it came to."""
+        took = f"{self.done:,} done in {duration(self.seconds)}"
+        return self._joined(took, self._rate(), self._said())
+
+    def _joined(self, first: str, *parts: str) -> str:
+        return printable(f"  {self.label}: " + " · ".join(filter(None, (first, *parts))), keep="")
+
+    def _said(self) -> str:
+        return " · ".join(filter(None, (self.note, self.words())))
+
+    def _rate(self) -> str:
+        seconds, fresh = max(self.seconds, 1e-3), self.done - self._resumed
+        if self.tokens:
+            return f"{number(self.tokens / seconds)} tok/s"
+        return f"{number(fresh / seconds)}/s" if fresh >= seconds else ""
+
+    def _eta(self) -> str:
+        fresh = self.done - self._resumed
+        if not self.total or not fresh or self.done >= self.total:
+            return ""
+        return f"ETA {duration((self.total - self.done) / fresh * self.seconds)}"
+
+
 class ConsoleProgress:
-    """Rich bars on a terminal; without one, a plain line every `every_seconds`."""
+    """A bar on a terminal; without one, a plain line about every `every_seconds`."""
 
     def __init__(self, console: Console, every_seconds: float = 10.0) -> None:
         self._console = console
@@ -98,51 +194,43 @@ class ConsoleProgress:
         self._console.print(Text(printable(text)))
 
     @contextmanager
-    def task(self, label: str, total: int | None, done: int = 0) -> Iterator[Task]:
+    def task(
+        self, label: str, total: int | None, done: int = 0, words: Callable[[], str] = _NOTHING
+    ) -> Iterator[Task]:
         """Open a task of `total` items, `done` of them already there."""
-        started = time.monotonic()
-        task: _BarTask | _LineTask
-        if self._console.is_terminal:
-            with Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}", markup=False),
-                console=self._console,
-                transient=True,
-            ) as bars:
-                task = _BarTask(bars, printable(label), total, done)
-                yield task
-        else:
-            task = _LineTask(self._console, label, total, done, self._every_seconds)
-            yield task
-        self.say(f"  {label}: {task.done:,} done in {time.monotonic() - started:.0f} s")
+        shown = Shown(label=label, total=total, done=done, words=words)
+        with self._bar(shown) if self._console.is_terminal else self._lines(shown):
+            yield shown
+        self.say(shown.last_line())
+
+    def _bar(self, shown: Shown) -> Live:
+        return Live(
+            get_renderable=lambda: _drawn(shown), console=self._console, transient=True,
+            refresh_per_second=4,
+        )  # fmt: skip
+
+    @contextmanager
+    def _lines(self, shown: Shown) -> Iterator[None]:
+        """Print a line now and then, more seldom as hours go by, whether anything comes or not."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(max(self._every_seconds, shown.seconds / 60)):
+                self._console.print(Text(shown.line()))
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            teller.join()
 
 
-class _BarTask:
-    def __init__(self, bars: Progress, label: str, total: int | None, done: int) -> None:
-        self._bars = bars
-        self._id = bars.add_task(label, total=total, completed=done, note="")
-        self.done = done
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done += count
-        self._bars.update(self._id, completed=self.done, note=printable(note))
-
-
-class _LineTask:
-    def __init__(
-        self, console: Console, label: str, total: int | None, done: int, every_seconds: float
-    ) -> None:
-        self._console, self._label, self._total = console, label, total
-        self._every_seconds, self._last = every_seconds, time.monotonic()
-        self.done = done
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        self.done += count
-        if time.monotonic() - self._last >= self._every_seconds:
-            self._last = time.monotonic()
-            of = f" of {self._total:,}" if self._total else ""
-            line = f"  {self._label}: {self.done:,}{of} {note}".rstrip()
-            self._console.print(Text(printable(line)))
+def _drawn(shown: Shown) -> Table:
+    """Return the line with a bar before it."""
+    total = float(shown.total) if shown.total else None
+    bar = ProgressBar(total=total, completed=shown.done, width=_BAR_COLUMNS, pulse=total is None)
+    drawn = Table.grid(padding=(0, 1))
+    drawn.add_row(bar, Text(shown.line().strip(), no_wrap=True, overflow="ellipsis"))
+    return drawn

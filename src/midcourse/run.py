@@ -14,9 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -30,11 +31,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from midcourse.config import KEYS_VERSION, Recipe, explain
+from midcourse.engines.metered import Meter
 from midcourse.engines.served import Facts, differences
 from midcourse.errors import ArtifactError, EngineError
 from midcourse.processes import Interrupted, uninterrupted
 from midcourse.progress import Failures, Reporter, Task
 from midcourse.records import content_id
+from midcourse.stages.filling import Filling
 from midcourse.store.checksums import describe_files, sync_files
 from midcourse.store.files import (
     make_folder,
@@ -44,6 +47,7 @@ from midcourse.store.files import (
 )
 from midcourse.store.index import IndexEntry, read_index, write_index
 from midcourse.store.lock import RunLock
+from midcourse.store.progress import read_progress, remove_progress
 from midcourse.store.stage import (
     StageStore,
     missing_file,
@@ -51,6 +55,7 @@ from midcourse.store.stage import (
     read_stage,
     write_manifest,
 )
+from midcourse.tokens import Asked, TokenCount
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -58,6 +63,8 @@ S = TypeVar("S")
 _LOG = logging.getLogger(__name__)
 #: How often a server may show something else: busy ones round now and then to another token.
 _SERVED_ATTEMPTS = 3
+#: How a server says that it will never take a request; 408, 409, 425 and 429 may pass.
+_REFUSAL = re.compile(r"^status 4(?!08|09|25|29)\d\d")
 
 Keyed = tuple[str, Sequence[R]]
 """A key and its records: they are on disk whole or not at all."""
@@ -105,6 +112,11 @@ def unknown(settings: object, reader: Reader) -> int | None:
     return None
 
 
+def untold(record: object) -> TokenCount | None:
+    """Give no count: a record does not say how many tokens it took."""
+    return None
+
+
 def _inputs(step: Step) -> tuple[Step, ...]:
     """The stages and trainings that it reads, each once."""
     return inputs_in(step.settings)
@@ -138,6 +150,10 @@ class Stage(Generic[R, S]):
     """Given settings and tools, raises MidcourseError where it could not be made."""
     alarm: Callable[[Mapping[str, Any]], str] | None = None
     """Given the manifest, why the run must not go on; empty if it may."""
+    asked: Asked | None = None
+    """Who is asked, as whom its tokens are counted; none where nobody is."""
+    usage: Callable[[R], TokenCount | None] = untold
+    """The tokens that a record took, where it says so: what an earlier release made counts too."""
     folder: str = ""
     """Where it lies if not under its name and key, because other recipes name the place."""
 
@@ -153,6 +169,8 @@ def stage(
     total: Callable[[Any, Reader], int | None] = unknown,
     summary: Callable[[Any, Iterator[R]], Mapping[str, object]] | None = None,
     check: Callable[[Any, Any], None] | None = None,
+    asked: Asked | None = None,
+    usage: Callable[[R], TokenCount | None] = untold,
 ) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
     """Make a stage of the function that makes its records.
 
@@ -166,7 +184,8 @@ def stage(
         def compose(settings: S, label: str) -> Stage[R, S]:
             return Stage(
                 name=name, label=label, record=record, settings=settings, make=make,
-                outcome=outcome, total=total, summary=summary, check=check,
+                outcome=outcome, total=total, summary=summary, check=check, asked=asked,
+                usage=usage,
             )  # fmt: skip
 
         return wraps(make)(compose)
@@ -192,6 +211,22 @@ class Training(Generic[S]):
 
 
 Step = Stage[Any, Any] | Training[Any]
+
+
+def in_order(asked: Iterable[tuple[Step, ...]]) -> list[Step]:
+    """Return every step once, the inputs of a tuple first."""
+    found: dict[tuple[str, str], Step] = {}
+
+    def visit(steps: tuple[Step, ...]) -> None:
+        for step in steps:
+            if (step.name, step.key) not in found:
+                visit(step.inputs)
+        for step in steps:
+            found.setdefault((step.name, step.key), step)
+
+    for steps in asked:
+        visit(steps)
+    return list(found.values())
 
 
 def trained_files(folder: Path) -> list[Path]:
@@ -319,8 +354,8 @@ class Run:
         self._shared = shared
         self._held = ExitStack()
         self._loading_seconds = 0.0
-        self._filling: Path | None = None
-        """The folder of the stage under way."""
+        self._filling: Filling | None = None
+        """The stage under way."""
         self._servers = dict[str, Callable[[], list[Facts]]]()
         """What tells, of each model that others serve in it, what answers."""
 
@@ -401,14 +436,23 @@ class Run:
             known = entries | before.entries if before.problem else before.entries
             write_index(self.directory, known | entries)
 
+    @property
+    def meter(self) -> Meter | None:
+        """What counts the tokens of the stage under way; none between stages."""
+        return self._filling.meter if self._filling else None
+
     @contextmanager
-    def loading(self) -> Iterator[None]:
+    def loading(self, name: str) -> Iterator[None]:
         """Time spent in here is told apart from the work of the stage under way."""
-        started = monotonic()
+        started, filling = monotonic(), self._filling
+        if filling:
+            filling.doing = f"loading {name}"
         try:
             yield
         finally:
             self._loading_seconds += monotonic() - started
+            if filling:
+                filling.doing = ""
 
     def answered_by(self, model: str, served: Callable[[], list[Facts]]) -> None:
         """Note in the stage under way what serves a model, once; it is asked again at the end.
@@ -417,7 +461,7 @@ class Run:
         """
         if self._filling is not None and model not in self._servers:
             self._servers[model] = served
-            self._check_server(model, self._filling / "served.json")
+            self._check_server(model, self._filling.folder / "served.json")
 
     def _check_server(self, model: str, path: Path) -> None:
         """Compare what serves a model with what is noted, or note it."""
@@ -447,8 +491,8 @@ class Run:
             self.claim()
         if not is_complete:
             with StageStore(artifact.path, stage.record) as store:
-                self._filling, self._servers = artifact.path, {}
                 self._fill(stage, store, tools)
+        remove_progress(artifact.path)
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""
         if complaint:
@@ -460,43 +504,74 @@ class Run:
         timer, self._loading_seconds = WorkTimer.begin(), 0.0
         failures = Failures(self.recipe.max_failed_share, len(store.done))
         name = f"{stage.name} {stage.label}".strip()
-        counts = Counter(stage.outcome(record) for record in store.read())
-        num_resumed = counts.total()
+        filling = _begin(stage, store, stage.total(stage.settings, self))
+        num_resumed = filling.counts.total()
         work = Work(reader=self, tools=tools, done=store.done, kept=store.read, failures=failures)
-        total = stage.total(stage.settings, self)
-        with self.reporter.task(name, total, len(store.done)) as task:
-            results = stage.make(stage.settings, work)
-            counts += _journal(stage, store, results, task, total)
-        if failures.num_failed:
-            raise EngineError(
-                f"{name}: {_requests(failures.num_failed)} failed ({failures.first_error}); "
-                "everything else is kept: run the same command again, or count them as "
-                "request_failed with a larger max_failed_share"
-            )
-        if failures.num_recorded:
-            self.reporter.say(
-                f"  {name}: {_requests(failures.num_recorded)} failed, kept as request_failed "
-                f"({failures.first_error})"
-            )
-        for model in self._servers:
-            self._check_server(model, self.path(stage) / "served.json")
+        with self._under_way(filling):
+            with self.reporter.task(name, filling.total, filling.done, filling.words) as task:
+                # Where there is nothing to ask about, nothing is loaded.
+                results = iter(()) if filling.total == 0 else stage.make(stage.settings, work)
+                _journal(name, stage, store, results, task, filling)
+            self._settle(name, failures)
+            for model in self._servers:
+                self._check_server(model, self.path(stage) / "served.json")
         summary = stage.summary(stage.settings, store.read()) if stage.summary else {}
         store.seal(
             {
-                **self._header(stage, timer, dict(sorted(counts.items()))),
+                **self._header(stage, timer, dict(sorted(filling.counts.items()))),
                 **summary,
+                **({} if filling.tokens is None else {"tokens": filling.tokens}),
                 "num_resumed": num_resumed,
                 "loading_seconds": round(self._loading_seconds, 3),
             }
         )
 
-    def finish(self, step: Step, timer: WorkTimer, summary: Mapping[str, object]) -> None:
-        """Write the manifest of a training that is done, once all that it lists is on disk."""
+    @contextmanager
+    def _under_way(self, filling: Filling) -> Iterator[None]:
+        """Have this be the stage under way."""
+        self._filling, self._servers = filling, {}
+        try:
+            with filling:
+                yield
+        finally:
+            self._filling = None
+
+    def _settle(self, name: str, failures: Failures) -> None:
+        """Say which requests failed for good. Raises EngineError if that is too many."""
+        said = failures.first_error
+        if failures.num_failed:
+            again = (
+                "asking again will not help: change what is asked, or what engine.parameters sends"
+                if _REFUSAL.search(said)
+                else "run the same command again"
+            )
+            raise EngineError(
+                f"{name}: {_requests(failures.num_failed)} failed ({said}); everything else is "
+                f"kept: {again}, or count them as request_failed with a larger max_failed_share"
+            )
+        if failures.num_recorded:
+            self.reporter.say(
+                f"  {name}: {_requests(failures.num_recorded)} failed, kept as request_failed "
+                f"({said})"
+            )
+
+    def finish(
+        self,
+        step: Step,
+        timer: WorkTimer,
+        summary: Mapping[str, object],
+        tokens: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write the manifest of a training that is done, once all that it lists is on disk.
+
+        `tokens` says what it sampled and trained on, where that is known.
+        """
         folder = self.path(step)
         sync_files(folder)
         header = self._header(step, timer, summary)
         files = describe_files(folder, trained_files(folder))
-        write_manifest(folder, {**header, "files": files})
+        write_manifest(folder, {**header, **(tokens or {}), "files": files})
+        remove_progress(folder)
 
     def claim(self) -> None:
         """Write the resolved recipe, with the first work: a recipe refused before it leaves none.
@@ -546,6 +621,9 @@ class Run:
                 f"{place} was made with another recipe ({'; '.join(differing[:5])}): "
                 "use another --run-dir, or the recipe it was made with"
             )
+        if theirs.prices != self.recipe.prices:
+            with suppress(ArtifactError):  # It may be read-only.
+                self.claim()
 
     def _header(self, step: Step, timer: WorkTimer, counts: Mapping[str, object]) -> dict[str, Any]:
         """Return everything needed to make the artifact again."""
@@ -568,29 +646,49 @@ def _requests(count: int) -> str:
     return "1 request" if count == 1 else f"{count:,} requests"
 
 
+def _begin(stage: Stage[R, Any], store: StageStore[R], total: int | None) -> Filling:
+    """Return the stage under way, with what earlier sessions made and asked for."""
+    counts, told, are_untold = Counter[str](), TokenCount(), False
+    for record in store.read():
+        counts[stage.outcome(record)] += 1
+        if stage.asked:
+            usage = stage.usage(record)
+            told, are_untold = told + (usage or TokenCount()), are_untold or usage is None
+    noted = read_progress(store.path)
+    before: TokenCount | None = told
+    if stage.asked and noted and noted.tokens is not None:
+        before = TokenCount.of(noted.tokens.get(stage.asked, {})).at_least(told)
+    elif are_untold:
+        before = None
+    return Filling(
+        folder=store.path,
+        asked=stage.asked,
+        total=total,
+        done=len(store.done),
+        counts=counts,
+        before=before,
+    )
+
+
 def _journal(
+    name: str,
     stage: Stage[R, S],
     store: StageStore[R],
     results: Iterator[Keyed[R]],
     task: Task,
-    total: int | None,
-) -> Counter[str]:
-    """Journal every result; return the outcomes that came."""
-    seen: Counter[str] = Counter()
-    num_done = len(store.done)
+    filling: Filling,
+) -> None:
+    """Journal every result, and count it."""
     try:
         for key, records in results:
             with uninterrupted():
                 store.append(key, records)
-                num_done += 1
-            seen.update(stage.outcome(record) for record in records)
-            note = "  ".join(f"{name} {count:,}" for name, count in seen.most_common(3))
-            task.advance(note=note)
+                filling.add(stage.outcome(record) for record in records)
+            task.advance(tokens=filling.new_tokens())
     except Interrupted as interrupted:
-        of = f" of {total:,}" if total else ""
-        interrupted.add_note(f"{stage.name} {stage.label}: {num_done:,}{of} kept")
+        of = f" of {filling.total:,}" if filling.total else ""
+        interrupted.add_note(f"{name}: {filling.done:,}{of} kept")
         raise
-    return seen
 
 
 def _served_before(path: Path) -> dict[str, list[Facts]]:

@@ -36,7 +36,9 @@ from midcourse.report.write import is_reported, write_report
 from midcourse.run import code_revision
 
 #: What a manifest says of when and where, and of how often it was begun.
-_TIMES = {"started", "finished", "cpu_seconds", "loading_seconds", "num_resumed", "checksum"}
+_TIMES = {
+    "started", "finished", "cpu_seconds", "loading_seconds", "num_resumed", "tokens", "checksum"
+}  # fmt: skip
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.truncate", "os.rmdir"}
 
 

@@ -11,12 +11,21 @@ from midcourse.cli.app import app
 
 
 @app.command()
-def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Say what a run directory holds, from its files alone; works while it is being written."""
-    from midcourse.progress import open_console
-    from midcourse.report.status import status_table
+def status(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all numbers.")] = False,
+) -> None:
+    """Say how far a run is: every step with its result, time, tokens, cost and size.
 
-    open_console().print(status_table(run_dir).rich())
+    It reads files alone, also while they are being written.
+    """
+    from midcourse.progress import open_console
+    from midcourse.report.overview import overview_json, read_overview
+
+    if as_json:
+        typer.echo(overview_json(run_dir))
+    else:
+        open_console().print(read_overview(run_dir).rich())
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midcourse.cli.app import Overlays, Overrides, RecipePath, RunDir, app, train_app
+from midcourse.cli.ends import Asked, StepsOf, following, say_totals, summarise
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Drawn, Method, Session
@@ -27,6 +28,7 @@ def _session(
     from midcourse.config import load_recipe, slow_adapters
     from midcourse.pipeline import method, open_session
     from midcourse.progress import ConsoleProgress, open_console
+    from midcourse.run import in_order
 
     recipe = load_recipe(recipe_path, overrides or [], overlays or [])
     directory = run_dir or Path("runs") / recipe.name
@@ -34,31 +36,48 @@ def _session(
         made = method(session.setup)
         for line in slow_adapters(recipe):
             session.run.reporter.say(line)
-        session.run.announce([step for steps in made.steps() for step in steps])
+        session.run.announce(in_order(made.steps()))
         yield session, made
 
 
-def _stage(
-    name: str, doc: str, steps_of: Callable[[Method], Iterable[Step]], verbs: typer.Typer = app
-) -> None:
+#: What the verbs complete, by verb.
+_VERBS: dict[str, StepsOf] = {}
+#: The verbs in the order of the flow: each makes what the next one begins with.
+_FLOW = (
+    "sample", "grade", "select", "reference", "propose", "verify", "build-sft", "train sft",
+    "train rl", "evaluate", "likelihood",
+)  # fmt: skip
+
+
+def _stage(name: str, doc: str, steps_of: StepsOf, verbs: typer.Typer = app) -> None:
     """Add a verb that completes some steps and everything before them."""
+    verb = name if verbs is app else f"train {name}"
+    _VERBS[verb] = steps_of
 
     def command(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
-            _complete(session, name, steps_of(made))
+            asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
+            _complete(session, made, verb, steps_of(made), asked)
 
     verbs.command(name, help=doc)(command)
 
 
-def _complete(session: Session, name: str, steps: Iterable[Step]) -> None:
-    """Complete the steps of a verb and say where they are."""
+def _complete(
+    session: Session, made: Method, verb: str, steps: Iterable[Step], asked: Asked
+) -> None:
+    """Complete the steps of a verb; say what came of them, and what is next."""
     steps = list(steps)
     session.check(steps)
+    before = [step for step in steps if session.run.is_complete(step)]
     session.complete(*steps)
-    for folder in dict.fromkeys(session.run.path(step) for step in steps):
-        session.run.reporter.say(f"{name}: complete in {folder}")
+    summarise(session, verb, steps)
+    for step in before:
+        session.warn(step)
+    at = _FLOW.index(verb) + 1 if verb in _FLOW else 0
+    later = {name: _VERBS[name] for name in _FLOW[at:]}
+    session.run.reporter.say(f"Next: {asked.command(following(session, made, later))}")
 
 
 def _both(drawn: Iterable[Drawn]) -> list[Step]:
@@ -74,6 +93,7 @@ def _evaluated(made: Method) -> list[Step]:
 
 
 _stage("sample", "Sample rollouts of the training problems.", lambda m: [m.train.rollouts])
+_VERBS["grade"] = lambda m: [m.train.grades]
 _stage("select", "Find the hard problems: pass@k = 0.", lambda m: [m.hinted_statuses or m.statuses])
 _stage("reference", "Generate and grade missing reference solutions.", lambda m: [m.references])
 _stage("propose", "Find first errors and write interventions.", lambda m: [m.proposals])
@@ -122,7 +142,8 @@ def grade(
 ) -> None:
     """Grade the rollouts; with --audit, list where a second opinion disagrees, on RL's too."""
     with _session(recipe, with_, set_, run_dir) as (session, made):
-        _complete(session, "grade", [made.train.grades])
+        asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
+        _complete(session, made, "grade", _VERBS["grade"](made), asked)
         if audit:
             from midcourse.progress import open_console
             from midcourse.report.audit import AUDIT_FILE, audit_run
@@ -147,11 +168,13 @@ def run(
                 f"{directory} is complete: nothing to do. "
                 f"The report is {directory / 'report' / 'report.html'}"
             )
+            say_totals(session)
             return
         session.check(step for steps in made.steps() for step in steps)
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)
+        say_totals(session)
 
 
 @app.command()

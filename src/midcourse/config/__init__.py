@@ -38,6 +38,7 @@ from midcourse.config.engines import (
 )
 from midcourse.config.keys import Key, describe_keys, key_table
 from midcourse.config.load import explain, load_recipe, make_recipe
+from midcourse.config.prices import PricesConfig
 from midcourse.config.recipe import Recipe, slow_adapters
 from midcourse.config.stages import (
     HELD_OUT_SET,
@@ -75,6 +76,7 @@ __all__ = [
     "ModelConfig",
     "OpenAIConfig",
     "Part",
+    "PricesConfig",
     "ProblemsConfig",
     "ProposeConfig",
     "RayConfig",

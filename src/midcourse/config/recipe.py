@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from midcourse.config.base import Section, tunable
 from midcourse.config.engines import EngineSection, ModelConfig, OpenAIConfig, TransformersConfig
+from midcourse.config.prices import PricesConfig
 from midcourse.config.stages import (
     HELD_OUT_SET,
     PROBE_SETS,
@@ -76,6 +77,8 @@ class Recipe(Section):
     likelihood: LikelihoodConfig = LikelihoodConfig()
     localize: LocalizeConfig = LocalizeConfig()
     warmup: WarmupConfig = WarmupConfig()
+    prices: PricesConfig = PricesConfig()
+    """What tokens cost by who is asked, for `status` and the report."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

@@ -60,6 +60,14 @@ class Request:
         return min(self.sampling.max_tokens, max_context_tokens - len(self.prompt_token_ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one request, as a server counts and bills them: thoughts are in them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """What one request returned."""
@@ -73,6 +81,8 @@ class Completion:
     text: str = ""
     """The sampled text without control tokens."""
     finish_reason: FinishReason
+    usage: Usage | None = None
+    """What the server says of tokens; null from engines that return ids, and where it is mute."""
     error: str | None = None
     """Set if this request, and only this one, failed for good: a failure of ours, never an
     answer. A stage records a few of them as outcomes; with more it stops (`Failures`)."""

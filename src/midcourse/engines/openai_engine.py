@@ -97,6 +97,11 @@ class Fault(Exception):
         """What the server sent, if it refused or could not answer."""
 
     @property
+    def words(self) -> str:
+        """How what the server sent begins."""
+        return self.reply.text if self.reply else ""
+
+    @property
     def status(self) -> int:
         """The status of what the server sent; 0 if nothing came."""
         return self.reply.status if self.reply else 0
@@ -147,6 +152,8 @@ class OpenAIEngine:
     tells_logprobs: bool = False
     """Whether what it calls log-probabilities is what `Completion.logprobs` means. Servers differ
     in that, and do not say."""
+    num_retries: int = field(default=0, init=False)
+    """Attempts so far that were repeated."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -176,8 +183,13 @@ class OpenAIEngine:
         with closing(Connection(self, urls)) as connection:
             return connection.facts(prompt)
 
-    def body(self, request: Request, max_tokens: int, *, streams: bool) -> dict[str, Any]:
-        """Return the request as the server reads it; nothing is left to its defaults."""
+    def body(
+        self, request: Request, max_tokens: int, *, streams: bool, tells_usage: bool = True
+    ) -> dict[str, Any]:
+        """Return the request as the server reads it; nothing is left to its defaults.
+
+        Where no ids come back, a stream is asked to end with how many tokens there were.
+        """
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.config.served_model,
@@ -190,6 +202,8 @@ class OpenAIEngine:
         }
         if self.config.chat:
             body["messages"] = [dict(message) for message in request.messages]
+            if streams and tells_usage and self.config.parameters.get("stream") != "":
+                body["stream_options"] = {"include_usage": True}
             if self.template_arguments:
                 body["chat_template_kwargs"] = dict(self.template_arguments)
         else:
@@ -227,6 +241,7 @@ class OpenAIEngine:
             logprobs=logprobs,
             text=answer.text,
             finish_reason=answer.finish_reason,
+            usage=answer.usage,
         )
 
 
@@ -246,6 +261,8 @@ class Connection:
         self._pulses = defaultdict[str, Pulse](Pulse)
         self._streaming, self._refusing = set[str](), set[str]()
         """Servers that have streamed a reply, and those that do not stream."""
+        self._mute = set[str]()
+        """Servers that refuse to say how many tokens a stream had."""
         self._num_answered = 0
         self._end: EngineError | None = None
         """Set once no server answers anything: nothing more is sent."""
@@ -403,6 +420,7 @@ class Connection:
             if shorter is not None:
                 request, num_shortened, attempt = shorter, num_shortened + 1, 0
             else:
+                self.engine.num_retries += 1
                 await asyncio.sleep(pause)
 
     def _pause(self, attempt: int, fault: Fault) -> float:
@@ -440,7 +458,9 @@ class Connection:
         try:
             reply = await self._exchange(
                 f"{url}/{path}",
-                self.engine.body(request, asked, streams=streams),
+                self.engine.body(
+                    request, asked, streams=streams, tells_usage=url not in self._mute
+                ),
                 silence,
                 _REPLY_BYTES + _BYTES_PER_TOKEN * (room + len(request.prompt_token_ids)),
                 self._pulses[url],
@@ -448,7 +468,8 @@ class Connection:
         except Fault as fault:
             if not streams or not _is_refused_stream(fault):
                 raise
-            self._refusing.add(url)
+            refuses_usage = url not in self._mute and "stream_options" in fault.words
+            (self._mute if refuses_usage else self._refusing).add(url)
             return await self._reply(url, request, asked, room)
         if reply.is_streamed:
             self._streaming.add(url)

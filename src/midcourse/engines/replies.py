@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from midcourse.engines.base import Usage
 from midcourse.records import FinishReason
 from midcourse.rendering import Renderer
 
@@ -35,6 +36,9 @@ _LENGTH_FIELDS = (
     "context_window", "max_total_tokens",
 )  # fmt: skip
 
+#: More tokens than any reply has: a server that says more says nothing.
+_MOST_TOKENS = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -43,6 +47,7 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
+    usage: Usage | None = None
 
 
 def read_choice(reply: Any) -> dict[str, Any]:
@@ -82,7 +87,7 @@ def read_chat(reply: Any, asked: int) -> Answer:
         if finish is FinishReason.STOP and not said_otherwise:
             raise ValueError("the reply has no content")
         text = _text_of(message.get("refusal")) or ""
-    return Answer(_whole_characters(text), (), finish)
+    return Answer(_whole_characters(text), (), finish, read_usage(usage))
 
 
 def read_completion(reply: Any, asked: int, renderer: Renderer | None) -> Answer:
@@ -108,6 +113,17 @@ def read_completion(reply: Any, asked: int, renderer: Renderer | None) -> Answer
     elif text and not ids:
         raise ValueError("the reply has text, but no token ids")
     return Answer(text, tuple(ids), finish)
+
+
+def read_usage(usage: Any) -> Usage | None:
+    """Return what a reply says of its tokens; None where it says nothing that can be."""
+    if not isinstance(usage, dict):
+        return None
+    asked, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not (isinstance(asked, int) and isinstance(written, int)):
+        return None
+    is_sound = min(asked, written) >= 0 and max(asked, written) <= _MOST_TOKENS
+    return Usage(int(asked), int(written)) if is_sound else None
 
 
 def read_logprobs(reply: Any, count: int) -> tuple[float, ...]:

@@ -24,6 +24,7 @@ from midcourse.run import Keyed, Work, stage
 from midcourse.stages.flow import run_requests
 from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
 from midcourse.steps import error_step_from_location, number_steps
+from midcourse.tokens import Asked
 
 
 class LocalizationOutcome(StrEnum):
@@ -92,7 +93,12 @@ class LocalizeSettings:
         return "reference" in self.prompt.fields
 
 
-@stage("localize", Localization, total=lambda settings, reader: len(settings.cases.items))
+@stage(
+    "localize",
+    Localization,
+    total=lambda settings, reader: len(settings.cases.items),
+    asked=Asked.PROPOSER,
+)
 def localization(
     settings: LocalizeSettings, work: Work[Localization]
 ) -> Iterator[Keyed[Localization]]:

@@ -27,6 +27,7 @@ from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, row_kind
 from midcourse.stages.likelihood import likelihood as score_texts
+from midcourse.tokens import Asked
 
 # --- likelihood --------------------------------------------------------------------------------
 
@@ -50,7 +51,7 @@ class LikelihoodSettings:
     max_items: int
 
 
-@stage("likelihood", Likelihood, outcome=attrgetter("what"))
+@stage("likelihood", Likelihood, outcome=attrgetter("what"), asked=Asked.POLICY)
 def likelihood(settings: LikelihoodSettings, work: Work[Likelihood]) -> Iterator[Keyed[Likelihood]]:
     """*likelihood*: NLL, entropy and token probabilities of given texts under a model."""
     renderer = work.tools.renderer(settings.policy)

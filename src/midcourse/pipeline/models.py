@@ -49,6 +49,7 @@ from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, S
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
 from midcourse.stages.propose import guided_prompt, review_prompt
+from midcourse.tokens import Asked
 from midcourse.training.jobs import (
     Reviews,
     RlContext,
@@ -324,7 +325,8 @@ class Models:
             stream="teacher" if config.source == "distillation" else "reflection",
             seed=s.recipe.seed,
         )
-        return draw(settings, s.problems(*GOLD))
+        asked = Asked.TEACHER if config.source == "distillation" else Asked.POLICY
+        return draw(settings, s.problems(*GOLD), asked=asked)
 
     def _asked_for_solutions(self) -> Reflections | Questions | None:
         source, interventions = self.sources.recipe.build_sft.source, self.interventions

@@ -19,6 +19,7 @@ from midcourse.pipeline.stages import (
 from midcourse.pipeline.values import Drawn, PerSource, Selection, Texts
 from midcourse.records import Condition, ProblemStatus, Reference
 from midcourse.run import Stage
+from midcourse.tokens import Asked
 
 
 def train_rollouts(s: Sources) -> Drawn:
@@ -96,7 +97,7 @@ def _attempts_at_references(s: Sources, unsolved: Selection) -> Drawn:
         stream="reference",
         seed=s.recipe.seed,
     )
-    return draw(settings, s.problems(*GOLD))
+    return draw(settings, s.problems(*GOLD), asked=Asked.REFERENCE)
 
 
 def hinted_rollouts(s: Sources, referenced: Selection) -> Drawn:

@@ -37,7 +37,9 @@ from midcourse.engines import (
     require_undamaged,
 )
 from midcourse.engines.base import Engine, Scorer, Served
+from midcourse.engines.metered import MeteredEngine, MeteredScorer
 from midcourse.errors import ConfigError, DataError
+from midcourse.pipeline.funnel import dryness
 from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
@@ -45,7 +47,8 @@ from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
-from midcourse.training.jobs import Job, run_jobs
+from midcourse.training.jobs import Job, logged_steps, run_jobs
+from midcourse.training.tokens import training_tokens
 
 R = TypeVar("R")
 
@@ -173,7 +176,8 @@ class Tools:
         engine = self._hold(model.name, model, model.engine)
         if isinstance(engine, Served):
             self._run.answered_by(model.name, engine.served)
-        return engine
+        meter = self._run.meter
+        return MeteredEngine(engine, meter, self._estimate) if meter else engine
 
     def scorer(self, model: Model) -> Scorer:
         """Return what scores tokens under `model`: transformers, where servers sample.
@@ -185,7 +189,7 @@ class Tools:
             raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
         engine = self._hold(f"scorer of {model.name}", model, config)
         assert isinstance(engine, Scorer)
-        return engine
+        return MeteredScorer(engine, self._run.meter) if self._run.meter else engine
 
     def renderer(self, model: Model) -> Renderer:
         """Return the renderer of a model; everything trained from the base has the base's."""
@@ -213,11 +217,15 @@ class Tools:
             return model.source.path
         return str(self._run.path(model.trained) / model.folder)
 
+    def _estimate(self, text: str) -> int:
+        """Return the tokens of a text as the base's tokenizer cuts it, whoever wrote it."""
+        return len(self.renderer(self._base).encode(text))
+
     def _hold(self, name: str, model: Model, config: EngineConfig) -> Engine:
         """Return the engine held under `name`, opening it in place of any other."""
         if name not in self._engines:
             self.let_go()
-            with self._run.loading():
+            with self._run.loading(model.label):
                 require_undamaged(Path(self.path(model)))
                 self._engines[name] = open_engine(config, model.source, self.path(model))
                 length = self._engines[name].capabilities.max_context_tokens  # loads or starts it
@@ -301,8 +309,17 @@ class Session:
                 self.run.announce([step])
         for step in steps:
             if isinstance(step, Stage):
+                is_new = not self.run.is_complete(step)
                 self.run.complete(step, self.tools)
+                if is_new:
+                    self.warn(step)
         self._train([step for step in steps if isinstance(step, Training)])
+
+    def warn(self, step: Step) -> None:
+        """Say so where a complete step leaves nothing for those after it."""
+        logged = [] if isinstance(step, Stage) else logged_steps(self.run.path(step))
+        if dry := dryness(step, self.run.artifact(step).manifest, logged):
+            self.run.reporter.say(f"warning: {step.name} {step.label}: {dry}")
 
     # A session reads as a run does, and first completes what is missing.
 
@@ -338,8 +355,9 @@ class Session:
             Job(f"train {t.label}", run.path(t), t.job(t.settings, run, t.key)) for t in missing
         ]
         summaries = run_jobs(jobs, run.reporter)
-        for training, summary in zip(missing, summaries, strict=True):
-            run.finish(training, timer, summary)
+        for training, job, summary in zip(missing, jobs, summaries, strict=True):
+            run.finish(training, timer, summary, training_tokens(job, summary))
+            self.warn(training)
 
 
 @contextmanager

@@ -66,6 +66,7 @@ from midcourse.stages.solution_rows import solution_rows as make_solution_rows
 from midcourse.stages.solutions import Solution, reference_solution, solutions_by
 from midcourse.steps import split_steps
 from midcourse.store.stage import Keys
+from midcourse.tokens import Asked, TokenCount
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -155,6 +156,15 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _usage(rollout: Rollout) -> TokenCount | None:
+    """Return the tokens of a rollout; none where its engine took messages and gave texts."""
+    if not rollout.finish_reason.has_reply:
+        return TokenCount()
+    if not rollout.prompt_tokens:
+        return None
+    return TokenCount(1, rollout.prompt_tokens, rollout.num_tokens)
+
+
 @stage(
     "sample",
     Rollout,
@@ -162,6 +172,8 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     total=_num_rollouts,
     summary=_duplicates,
     check=lambda settings, tools: _check_template(settings.model, tools),
+    asked=Asked.POLICY,
+    usage=_usage,
 )
 def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Rollout]]:
     """*sample*: rollouts of every context; with rounds, until the first correct one."""
@@ -215,10 +227,15 @@ def grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
         yield graded.rollout_id, [graded]
 
 
-def draw(settings: SampleSettings, problems: Problems, max_duplicate_share: float = 1.0) -> Drawn:
-    """Sample and grade; `problems` hold the golds."""
+def draw(
+    settings: SampleSettings,
+    problems: Problems,
+    max_duplicate_share: float = 1.0,
+    asked: Asked = Asked.POLICY,
+) -> Drawn:
+    """Sample and grade; `problems` hold the golds, tokens are counted as those of `asked`."""
     alarm = partial(_duplicate_alarm, max_duplicate_share)
-    rollouts = replace(sample(settings, settings.stream), alarm=alarm)
+    rollouts = replace(sample(settings, settings.stream), alarm=alarm, asked=asked)
     to_grade = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
     grades = grade(to_grade, rollouts.label)
     return Searched(rollouts, grades) if settings.rounds else Graded(rollouts, grades)
@@ -372,6 +389,7 @@ def _guided_solutions(
     total=lambda settings, reader: reader.num_records(settings.cases),
     summary=_guided_solutions,
     check=_check_turns,
+    asked=Asked.PROPOSER,
 )
 def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*propose*: the first error and a one-step intervention for every case."""

@@ -23,9 +23,9 @@ from midcourse.pipeline.models import RlSettings, TuneSettings
 from midcourse.pipeline.stages import GradeSettings, ProposeSettings, SampleSettings
 from midcourse.plan.devices import TrainingProcesses
 from midcourse.plan.search import PassRates
-from midcourse.plan.work import Kind, compose, in_order, kind_of
+from midcourse.plan.work import Kind, compose, kind_of
 from midcourse.records import Condition, ProposalOutcome, RowOutcome, Solvability
-from midcourse.run import Stage, read_recipe
+from midcourse.run import Stage, in_order, read_recipe
 from midcourse.store.stage import read_manifest, read_stage
 
 R = TypeVar("R")

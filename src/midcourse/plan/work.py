@@ -41,7 +41,7 @@ from midcourse.plan.devices import TrainingProcesses
 from midcourse.plan.search import PassRates, rollouts_of_search
 from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition, Problem, SftRow, content_id
-from midcourse.run import Stage, Step, Training
+from midcourse.run import Stage, Step, Training, in_order
 from midcourse.stages.search import rounds_within
 
 _EVALUATED = 200  # problems of a set, where the recipe names a file that is not there
@@ -59,22 +59,6 @@ def compose(recipe: Recipe) -> Method:
         sets = load_problem_sets(recipe)
     setup = Setup.with_problems(recipe, sets, lambda m: content_id(m.path, m.revision)[:10])
     return method(setup)
-
-
-def in_order(asked: Iterable[tuple[Step, ...]]) -> list[Step]:
-    """Return every step once, the inputs of a tuple first."""
-    found: dict[tuple[str, str], Step] = {}
-
-    def visit(steps: tuple[Step, ...]) -> None:
-        for step in steps:
-            if (step.name, step.key) not in found:
-                visit(step.inputs)
-        for step in steps:
-            found.setdefault((step.name, step.key), step)
-
-    for steps in asked:
-        visit(steps)
-    return list(found.values())
 
 
 class Kind(StrEnum):

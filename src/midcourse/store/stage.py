@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -259,6 +260,18 @@ def keyed_rows(path: Path, names: Collection[str]) -> Iterator[tuple[str, dict[s
             columns = [_KEY, *(name for name in file.schema_arrow.names if name in names)]
             for batch in file.iter_batches(columns=columns):
                 yield from ((row.pop(_KEY), row) for row in batch.to_pylist())
+
+
+def column_sums(paths: Iterable[Path], names: Sequence[str]) -> tuple[int, dict[str, int]]:
+    """Return how many records Parquet files hold, and the sums of some of their numbers."""
+    count, sums = 0, dict.fromkeys(names, 0)
+    for path in paths:
+        with _reading(path):
+            table = pq.read_table(path, columns=list(names))
+        count += table.num_rows
+        for name in names:
+            sums[name] += int(pc.sum(table[name]).as_py() or 0)
+    return count, sums
 
 
 def drop_keys(path: Path, keys: Collection[str]) -> None:

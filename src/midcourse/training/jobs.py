@@ -30,13 +30,15 @@ from midcourse.config import (
 from midcourse.engines import resolve_model
 from midcourse.errors import MidcourseError
 from midcourse.processes import Interrupted, end, end_with_parent, threads_each, wait_passively
-from midcourse.progress import Reporter
+from midcourse.progress import Reporter, Task
 from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
 from midcourse.records import Condition, Gold, Problem, SftRow
 from midcourse.run import trained_files
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
+from midcourse.store.lock import Owner
+from midcourse.store.progress import StepProgress, now, write_progress
 from midcourse.training.checkpoints import clear_unusable, drop_checkpoints
 
 #: In the folder of a job: why it ended, in one line, where that is no bug of ours.
@@ -209,17 +211,13 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes += (_start(job, num_threads) for job in jobs)
-        label = " and ".join(job.label for job in jobs)
-        with reporter.task(label, sum(job.content.num_steps for job in jobs)) as task:
-            shown = 0
-            while any(process.poll() is None for process in processes):
-                _raise_if_failed(jobs, processes)
-                logged = [_logged(job) for job in jobs]
-                done = sum(len(entries) for entries in logged)
-                if done > shown:
-                    task.advance(done - shown, "  ".join(_note(entries) for entries in logged))
-                    shown = done
-                time.sleep(0.5)
+        with _Logs(jobs) as logs:
+            with reporter.task(logs.label, logs.total, logs.done, logs.words) as task:
+                while any(process.poll() is None for process in processes):
+                    _raise_if_failed(jobs, processes)
+                    logs.look(task)
+                    time.sleep(0.5)
+                logs.look(task)
             _raise_if_failed(jobs, processes)
     except Interrupted as interrupted:
         for job in jobs:
@@ -231,6 +229,57 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
         for process in processes:
             if process.poll() is None:
                 end(process)
+
+
+class _Logs:
+    """What trainings under way have logged; their folders say it to whoever looks."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs, self._owner, self._started = jobs, Owner.me(), now()
+        self._steps = [logged_steps(job.out) for job in jobs]
+        self._resumed = [len(steps) for steps in self._steps]
+        self.label = " and ".join(job.label for job in jobs)
+        self.total = sum(job.content.num_steps for job in jobs)
+
+    def __enter__(self) -> _Logs:
+        self._save()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._save(str(error).partition("\n")[0] if isinstance(error, Exception) else "")
+
+    @property
+    def done(self) -> int:
+        """The steps of all."""
+        return sum(map(len, self._steps))
+
+    def words(self) -> str:
+        """Return how each goes."""
+        return " | ".join(map(training_note, self._steps))
+
+    def look(self, task: Task) -> None:
+        """Read the logs, and tell the task what is new in them."""
+        done, seen = self.done, sum(map(tokens_seen, self._steps))
+        self._steps = [logged_steps(job.out) for job in self._jobs]
+        if self.done > done:
+            tokens = sum(map(tokens_seen, self._steps)) - seen
+            task.advance(self.done - done, tokens=max(tokens, 0))
+            self._save()
+
+    def _save(self, error: str = "") -> None:
+        for job, steps, resumed in zip(self._jobs, self._steps, self._resumed, strict=True):
+            progress = StepProgress(
+                owner=self._owner,
+                started=self._started,
+                updated=now(),
+                total=job.content.num_steps,
+                resumed=resumed,
+                done=len(steps),
+                note=training_note(steps),
+                error=error,
+            )
+            write_progress(job.out, progress)
 
 
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
@@ -312,15 +361,27 @@ def _last_words(out: Path, code: int) -> str:
     return said[-1].strip() if said else "no output"
 
 
-def _logged(job: Job) -> list[dict[str, float]]:
-    path = job.out / "metrics.jsonl"
+def logged_steps(out: Path) -> list[dict[str, float]]:
+    """Return what a training logged of each of its steps; of one that was done again, the last."""
+    path = out / "metrics.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.is_file() else []
     entries = [json.loads(line) for line in lines if line.endswith("}")]
     return list({entry["step"]: entry for entry in entries if "loss" in entry}.values())
 
 
-def _note(entries: Sequence[Mapping[str, float]]) -> str:
+def tokens_seen(entries: Sequence[Mapping[str, float]]) -> int:
+    """Return the tokens that steps sampled or, where nothing is sampled, trained on."""
+    if any("groups/sampled_tokens" in entry for entry in entries):
+        return round(sum(entry.get("groups/sampled_tokens", 0.0) for entry in entries))
+    return round(max((entry.get("num_tokens", 0.0) for entry in entries), default=0.0))
+
+
+def training_note(entries: Sequence[Mapping[str, float]]) -> str:
+    """Return how a training goes: "loss 0.412", or reward and share of groups without advantage."""
     if not entries:
-        return "starting"
+        return "loading the model"
     last = entries[-1]
-    return f"reward {last['reward']:.2f}" if "reward" in last else f"loss {last['loss']:.3f}"
+    if "reward" not in last:
+        return f"loss {last['loss']:.3f}"
+    idle = last.get("frac_reward_zero_std", 0.0)
+    return f"reward {last['reward']:.3f}, {100 * idle:.0f} % of groups without advantage"

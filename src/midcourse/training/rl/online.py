@@ -21,6 +21,7 @@ from accelerate.utils import broadcast_object_list
 from midcourse.checkers import Grader, checker_named
 from midcourse.config import TrainRlConfig
 from midcourse.engines.base import Engine
+from midcourse.engines.metered import Meter, MeteredEngine
 from midcourse.progress import Failures
 from midcourse.records import (
     Condition,
@@ -34,6 +35,7 @@ from midcourse.stages.contexts import Context, continuation_context, opening_con
 from midcourse.stages.grade import grade
 from midcourse.stages.propose import Case, Proposer, first_accepted, propose
 from midcourse.stages.sample import SampleSpec, sample
+from midcourse.tokens import TokenCount
 from midcourse.training.common import processes
 from midcourse.training.jobs import Reviews, RlContext, RlProblem
 from midcourse.training.rl.groups import Group
@@ -81,12 +83,13 @@ class OnlineInT:
         """Propose and verify for the groups of an iteration, and keep it: in the main process."""
         if not processes().is_main_process:
             return
-        found = Found()
+        found, meter = Found(), Meter()
         if iteration + 1 < self.config.num_iterations:
             cases = self._cases(groups)
+            proposer = self._proposer(iteration, meter)
             proposals = tuple(
                 proposal
-                for _, made in propose(cases, self._proposer(iteration), (), Failures())
+                for _, made in propose(cases, proposer, (), Failures())
                 for proposal in made
             )
             rollouts = tuple(self._verify(iteration, proposals, cases))
@@ -94,7 +97,7 @@ class OnlineInT:
             grades = tuple(grade(rollouts, by_id, self.grader, ()))
             found = Found(proposals=proposals, rollouts=rollouts, grades=grades)
         write_found(self.out, iteration, found)
-        self._count(iteration, found)
+        self._count(iteration, found, meter.count)
 
     def _kept(self, iteration: int) -> list[Guided]:
         """Return what was found in the iteration before, as far as there is room for it."""
@@ -135,9 +138,9 @@ class OnlineInT:
                 cases.setdefault(problem.problem_id, case)
         return list(cases.values())[: self.config.online.max_cases]
 
-    def _proposer(self, iteration: int) -> Proposer:
+    def _proposer(self, iteration: int, meter: Meter) -> Proposer:
         return Proposer(
-            engine=self.engine,
+            engine=MeteredEngine(self.engine, meter, len),  # of ids: nothing is estimated
             renderer=self.renderer,
             policy=self.renderer,
             review=self.reviews.review,
@@ -187,7 +190,7 @@ class OnlineInT:
             parent_id=made.parent_id,
         )
 
-    def _count(self, iteration: int, found: Found) -> None:
+    def _count(self, iteration: int, found: Found, asked: TokenCount) -> None:
         """Note what the log shows; of the proposer's replies only the texts are kept."""
         replies = (turn.reply for proposal in found.proposals for turn in proposal.turns)
         written = sum(len(self.renderer.encode(reply)) for reply in replies)
@@ -198,6 +201,9 @@ class OnlineInT:
             "online/verified": float(len(found.verified())),
             "online/used": float(len(self._placed.get(iteration, ()))),
             "online/tokens": float(written + sum(r.num_tokens for r in found.rollouts)),
+            "online/proposer_requests": float(asked.requests),
+            "online/proposer_in": float(asked.tokens_in),
+            "online/proposer_out": float(asked.tokens_out),
         }
 
 
