@@ -37,7 +37,8 @@ from midcourse.config.engines import (
     speaks_messages,
 )
 from midcourse.config.keys import Key, describe_keys, key_table
-from midcourse.config.load import explain, load_recipe, make_recipe
+from midcourse.config.load import load_recipe, make_recipe
+from midcourse.config.mistakes import explain
 from midcourse.config.recipe import Recipe, slow_adapters
 from midcourse.config.stages import (
     HELD_OUT_SET,

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from midcourse.config.base import Section, is_tunable
 from midcourse.config.recipe import Recipe
-from midcourse.records import TABLE_1, Condition
+from midcourse.config.wanted import choices_of
 
 
 def is_named(annotation: Any) -> bool:
@@ -88,12 +88,8 @@ def _plain(value: object) -> object:
 
 def _allowed(annotation: Any) -> list[str]:
     """Return the values of an enumeration, or of a list of them."""
-    values = get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, Condition):
-        return [str(condition) for condition in TABLE_1]
-    if values and all(isinstance(value, str) for value in values):
-        return list(values)
-    return [found for value in values for found in _allowed(value)]
+    inner = (found for part in get_args(annotation) for found in _allowed(part))
+    return choices_of(annotation) or list(inner)
 
 
 def _describe_engines(sections: Sequence[type[Section]], prefix: str) -> list[Key]:
