@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import app
+from midcourse.cli.app import Group, RunFolder, verb
 from midcourse.errors import ConfigError
 
 
-@app.command()
-def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+@verb(Group.LOOK, "midcourse status runs/my")
+def status(run_dir: RunFolder) -> None:
     """Say what a run directory holds, from its files alone; works while it is being written."""
     from midcourse.progress import open_console
     from midcourse.report.status import status_table
@@ -20,9 +19,9 @@ def status(run_dir: Annotated[Path, typer.Argument(help="A run directory.")]) ->
     open_console().print(status_table(run_dir).rich())
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse repair runs/my --check")
 def repair(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     check: Annotated[bool, typer.Option("--check", help="Report only; exit code 1.")] = False,
     failed: Annotated[
         bool, typer.Option("--failed", help="Have requests that failed asked again instead.")
@@ -44,9 +43,9 @@ def repair(
         typer.echo(f"{len(damages)} repaired: run the same command as before to go on")
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse show runs/my --rl --iteration 0")
 def show(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     record_id: Annotated[str, typer.Argument(help="A proposal, rollout or problem id.")] = "",
     rl: Annotated[bool, typer.Option("--rl", help="List groups of RL, of a problem's id.")] = False,
     iteration: Annotated[

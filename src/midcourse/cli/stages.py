@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midcourse.cli.app import Overlays, Overrides, RecipePath, RunDir, app, train_app
+from midcourse.cli.app import Group, Overlays, Overrides, RecipePath, RunDir, app, train_app, verb
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Drawn, Method, Session
@@ -42,6 +42,7 @@ def _stage(
     name: str, doc: str, steps_of: Callable[[Method], Iterable[Step]], verbs: typer.Typer = app
 ) -> None:
     """Add a verb that completes some steps and everything before them."""
+    full_name = name if verbs is app else f"train {name}"
 
     def command(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
@@ -49,7 +50,7 @@ def _stage(
         with _session(recipe, with_, set_, run_dir) as (session, made):
             _complete(session, name, steps_of(made))
 
-    verbs.command(name, help=doc)(command)
+    verb(Group.STAGES, f"midcourse {full_name} my.toml", name, doc=doc, of=verbs)(command)
 
 
 def _complete(session: Session, name: str, steps: Iterable[Step]) -> None:
@@ -110,7 +111,7 @@ _stage(
 )
 
 
-@app.command()
+@verb(Group.STAGES, "midcourse grade my.toml --audit")
 def grade(
     recipe: RecipePath,
     with_: Overlays = None,
@@ -133,7 +134,7 @@ def grade(
             session.run.reporter.say(f"grade: every disagreement is in {file}")
 
 
-@app.command()
+@verb(Group.START, "midcourse run my.toml --set engine.max_batch_rows=64")
 def run(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
@@ -154,7 +155,7 @@ def run(
         write_report(session, made)
 
 
-@app.command()
+@verb(Group.STAGES, "midcourse report my.toml")
 def report(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
@@ -165,7 +166,7 @@ def report(
         write_report(session, made)
 
 
-@app.command()
+@verb(Group.START, "midcourse warmup my.toml")
 def warmup(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
