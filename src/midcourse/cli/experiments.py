@@ -92,4 +92,4 @@ def localize_command(
         with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
             tables = run_localization(run, cases)
     for table in tables:
-        console.print(table.rich())
+        console.print(table)

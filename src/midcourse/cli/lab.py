@@ -51,5 +51,5 @@ def lab_check(
     from midcourse.progress import open_console
 
     table, passed = check_base(model, num_problems, seed)
-    open_console().print(table.rich())
+    open_console().print(table)
     raise typer.Exit(0 if passed else 1)

@@ -16,7 +16,7 @@ def status(run_dir: RunFolder) -> None:
     from midcourse.progress import open_console
     from midcourse.report.status import status_table
 
-    open_console().print(status_table(run_dir).rich())
+    open_console().print(status_table(run_dir))
 
 
 @verb(Group.LOOK, "midcourse repair runs/my --check")

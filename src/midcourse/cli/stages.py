@@ -129,7 +129,7 @@ def grade(
             from midcourse.report.audit import AUDIT_FILE, audit_run
 
             for table in audit_run(session, made):
-                open_console().print(table.rich())
+                open_console().print(table)
             file = session.run.directory / AUDIT_FILE
             session.run.reporter.say(f"grade: every disagreement is in {file}")
 
@@ -182,5 +182,5 @@ def warmup(
     with open_session(made, directory, ConsoleProgress(console), setup=setup) as session:
         prepared = Warmup(session)
         folder = prepared.complete()
-        console.print(check_table(prepared).rich())
+        console.print(check_table(prepared))
         session.run.reporter.say(f"warmup: complete in {folder}")

@@ -101,34 +101,40 @@ def _devices() -> Iterable[str]:
     return data_sheets()
 
 
+_Assumed = Annotated[
+    list[str] | None,
+    typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
+]
+_Measured = Annotated[
+    Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
+]
+_CpuTime = Annotated[
+    bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
+]
+_PassRates = Annotated[
+    str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
+]
+_Device = Annotated[
+    str | None,
+    typer.Option(
+        help="h100 (default), h200, a100-80gb …, or a data sheet.toml.",
+        autocompletion=one_of(_devices),
+    ),
+]
+_ModelConfig = Annotated[Path | None, typer.Option(help="config.json of a model that is not here.")]
+
+
 @verb(Group.START, "midcourse plan paper/int --with scale/paper-8gpu --device h200")
 def plan(
     recipe: RecipePath,
     with_: Overlays = None,
     set_: Overrides = None,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
-    ] = None,
-    from_: Annotated[
-        Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
-    ] = None,
-    cpu_time: Annotated[
-        bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
-    ] = False,
-    pass_rates: Annotated[
-        str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="h100 (default), h200, a100-80gb …, or a data sheet.toml.",
-            autocompletion=one_of(_devices),
-        ),
-    ] = None,
-    model_config: Annotated[
-        Path | None, typer.Option(help="config.json of a model that is not here.")
-    ] = None,
+    assume: _Assumed = None,
+    from_: _Measured = None,
+    cpu_time: _CpuTime = False,
+    pass_rates: _PassRates = None,
+    device: _Device = None,
+    model_config: _ModelConfig = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""
@@ -151,7 +157,7 @@ def plan(
         _echo_json(plan_facts(planned, list(slow_adapters(asked))))
         return
     for table in planned.tables():
-        open_console().print(table.rich())
+        open_console().print(table)
     for line in slow_adapters(asked):
         open_console().print(line, markup=False)
 
