@@ -80,9 +80,7 @@ def test_overlays_merge_tables_and_replace_the_rest(tmp_path: Path) -> None:
     assert recipe.evaluate.num_rollouts == 2
     assert (recipe.evaluate.sampling.top_p, recipe.evaluate.sampling.top_k) == (0.5, 9)
     c.write_text("[evaluate]\nnum_rollout = 2")
-    with pytest.raises(
-        ConfigError, match=r"a\.toml with .*c\.toml: unknown key 'evaluate.num_roll"
-    ):
+    with pytest.raises(ConfigError, match=r"/c\.toml:2: unknown key 'evaluate.num_roll"):
         load_recipe(a, (), [b, c])
     with pytest.raises(ConfigError, match=r"no recipe at .*d\.toml"):
         load_recipe(a, (), [tmp_path / "d.toml"])
@@ -122,8 +120,8 @@ def test_every_enumeration_lists_its_values() -> None:
     for name, values in enumerations:
         if name == "conditions":  # Those that write solutions are not rows of Table 1.
             values = list(TABLE_1)
-        assert (name, ", ".join(f"`{value}`" for value in values)) in listed
-    assert ("kind", "`transformers`, `vllm`, `openai`, `ray`, `scripted`") in listed
+        assert (name, tuple(values)) in listed
+    assert ("kind", ("transformers", "vllm", "openai", "ray", "scripted")) in listed
 
 
 def _values(field: dict[str, Any], schema: dict[str, Any]) -> list[str]:
@@ -141,7 +139,7 @@ def test_a_recipe_says_what_is_wrong_with_it(tmp_path: Path) -> None:
     cases = {
         'name = "x"': "model: is missing: give it a value: a folder, a hub name, or 'lab'",
         'name = "x"\n[sample]\nnum_rollout = 3': "unknown key 'sample.num_rollout'; did you",
-        'name = "x"\n[sample]\nnum_rollouts = 0': "sample.num_rollouts: .*greater than",
+        'name = "x"\n[sample]\nnum_rollouts = 0': "num_rollouts: must be a whole number ≥ 1, not 0",
         "name = ": "is not TOML",
         'name = "a b"': "name: ",
         'name = "x"\n[evaluate]\nks = [999]': "more than num_rollouts",

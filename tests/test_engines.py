@@ -392,9 +392,20 @@ def test_what_an_engine_can_do_is_known_before_it_opens(
 ) -> None:
     assert (config.loads_models, config.scoring) == (loads, scorer)
     with (
-        pytest.raises(ConfigError, match="there is no model at '/gone'") if needs else nullcontext()
+        pytest.raises(ConfigError, match=r"no model at '/gone': .* a hub name such as Qwen")
+        if needs
+        else nullcontext()
     ):
         check_model(config, "/gone")
+
+
+def test_a_folder_without_a_tokenizer_is_told_which_files_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    model = ModelConfig(path=str(tmp_path))
+    with pytest.raises(EngineError, match=r"copy tokenizer\.json and tokenizer_config") as told:
+        open_renderer(TransformersConfig(), model, model.path)
+    assert "\n" not in str(told.value)
+    assert not str(told.value).endswith(": ")
 
 
 def test_a_renderer_is_that_of_the_engine_inside() -> None:

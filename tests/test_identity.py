@@ -197,7 +197,7 @@ def another(key: Key) -> object:
     if key.name in VALUES:
         return VALUES[key.name]
     if key.allowed:
-        values = key.allowed.replace("`", "").split(", ")
+        values = list(key.allowed)
         return next(value for value in values if json.dumps(value) != key.default)
     default = json.loads(key.default)
     if isinstance(default, bool):

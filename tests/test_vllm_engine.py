@@ -80,6 +80,18 @@ def test_a_server_that_is_not_to_be_trusted_is_refused_and_ended(
     assert not engine._servers
 
 
+@pytest.mark.slow
+def test_an_interpreter_without_vllm_is_named_with_the_key_to_set(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"/usr/bin/python3: No module named 'vllm'\"\nexit 1\n")
+    python.chmod(0o755)
+    config = VllmConfig(server_python=str(python))
+    engine = VllmEngine(config, "m", Renderer(ByteTokenizer()), start_seconds=60.0)
+    said = rf"{python} has no vLLM: set server_python .* run  {python} -m pip install vllm$"
+    with pytest.raises(EngineError, match=said):
+        engine.session().__enter__()
+
+
 @pytest.mark.parametrize(("days", "is_trusted"), [(0, True), (400, False)])
 def test_a_server_may_write_today_s_date_where_we_write_the_recipe_s(
     days: int, is_trusted: bool

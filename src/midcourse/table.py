@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from midcourse.metrics import Interval
 from midcourse.printable import printable
+
+#: How a number begins, or what stands for one that there is not.
+_NUMBER = re.compile(r"[-+<>≤≥~]?\d|–|$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +28,41 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    def rich(self) -> RichTable:
-        """Return it for a terminal; cells are text, never markup or control sequences."""
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw it; where it is too wide, intervals stand whole below their estimates."""
+        wide, stacked = self.rich(), self.rich(stacked=True)
+        unbounded = options.update(max_width=10_000)
+        too_wide = Measurement.get(console, unbounded, wide).maximum > options.max_width
+        room = Measurement.get(console, unbounded, stacked).minimum <= options.max_width
+        has_intervals = any(" [" in cell for row in self.rows for cell in row)
+        yield stacked if has_intervals and too_wide and room else wide
+
+    def rich(self, *, stacked: bool = False) -> RichTable:
+        """Return it for a terminal; cells are text, never markup or control sequences.
+
+        `stacked` puts intervals below their estimates, and wraps prose alone.
+        """
         table = RichTable(
             title=Text(printable(self.title), "bold"),
             caption=Text(printable(self.note)) if self.note else None,
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
+            padding=(0, 0 if stacked else 1),
         )
-        for index, column in enumerate(self.columns):
-            table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
-        for row in self.rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
+        rows = [[printable(cell) for cell in row] for row in self.rows]
+        if stacked:
+            rows = [[cell.replace(" [", "\n[") for cell in row] for row in rows]
+        for index, title in enumerate(map(printable, self.columns)):
+            cells = [row[index] for row in rows]
+            if index == 0 or 2 * sum(map(_is_number, cells)) <= len(cells):
+                table.add_column(Text(title), overflow="fold")
+                continue
+            pieces = [*title.split(), *(line for cell in cells for line in cell.split("\n"))]
+            width = max(map(cell_len, pieces), default=0) if stacked else None
+            table.add_column(Text(title), justify="right", width=width, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
         return table
 
     def markdown(self) -> list[str]:
@@ -42,6 +71,10 @@ class Table:
         cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
         head, *rest = (f"| {line} |" for line in cells)
         return [head, "|---" * len(self.columns) + "|", *rest]
+
+
+def _is_number(cell: str) -> bool:
+    return bool(_NUMBER.match(cell))
 
 
 def share(interval: Interval, digits: int = 2) -> str:

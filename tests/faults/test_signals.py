@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -100,14 +101,16 @@ def test_a_signal_ends_a_stage_in_one_line_and_frees_the_lock(
     tmp_path: Path, recipe_file: Path, number: int, code: int
 ) -> None:
     run, many = tmp_path / "run", f"sample.num_rollouts={MANY}"
-    process = start("sample", str(recipe_file), "--run-dir", str(run), "--set", many)
+    typed = ["sample", str(recipe_file), "--run-dir", str(run), "--set", many]
+    process = start(*typed)
     wait_for(lambda: has_begun(run, "sample"))
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
     assert said.count("\n") == 1
     assert said.startswith(f"midcourse: interrupted by {signal.Signals(number).name}; sample train")
-    assert said.endswith("kept; run the same command again to go on\n")
+    again = shlex.join([sys.executable, "-m", "midcourse", *typed])
+    assert said.endswith(f"kept; to go on: {again}\n")
     assert f" of {3 * MANY:,} kept" in said
     assert not (run / ".lock").exists()
     journal = journal_of(run, "sample")
@@ -287,7 +290,7 @@ def test_ctrl_c_on_a_terminal_ends_a_stage_in_one_line(tmp_path: Path, recipe_fi
     reader.join(60)
     os.close(ours)
     last = said.decode().strip().splitlines()[-1]
-    assert re.search(r"interrupted by SIGINT; sample train: [\d,]+ of 900,000 kept; run", last)
+    assert re.search(r"interrupted by SIGINT; sample train: [\d,]+ of 900,000 kept; to go", last)
     assert b"Traceback" not in said
     assert not (run / ".lock").exists()
 

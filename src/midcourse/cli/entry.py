@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
+import shutil
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from midcourse.cli.app import app
@@ -16,6 +20,9 @@ from midcourse.processes import Interrupted, interruption, raise_on_signals, wai
 
 #: Failures of a write that more room, or another place, repairs.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EROFS}
+#: ``--token=…``, ``key.of.a.recipe.password=…``: what follows is shown to no one. The name of an
+#: environment variable (``api_key_env``) may be.
+_SECRET = re.compile(r"([\w.-]*(?:token|secret|password|api[_-]?key)=).*", re.I | re.S)
 _KEPT = "what is done is kept: make room and run the same command again"
 
 
@@ -38,7 +45,8 @@ def main() -> None:
         # Children that got the signal too may have failed first.
         if interrupted := interruption():
             code = interrupted.exit_code
-            said = f"{interrupted.message()}; run the same command again to go on"
+            kept = "" if hasattr(interrupted, "__notes__") else "; what is complete is kept"
+            said = f"{interrupted.message()}{kept}; to go on: {command_line()}"
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -46,9 +54,27 @@ def main() -> None:
     _end(code, said)
 
 
+def command_line() -> str:
+    """Return the user's own command, as a shell reads it, without passwords and keys."""
+    from midcourse.config import without_credentials
+
+    program, *given = sys.argv
+    start = [Path(program).name]
+    if start == ["__main__.py"]:  # python -m midcourse
+        start = sys.orig_argv[: len(sys.orig_argv) - len(given)]
+    elif shutil.which(start[0]) != program:
+        start = [program]
+    shown = [_SECRET.sub(r"\1…", without_credentials(word)) for word in given]
+    hidden = [
+        "…" if _SECRET.fullmatch(f"{before}=") else word
+        for before, word in zip(["", *shown], shown, strict=False)
+    ]
+    return shlex.join([*start, *hidden])
+
+
 def _run_app() -> int:
     try:
-        app()
+        app(prog_name="midcourse")
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0

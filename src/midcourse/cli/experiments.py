@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import Overlays, Overrides, RunDir, app
+from midcourse.cli.app import Group, Overlays, Overrides, RunDir, verb
+from midcourse.cli.completion import one_of, packaged_names
 
 
-@app.command()
+def _experiments() -> Iterable[str]:
+    from midcourse.experiments.catalogue import experiments
+
+    return ["all", *experiments()]
+
+
+@verb(Group.EXPERIMENTS, "midcourse reproduce table1 --scale scale/lab --seed 0 --seed 1")
 def reproduce(
-    names: Annotated[list[str], typer.Argument(help="table1, fig6, … or all.")],
-    scale: Annotated[str, typer.Option(help="Sizes and model names: a recipe.")] = "scale/lab",
+    names: Annotated[
+        list[str],
+        typer.Argument(help="table1, fig6, … or all.", autocompletion=one_of(_experiments)),
+    ],
+    scale: Annotated[
+        str,
+        typer.Option(help="Sizes and model names: a recipe.", autocompletion=packaged_names),
+    ] = "scale/lab",
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
     with_: Overlays = None,
     set_: Overrides = None,
@@ -42,7 +56,7 @@ def reproduce(
         runner.reporter.say(f"the page is {page}")
 
 
-@app.command("localize")
+@verb(Group.EXPERIMENTS, "midcourse localize first_error.jsonl --model ./my-model", "localize")
 def localize_command(
     data: Annotated[
         list[str], typer.Argument(help="Files of solutions whose first error people marked.")
@@ -78,4 +92,4 @@ def localize_command(
         with Run(run_dir or Path("runs") / made.name, made, ConsoleProgress(console)) as run:
             tables = run_localization(run, cases)
     for table in tables:
-        console.print(table.rich())
+        console.print(table)

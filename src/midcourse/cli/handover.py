@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import app, say
+from midcourse.cli.app import Group, say, verb
+from midcourse.cli.completion import one_of
 
 
-@app.command()
+def _formats() -> Iterable[str]:
+    from midcourse.export import FORMATS
+
+    return FORMATS
+
+
+@verb(Group.HAND_OVER, "midcourse export runs/my --format trl --out handover/trl")
 def export(
     run_dir: Annotated[Path, typer.Argument(help="A run directory whose rows are built.")],
     format_: Annotated[
         str,
-        typer.Option("--format", help="trl, llama-factory, verl, verifiers, pipelinerl or jsonl."),
+        typer.Option(
+            "--format",
+            help="trl, llama-factory, verl, verifiers, pipelinerl or jsonl.",
+            autocompletion=one_of(_formats),
+        ),
     ],
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import lab_app
+from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
 
-@lab_app.command("pretrain")
+@verb(Group.LAB, "midcourse lab pretrain --out my-base --steps 200", "pretrain", of=lab_app)
 def lab_pretrain(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 8500,
@@ -40,7 +40,7 @@ def lab_pretrain(
     pretrain(config, out, typer.echo)
 
 
-@lab_app.command("check")
+@verb(Group.LAB, "midcourse lab check --num-problems 20", "check", of=lab_app)
 def lab_check(
     model: Annotated[str, typer.Option(help="A model folder; default: the bundled one.")] = "lab",
     num_problems: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
@@ -51,5 +51,5 @@ def lab_check(
     from midcourse.progress import open_console
 
     table, passed = check_base(model, num_problems, seed)
-    open_console().print(table.rich())
+    open_console().print(table)
     raise typer.Exit(0 if passed else 1)

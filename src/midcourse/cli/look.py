@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import app
+from midcourse.cli.app import Group, RunFolder, verb
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse status runs/my")
 def status(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all numbers.")] = False,
 ) -> None:
     """Say how far a run is: every step with its result, time, tokens, cost and size.
@@ -28,9 +27,9 @@ def status(
         open_console().print(read_overview(run_dir).rich())
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse repair runs/my --check")
 def repair(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     check: Annotated[bool, typer.Option("--check", help="Report only; exit code 1.")] = False,
     failed: Annotated[
         bool, typer.Option("--failed", help="Have requests that failed asked again instead.")

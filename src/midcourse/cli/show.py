@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import app
+from midcourse.cli.app import Group, RunFolder, verb
 from midcourse.errors import ConfigError
 from midcourse.viewer.data import Kind
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse show runs/my --verified --search doubles")
 def show(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     record_id: Annotated[
         str, typer.Argument(help="A proposal, rollout or problem id, or how one begins.")
     ] = "",
@@ -33,10 +32,7 @@ def show(
         int | None, typer.Option(help="With --rl: of this iteration alone, counted from 0.")
     ] = None,
 ) -> None:
-    """Show proposals and rollouts in the terminal: a list, or one of them whole.
-
-    Example: midcourse show runs/my --verified --search doubles
-    """
+    """Show proposals and rollouts in the terminal: a list, or one of them whole."""
     from midcourse.progress import open_console
     from midcourse.report.show import (
         Wanted,

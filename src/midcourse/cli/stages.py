@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midcourse.cli.app import Overlays, Overrides, RecipePath, RunDir, app, train_app
+from midcourse.cli.app import Group, Overlays, Overrides, RecipePath, RunDir, app, train_app, verb
 from midcourse.cli.ends import Asked, StepsOf, following, say_totals, summarise
 
 if TYPE_CHECKING:
@@ -51,32 +51,32 @@ _FLOW = (
 
 def _stage(name: str, doc: str, steps_of: StepsOf, verbs: typer.Typer = app) -> None:
     """Add a verb that completes some steps and everything before them."""
-    verb = name if verbs is app else f"train {name}"
-    _VERBS[verb] = steps_of
+    full_name = name if verbs is app else f"train {name}"
+    _VERBS[full_name] = steps_of
 
     def command(
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
             asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
-            _complete(session, made, verb, steps_of(made), asked)
+            _complete(session, made, full_name, steps_of(made), asked)
 
-    verbs.command(name, help=doc)(command)
+    verb(Group.STAGES, f"midcourse {full_name} my.toml", name, doc=doc, of=verbs)(command)
 
 
 def _complete(
-    session: Session, made: Method, verb: str, steps: Iterable[Step], asked: Asked
+    session: Session, made: Method, name: str, steps: Iterable[Step], asked: Asked
 ) -> None:
     """Complete the steps of a verb; say what came of them, and what is next."""
     steps = list(steps)
     session.check(steps)
     before = [step for step in steps if session.run.is_complete(step)]
     session.complete(*steps)
-    summarise(session, verb, steps)
+    summarise(session, name, steps)
     for step in before:
         session.warn(step)
-    at = _FLOW.index(verb) + 1 if verb in _FLOW else 0
-    later = {name: _VERBS[name] for name in _FLOW[at:]}
+    at = _FLOW.index(name) + 1 if name in _FLOW else 0
+    later = {verb: _VERBS[verb] for verb in _FLOW[at:]}
     session.run.reporter.say(f"Next: {asked.command(following(session, made, later))}")
 
 
@@ -130,7 +130,7 @@ _stage(
 )
 
 
-@app.command()
+@verb(Group.STAGES, "midcourse grade my.toml --audit")
 def grade(
     recipe: RecipePath,
     with_: Overlays = None,
@@ -149,12 +149,12 @@ def grade(
             from midcourse.report.audit import AUDIT_FILE, audit_run
 
             for table in audit_run(session, made):
-                open_console().print(table.rich())
+                open_console().print(table)
             file = session.run.directory / AUDIT_FILE
             session.run.reporter.say(f"grade: every disagreement is in {file}")
 
 
-@app.command()
+@verb(Group.START, "midcourse run my.toml --set engine.max_batch_rows=64")
 def run(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
@@ -177,7 +177,7 @@ def run(
         say_totals(session)
 
 
-@app.command()
+@verb(Group.STAGES, "midcourse report my.toml")
 def report(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
@@ -188,7 +188,7 @@ def report(
         write_report(session, made)
 
 
-@app.command()
+@verb(Group.START, "midcourse warmup my.toml")
 def warmup(
     recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
 ) -> None:
@@ -204,5 +204,5 @@ def warmup(
     with open_session(made, directory, ConsoleProgress(console), setup=setup) as session:
         prepared = Warmup(session)
         folder = prepared.complete()
-        console.print(check_table(prepared).rich())
+        console.print(check_table(prepared))
         session.run.reporter.say(f"warmup: complete in {folder}")

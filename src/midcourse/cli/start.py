@@ -3,27 +3,68 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import Overlays, Overrides, RecipePath, app, recipes_app, say
+from midcourse.cli.app import (
+    AsJson,
+    Group,
+    Overlays,
+    Overrides,
+    RecipePath,
+    recipes_app,
+    say,
+    verb,
+)
+from midcourse.cli.completion import key_prefixes, one_of, packaged_names
 
 
-@app.command()
-def keys() -> None:
-    """List every key a recipe may hold: default, allowed values, meaning; as Markdown."""
-    from midcourse.config import key_table
+@verb(Group.START, "midcourse keys train_rl")
+def keys(
+    prefix: Annotated[
+        str,
+        typer.Argument(
+            help="Only this section or key, e.g. train_rl, or those that hold this text.",
+            autocompletion=key_prefixes,
+        ),
+    ] = "",
+    as_json: AsJson = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="As a table in Markdown, as it is in a pipe.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="The JSON Schema of a recipe, for an editor.")
+    ] = False,
+) -> None:
+    """List the keys that a recipe may hold: default, allowed values, meaning."""
+    from midcourse.config import find_keys, key_table, recipe_schema
+    from midcourse.progress import open_console
 
-    typer.echo("\n".join(key_table()))
+    console, found = open_console(), find_keys(prefix)
+    if schema:
+        _echo_json(recipe_schema())
+    elif as_json:
+        _echo_json([key.plain() for key in found])
+    elif markdown or not console.is_terminal:
+        typer.echo("\n".join(key_table(found)))
+    else:
+        from midcourse.cli.keys import key_list
+
+        console.print(key_list(found))
+
+
+def _echo_json(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
 @recipes_app.callback(invoke_without_command=True)
 def recipes(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, one object a recipe.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the packaged recipes, one line each."""
     from midcourse.recipes import list_recipes
@@ -32,16 +73,21 @@ def recipes(
         return
     found = list_recipes()
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in found], indent=2))
+        _echo_json([asdict(info) for info in found])
         return
     width = max(len(info.name) for info in found)
     for info in found:
         typer.echo(f"{info.name:{width}}  {info.summary}")
 
 
-@recipes_app.command("show")
+@verb(Group.START, "midcourse recipes show lab", "show", of=recipes_app)
 def show_recipe(
-    name: Annotated[str, typer.Argument(help="A name that `midcourse recipes` lists.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name that `midcourse recipes` lists.", autocompletion=packaged_names
+        ),
+    ],
 ) -> None:
     """Print a recipe."""
     from midcourse.recipes import recipe_text
@@ -49,33 +95,51 @@ def show_recipe(
     typer.echo(recipe_text(name), nl=False)
 
 
-@app.command()
+def _devices() -> Iterable[str]:
+    from midcourse.plan.devices import data_sheets
+
+    return data_sheets()
+
+
+_Assumed = Annotated[
+    list[str] | None,
+    typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
+]
+_Measured = Annotated[
+    Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
+]
+_CpuTime = Annotated[
+    bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
+]
+_PassRates = Annotated[
+    str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
+]
+_Device = Annotated[
+    str | None,
+    typer.Option(
+        help="h100 (default), h200, a100-80gb …, or a data sheet.toml.",
+        autocompletion=one_of(_devices),
+    ),
+]
+_ModelConfig = Annotated[Path | None, typer.Option(help="config.json of a model that is not here.")]
+
+
+@verb(Group.START, "midcourse plan paper/int --with scale/paper-8gpu --device h200")
 def plan(
     recipe: RecipePath,
     with_: Overlays = None,
     set_: Overrides = None,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option(help="Replace one assumption: rollout_tokens=5000. Repeatable."),
-    ] = None,
-    from_: Annotated[
-        Path | None, typer.Option("--from", help="Measure the assumptions of a finished run.")
-    ] = None,
-    cpu_time: Annotated[
-        bool, typer.Option("--cpu-time", help="Measure processor time: for a busy machine.")
-    ] = False,
-    pass_rates: Annotated[
-        str | None, typer.Option(help="A guess at the problems: pass rate:share, comma-separated.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="h100 (default), h200, a100-80gb …, or a data sheet.toml.")
-    ] = None,
-    model_config: Annotated[
-        Path | None, typer.Option(help="config.json of a model that is not here.")
-    ] = None,
+    assume: _Assumed = None,
+    from_: _Measured = None,
+    cpu_time: _CpuTime = False,
+    pass_rates: _PassRates = None,
+    device: _Device = None,
+    model_config: _ModelConfig = None,
+    as_json: AsJson = False,
 ) -> None:
     """Estimate tokens, time, disk and memory of every stage, without a GPU or a model."""
     from midcourse.config import load_recipe, slow_adapters
+    from midcourse.plan.facts import plan_facts
     from midcourse.plan.tables import make_plan
     from midcourse.progress import open_console
 
@@ -89,15 +153,19 @@ def plan(
         device=device,
         model_config=model_config,
     )
+    if as_json:
+        _echo_json(plan_facts(planned, list(slow_adapters(asked))))
+        return
     for table in planned.tables():
-        open_console().print(table.rich())
+        open_console().print(table)
     for line in slow_adapters(asked):
         open_console().print(line, markup=False)
 
 
-@app.command()
+@verb(Group.START, "midcourse validate problems.jsonl")
 def validate(
     problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
     from midcourse.checkers import Grader
@@ -105,15 +173,18 @@ def validate(
 
     with Grader() as grader:
         complaints = validate_problems(problems, grader)
+    if as_json:
+        _echo_json({"place": problems, "sound": not complaints, "complaints": complaints})
+        raise typer.Exit(1 if complaints else 0)
     for complaint in complaints:
         say(complaint)
     if complaints:
-        typer.echo(f"{len(complaints)} complaints")
+        typer.echo(f"{len(complaints)} complaint{'s' if len(complaints) > 1 else ''}")
         raise typer.Exit(1)
     typer.echo(f"{problems}: every problem is sound")
 
 
-@app.command()
+@verb(Group.START, "midcourse curate gsm8k --out problems.jsonl --limit 200")
 def curate(
     place: Annotated[
         str, typer.Argument(help="FILE, hub:OWNER/NAME, SOURCE, SOURCE:FILE, reasoning-gym:TASK.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midcourse.cli.app import app, say
+from midcourse.cli.app import Group, RunFolder, say, verb
 from midcourse.errors import ArtifactError
 from midcourse.viewer.room import Shown
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from midcourse.viewer.data import View
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse view runs/lab --open")
 def view(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory.")],
+    run_dir: RunFolder,
     out: Annotated[
         Path | None, typer.Option("--out", help="The file to write; default RUN/report/view.html.")
     ] = None,
@@ -33,7 +33,7 @@ def view(
 ) -> None:
     """Write every proposal, rollout and group of RL into one HTML file, from a run's files alone.
 
-    Works while the run is under way. Example: midcourse view runs/lab --open
+    Works while the run is under way.
     """
     from midcourse.store.index import require_run
     from midcourse.viewer.room import Room

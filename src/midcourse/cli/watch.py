@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from midcourse.cli.app import app
+from midcourse.cli.app import Group, RunFolder, verb
 from midcourse.errors import ConfigError, MissingExtra
 
 
-@app.command()
+@verb(Group.LOOK, "midcourse watch runs/my")
 def watch(
-    run_dir: Annotated[Path, typer.Argument(help="A run directory, under way or not.")],
+    run_dir: RunFolder,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
 ) -> None:
-    """Watch a run on the whole screen: its steps, and the traces written last.
-
-    Example: midcourse watch runs/my
-    """
+    """Watch a run on the whole screen: its steps, and the traces written last."""
     from midcourse.report.status import status_table
 
     status_table(run_dir)  # what is not a run directory is one line, before the screen is taken

@@ -36,8 +36,9 @@ from midcourse.config.engines import (
     single_engine,
     speaks_messages,
 )
-from midcourse.config.keys import Key, describe_keys, key_table
-from midcourse.config.load import explain, load_recipe, make_recipe
+from midcourse.config.keys import Key, describe_keys, find_keys, key_table, recipe_schema
+from midcourse.config.load import load_recipe, make_recipe
+from midcourse.config.mistakes import explain
 from midcourse.config.prices import PricesConfig
 from midcourse.config.recipe import Recipe, slow_adapters
 from midcourse.config.stages import (
@@ -93,10 +94,12 @@ __all__ = [
     "ZeroGradient",
     "describe_keys",
     "explain",
+    "find_keys",
     "key_table",
     "load_recipe",
     "logprobs_mode",
     "make_recipe",
+    "recipe_schema",
     "served_by",
     "single_engine",
     "slow_adapters",

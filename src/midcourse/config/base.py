@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -23,6 +24,29 @@ from midcourse.records import Sampling
 T = TypeVar("T")
 #: Part of every artifact's key. Raise it when a default of a key that decides results changes.
 KEYS_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What the keys of a section say against each other, in one line."""
+
+    text: str
+    keys: tuple[str, ...]
+    """Those that it is about, dotted, seen from the section that complains."""
+
+
+class Contradictions(ValueError):
+    """Every complaint of one section; pydantic keeps it as the cause of an error."""
+
+    def __init__(self, complaints: Sequence[Complaint]) -> None:
+        super().__init__("; ".join(complaint.text for complaint in complaints))
+        self.complaints = tuple(complaints)
+
+
+def refuse(complaints: Iterable[Complaint]) -> None:
+    """Raise Contradictions if there is any complaint: what a section's validator ends with."""
+    if found := tuple(complaints):
+        raise Contradictions(found)
 
 
 def _in_order(part: tuple[float, float]) -> tuple[float, float]:
@@ -124,7 +148,8 @@ class SamplingConfig(Section):
         return Sampling(**{**self.model_dump(), **changes})
 
 
-def check_rounds(rounds: Sequence[int], name: str, total: int) -> None:
-    """Raise ValueError unless rounds, if there are any, are positive and sum to `total`."""
+def check_rounds(rounds: Sequence[int], name: str, total: int) -> Iterator[Complaint]:
+    """Complain unless rounds, if there are any, are positive and sum to `total`."""
     if rounds and (min(rounds) < 1 or sum(rounds) != total):
-        raise ValueError(f"rounds {list(rounds)} must be positive and sum to {name}={total}")
+        text = f"rounds {list(rounds)} must be positive and sum to {name}={total}"
+        yield Complaint(text, ("rounds", name))

@@ -210,10 +210,14 @@ class ScriptedConfig(Section):
         return self
 
 
-def engine_kind(value: Any) -> str:
-    """Return the kind of an engine section; a section that names none is transformers'."""
-    kind = value.get("kind", "transformers") if isinstance(value, dict) else value.kind
-    return str(kind)
+def engine_kind(value: Any) -> str | None:
+    """Return the kind of an engine section; one that names none is transformers'.
+
+    None of what is not a section.
+    """
+    if isinstance(value, dict):
+        return str(value.get("kind", "transformers"))
+    return getattr(value, "kind", None)
 
 
 InnerEngineConfig = Annotated[

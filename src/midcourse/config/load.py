@@ -1,22 +1,44 @@
-"""Reads a recipe: layers of TOML, overrides, and what is wrong with them in one line."""
+"""Reads a recipe: layers of TOML, overrides, and where in them what is wrong stands."""
 
 from __future__ import annotations
 
-import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from midcourse.config.base import Section, without_credentials
+from midcourse.config.base import without_credentials
 from midcourse.config.engines import ENGINES, engine_kind
-from midcourse.config.keys import is_named, sections_in
+from midcourse.config.lines import key_lines
+from midcourse.config.mistakes import Mistake, find_mistakes
 from midcourse.config.recipe import Recipe
 from midcourse.errors import ConfigError
+from midcourse.printable import printable
 from midcourse.recipes import find_recipe
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What one file says, or all of ``--set`` together."""
+
+    name: str
+    data: dict[str, Any]
+    text: str = ""
+    """Empty where there are no lines."""
+
+    def place(self, path: Sequence[str]) -> tuple[str, int] | None:
+        """Return file and line of a key, 0 if it has none; None if it does not stand here."""
+        data: Any = self.data
+        for part in path:
+            if not isinstance(data, dict) or part not in data:
+                return None
+            data = data[part]
+        return self.name, key_lines(self.text).get(tuple(path), 0)
 
 
 def load_recipe(
@@ -26,43 +48,95 @@ def load_recipe(
 
     Each is a file or the name of a packaged recipe; what it ``extends`` comes first, unless it is
     there already. Tables merge key by key; any other value replaces what was there. Raises
-    ConfigError, one line.
+    ConfigError: a line for everything that is wrong, after a line that counts if it is several.
     """
-    data: dict[str, Any] = {}
     seen: set[Path] = set()
-    for layer in (recipe, *overlays):
-        for part in _layers(find_recipe(str(layer)), seen):
-            _lay_over(data, part)
-    return make_recipe(data, overrides, " with ".join(map(str, (recipe, *overlays))))
+    names = [str(layer) for layer in (recipe, *overlays)]
+    layers = [part for name in names for part in _layers(name, seen)]
+    return _make(layers, overrides, " with ".join(names))
 
 
 def make_recipe(data: dict[str, Any], overrides: Sequence[str], where: str) -> Recipe:
     """Check a recipe given as nested tables; `where` is what an error blames."""
-    layer: dict[str, Any] = {}
-    for override in overrides:
-        _add_override(layer, override)
-    _lay_over(data, layer)
+    return _make([_Layer(where, data)], overrides, where)
+
+
+def _make(layers: Sequence[_Layer], overrides: Sequence[str], where: str) -> Recipe:
+    given, wrong = _read_overrides(overrides)
+    layers = [*layers, _Layer("--set", given)]
+    data: dict[str, Any] = {}
+    for layer in layers:
+        _lay_over(data, layer.data)
     try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error, Recipe)}") from error
+        made = Recipe.model_validate(data)
+    except ValidationError:
+        wrong += _located(find_mistakes(Recipe, data), layers, where)
+    if wrong:
+        count = f"{len(wrong)} mistakes in {printable(where, keep='')}:"
+        raise ConfigError("\n  ".join([count, *wrong]) if len(wrong) > 1 else wrong[0])
+    return made
 
 
-def _layers(path: Path, seen: set[Path]) -> Iterator[dict[str, Any]]:
+def _located(mistakes: Sequence[Mistake], layers: Sequence[_Layer], where: str) -> list[str]:
+    """Return a line for each mistake, in the order in which they stand in the layers."""
+    said = []
+    for mistake in mistakes:
+        number, name, line = _find(mistake, layers) or (-1, where, 0)
+        place = printable(f"{name}:{line}" if line else name, keep="")
+        said.append((number, line, f"{place}: {mistake.text}"))
+    return [text for _, _, text in sorted(said, key=lambda one: one[:2])]
+
+
+def _find(mistake: Mistake, layers: Sequence[_Layer]) -> tuple[int, str, int] | None:
+    """Return the layer, its name and the line of what a mistake is about, or of its section."""
+    above = [path[:length] for path in mistake.places for length in range(len(path) - 1, 0, -1)]
+    for path in (*mistake.places, *above):
+        for number in reversed(range(len(layers))):
+            # The value that counts is that of the last layer.
+            if found := layers[number].place(path):
+                return number, *found
+    return None
+
+
+def _layers(name: str, seen: set[Path]) -> Iterator[_Layer]:
     """Yield a recipe's own keys after those of what it extends."""
+    path = find_recipe(name)
     seen.add(path)
-    data = _read_toml(path)
-    below = data.pop("extends", None)
-    if below is not None and (extended := find_recipe(str(below))) not in seen:
-        yield from _layers(extended, seen)
-    yield data
+    layer = _read_toml(name, path)
+    below = layer.data.pop("extends", None)
+    if below is not None:
+        try:
+            extended = find_recipe(str(below))
+        except ConfigError as error:
+            line = key_lines(layer.text)["extends",]
+            raise ConfigError(f"{name}:{line}: extends: {error}") from error
+        if extended not in seen:
+            yield from _layers(str(below), seen)
+    yield layer
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(name: str, path: Path) -> _Layer:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        text = path.read_text("utf-8-sig")
+        # After a last newline the end is not where an error in the last line is.
+        return _Layer(name, tomllib.loads(f"{text}\n"), text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name} is not TOML: {error}: save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(_syntax_error(name, text, str(error))) from error
+
+
+def _syntax_error(name: str, text: str, said: str) -> str:
+    """Say where a text is not TOML, with the line and what to look at."""
+    place = re.search(r" \(at line (\d+), column (\d+)\)$", said)
+    if place is None:  # "(at end of document)"
+        return f"{name} is not TOML: {said}: a quote or bracket may be open"
+    line = text.split("\n")[int(place[1]) - 1].strip()
+    hint = "write sections as [name], keys as key = value, and texts in quotes"
+    if "overwrite" in said or "twice" in said or "declare" in said:
+        hint = "it stands there twice: keep one"
+    start = f"{name}:{place[1]}:{place[2]}: is not TOML: {said[: place.start()]}"
+    return printable(f"{start}: {line[:80]!r}: {hint}", keep="")
 
 
 def _lay_over(data: dict[str, Any], layer: Mapping[str, Any]) -> None:
@@ -81,64 +155,28 @@ def _lay_over(data: dict[str, Any], layer: Mapping[str, Any]) -> None:
         _lay_over(below, value)
 
 
-def _add_override(layer: dict[str, Any], override: str) -> None:
-    """Set one dotted key; the value is read as JSON if it is JSON, else as text."""
-    name, separator, text = override.partition("=")
-    shown = without_credentials(override)
-    if not separator:
-        raise ConfigError(f"--set {shown!r}: write key=value, e.g. sample.num_rollouts=8")
-    *sections, key = name.strip().split(".")
-    for section in sections:
-        layer = layer.setdefault(section, {})
-        if not isinstance(layer, dict):
-            raise ConfigError(f"--set {shown!r}: {section} is a value, not a section")
-    try:
-        layer[key] = json.loads(text)
-    except json.JSONDecodeError:
-        layer[key] = text
+def _read_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return what ``--set`` says as nested tables, and a line for each that cannot be read.
 
-
-def explain(error: ValidationError, model: type[Section]) -> str:
-    """Say the first complaint of pydantic in one line, with the nearest known key."""
-    first = error.errors()[0]
-    path, _ = _located(model, first["loc"])
-    where = ".".join(path)
-    if first["type"] == "missing":
-        hint = " a folder, a hub name, or 'lab'" if where.startswith("model") else ""
-        return f"{where}: is missing: give it a value{':' if hint else ''}{hint}"
-    if first["type"] == "union_tag_invalid":
-        kinds = ", ".join(ENGINES)
-        return f"{where}.kind: there is no such engine ({first['ctx']['tag']!r}): choose {kinds}"
-    if first["type"] == "value_error":  # a sentence of ours
-        said = first["msg"].removeprefix("Value error, ")
-        return f"{where}: {said}" if where else said
-    if first["type"] != "extra_forbidden":
-        given = without_credentials(repr(first["input"]))
-        return f"{where}: {first['msg']} (given: {given})"
-    *sections, key = path
-    _, section = _located(model, first["loc"][:-1])
-    known = list(section.model_fields)
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {'.'.join([*sections, near[0]])!r}?" if near else ""
-    return f"unknown key {where!r}; {hint or 'known keys: ' + ', '.join(known)}"
-
-
-def _located(
-    model: type[Section], location: Sequence[int | str]
-) -> tuple[list[str], type[Section]]:
-    """Return the dotted path of an error, without the kinds of engines, and the section there."""
-    path: list[str] = []
-    sections, is_name = [model], False
-    for part in map(str, location):
-        if is_name:  # a name that the recipe gives, not a key
-            path.append(part)
-            is_name = False
+    A value is read as JSON if it is JSON, else as text.
+    """
+    data: dict[str, Any] = {}
+    wrong: list[str] = []
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        start = f"--set {without_credentials(override)!r}: "
+        if not separator:
+            wrong.append(f"{start}write key=value, e.g. sample.num_rollouts=8")
             continue
-        if len(sections) > 1 and part in ENGINES:  # an engine's kind, not a key
-            sections = [ENGINES[part]]
+        *sections, key = name.strip().split(".")
+        table: Any = data
+        for section in sections:
+            table = table.setdefault(section, {}) if isinstance(table, dict) else table
+        if not isinstance(table, dict):
+            wrong.append(f"{start}{'.'.join(sections)} is a value, not a section")
             continue
-        path.append(part)
-        field = sections[0].model_fields.get(part) if sections else None
-        sections = sections_in(field.annotation) if field else []
-        is_name = field is not None and is_named(field.annotation)
-    return path, sections[0] if sections else model
+        try:
+            table[key] = json.loads(text)
+        except json.JSONDecodeError:
+            table[key] = text
+    return data, wrong

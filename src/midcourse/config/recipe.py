@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from midcourse.config.base import Section, tunable
+from midcourse.config.base import Complaint, Section, refuse, tunable
 from midcourse.config.engines import EngineSection, ModelConfig, OpenAIConfig, TransformersConfig
 from midcourse.config.prices import PricesConfig
 from midcourse.config.stages import (
@@ -31,12 +32,22 @@ from midcourse.config.training import TrainRlConfig, TrainSftConfig, WarmupConfi
 from midcourse.records import Condition, Role
 
 
+def _of_folders(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", name):
+        raise ValueError(
+            f"{name[:80]!r} names no folder: use letters, digits, '.', '_' and '-', at most 200, "
+            "a letter or digit first"
+        )
+    return name
+
+
+_Name = Annotated[str, AfterValidator(_of_folders)]
+
+
 class Recipe(Section):
     """One run, whole."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200, json_schema_extra={"tunable": True}
-    )
+    name: _Name = Field(json_schema_extra={"tunable": True})
     """The run directory is ``runs/<name>`` unless ``--run-dir`` says otherwise."""
     seed: int = Field(0, ge=0)
     """Every sample's seed, shuffle and choice derives from it."""
@@ -82,82 +93,110 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
-        complaint = next(_contradictions(self), "")
-        if complaint:
-            raise ValueError(complaint)
+        refuse(_contradictions(self))
         return self
 
 
-def _contradictions(recipe: Recipe) -> Iterator[str]:
+def _contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield what sections say against each other."""
-    rows = recipe.build_sft
     if recipe.hints.length == "intervention":
         if recipe.select.condition == "hint":
-            yield "select.condition 'hint' has no intervention yet: set hints.length = 'third'"
+            yield Complaint(
+                "select.condition 'hint' has no intervention yet: set hints.length = 'third'",
+                ("select.condition", "hints.length"),
+            )
         if Condition.HINT in recipe.train_rl.conditions:
-            yield "train_rl.contexts: a hint has no intervention: set hints.length = 'third'"
+            yield Complaint(
+                "train_rl.contexts: a hint has no intervention: set hints.length = 'third'",
+                ("train_rl.contexts", "hints.length"),
+            )
     if recipe.train_rl.order != "shuffled":
         if recipe.sample.rounds:
-            yield "train_rl.order needs pass rates, and a search has none: leave out sample.rounds"
+            yield Complaint(
+                "train_rl.order needs pass rates, and a search has none: leave out sample.rounds",
+                ("train_rl.order", "sample.rounds"),
+            )
         if recipe.train_rl.problems != "all":
-            yield "train_rl.order: hard problems have one pass rate: set train_rl.problems = 'all'"
-    is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
-    if recipe.train_sft.method == "dpo" and not is_plain:
-        yield (
-            "train_sft.method 'dpo' compares an intervention with the original step: leave "
-            "build_sft.source, prefix and suffix at their defaults"
-        )
-    if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
-        yield "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine"
+            yield Complaint(
+                "train_rl.order: hard problems have one pass rate: set train_rl.problems = 'all'",
+                ("train_rl.order", "train_rl.problems"),
+            )
+    yield from _row_contradictions(recipe)
     yield from _engine_contradictions(recipe)
     yield from _set_contradictions(recipe)
     yield from _truth_contradictions(recipe)
 
 
-def _truth_contradictions(recipe: Recipe) -> Iterator[str]:
-    """Yield where nobody knows the first error without asking a model."""
+def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
+    """Yield what rows to train on cannot be made, or not be trained on."""
+    rows = recipe.build_sft
+    is_plain = rows.source == "intervention" and rows.prefix == "trained" and not rows.suffix
+    if recipe.train_sft.method == "dpo" and not is_plain:
+        yield Complaint(
+            "train_sft.method 'dpo' compares an intervention with the original step: leave "
+            "build_sft.source, prefix and suffix at their defaults",
+            ("train_sft.method", "build_sft.source", "build_sft.prefix", "build_sft.suffix"),
+        )
+    if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
+        yield Complaint(
+            "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine",
+            ("build_sft.source", "build_sft.teacher", "teacher_engine"),
+        )
+
+
+def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
+    """Yield where the first error is known only by asking a model."""
     if recipe.propose.truth and recipe.train_rl.online.share:
-        yield "train_rl.online asks the policy: it cannot take propose.truth"
+        text = "train_rl.online asks the policy: it cannot take propose.truth"
+        yield Complaint(text, ("train_rl.online.share", "propose.truth"))
     if recipe.propose.truth and recipe.problems.kind != "lab":
-        yield "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
+        text = "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
+        yield Complaint(text, ("propose.truth", "problems.kind"))
 
 
-def _set_contradictions(recipe: Recipe) -> Iterator[str]:
+def _set_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield what is said of sets to evaluate on that are not there."""
     is_lab, config = recipe.problems.kind == "lab", recipe.evaluate
     there = [HELD_OUT_SET] if recipe.problems.has_held_out else []
     there += PROBE_SETS if is_lab else ()
+    origin = ("problems.kind", "problems.held_out_path")
     for name, of in config.sets.items():
+        place = f"evaluate.sets.{name}"
         if of.path and name in (TRAIN_SET, HELD_OUT_SET, *PROBE_SETS):
             source = "problems.held_out_path" if name == HELD_OUT_SET else "the run itself"
-            yield f"evaluate.sets.{name}: takes no path: its problems come from {source}"
+            text = f"{place}: takes no path: its problems come from {source}"
+            yield Complaint(text, (f"{place}.path",))
         if not of.path and name not in (TRAIN_SET, *there):
-            known = _listed(TRAIN_SET, *there)
-            yield f"evaluate.sets.{name}: give it a path; only {known} need none"
+            text = f"{place}: give it a path; only {_listed(TRAIN_SET, *there)} need none"
+            yield Complaint(text, (place, *origin))
         if not of.path and (of.columns or of.limit):
-            yield f"evaluate.sets.{name}: columns and limit are about a path: use subset"
+            text = f"{place}: columns and limit are about a path: use subset"
+            yield Complaint(text, (f"{place}.limit", f"{place}.columns", f"{place}.path"))
     there += (name for name, of in config.sets.items() if of.path)
     for name in config.on:
         if name not in there:
-            yield f"evaluate.on: there is no set {name!r}: known are {_listed(*there)}"
+            text = f"evaluate.on: there is no set {name!r}: known are {_listed(*there)}"
+            yield Complaint(text, ("evaluate.on", "evaluate.sets", *origin))
 
 
 def _listed(*names: str) -> str:
     return ", ".join(names) or "none"
 
 
-def _engine_contradictions(recipe: Recipe) -> Iterator[str]:
+def _engine_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield what a server that somebody else runs cannot do for this recipe."""
     engine = recipe.engine
     if isinstance(engine, OpenAIConfig) and engine.chat:
-        yield (
+        yield Complaint(
             "engine.chat: a chat-only server may propose, never sample the policy; "
-            "put it under [proposer_engine]"
+            "put it under [proposer_engine]",
+            ("engine.chat",),
         )
     if not engine.loads_models and any(role != Role() for role in recipe.evaluate.roles):
-        yield (
+        yield Complaint(
             f"engine.kind {engine.kind!r} serves the base alone: set evaluate.models = ['base'], "
-            "or use engine.kind = 'vllm' or 'transformers', which load what was trained"
+            "or use engine.kind = 'vllm' or 'transformers', which load what was trained",
+            ("engine.kind", "evaluate.models"),
         )
 
 

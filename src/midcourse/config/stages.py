@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from midcourse.config.base import (
     CheckedTemplateArguments,
+    Complaint,
     Part,
     SamplingConfig,
     Section,
     check_rounds,
+    refuse,
     tunable,
 )
 from midcourse.records import TABLE_1, Condition, Role
@@ -75,7 +78,7 @@ class SampleConfig(Section):
 
     @model_validator(mode="after")
     def _rounds_fit(self) -> SampleConfig:
-        check_rounds(self.rounds, "num_rollouts", self.num_rollouts)
+        refuse(check_rounds(self.rounds, "num_rollouts", self.num_rollouts))
         return self
 
 
@@ -191,11 +194,14 @@ class VerifyConfig(Section):
 
     @model_validator(mode="after")
     def _known_conditions(self) -> VerifyConfig:
-        check_rounds(self.rounds, "num_continuations", self.num_continuations)
-        others = set(self.conditions) - set(TABLE_1)
-        if others:
-            raise ValueError(f"condition {min(others).value!r} is not a row of Table 1")
+        refuse(self._complaints())
         return self
+
+    def _complaints(self) -> Iterator[Complaint]:
+        yield from check_rounds(self.rounds, "num_continuations", self.num_continuations)
+        for other in sorted(set(self.conditions) - set(TABLE_1)):
+            text = f"condition {other.value!r} is not a row of Table 1"
+            yield Complaint(text, ("conditions",))
 
 
 class BuildSftConfig(Section):
@@ -315,19 +321,29 @@ class EvaluateConfig(Section):
 
     @model_validator(mode="after")
     def _enough_samples(self) -> EvaluateConfig:
+        refuse(self._complaints())
+        return self
+
+    def _complaints(self) -> Iterator[Complaint]:
+        if not self.ks:
+            yield Complaint("ks is empty: name a k of pass@k, or leave it out", ("ks",))
+            return
         if max(self.ks) > self.num_rollouts:
-            raise ValueError(f"ks has {max(self.ks)}, more than num_rollouts={self.num_rollouts}")
+            text = f"ks has {max(self.ks)}, more than num_rollouts={self.num_rollouts}"
+            yield Complaint(text, ("ks", "num_rollouts"))
         for name in self.sets:
+            place = f"sets.{name}"
             if not _SET_NAME.fullmatch(name):
-                raise ValueError(f"sets: {name!r} is not a name: use letters, digits, - and _")
+                text = f"sets: {name!r} is not a name: use letters, digits, - and _"
+                yield Complaint(text, (place,))
             ks, most = self.ks_of(name), self.num_rollouts_of(name)
             is_drawn = name == TRAIN_SET or self.includes(name)
             if is_drawn and max(ks, default=most + 1) > most:
-                raise ValueError(
-                    f"sets.{name}: pass@{max(ks or self.ks)} needs as many rollouts: raise its "
-                    f"num_rollouts={most}, or give it ks of its own"
+                yield Complaint(
+                    f"{place}: pass@{max(ks or self.ks)} needs as many rollouts: raise its "
+                    f"num_rollouts={most}, or give it ks of its own",
+                    (f"{place}.ks", f"{place}.num_rollouts", "ks"),
                 )
-        return self
 
 
 class LikelihoodConfig(Section):

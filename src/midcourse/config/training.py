@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from midcourse.config.base import Part, SamplingConfig, Section, Share, tunable
+from midcourse.config.base import (
+    Complaint,
+    Part,
+    SamplingConfig,
+    Section,
+    Share,
+    refuse,
+    tunable,
+)
 from midcourse.config.engines import VllmConfig
 from midcourse.errors import ConfigError
 from midcourse.records import TABLE_1, Condition
@@ -181,14 +190,20 @@ class TrainRlConfig(Section):
     """Share of each GPU's memory for vLLM."""
 
     @model_validator(mode="after")
-    def _moves_to_an_end(self) -> TrainRlConfig:
-        if not self.contexts:
-            raise ValueError("contexts is empty: leave it out, or name a condition")
-        if self.anneal_share < 1 and not (self.contexts_end or self.hint_shares):
-            raise ValueError("anneal_share says when contexts_end is reached: set contexts_end")
-        if self.hint_shares and Condition.HINT not in self.conditions:
-            raise ValueError("hint_shares are of hints: give hint a share in contexts")
+    def _fits_together(self) -> TrainRlConfig:
+        refuse([*self._context_complaints(), *self._sampler_complaints()])
         return self
+
+    def _context_complaints(self) -> Iterator[Complaint]:
+        if not self.contexts:
+            text = "contexts is empty: leave it out, or name a condition"
+            yield Complaint(text, ("contexts",))
+        if self.anneal_share < 1 and not (self.contexts_end or self.hint_shares):
+            text = "anneal_share says when contexts_end is reached: set contexts_end"
+            yield Complaint(text, ("anneal_share", "contexts_end"))
+        if self.hint_shares and Condition.HINT not in self.conditions:
+            text = "hint_shares are of hints: give hint a share in contexts"
+            yield Complaint(text, ("hint_shares", "contexts"))
 
     def shares(self, iteration: int) -> dict[Condition, float]:
         """Return the share of each condition among the groups of an iteration (0-based)."""
@@ -231,27 +246,31 @@ class TrainRlConfig(Section):
             del found["servers"]
         return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
 
-    @model_validator(mode="after")
-    def _sampler_suits(self) -> TrainRlConfig:
+    def _sampler_complaints(self) -> Iterator[Complaint]:
         if self.sampling.temperature == 0:
-            raise ValueError(
+            yield Complaint(
                 "sampling.temperature = 0 draws the same rollout again and again, and a trainer "
-                "divides by it: set it above 0"
+                "divides by it: set it above 0",
+                ("sampling.temperature",),
             )
-        if self.sampler == "servers":
-            logprobs_mode(self.sampling)
+        elif self.sampler == "servers":
+            try:
+                logprobs_mode(self.sampling)
+            except ValueError as error:
+                yield Complaint(str(error), ("sampler", "sampling"))
         if self.sampler == "vllm" and self.sampling.is_cut:
-            raise ValueError(
+            yield Complaint(
                 "sampler 'vllm': the log-probabilities that TRL asks vLLM for are of what top_p, "
                 "top_k, min_p and repetition_penalty leave, which a trainer does not compute: "
-                "switch these off in train_rl.sampling"
+                "switch these off in train_rl.sampling",
+                ("sampler", "sampling"),
             )
         if self.online.share and self.sampler not in ("engine", "servers"):
-            raise ValueError(
+            yield Complaint(
                 f"online asks the policy, which sampler {self.sampler!r} cannot: set sampler = "
-                "'servers' (as scale/paper/online does) or 'engine'"
+                "'servers' (as scale/paper/online does) or 'engine'",
+                ("online.share", "sampler"),
             )
-        return self
 
     @property
     def most_online(self) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
+from textwrap import shorten
 
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
@@ -39,7 +40,8 @@ def require_model(path: str) -> None:
     """Raise ConfigError unless `path` is a model folder, or shaped like a hub name."""
     if not is_model(path):
         raise ConfigError(
-            f"there is no model at {path!r}: give a folder with a config.json, or OWNER/NAME"
+            f"there is no model at {path!r}: give a folder with a config.json, a hub name such as "
+            "Qwen/Qwen3-4B-Instruct-2507, or lab"
         )
 
 
@@ -162,7 +164,11 @@ def open_renderer(model: ModelConfig, path: str) -> Renderer:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise EngineError(f"no tokenizer at {folder!r}: {str(error).splitlines()[0]}") from error
+        raise EngineError(
+            f"no tokenizer can be read at {folder!r}: copy tokenizer.json and "
+            "tokenizer_config.json of the model it was made from into that folder "
+            f"({shorten(str(error), 200)})"
+        ) from error
     if tokenizer.chat_template is None:
         raise EngineError(
             f"the tokenizer at {folder!r} has no chat template: use an instruction-tuned model, or "

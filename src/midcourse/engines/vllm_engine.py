@@ -286,7 +286,7 @@ class _Server:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                raise EngineError(f"vLLM did not start: {self.last_words()}")
+                raise EngineError(f"vLLM did not start: {self._way_out()}")
             with suppress(httpx.TransportError):
                 if self.client.get("/health", timeout=5.0).status_code == 200:
                     models = self.client.get("/v1/models").json()
@@ -294,6 +294,16 @@ class _Server:
                     return
             time.sleep(0.5)
         raise EngineError(f"vLLM is not up after {seconds:.0f} s: {self.last_words()}")
+
+    def _way_out(self) -> str:
+        """Return its last words, and what to do where vLLM is not installed."""
+        words, python = self.last_words(), str(self._process.args[0])  # type: ignore[index]
+        if "No module named 'vllm'" not in words:
+            return words
+        return (
+            f"{python} has no vLLM: set server_python of the engine to the interpreter of an "
+            f"environment that has it, or run  {python} -m pip install vllm"
+        )
 
     def last_words(self) -> str:
         """Return the line of the log that tells most: what went wrong first, then went through."""

@@ -134,7 +134,8 @@ def _assumption_table(plan: Plan) -> Table:
     return Table("Assumptions", ("key", "value", "from", "meaning"), tuple(rows), note)
 
 
-def _name(items: Sequence[Timed]) -> str:
+def step_name(items: Sequence[Timed]) -> str:
+    """Return the name of steps that share a row."""
     step = items[0].step
     if items[0].work.kind is Kind.GRADE:
         return "grade"
@@ -143,7 +144,7 @@ def _name(items: Sequence[Timed]) -> str:
 
 #: The columns of the stages; steps that share a row are equally fast.
 _STAGE_COLUMNS: dict[str, Callable[[Sequence[Timed]], str]] = {
-    "stage": _name,
+    "stage": step_name,
     "requests": lambda items: amount(sum(item.work.requests for item in items)),
     "prefill": lambda items: amount(sum(item.work.prefill_tokens for item in items)),
     "tokens": lambda items: amount(sum(item.work.tokens for item in items)),
@@ -181,7 +182,7 @@ def _latency_table(plan: Plan) -> Table:
         said = "yes" if latency.reply < latency.limit else "no"
         limit = "of silence" if isinf(latency.limit) else duration(latency.limit)
         times = map(duration, (latency.reply, latency.queued))
-        rows.append((_name([item]), *times, limit, said))
+        rows.append((step_name([item]), *times, limit, said))
     note = (
         "Little's law: requests in flight × tokens of one / tokens a second; long replies take "
         "longer than the mean. A time-out of silence ends no request while its server sends "
