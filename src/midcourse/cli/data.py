@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from midcourse.cli.app import app, say
+from midcourse.errors import ConfigError, DataError
+
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="What a field is called: answer=final. Repeatable."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")]
 
 
 @app.command()
 def validate(
     problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
+    column: Columns = None,
+    limit: Limit = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One object: problems, is_sound, complaints.")
+    ] = False,
 ) -> None:
-    """Check a problem file; the grader must accept every gold answer. Exit code 1 with a list."""
+    """Check a problem file; the grader must accept every gold answer.
+
+    Exit code 1 with a list of complaints. E.g. midcourse validate mine.csv --column answer=final
+    """
     from midcourse.checkers import Grader
     from midcourse.data import validate_problems
 
-    with Grader() as grader:
-        complaints = validate_problems(problems, grader)
+    columns = _column_map(column)
+    try:
+        with Grader() as grader:
+            complaints = validate_problems(problems, grader, columns=columns, limit=limit)
+    except DataError as error:
+        if not as_json:
+            raise
+        complaints = [str(error)]
+    if as_json:
+        found = {"problems": problems, "is_sound": not complaints, "complaints": complaints}
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        _say_complaints(problems, complaints)
+    if complaints:
+        raise typer.Exit(1)
+
+
+def _say_complaints(problems: str, complaints: list[str]) -> None:
     for complaint in complaints:
         say(complaint)
-    if complaints:
-        typer.echo(f"{len(complaints)} complaints")
-        raise typer.Exit(1)
-    typer.echo(f"{problems}: every problem is sound")
+    number = "1 complaint" if len(complaints) == 1 else f"{len(complaints):,} complaints"
+    say(number if complaints else f"{problems}: every problem is sound")
 
 
 @app.command()
@@ -37,29 +67,54 @@ def curate(
     against: Annotated[
         list[str] | None, typer.Option(help="A benchmark to keep away from. Repeatable.")
     ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="A column of the file: problem=question. Repeatable.")
-    ] = None,
+    column: Columns = None,
     need_reference: Annotated[
         bool, typer.Option(help="Whether a problem must have a reference solution.")
     ] = True,
-    limit: Annotated[int | None, typer.Option(help="Only the first so many rows.")] = None,
+    limit: Limit = None,
+    dropped: Annotated[
+        Path | None, typer.Option(help="A .jsonl file for the rows that are not kept, and why.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
-    """Keep the problems that can be trained on; print what became of the others."""
-    from midcourse.checkers import Grader
-    from midcourse.data import curate as curate_place
-    from midcourse.data import write_problems
+    """Keep the problems that can be trained on; print what became of the others.
 
-    columns = dict(part.partition("=")[::2] for part in column or [])
+    Columns of the file beyond our fields are kept. Exit code 1, without a file, if no problem is
+    left. E.g. midcourse curate mine.csv --column problem=question --out mine.jsonl
+    """
+    from midcourse.checkers import Grader
+    from midcourse.data import Curation, write_problems
+    from midcourse.data import curate as curate_place
+
+    for file in (out, dropped):
+        if file is not None and file.exists() and not force:
+            raise ConfigError(f"{file} is there already: give --force to overwrite it")
     with Grader() as grader:
-        curation = curate_place(
-            place, grader, require_reference=need_reference, against=against or [],
-            columns=columns, limit=limit,
-        )  # fmt: skip
-    write_problems(curation.kept, out)
+        curation: Curation = curate_place(
+            place,
+            grader,
+            require_reference=need_reference,
+            against=against or [],
+            columns=_column_map(column),
+            limit=limit,
+        )
+    if dropped is not None:
+        dropped.write_text("".join(row.line() for row in curation.dropped), "utf-8")
     width = max(len(outcome) for outcome in curation.outcomes)
     typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
     for outcome, count in curation.outcomes.items():
         example = curation.examples.get(outcome)
         say(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
-    typer.echo(f"{out}: {len(curation.kept)} problems")
+    if not curation.kept:
+        raise DataError(f"{place}: no problem is left, so {out} is not written")
+    write_problems(curation.kept, out, curation.others)
+    number = "1 problem" if len(curation.kept) == 1 else f"{len(curation.kept):,} problems"
+    typer.echo(f"{out}: {number}")
+
+
+def _column_map(options: list[str] | None) -> dict[str, str]:
+    """Read ``OURS=THEIRS`` options. Raises ConfigError."""
+    for option in options or ():
+        if not all(option.partition("=")):
+            raise ConfigError(f"--column {option}: write OURS=THEIRS, e.g. answer=final")
+    return {ours: theirs for ours, _, theirs in (o.partition("=") for o in options or ())}

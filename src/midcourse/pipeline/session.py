@@ -42,7 +42,7 @@ from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import PromptSet, load_prompt_set
-from midcourse.records import Problem, Role, content_id
+from midcourse.records import Condition, Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
 from midcourse.training.jobs import Job, run_jobs
@@ -71,7 +71,7 @@ class Setup:
         problems = load_problem_sets(recipe)
         require_disjoint(problems.train, problems.evaluation)
         _check_sources(recipe.sample.num_rollouts_by_source, problems.train)
-        if recipe.propose.reference != "none" and recipe.reference.write == "none":
+        if _hints_at_once(recipe) and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)
 
@@ -115,6 +115,11 @@ class Setup:
         return Model(name=name, label=name, source=source, engine=engine)
 
 
+def _hints_at_once(recipe: Recipe) -> bool:
+    """Whether hints are made of references before a proposal is: *propose* checks for its own."""
+    return recipe.select.condition == "hint" or Condition.HINT in recipe.train_rl.conditions
+
+
 def _check_sources(numbers: Mapping[str, int], problems: Sequence[Problem]) -> None:
     """Raise ConfigError if a source is neither known nor that of a problem: a slip of the pen."""
     there = {problem.source for problem in problems}
@@ -149,9 +154,11 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
     evaluation: dict[str, list[Problem]] = {}
     if config.held_out_path:
         evaluation["held_out"] = load_problems(
-            config.held_out_path, limit=config.held_out_limit, split="held_out",
-            columns=config.columns,
-        )  # fmt: skip
+            config.held_out_path,
+            limit=config.held_out_limit,
+            split="held_out",
+            columns=config.columns_of_held_out,
+        )
     train = load_part(config.path, config.part, config.limit, config.columns)
     return ProblemSets(train, evaluation | benchmarks)
 

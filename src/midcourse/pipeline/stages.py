@@ -22,6 +22,7 @@ from midcourse.config import (
     SamplingConfig,
     speaks_messages,
 )
+from midcourse.data.problems import require_references
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
     Candidates,
@@ -343,13 +344,22 @@ class ProposeSettings:
     """The lab's world, where it says the first error itself."""
 
 
-def _check_turns(settings: ProposeSettings, tools: Any) -> None:
-    """Raise ConfigError if the proposer's template has no second turn and one is asked for."""
+def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
+    """Raise MidcourseError if a reference is missing, or the template of a second turn."""
+    _check_references(settings)
     proposer = settings.proposer
     if settings.world is None:
         _check_template(proposer, tools)
         if settings.guided and not speaks_messages(proposer.engine):
             tools.renderer(proposer).check_second_turn()
+
+
+def _check_references(settings: ProposeSettings) -> None:
+    """Raise DataError if a problem lacks the reference that is to be shown."""
+    among = settings.problems
+    is_written = isinstance(among, Selection) and among.references is not None
+    if settings.config.reference != "none" and settings.world is None and not is_written:
+        require_references(among.items if isinstance(among, Problems) else among.problems.items)
 
 
 def _check_template(model: Model, tools: Any) -> None:
@@ -371,10 +381,11 @@ def _guided_solutions(
     Proposal,
     total=lambda settings, reader: reader.num_records(settings.cases),
     summary=_guided_solutions,
-    check=_check_turns,
+    check=_check_proposer,
 )
 def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*propose*: the first error and a one-step intervention for every case."""
+    _check_references(settings)
     made = _shown_cases(settings, work.reader)
     if settings.world is not None:
         from midcourse.lab.problems import lab_problems
