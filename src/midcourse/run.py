@@ -16,7 +16,7 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -138,6 +138,8 @@ class Stage(Generic[R, S]):
     """Given settings and tools, raises MidcourseError where it could not be made."""
     alarm: Callable[[Mapping[str, Any]], str] | None = None
     """Given the manifest, why the run must not go on; empty if it may."""
+    remarks: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+    """Given the manifest, what a user should know of it, a line each: the run goes on."""
     folder: str = ""
     """Where it lies if not under its name and key, because other recipes name the place."""
 
@@ -153,6 +155,7 @@ def stage(
     total: Callable[[Any, Reader], int | None] = unknown,
     summary: Callable[[Any, Iterator[R]], Mapping[str, object]] | None = None,
     check: Callable[[Any, Any], None] | None = None,
+    remarks: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
 ) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
     """Make a stage of the function that makes its records.
 
@@ -166,7 +169,7 @@ def stage(
         def compose(settings: S, label: str) -> Stage[R, S]:
             return Stage(
                 name=name, label=label, record=record, settings=settings, make=make,
-                outcome=outcome, total=total, summary=summary, check=check,
+                outcome=outcome, total=total, summary=summary, check=check, remarks=remarks,
             )  # fmt: skip
 
         return wraps(make)(compose)
@@ -449,6 +452,8 @@ class Run:
             with StageStore(artifact.path, stage.record) as store:
                 self._filling, self._servers = artifact.path, {}
                 self._fill(stage, store, tools)
+            for remark in stage.remarks(artifact.manifest) if stage.remarks else ():
+                self.reporter.say(f"  {stage.name} {stage.label}: {remark}")
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""
         if complaint:

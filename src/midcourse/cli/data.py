@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midcourse.cli.app import app, say
 from midcourse.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from midcourse.data import Curation
 
 Columns = Annotated[
     list[str] | None,
@@ -83,14 +86,12 @@ def curate(
     left. E.g. midcourse curate mine.csv --column problem=question --out mine.jsonl
     """
     from midcourse.checkers import Grader
-    from midcourse.data import Curation, write_problems
     from midcourse.data import curate as curate_place
+    from midcourse.data import write_problems
 
-    for file in (out, dropped):
-        if file is not None and file.exists() and not force:
-            raise ConfigError(f"{file} is there already: give --force to overwrite it")
+    _refuse_to_overwrite(out, dropped, force=force)
     with Grader() as grader:
-        curation: Curation = curate_place(
+        curation = curate_place(
             place,
             grader,
             require_reference=need_reference,
@@ -100,16 +101,26 @@ def curate(
         )
     if dropped is not None:
         dropped.write_text("".join(row.line() for row in curation.dropped), "utf-8")
-    width = max(len(outcome) for outcome in curation.outcomes)
-    typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
-    for outcome, count in curation.outcomes.items():
-        example = curation.examples.get(outcome)
-        say(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
+    _say_outcomes(curation)
     if not curation.kept:
         raise DataError(f"{place}: no problem is left, so {out} is not written")
     write_problems(curation.kept, out, curation.others)
     number = "1 problem" if len(curation.kept) == 1 else f"{len(curation.kept):,} problems"
     typer.echo(f"{out}: {number}")
+
+
+def _refuse_to_overwrite(*files: Path | None, force: bool) -> None:
+    for file in files:
+        if file is not None and file.exists() and not force:
+            raise ConfigError(f"{file} is there already: give --force to overwrite it")
+
+
+def _say_outcomes(curation: Curation) -> None:
+    width = max(len(outcome) for outcome in curation.outcomes)
+    typer.echo(f"{'rows':{width}} {curation.num_rows:7}")
+    for outcome, count in curation.outcomes.items():
+        example = curation.examples.get(outcome)
+        say(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
 
 
 def _column_map(options: list[str] | None) -> dict[str, str]:

@@ -35,6 +35,7 @@ from midcourse.engines import (
     open_engine,
     open_renderer,
     require_undamaged,
+    told_templates,
 )
 from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.errors import ConfigError, DataError
@@ -106,7 +107,7 @@ class Setup:
         source = source or served_by(engine, model)
         if arguments is not None:
             source = source.model_copy(update={"template_arguments": arguments})
-        told = [source.template_arguments] if source.template_arguments else []
+        told = told_templates(source).values()
         if engine.model_name and not engine.loads_models:
             name = ":".join([engine.model_name, *(content_id(given)[:10] for given in told)])
         else:

@@ -60,7 +60,8 @@ from midcourse.stages.sample import SampleSpec, duplicate_share
 from midcourse.stages.sample import sample as sample_contexts
 from midcourse.stages.search import context_key
 from midcourse.stages.search import search as search_contexts
-from midcourse.stages.select import is_incorrect
+from midcourse.stages.select import is_incorrect, summarize
+from midcourse.stages.select import remarks as hard_set_remarks
 from midcourse.stages.select import select as settle_statuses
 from midcourse.stages.shift import shifted
 from midcourse.stages.solution_rows import solution_rows as make_solution_rows
@@ -156,6 +157,16 @@ def _duplicate_alarm(limit: float, manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _duplicate_remarks(limit: float, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that many problems got one text for all samples, below the alarm's limit."""
+    total, identical = (manifest["duplicates"][n] for n in ("num_contexts", "num_identical"))
+    if limit < 1 and total and total / 2 <= identical <= limit * total:
+        yield (
+            f"{identical} of {total} problems got one and the same text for every sample: a low "
+            "temperature, or an engine that ignores seeds, makes a hard set of few samples"
+        )
+
+
 @stage(
     "sample",
     Rollout,
@@ -219,7 +230,8 @@ def grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
 def draw(settings: SampleSettings, problems: Problems, max_duplicate_share: float = 1.0) -> Drawn:
     """Sample and grade; `problems` hold the golds."""
     alarm = partial(_duplicate_alarm, max_duplicate_share)
-    rollouts = replace(sample(settings, settings.stream), alarm=alarm)
+    remarks = partial(_duplicate_remarks, max_duplicate_share)
+    rollouts = replace(sample(settings, settings.stream), alarm=alarm, remarks=remarks)
     to_grade = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
     grades = grade(to_grade, rollouts.label)
     return Searched(rollouts, grades) if settings.rounds else Graded(rollouts, grades)
@@ -242,6 +254,11 @@ class SelectSettings:
     """Where some problems have another number of rollouts."""
 
 
+def _made_of(settings: SelectSettings, statuses: Iterator[ProblemStatus]) -> Mapping[str, object]:
+    sampled: SampleSettings = settings.grades.settings.rollouts.settings
+    return {"summary": summarize(statuses) | {"max_tokens": sampled.sampling.max_tokens}}
+
+
 def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
     return settings.among.read(reader) if settings.among else settings.problems.items
 
@@ -251,6 +268,8 @@ def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
     ProblemStatus,
     outcome=attrgetter("status"),
     total=lambda settings, reader: len(_selected(settings, reader)),
+    summary=_made_of,
+    remarks=lambda manifest: hard_set_remarks(manifest["summary"]),
 )
 def select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keyed[ProblemStatus]]:
     """*select*: which problems have pass@k = 0."""
@@ -363,8 +382,9 @@ def _check_references(settings: ProposeSettings) -> None:
 
 
 def _check_template(model: Model, tools: Any) -> None:
-    """Raise ConfigError if a model's chat template does not read what it is told."""
-    if model.source.template_arguments and not speaks_messages(model.engine):
+    """Raise ConfigError if a chat template cannot be read, or does not read what it is told."""
+    source = model.source
+    if (source.template_arguments or source.chat_template) and not speaks_messages(model.engine):
         tools.renderer(model)
 
 
