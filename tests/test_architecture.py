@@ -38,6 +38,7 @@ LAYERS = [
     {"pipeline"},
     {"report"},
     {"experiments", "plan", "export", "localize", "warmup"},
+    {"start"},
     {"cli", "__main__", "__init__"},
 ]
 

@@ -958,8 +958,9 @@ def test_a_file_with_other_columns_lists_them_and_says_the_map(tmp_path: Path) -
         load_problems(file)
     assert str(caught.value) == (
         f"{file}: has no 'answer', but uid, question, final, worked, level: give --column "
-        "problem=question --column answer=final --column id=uid (in a recipe: columns = "
-        '{ problem = "question", answer = "final", id = "uid" })'
+        "problem=question --column answer=final --column id=uid --column reference_solution=worked "
+        '(in a recipe: columns = { problem = "question", answer = "final", id = "uid", '
+        'reference_solution = "worked" })'
     )
     assert [p.answer for p in load_problems(file, columns=MAP)] == ["2", "4", "6", "8"]
     with pytest.raises(DataError, match="has no 'finl', but uid"):

@@ -37,7 +37,7 @@ def validate(
     from midcourse.checkers import Grader
     from midcourse.data import validate_problems
 
-    columns = _column_map(column)
+    columns = column_map(column)
     try:
         with Grader() as grader:
             complaints = validate_problems(problems, grader, columns=columns, limit=limit)
@@ -96,7 +96,7 @@ def curate(
             grader,
             require_reference=need_reference,
             against=against or [],
-            columns=_column_map(column),
+            columns=column_map(column),
             limit=limit,
         )
     if dropped is not None:
@@ -123,7 +123,7 @@ def _say_outcomes(curation: Curation) -> None:
         say(f"{outcome.value:{width}} {count:7}" + (f"   e.g. {example}" if example else ""))
 
 
-def _column_map(options: list[str] | None) -> dict[str, str]:
+def column_map(options: list[str] | None) -> dict[str, str]:
     """Read ``OURS=THEIRS`` options. Raises ConfigError."""
     for option in options or ():
         if not all(option.partition("=")):

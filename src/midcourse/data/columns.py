@@ -21,8 +21,8 @@ _NAMES = {
     "instruction task exercise messages conversations text",
     "answer": "answer final_answer final gold gold_answer ground_truth groundtruth correct_answer "
     "expected_answer short_answer target label result",
-    "reference_solution": "reference_solution solution reference worked_solution explanation "
-    "rationale reasoning cot derivation generated_solution response output completion",
+    "reference_solution": "reference_solution solution reference worked_solution worked "
+    "explanation rationale reasoning cot derivation generated_solution response output completion",
     "id": "id uid uuid problem_id question_id unique_id problem_idx idx index key",
 }
 _LONGEST_ANSWER, _SHORTEST_PROBLEM = 30, 15
@@ -135,7 +135,7 @@ def as_options(found: Mapping[str, str]) -> str:
 def as_toml(found: Mapping[str, str]) -> str:
     """Return a column map as an inline table."""
     pairs = (f'{ours} = "{theirs}"' for ours, theirs in changed(found).items())
-    return f"{{ {', '.join(pairs)} }}"
+    return f"{{ {', '.join(pairs)} }}" if found else "{}"
 
 
 def changed(found: Mapping[str, str]) -> dict[str, str]:
