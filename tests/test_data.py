@@ -5,7 +5,7 @@ import csv
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -975,8 +975,8 @@ def test_a_column_that_is_empty_at_first_is_there(tmp_path: Path) -> None:
 
 
 def test_columns_are_guessed_by_name_and_then_by_what_they_hold() -> None:
-    def guessed(*rows: dict[str, object]) -> dict[str, str]:
-        return suggest_columns(columns_of([RawRow("x", row) for row in rows]))
+    def guessed(*rows: Mapping[str, object]) -> dict[str, str]:
+        return suggest_columns(columns_of([RawRow("x", dict(row)) for row in rows]))
 
     worked = r"We add both and so we are done. \boxed{4}"
     odd = [{"a": f"What is the sum of {n} and 2?", "b": str(n), "c": worked} for n in (1, 2)]

@@ -17,8 +17,12 @@ from fake_server import FakeServer, Listener
 from midcourse.cli import app
 from midcourse.config import load_recipe
 from midcourse.errors import ConfigError, DataError
+from midcourse.records import Problem
 from midcourse.start.checks import Check, Level
 from midcourse.start.doctor import examine
+from midcourse.start.init import Plan, Sizes, recipe_text
+from midcourse.start.init import Proposer as Server
+from midcourse.start.problems import Survey
 
 ROWS = 20
 INTERVENTION = '<intervention>{"content": "Let me count again.", "location": 1}</intervention>'
@@ -135,6 +139,21 @@ def test_init_says_what_it_found_and_overwrites_nothing(
     again = run(*asked)
     assert isinstance(again.exception, ConfigError)
     assert "--force" in str(again.exception)
+
+
+def test_the_documented_recipe_is_what_init_writes() -> None:
+    problem = Problem(
+        problem_id="u0", text="?", answer="0", reference_solution="0", source="mine", split="train"
+    )
+    columns = {"problem": "question", "answer": "final"}
+    train = Survey("mine.csv", (), columns, (problem,) * ROWS, ())
+    held_out = Survey("held_out.jsonl", (), {}, (problem,), ())
+    sizes = Sizes.of(has_gpu=False, context=8192, prompt=300, parameters=135_000_000)
+    proposer = Server("http://127.0.0.1:8000/v1", "big")
+    words = "135.0 million parameters, 8,192 tokens of context"
+    plan = Plan("my", "./my-model", words, "transformers", train, held_out, proposer, sizes)
+    page = Path(__file__).parent.parent / "docs" / "recipes.md"
+    assert f"```toml\n{recipe_text(plan)}```" in page.read_text()
 
 
 def test_init_asks_nothing_without_a_terminal(tmp_path: Path, mine: Path) -> None:

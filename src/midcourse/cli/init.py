@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def init(
-    recipe: Annotated[Path, typer.Argument(help="The .toml file to write.")] = Path("my.toml"),
+    file: Annotated[Path, typer.Argument(help="The .toml file to write.")] = Path("my.toml"),
     model: Annotated[str | None, typer.Option(help="A model folder, or a hub name.")] = None,
     problems: Annotated[str | None, typer.Option(help="A file, hub:… or a known source.")] = None,
     held_out: Annotated[str | None, typer.Option(help="Problems to evaluate on.")] = None,
@@ -47,9 +47,9 @@ def init(
     from midcourse.start.init import make_plan, name_of
     from midcourse.start.problems import survey
 
-    name = name_of(recipe)
-    if recipe.exists() and not force:
-        raise ConfigError(f"{recipe} is there already: give --force to overwrite it")
+    name = name_of(file)
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already: give --force to overwrite it")
     model = model or _ask("--model", "Model (a folder or a hub name)")
     problems = problems or _ask("--problems", "Problems (a file, hub:OWNER/NAME, a known source)")
     train = _shown(survey(problems, column_map(column) or None))
@@ -59,7 +59,7 @@ def init(
         proposer = _ask("--proposer", "URL of a proposer server (empty: the model itself)", "")
     server = _server(proposer, proposer_model, api_key_env) if proposer else None
     kept_out = _shown(survey(held_out)) if held_out else None
-    _finish(recipe, make_plan(name, model, engine, train, kept_out, server), force=force)
+    _finish(file, make_plan(name, model, engine, train, kept_out, server), force=force)
 
 
 def _ask(option: str, question: str, default: str | None = None) -> str:

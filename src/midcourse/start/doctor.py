@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.checkers import Grader, Pair
+from midcourse.checkers import Pair
 from midcourse.config import (
     EngineConfig,
     ModelConfig,
@@ -20,6 +20,7 @@ from midcourse.config import (
     slow_adapters,
     speaks_messages,
 )
+from midcourse.data.columns import as_options
 from midcourse.data.parts import require_disjoint
 from midcourse.engines import check_context, open_renderer
 from midcourse.errors import MidcourseError
@@ -107,7 +108,7 @@ def _problem_checks(recipe: Recipe, sets: ProblemSets) -> Iterator[Check]:
         fix = "set problems.held_out_path"
         yield warning("problems", "none are held out: nothing says what training gained", fix)
     yield tried("overlap", lambda: _disjoint(sets))
-    yield tried("grader", lambda: _graded(recipe, sets.train[:_GOLDS]))
+    yield _graded(recipe, sets.train[:_GOLDS])
 
 
 def _disjoint(sets: ProblemSets) -> str:
@@ -115,8 +116,7 @@ def _disjoint(sets: ProblemSets) -> str:
     return "no problem to evaluate on is a training problem"
 
 
-def _graded(recipe: Recipe, problems: Sequence[Problem]) -> str:
-    grader: Grader
+def _graded(recipe: Recipe, problems: Sequence[Problem]) -> Check:
     with open_grader(recipe.grade) as grader:
         results = grader.check_golds(Pair(p.answer, p.gold) for p in problems)
         unread = [
@@ -125,11 +125,14 @@ def _graded(recipe: Recipe, problems: Sequence[Problem]) -> str:
             if result.verdict is not Verdict.CORRECT
         ]
     if unread:
-        return (
-            f"starts; of the first {len(problems)} gold answers it cannot read {len(unread)} "
-            f"({', '.join(unread[:3])}): midcourse validate {recipe.problems.path}"
+        options = f" {as_options(recipe.problems.columns)}" if recipe.problems.columns else ""
+        return warning(
+            "grader",
+            f"cannot read {len(unread)} of the first {len(problems)} gold answers (first: "
+            f"{', '.join(unread[:3])}), so that only the same text is credited",
+            f"midcourse validate {recipe.problems.path}{options}",
         )
-    return f"starts, and reads the first {len(problems)} gold answers"
+    return ok("grader", f"starts, and reads the first {len(problems)} gold answers")
 
 
 def _roles(recipe: Recipe) -> Iterator[_Role]:
