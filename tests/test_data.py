@@ -5,7 +5,7 @@ import csv
 import importlib.util
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,8 @@ from midcourse.data import (
     validate_problems,
     write_problems,
 )
+from midcourse.data.columns import columns_of, suggest_columns
+from midcourse.data.rows import RawRow
 from midcourse.errors import DataError
 from midcourse.records import Gold, UngradedCause, Verdict
 
@@ -403,9 +405,9 @@ def test_an_empty_file_says_what_belongs_there(write: Write, grader: Grader) -> 
 
 
 def test_a_missing_file_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"none.jsonl: no such file: give --set problems.path="):
+    with pytest.raises(DataError, match=r"none.jsonl: no such file: give a .jsonl, .json, .csv"):
         load_problems(tmp_path / "none.jsonl")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="is a folder: give a file in it"):
         load_problems(tmp_path)
     monkeypatch.delenv("MIDCOURSE_DATA", raising=False)
     with pytest.raises(DataError, match=r"MIDCOURSE_DATA/p.jsonl: MIDCOURSE_DATA is not set: set"):
@@ -938,3 +940,85 @@ def test_an_answer_never_names_a_checker(write: Write, grader: Grader) -> None:
 def test_a_refused_task_is_one_clear_line() -> None:
     with pytest.raises(DataError, match="countdown: the verifier of task 'countdown' may run"):
         load_problems("reasoning-gym:countdown")
+
+
+# --- columns called otherwise ------------------------------------------------------------------
+
+FINALS = "uid,question,final,worked,level\n" + "".join(
+    f'u{n},What is {n} plus {n} in the end?,{2 * n},"So {n} + {n} = {2 * n}.",easy\n'
+    for n in range(1, 5)
+)
+MAP = {"problem": "question", "answer": "final"}
+
+
+def test_a_file_with_other_columns_lists_them_and_says_the_map(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(FINALS)
+    with pytest.raises(DataError) as caught:
+        load_problems(file)
+    assert str(caught.value) == (
+        f"{file}: has no 'answer', but uid, question, final, worked, level: give --column "
+        "problem=question --column answer=final --column id=uid --column reference_solution=worked "
+        '(in a recipe: columns = { problem = "question", answer = "final", id = "uid", '
+        'reference_solution = "worked" })'
+    )
+    assert [p.answer for p in load_problems(file, columns=MAP)] == ["2", "4", "6", "8"]
+    with pytest.raises(DataError, match="has no 'finl', but uid"):
+        load_problems(file, columns={"problem": "question", "answer": "finl"})
+
+
+def test_a_column_that_is_empty_at_first_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("problem,answer,level\n" + "x,,1\n" * 30)
+    with pytest.raises(DataError, match="row 1: field 'answer' is missing"):
+        load_problems(file)
+
+
+def test_columns_are_guessed_by_name_and_then_by_what_they_hold() -> None:
+    def guessed(*rows: Mapping[str, object]) -> dict[str, str]:
+        return suggest_columns(columns_of([RawRow("x", dict(row)) for row in rows]))
+
+    worked = r"We add both and so we are done. \boxed{4}"
+    odd = [{"a": f"What is the sum of {n} and 2?", "b": str(n), "c": worked} for n in (1, 2)]
+    assert guessed(*odd) == {"problem": "a", "answer": "b", "reference_solution": "c"}
+    dapo = [{"prompt": "What?", "reward_model": {"ground_truth": "4"}, "solution": worked}]
+    assert guessed(*dapo) == {
+        "problem": "prompt", "answer": "reward_model.ground_truth",
+        "reference_solution": "solution",
+    }  # fmt: skip
+    short = [{"question": "What is it?", "solution": text} for text in ("4", "5")]
+    assert guessed(*short) == {"problem": "question", "answer": "solution"}
+
+
+def test_a_column_within_an_object_has_a_dotted_name(write: Write) -> None:
+    file = write({"said": {"text": "What is 6 × 7?"}, "final": {"value": 42}})
+    columns = {"problem": "said.text", "answer": "final.value"}
+    [problem] = load_problems(file, columns=columns)
+    assert (problem.text, problem.answer) == ("What is 6 × 7?", "42")
+
+
+def test_a_slip_in_a_source_s_name_and_a_file_of_no_source_are_told(write: Write) -> None:
+    with pytest.raises(DataError, match="gsm9k: no such file and no such source: did you mean 'gs"):
+        load_problems("gsm9k")
+    with pytest.raises(
+        DataError, match=r"under 'question': it has id, problem, .*leave out 'gsm8k"
+    ):
+        load_problems(f"gsm8k:{write(GOOD)}")
+
+
+def test_curation_keeps_other_columns_and_what_it_dropped(write: Write, grader: Grader) -> None:
+    file = write(
+        {"question": "What is 6 × 7?", "final": 42, "level": 3, "tags": ["a"]},
+        {"question": "What is 6 × 8?", "final": "see figure", "level": 0.50},
+    )
+    curation = curate(file, grader, require_reference=False, columns=MAP)
+    [problem] = curation.kept
+    assert curation.others == {problem.problem_id: {"level": "3", "tags": ["a"]}}
+    write_problems(curation.kept, file.with_name("kept.jsonl"), curation.others)
+    kept = json.loads(file.with_name("kept.jsonl").read_text())
+    assert (kept["level"], kept["tags"], kept["problem"]) == (3, ["a"], "What is 6 × 7?")
+    [dropped] = map(json.loads, (row.line() for row in curation.dropped))
+    assert dropped["outcome"] == "no answer"
+    assert dropped["where"] == f"{file}:2"
+    assert "'see figure', which is not an answer" in dropped["why"]
+    assert dropped["row"]["level"] == 0.5

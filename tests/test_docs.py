@@ -42,8 +42,8 @@ RUN = {
     "midcourse recipes show lab": 'name = "lab"',
     "midcourse recipes show lab > my.toml": "",
     "midcourse validate problems.jsonl": "every problem is sound",
-    "midcourse curate gsm8k:train.jsonl --out problems.jsonl --against gsm8k:test.jsonl":
-        "problems.jsonl: 2 problems",
+    "midcourse curate gsm8k:train.jsonl --out kept.jsonl --against gsm8k:test.jsonl":
+        "kept.jsonl: 2 problems",
     "midcourse propose my.toml --set sample.num_rollouts=128": "propose: complete in runs/my",
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
@@ -57,6 +57,9 @@ RUN = {
 #: What is not run, by how it begins, and why.
 NOT_RUN = {
     "make ": "sets up an environment, or runs for minutes to hours",
+    "midcourse init": "needs a model and a server; tests/test_start.py runs what it writes",
+    "midcourse doctor my.toml": "as above",
+    "midcourse validate mine.csv": "tests/test_data_verbs.py runs it on such a file",
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
     "midcourse run paper/int": "minutes of training",

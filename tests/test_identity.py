@@ -42,6 +42,7 @@ PLAIN: dict[str, Any] = {
 
 #: What must be set for a key to have a meaning, by how the key begins.
 GIVEN: dict[str, dict[str, Any]] = {
+    "model.chat_template": {"model": {"path": "m", "chat_template": str(SCRIPT)}},
     "hints.": {"verify": {"conditions": ["prefix_intervention", "hint_prefix_intervention"]}},
     "select.num_rollouts": {"select": {"condition": "hint"}},
     "reference.": {"reference": {"write": "missing", "model": "writer"}},
@@ -75,11 +76,13 @@ VALUES: dict[str, Any] = {
     "problems.path": str(HELD_OUT),
     "problems.held_out_path": str(PROBLEMS),
     "problems.columns": {"problem": "question"},
+    "problems.held_out_columns": {"problem": "question"},
     "problems.part": [0.0, 0.5],
     "problems.limit": 2,
     "problems.held_out_limit": 1,
     "model.path": "other",
     "model.revision": "v2",
+    "model.chat_template": str(TABLE.parent / ".." / "data" / "script.json"),
     "model.template_date": "2025-01-31",
     "model.template_arguments": {"enable_thinking": False},
     "reference.template_arguments": {"enable_thinking": False},

@@ -184,11 +184,8 @@ def test_bad_input_is_one_line_before_any_work(
 ) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.write_text("")
-    bare = tmp_path / "bare.jsonl"
-    bare.write_text(json.dumps({"id": "q", "problem": "x?", "answer": "1"}) + "\n")
     cases: list[tuple[type[MidcourseError], str, Recipe]] = [
         (DataError, "empty", change(recipe_data, problems={"path": str(empty)})),
-        (DataError, "reference_solution", change(recipe_data, problems={"path": str(bare)})),
         (DataError, "nowhere", change(recipe_data, problems={"path": "nowhere.jsonl"})),
         (ConfigError, "no model", change(recipe_data, engine={}, model={"path": "./nowhere"})),
         (ConfigError, "no prompt set", change(recipe_data, prompts="nowhere")),
@@ -200,6 +197,23 @@ def test_bad_input_is_one_line_before_any_work(
         assert said in str(caught.value)
         assert "\n" not in str(caught.value)
         assert not list(directory.glob("*/*"))
+
+
+def test_references_are_asked_for_where_a_stage_shows_them(
+    tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text(json.dumps({"id": "q", "problem": "x?", "answer": "1"}) + "\n")
+    recipe = change(recipe_data, problems={"path": str(bare)})
+
+    def sample_alone(session: Session, made: Method) -> None:
+        session.check([made.statuses])
+        session.complete(made.statuses)
+        for ask in (session.check, lambda steps: session.complete(*steps)):
+            with pytest.raises(DataError, match="1 of 1 problems have no reference_solution"):
+                ask([made.proposals])
+
+    run_to(tmp_path / "run", recipe, sample_alone)
 
 
 def test_transformers_scores_where_servers_sample(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from midcourse.config import ModelConfig, OpenAIConfig, Recipe, make_recipe
+from midcourse.config import ModelConfig, OpenAIConfig, Recipe, TransformersConfig, make_recipe
 from midcourse.engines import open_renderer
 from midcourse.engines.base import Request
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.openai_engine import OpenAIEngine, from_config
-from midcourse.errors import ConfigError
+from midcourse.errors import ConfigError, EngineError
 from midcourse.pipeline import Method, ProblemSets, Session, Setup, method
 from midcourse.pipeline.values import Model
 from midcourse.records import content_id
@@ -182,3 +182,66 @@ def test_a_template_that_does_not_listen_is_found_before_work_starts(
 
     recipe = Recipe.model_validate({**recipe_data, "proposer_model": model})
     run_to(tmp_path / "b", recipe, check_helper)
+
+
+# --- a chat template of one's own --------------------------------------------------------------
+
+OWN = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture
+def base_model(tmp_path: Path) -> Path:
+    """The lab's base model without a chat template."""
+    folder = tmp_path / "base"
+    shutil.copytree(base_folder(), folder)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    config = folder / "tokenizer_config.json"
+    told = json.loads(config.read_text())
+    told.pop("chat_template", None)
+    config.write_text(json.dumps(told))
+    return folder
+
+
+def test_a_base_model_takes_a_template_of_the_recipe_s(base_model: Path, tmp_path: Path) -> None:
+    plain = ModelConfig(path=str(base_model))
+    with pytest.raises(EngineError, match=r"has no chat template: .*set model\.chat_template to a"):
+        open_renderer(TransformersConfig(), plain, plain.path)
+    own = tmp_path / "own.jinja"
+    own.write_text(OWN)
+    model = plain.model_copy(update={"chat_template": str(own)})
+    renderer = open_renderer(TransformersConfig(), model, model.path)
+    assert renderer.around_user()[1].endswith("<assistant>")
+    own.write_text("{% for m in %}")
+    with pytest.raises(ConfigError, match="chat template refuses a conversation"):
+        open_renderer(TransformersConfig(), model, model.path)
+    own.unlink()
+    with pytest.raises(ConfigError, match=r"model\.chat_template: cannot read .*own\.jinja"):
+        open_renderer(TransformersConfig(), model, model.path)
+
+
+def test_a_template_is_known_by_its_text_and_not_by_its_place(tmp_path: Path) -> None:
+    def keys(name: str, text: str) -> list[str]:
+        (tmp_path / name).write_text(text)
+        model = {"path": "policy", "chat_template": str(tmp_path / name)}
+        made = method(setup(model=model))
+        return [step.key for steps in made.steps() for step in steps]
+
+    first = keys("a.jinja", OWN)
+    assert keys("b.jinja", OWN) == first
+    assert not set(keys("a.jinja", OWN + " ")) & set(first)
+
+
+def test_a_model_is_trained_and_saved_with_the_template(base_model: Path, tmp_path: Path) -> None:
+    from midcourse.training.common import Setting
+
+    own = tmp_path / "own.jinja"
+    own.write_text(OWN)
+    model = ModelConfig(path=str(base_model), chat_template=str(own))
+    tokenizer = Setting.of(model, tmp_path, 0, lambda entry: None).tokenizer()
+    tokenizer.save_pretrained(tmp_path / "trained")
+    trained = ModelConfig(path=str(tmp_path / "trained"))
+    renderer = open_renderer(TransformersConfig(), trained, trained.path)
+    assert renderer.around_user()[1].endswith("<assistant>")

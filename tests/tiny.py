@@ -77,6 +77,42 @@ def make_tiny(folder: Path, architecture: str, seed: int = 0, std: float = 0.02)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
 
 
+def make_guesser(folder: Path) -> None:
+    """Write a tiny model that answers whatever it reads with a box around a digit, by chance.
+
+    Each token follows from the last one alone: embeddings are unit vectors, layers add nothing,
+    and the output matrix holds what may come next. So a tenth of all replies is right.
+    """
+    tokenizer = _tokenizer()
+    tokenizer.save_pretrained(folder)
+    ids = tokenizer.convert_tokens_to_ids([*"\\boxed{", *"0123456789", "}"])
+    box, digits, close = ids[:7], ids[7:17], ids[17]
+    config = AutoConfig.for_model(
+        "qwen3",
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=False, max_position_embeddings=8192,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None, **_SIZES["qwen3"],
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    following = {box[i]: [box[i + 1]] for i in range(6)} | {box[6]: digits}
+    following |= {digit: [close] for digit in digits} | {close: [tokenizer.eos_token_id]}
+    states = {token: number for number, token in enumerate(following, start=1)}
+    with torch.no_grad():
+        layer = model.model.layers[0]
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+        embedding, output = model.model.embed_tokens.weight, model.lm_head.weight
+        embedding.zero_()
+        embedding[:, 0] = 1.0  # whatever else comes last, a box begins
+        output.zero_()
+        output[box[0], 0] = 5.0
+        for token, state in states.items():
+            embedding[token] = torch.eye(32)[state]
+            output[following[token], state] = 5.0
+    model.save_pretrained(folder)
+
+
 def make_random(folder: Path, architecture: str, **changes: Any) -> None:
     """Write a random model of an architecture, with the lab's tokenizer."""
     random_model(architecture, **changes).save_pretrained(folder)

@@ -334,6 +334,8 @@ class ProblemStatus:
     num_truncated: int
     num_skipped: int
     """Not drawn, because a search stopped at a correct rollout."""
+    num_no_answer: int = 0
+    """Incorrect ones that ended, not truncated, without an answer."""
 
     @property
     def pass_rate(self) -> float | None:

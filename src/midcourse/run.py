@@ -154,6 +154,8 @@ class Stage(Generic[R, S]):
     """Who is asked, as whom its tokens are counted; none where nobody is."""
     usage: Callable[[R], TokenCount | None] = untold
     """The tokens that a record took, where it says so: what an earlier release made counts too."""
+    remarks: Callable[[Mapping[str, Any]], Iterable[str]] | None = None
+    """Given the manifest, what a user should know of it, a line each: the run goes on."""
     folder: str = ""
     """Where it lies if not under its name and key, because other recipes name the place."""
 
@@ -171,6 +173,7 @@ def stage(
     check: Callable[[Any, Any], None] | None = None,
     asked: Asked | None = None,
     usage: Callable[[R], TokenCount | None] = untold,
+    remarks: Callable[[Mapping[str, Any]], Iterable[str]] | None = None,
 ) -> Callable[[Callable[[S, Work[R]], Iterator[Keyed[R]]]], Callable[[S, str], Stage[R, S]]]:
     """Make a stage of the function that makes its records.
 
@@ -185,7 +188,7 @@ def stage(
             return Stage(
                 name=name, label=label, record=record, settings=settings, make=make,
                 outcome=outcome, total=total, summary=summary, check=check, asked=asked,
-                usage=usage,
+                usage=usage, remarks=remarks,
             )  # fmt: skip
 
         return wraps(make)(compose)
@@ -492,6 +495,8 @@ class Run:
         if not is_complete:
             with StageStore(artifact.path, stage.record) as store:
                 self._fill(stage, store, tools)
+            for remark in stage.remarks(artifact.manifest) if stage.remarks else ():
+                self.reporter.say(f"  {stage.name} {stage.label}: {remark}")
         remove_progress(artifact.path)
         manifest = artifact.manifest
         complaint = stage.alarm(manifest) if stage.alarm else ""

@@ -4,15 +4,31 @@ Each stage is a verb; a verb makes what it needs and keeps what is there. Exit c
 failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 """
 
-from midcourse.cli import experiments, handover, lab, look, show, stages, start, view, watch
+from midcourse.cli import (
+    data,
+    doctor,
+    experiments,
+    handover,
+    init,
+    lab,
+    look,
+    show,
+    stages,
+    start,
+    view,
+    watch,
+)
 from midcourse.cli.app import app
 from midcourse.cli.entry import main
 
 #: The modules add their verbs to `app` when they are imported.
 __all__ = [
     "app",
+    "data",
+    "doctor",
     "experiments",
     "handover",
+    "init",
     "lab",
     "look",
     "main",

@@ -41,6 +41,9 @@ class ModelConfig(Section):
     """Commit, branch or tag of a hub model; it is resolved to a commit before work starts."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    chat_template: str = tunable("")
+    """A file with a chat template of your own, Jinja as the Hub has it: for a base model, which has
+    none. Its text is part of every key, and is saved with models trained from this one."""
     template_date: date = TEMPLATE_DATE
     """What a chat template that writes today's date is told, so that prompts stay the same."""
     template_arguments: CheckedTemplateArguments = {}
@@ -300,7 +303,8 @@ def speaks_messages(config: EngineConfig) -> bool:
 
 def served_by(engine: EngineConfig, base: ModelConfig) -> ModelConfig:
     """Return the base as an engine of a helper has it: what takes messages has another template."""
-    return base.model_copy(update={"template_arguments": {}}) if speaks_messages(engine) else base
+    servers = {"template_arguments": {}, "chat_template": ""}
+    return base.model_copy(update=servers) if speaks_messages(engine) else base
 
 
 ENGINES: dict[str, type[Section]] = {

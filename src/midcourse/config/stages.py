@@ -35,7 +35,11 @@ class ProblemsConfig(Section):
     """``jsonl``: the set ``held_out`` to evaluate on, written likewise; none may be a training
     problem. Figures are about it; `evaluate.sets` names further sets."""
     columns: dict[str, str] = {}
-    """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``."""
+    """``jsonl``: our fields in a file of no known source, e.g. ``{problem = "question"}``; a name
+    with dots is of an object within one, ``{answer = "final.value"}``."""
+    held_out_columns: dict[str, str] | None = None
+    """``jsonl``: as `columns`, of `held_out_path`; default: `columns`. ``{}`` says that its columns
+    are called as our fields."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
     part: Part = (0.0, 1.0)
@@ -53,6 +57,11 @@ class ProblemsConfig(Section):
     """``lab``: held-out composed and single problems, half each."""
     num_probe: int = Field(32, ge=1)
     """``lab``: held-out problems of known notions, and as many of the control notions."""
+
+    @property
+    def columns_of_held_out(self) -> dict[str, str]:
+        """The column map of `held_out_path`."""
+        return self.columns if self.held_out_columns is None else self.held_out_columns
 
     @property
     def has_held_out(self) -> bool:

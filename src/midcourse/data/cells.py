@@ -20,6 +20,14 @@ def as_object(value: object) -> Mapping[str, Any]:
     return read if isinstance(read, Mapping) else {}
 
 
+def value_at(row: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column, ``answer.final`` also of an object in ``answer``; else None."""
+    if name in row:
+        return row[name]
+    outer, _, inner = name.partition(".")
+    return value_at(as_object(row.get(outer)), inner) if inner else None
+
+
 def unwrapped(value: Any) -> Any:
     """Return the member of a list of one, also of ``'["2"]'`` as text; else the value itself."""
     read = _json(value) if isinstance(value, str) and value.lstrip().startswith('["') else value

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from midcourse.checkers import Grader, Pair
-from midcourse.data.problems import Row, read_problems
+from midcourse.data.problems import Row, json_line, read_problems
 from midcourse.records import Problem, Verdict
 
 #: As in the contamination checks of GPT-3's paper; shorter runs are common phrases.
@@ -42,13 +43,38 @@ class CurationOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """One row that is not kept."""
+
+    outcome: CurationOutcome
+    where: str
+    """File and row, e.g. ``p.csv:row 3``."""
+    why: str
+    """What is wrong with it, in words."""
+    given: Mapping[str, Any]
+    """The row as it stands in the file."""
+
+    def line(self) -> str:
+        """Return it as a line of JSON."""
+        found = {"outcome": self.outcome.value, "where": self.where, "why": self.why}
+        return json_line({**found, "row": self.given})
+
+
+@dataclass(frozen=True, slots=True)
 class Curation:
     """The problems that are kept, and the rows by outcome, e.g. ``{KEPT: 3, DUPLICATE: 1}``."""
 
     kept: list[Problem]
     outcomes: dict[CurationOutcome, int]
-    examples: dict[CurationOutcome, str]
-    """The first row of each outcome, in words."""
+    dropped: list[Dropped]
+    """The rows that are not kept, by outcome."""
+    others: dict[str, Mapping[str, Any]]
+    """What the file says of the kept problems beyond our fields, by problem id."""
+
+    @property
+    def examples(self) -> dict[CurationOutcome, str]:
+        """The first dropped row of each outcome, in words."""
+        return {row.outcome: row.why for row in reversed(self.dropped)}
 
     @property
     def num_rows(self) -> int:
@@ -71,30 +97,34 @@ def curate(
     """
     others = (row.problem for other in against for row in read_problems(other))
     overlap = Overlap(problem.text for problem in others if problem is not None)
-    counts: Counter[CurationOutcome] = Counter()
-    examples: dict[CurationOutcome, str] = {}
-    candidates: list[Problem] = []
+    dropped: list[Dropped] = []
+    candidates: list[tuple[Problem, Row]] = []
     seen: set[str] = set()
 
-    def settle(outcome: CurationOutcome, example: str) -> None:
-        counts[outcome] += 1
-        examples.setdefault(outcome, example)
+    def drop(row: Row, outcome: CurationOutcome, why: str) -> None:
+        dropped.append(Dropped(outcome, row.where, why, row.given))
 
     for row in islice(read_problems(place, columns=columns or {}, limit=limit), limit):
         outcome = _outcome(row, require_reference, seen, overlap)
         if outcome is CurationOutcome.KEPT and row.problem is not None:
-            candidates.append(row.problem)
+            candidates.append((row.problem, row))
         else:
-            settle(outcome, row.complaints[0] if row.complaints else row.where)
-    kept = []
-    results = grader.check_golds(Pair(problem.answer, problem.gold) for problem in candidates)
-    for problem, result in zip(candidates, results, strict=True):
+            drop(row, outcome, row.complaints[0] if row.complaints else row.where)
+    kept: list[tuple[Problem, Row]] = []
+    results = grader.check_golds(Pair(problem.answer, problem.gold) for problem, _ in candidates)
+    for (problem, row), result in zip(candidates, results, strict=True):
         if result.verdict is Verdict.CORRECT:
-            kept.append(problem)
+            kept.append((problem, row))
         else:
-            settle(CurationOutcome.GOLD_UNREADABLE, f"{problem.problem_id}: {problem.answer[:80]}")
-    counts[CurationOutcome.KEPT] = len(kept)
-    return Curation(kept, {outcome: counts[outcome] for outcome in CurationOutcome}, examples)
+            example = f"{problem.problem_id}: {problem.answer[:80]}"
+            drop(row, CurationOutcome.GOLD_UNREADABLE, example)
+    counts = Counter([row.outcome for row in dropped] + [CurationOutcome.KEPT] * len(kept))
+    return Curation(
+        [problem for problem, _ in kept],
+        {outcome: counts[outcome] for outcome in CurationOutcome},
+        dropped,
+        {problem.problem_id: row.others for problem, row in kept if row.others},
+    )
 
 
 def _outcome(

@@ -10,22 +10,34 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from midcourse.checkers import Grader, Pair, checker_named
 from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.data.cells import asked_in, is_no_answer, says_nothing, unwrapped
+from midcourse.data.columns import columns_of, missing_columns
 from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
-from midcourse.data.sources import FIELDS, OPTIONAL, PLAIN, REQUIRED, find_source, plain_fields
+from midcourse.data.sources import (
+    FIELDS,
+    OPTIONAL,
+    PLAIN,
+    REQUIRED,
+    Source,
+    find_source,
+    plain_fields,
+)
 from midcourse.data.tasks import generate_tasks
 from midcourse.errors import DataError
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _NO_COLUMNS: Mapping[str, str] = {}
+_NO_OTHERS: Mapping[str, Mapping[str, Any]] = {}
+#: Rows that tell whether a file has our fields.
+_PEEKED = 20
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _NO_PROBLEMS = "holds no problems: write one JSON object per line"
 
@@ -41,6 +53,10 @@ class Row:
     """Whether all that is wrong is that there is no answer."""
     is_repeated: bool = False
     """Whether all that is wrong is that an earlier row has the same id."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The row as it stands in the file."""
+    others: Mapping[str, Any] = field(default_factory=dict)
+    """What it says beyond our fields, e.g. tags."""
 
 
 def load_problems(
@@ -65,7 +81,7 @@ def load_problems(
     return problems
 
 
-def require_references(problems: list[Problem]) -> None:
+def require_references(problems: Sequence[Problem]) -> None:
     """Raise DataError if a problem lacks the reference solution that its recipe needs."""
     lacking = [problem.problem_id for problem in problems if not problem.reference_solution]
     if lacking:
@@ -76,13 +92,20 @@ def require_references(problems: list[Problem]) -> None:
         )
 
 
-def validate_problems(path: str | Path, grader: Grader) -> list[str]:
+def validate_problems(
+    path: str | Path,
+    grader: Grader,
+    *,
+    columns: Mapping[str, str] = _NO_COLUMNS,
+    limit: int | None = None,
+) -> list[str]:
     """Return every complaint about a place, one line each; an empty list means it is sound.
 
     Beyond `load_problems`, the grader must be able to read every gold answer, so that the same
-    answer in another form is accepted too. Raises DataError only if there is no such place.
+    answer in another form is accepted too. `columns` and `limit` are as for `load_problems`. Raises
+    DataError only if there is no such place, or if its columns are called otherwise.
     """
-    rows = list(read_problems(path))
+    rows = list(islice(read_problems(path, columns=columns, limit=limit), limit))
     if not rows:
         return [f"{path}: {_NO_PROBLEMS}"]
     complaints = [list(row.complaints) for row in rows]
@@ -98,8 +121,10 @@ def validate_problems(path: str | Path, grader: Grader) -> list[str]:
     return [complaint for lines in complaints for complaint in lines]
 
 
-def write_problems(problems: Iterable[Problem], file: Path) -> None:
-    """Write problems as JSONL in our own fields."""
+def write_problems(
+    problems: Iterable[Problem], file: Path, others: Mapping[str, Mapping[str, Any]] = _NO_OTHERS
+) -> None:
+    """Write problems as JSONL in our own fields; `others` are further ones, by problem id."""
     with file.open("w", encoding="utf-8") as lines:
         for problem in problems:
             fields = {
@@ -113,7 +138,12 @@ def write_problems(problems: Iterable[Problem], file: Path) -> None:
             }
             if problem.entry:
                 fields["entry"] = json.loads(problem.entry)
-            lines.write(json.dumps(fields, ensure_ascii=False) + "\n")
+            lines.write(json_line({**others.get(problem.problem_id, {}), **fields}))
+
+
+def json_line(fields: Mapping[str, Any]) -> str:
+    """Return fields as a line of JSON; what JSON does not have, a date for instance, as text."""
+    return json.dumps(_numbers_read(dict(fields)), ensure_ascii=False, default=str) + "\n"
 
 
 def read_problems(
@@ -125,7 +155,8 @@ def read_problems(
 ) -> Iterator[Row]:
     """Yield one `Row` per row of a place, in order; generated tasks stop at `limit`.
 
-    Raises DataError if the place cannot be opened or the column map names no field of ours.
+    Raises DataError if the place cannot be opened, if the column map names no field of ours, or if
+    no column is what every problem needs.
     """
     unknown = sorted(set(columns) - set(FIELDS))
     if unknown:
@@ -135,15 +166,41 @@ def read_problems(
         return
     source, place = find_source(str(path))
     default = place if is_hub(place) else find_data(place).stem
+    rows = read_rows(place)
+    peeked = list(islice(rows, _PEEKED))
+    _check_columns(source, place, peeked, columns)
     seen: dict[str, RawRow] = {}
-    for raw in read_rows(place):
-        is_plain = source is PLAIN
-        fields = plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
-        row = _read_row(raw, fields, split, default)
+    for raw in chain(peeked, rows):
+        read = _read_row(raw, _fields_of(source, raw, columns), split, default)
+        others = source.others_of(raw.fields, columns)
+        row = replace(read, given=raw.fields, others=others)
         if row.problem is None or (first := seen.setdefault(row.problem.problem_id, raw)) is raw:
             yield row
         elif not source.repeats:
-            yield _repeated(row.where, row.problem.problem_id, first)
+            yield replace(_repeated(row.where, row.problem.problem_id, first), given=raw.fields)
+
+
+def _fields_of(source: Source, raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
+    is_plain = source is PLAIN
+    return plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
+
+
+def _check_columns(
+    source: Source, place: str, peeked: list[RawRow], columns: Mapping[str, str]
+) -> None:
+    """Raise DataError if none of the first rows has a column that every problem needs."""
+    rows = [raw for raw in peeked if raw.fields and not raw.complaint]
+    read = [_fields_of(source, raw, columns) for raw in rows]
+    if rows and source is PLAIN and (complaint := missing_columns(place, rows, read, columns)):
+        raise DataError(complaint)
+    there = {name for raw in rows for name in raw.fields}
+    is_other = source is not PLAIN and there.isdisjoint(source.problem)
+    if rows and is_other and all(fields.get("problem") is None for fields in read):
+        names = ", ".join(column.name for column in columns_of(rows)[:12])
+        raise DataError(
+            f"{place}: is not as {source.name} is published, whose problems stand under "
+            f"{source.problem[0]!r}: it has {names}; leave out '{source.name}:' if they are yours"
+        )
 
 
 def _repeated(where: str, name: str, first: RawRow) -> Row:
@@ -224,7 +281,7 @@ def _checker_complaint(name: str, entry: object) -> str:
 def _numbers_read(value: Any) -> Any:
     """Return JSON with numbers in place of the texts that they were written as."""
     if isinstance(value, Number):
-        return json.loads(value)
+        return str(value) if value in ("nan", "inf", "-inf") else json.loads(value)
     if isinstance(value, dict):
         return {name: _numbers_read(inner) for name, inner in value.items()}
     return [_numbers_read(inner) for inner in value] if isinstance(value, list) else value

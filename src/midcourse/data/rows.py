@@ -38,6 +38,8 @@ class RawRow:
     where: str
     fields: dict[str, Any]
     complaint: str = ""
+    columns: tuple[str, ...] = ()
+    """Of a table with a header all its columns, also those that are empty here."""
 
 
 def is_hub(place: str | Path) -> bool:
@@ -62,7 +64,8 @@ def read_rows(place: str | Path) -> Iterator[RawRow]:
 
 
 def find_data(
-    path: str | Path, hint: str = "give --set problems.path=FILE.jsonl, or hub:OWNER/NAME"
+    path: str | Path,
+    hint: str = "give a .jsonl, .json, .csv or .parquet file, hub:OWNER/NAME or a known source",
 ) -> Path:
     """Return the file of `path`. Raises DataError that ends in `hint`."""
     root, data, rest = "", "", str(path)
@@ -72,6 +75,8 @@ def find_data(
             raise DataError(f"{path}: MIDCOURSE_DATA is not set: set it to the folder of your data")
         data = f" (MIDCOURSE_DATA is {root!r})"
     file = Path(root + rest).expanduser()
+    if file.is_dir():
+        raise DataError(f"{file}: is a folder: give a file in it, or hub:{file} for a data set")
     if not file.is_file():
         raise DataError(f"{file}: no such file{data}: {hint}")
     return file
@@ -119,10 +124,12 @@ def _read_csv(file: Path) -> Iterator[RawRow]:
     limit = csv.field_size_limit(_MAX_CELL_CHARS)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            for number, row in enumerate(csv.DictReader(stream), start=1):
+            rows = csv.DictReader(stream)
+            names = tuple(rows.fieldnames or ())
+            for number, row in enumerate(rows, start=1):
                 # Cells beyond the header stand under None: they have no name.
                 fields = {name: cell for name, cell in row.items() if name is not None and cell}
-                yield RawRow(f"{file}:row {number}", fields)
+                yield RawRow(f"{file}:row {number}", fields, columns=names)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: not CSV in UTF-8 ({error})") from error
     finally:

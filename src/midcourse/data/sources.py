@@ -10,13 +10,15 @@ A problem's place is written ``SOURCE``, ``SOURCE:PLACE`` or ``PLACE`` (`midcour
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from midcourse.checkers.math.extract import extract_answer
-from midcourse.data.cells import as_object, asked_in
+from midcourse.data.cells import as_object, asked_in, value_at
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
@@ -60,6 +62,15 @@ class Source:
             # Contests number their problems from 1: the source makes the ids unique.
             fields["id"] = f"{self.name}/{fields['id']}"
         return {"source": self.name, **fields}
+
+    def others_of(self, row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a row says beyond our fields, e.g. tags and a difficulty."""
+        ours = {*FIELDS, *columns.values()}
+        if self is PLAIN:
+            ours |= {"question"} if {"problem"}.isdisjoint([*row, *columns]) else set()
+        else:
+            ours |= {*self.problem, *self.answer, *self.reference, *self.identifier}
+        return {name: value for name, value in row.items() if name not in ours}
 
 
 def _first(row: Fields, names: tuple[str, ...]) -> Any:
@@ -206,10 +217,18 @@ def find_source(spec: str) -> tuple[Source, str]:
     name, _, place = spec.partition(":")
     source = SOURCES.get(name)
     if source is None:
+        _check_name(name, spec)
         return PLAIN, spec
     if not (place := place or source.hub):
         raise DataError(f"{name}: is on no hub: download it and write {name}:FILE")
     return source, place
+
+
+def _check_name(name: str, spec: str) -> None:
+    """Raise DataError for what is no file and nearly the name of a source."""
+    near = difflib.get_close_matches(name, SOURCES, n=1)
+    if near and re.fullmatch(r"[\w-]+", name) and not Path(spec).exists():
+        raise DataError(f"{spec}: no such file and no such source: did you mean {near[0]!r}?")
 
 
 def plain_fields(row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
@@ -217,7 +236,8 @@ def plain_fields(row: Fields, columns: Mapping[str, str]) -> dict[str, Any]:
     if "question" in row and not columns and "problem" not in row:
         kept = {name: row[name] for name in OPTIONAL if name in row}
         return {**SOURCES["gsm8k"].fields_of(row), **kept}
-    fields = {ours: row[theirs] for ours in FIELDS if (theirs := columns.get(ours, ours)) in row}
+    found = {ours: value_at(row, columns.get(ours, ours)) for ours in FIELDS}
+    fields = {ours: value for ours, value in found.items() if value is not None}
     if "question" in row and "problem" not in columns:
         fields.setdefault("problem", row["question"])
     return fields

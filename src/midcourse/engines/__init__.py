@@ -13,8 +13,10 @@ from midcourse.engines.models import (
     is_model,
     model_fingerprint,
     model_folder,
+    own_template,
     require_undamaged,
     resolve_model,
+    told_templates,
 )
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "model_folder",
     "open_engine",
     "open_renderer",
+    "own_template",
     "require_undamaged",
     "resolve_model",
+    "told_templates",
 ]

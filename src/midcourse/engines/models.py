@@ -15,6 +15,7 @@ from textwrap import shorten
 from midcourse.config import ModelConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
+from midcourse.records import content_id
 from midcourse.rendering import Renderer
 from midcourse.store.checksums import require_whole
 
@@ -151,6 +152,29 @@ def stop_token_ids(path: str) -> list[int]:
     return sorted(found)
 
 
+def own_template(model: ModelConfig) -> str | None:
+    """Return the chat template that a recipe brings along; None for the model's own.
+
+    Raises ConfigError.
+    """
+    if not model.chat_template:
+        return None
+    try:
+        return Path(model.chat_template).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"model.chat_template: cannot read {model.chat_template!r} ({error}): give a file of "
+            "Jinja in UTF-8"
+        ) from error
+
+
+def told_templates(model: ModelConfig) -> dict[str, object]:
+    """Return what a recipe changes about a model's chat template, but for the date."""
+    own, arguments = own_template(model), model.template_arguments
+    told: dict[str, object] = {"template_arguments": arguments} if arguments else {}
+    return told if own is None else {**told, "chat_template": content_id(own)}
+
+
 def open_renderer(model: ModelConfig, path: str) -> Renderer:
     """Load the tokenizer of the model at `path` and wrap it in a renderer.
 
@@ -169,11 +193,15 @@ def open_renderer(model: ModelConfig, path: str) -> Renderer:
             "tokenizer_config.json of the model it was made from into that folder "
             f"({shorten(str(error), 200)})"
         ) from error
+    if (own := own_template(model)) is not None:
+        tokenizer.chat_template = own
     if tokenizer.chat_template is None:
         raise EngineError(
             f"the tokenizer at {folder!r} has no chat template: use an instruction-tuned model, or "
-            "add chat_template.jinja to the folder"
+            "set model.chat_template to a file of Jinja"
         )
     renderer = Renderer(tokenizer, model.template_date, model.template_arguments)
     renderer.check_arguments()
+    if own is not None:
+        renderer.around_user()  # says what is wrong with it
     return renderer

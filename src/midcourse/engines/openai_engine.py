@@ -176,6 +176,13 @@ class OpenAIEngine:
     def close(self) -> None:
         """Nothing to release: the servers are not ours."""
 
+    def check(self) -> int | None:
+        """Check every server; return the context length that they state. Raises EngineError."""
+        urls = [url.rstrip("/") for url in self.config.urls]
+        with closing(Connection(self, urls)) as connection:
+            connection.check()
+            return connection._context_tokens
+
     def served(self) -> list[Facts]:
         """Return what each server shows of the model; one that fails here fails its check too."""
         urls = [url.rstrip("/") for url in self.config.urls]

@@ -56,6 +56,10 @@ def from_config(config: VllmConfig, model: ModelConfig, path: str) -> VllmEngine
     if model.dtype != "auto":
         arguments = ("--dtype", model.dtype, *config.server_arguments)
         config = config.model_copy(update={"server_arguments": arguments})
+    if model.chat_template:
+        own = str(Path(model.chat_template).resolve())
+        arguments = (*config.server_arguments, "--chat-template", own)
+        config = config.model_copy(update={"server_arguments": arguments})
     folder = str(model_folder(path, model.revision))
     stops = tuple(stop_token_ids(folder))
     return VllmEngine(config, folder, open_renderer(model, path), stops)

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from midcourse.config import Recipe, served_by
-from midcourse.engines import check_model, engine_identity
+from midcourse.engines import check_model, engine_identity, told_templates
 from midcourse.errors import DataError
 from midcourse.localize.ask import Cases, Localization, LocalizeSettings, localization
 from midcourse.localize.cases import ErrorCase, load_error_cases
@@ -71,7 +71,7 @@ def locator(recipe: Recipe) -> Model:
     source = recipe.proposer_model or served_by(engine, recipe.model)
     check_model(engine, source.path)
     label = engine.model_name or Path(source.path).name
-    told = [source.template_arguments] if source.template_arguments else []
+    told = told_templates(source).values()
     known = content_id(identify_model(source), engine_identity(engine), *told)[:10]
     return Model(name=known, label=label, source=source, engine=engine)
 

@@ -35,6 +35,7 @@ from midcourse.engines import (
     open_engine,
     open_renderer,
     require_undamaged,
+    told_templates,
 )
 from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.engines.metered import MeteredEngine, MeteredScorer
@@ -44,7 +45,7 @@ from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.prompts import PromptSet, load_prompt_set
-from midcourse.records import Problem, Role, content_id
+from midcourse.records import Condition, Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
 from midcourse.training.jobs import Job, logged_steps, run_jobs
@@ -74,7 +75,7 @@ class Setup:
         problems = load_problem_sets(recipe)
         require_disjoint(problems.train, problems.evaluation)
         _check_sources(recipe.sample.num_rollouts_by_source, problems.train)
-        if recipe.propose.reference != "none" and recipe.reference.write == "none":
+        if _hints_at_once(recipe) and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)
 
@@ -109,13 +110,18 @@ class Setup:
         source = source or served_by(engine, model)
         if arguments is not None:
             source = source.model_copy(update={"template_arguments": arguments})
-        told = [source.template_arguments] if source.template_arguments else []
+        told = told_templates(source).values()
         if engine.model_name and not engine.loads_models:
             name = ":".join([engine.model_name, *(content_id(given)[:10] for given in told)])
         else:
             known = content_id(self.identify(source), source.dtype, engine_identity(engine), *told)
             name = f"{Path(source.path).name}:{known[:10]}"
         return Model(name=name, label=name, source=source, engine=engine)
+
+
+def _hints_at_once(recipe: Recipe) -> bool:
+    """Whether hints are made of references before a proposal is: *propose* checks for its own."""
+    return recipe.select.condition == "hint" or Condition.HINT in recipe.train_rl.conditions
 
 
 def _check_sources(numbers: Mapping[str, int], problems: Sequence[Problem]) -> None:
@@ -152,9 +158,11 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
     evaluation: dict[str, list[Problem]] = {}
     if config.held_out_path:
         evaluation["held_out"] = load_problems(
-            config.held_out_path, limit=config.held_out_limit, split="held_out",
-            columns=config.columns,
-        )  # fmt: skip
+            config.held_out_path,
+            limit=config.held_out_limit,
+            split="held_out",
+            columns=config.columns_of_held_out,
+        )
     train = load_part(config.path, config.part, config.limit, config.columns)
     return ProblemSets(train, evaluation | benchmarks)
 

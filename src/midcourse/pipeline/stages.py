@@ -22,6 +22,7 @@ from midcourse.config import (
     SamplingConfig,
     speaks_messages,
 )
+from midcourse.data.problems import require_references
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
     Candidates,
@@ -59,7 +60,8 @@ from midcourse.stages.sample import SampleSpec, duplicate_share
 from midcourse.stages.sample import sample as sample_contexts
 from midcourse.stages.search import context_key
 from midcourse.stages.search import search as search_contexts
-from midcourse.stages.select import is_incorrect
+from midcourse.stages.select import is_incorrect, summarize
+from midcourse.stages.select import remarks as hard_set_remarks
 from midcourse.stages.select import select as settle_statuses
 from midcourse.stages.shift import shifted
 from midcourse.stages.solution_rows import solution_rows as make_solution_rows
@@ -165,6 +167,16 @@ def _usage(rollout: Rollout) -> TokenCount | None:
     return TokenCount(1, rollout.prompt_tokens, rollout.num_tokens)
 
 
+def _duplicate_remarks(limit: float, manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield that many problems got one text for all samples, below the alarm's limit."""
+    total, identical = (manifest["duplicates"][n] for n in ("num_contexts", "num_identical"))
+    if limit < 1 and total and total / 2 <= identical <= limit * total:
+        yield (
+            f"{identical} of {total} problems got one and the same text for every sample: a low "
+            "temperature, or an engine that ignores seeds, makes a hard set of few samples"
+        )
+
+
 @stage(
     "sample",
     Rollout,
@@ -235,7 +247,9 @@ def draw(
 ) -> Drawn:
     """Sample and grade; `problems` hold the golds, tokens are counted as those of `asked`."""
     alarm = partial(_duplicate_alarm, max_duplicate_share)
-    rollouts = replace(sample(settings, settings.stream), alarm=alarm, asked=asked)
+    remarks = partial(_duplicate_remarks, max_duplicate_share)
+    rollouts = sample(settings, settings.stream)
+    rollouts = replace(rollouts, alarm=alarm, remarks=remarks, asked=asked)
     to_grade = GradeSettings(rollouts=rollouts, problems=problems, graders=graders_of(problems))
     grades = grade(to_grade, rollouts.label)
     return Searched(rollouts, grades) if settings.rounds else Graded(rollouts, grades)
@@ -258,6 +272,11 @@ class SelectSettings:
     """Where some problems have another number of rollouts."""
 
 
+def _made_of(settings: SelectSettings, statuses: Iterator[ProblemStatus]) -> Mapping[str, object]:
+    sampled: SampleSettings = settings.grades.settings.rollouts.settings
+    return {"summary": summarize(statuses) | {"max_tokens": sampled.sampling.max_tokens}}
+
+
 def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
     return settings.among.read(reader) if settings.among else settings.problems.items
 
@@ -267,6 +286,8 @@ def _selected(settings: SelectSettings, reader: Reader) -> Sequence[Problem]:
     ProblemStatus,
     outcome=attrgetter("status"),
     total=lambda settings, reader: len(_selected(settings, reader)),
+    summary=_made_of,
+    remarks=lambda manifest: hard_set_remarks(manifest["summary"]),
 )
 def select(settings: SelectSettings, work: Work[ProblemStatus]) -> Iterator[Keyed[ProblemStatus]]:
     """*select*: which problems have pass@k = 0."""
@@ -360,8 +381,9 @@ class ProposeSettings:
     """The lab's world, where it says the first error itself."""
 
 
-def _check_turns(settings: ProposeSettings, tools: Any) -> None:
-    """Raise ConfigError if the proposer's template has no second turn and one is asked for."""
+def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
+    """Raise MidcourseError if a reference is missing, or the template of a second turn."""
+    _check_references(settings)
     proposer = settings.proposer
     if settings.world is None:
         _check_template(proposer, tools)
@@ -369,9 +391,18 @@ def _check_turns(settings: ProposeSettings, tools: Any) -> None:
             tools.renderer(proposer).check_second_turn()
 
 
+def _check_references(settings: ProposeSettings) -> None:
+    """Raise DataError if a problem lacks the reference that is to be shown."""
+    among = settings.problems
+    is_written = isinstance(among, Selection) and among.references is not None
+    if settings.config.reference != "none" and settings.world is None and not is_written:
+        require_references(among.items if isinstance(among, Problems) else among.problems.items)
+
+
 def _check_template(model: Model, tools: Any) -> None:
-    """Raise ConfigError if a model's chat template does not read what it is told."""
-    if model.source.template_arguments and not speaks_messages(model.engine):
+    """Raise ConfigError if a chat template cannot be read, or does not read what it is told."""
+    source = model.source
+    if (source.template_arguments or source.chat_template) and not speaks_messages(model.engine):
         tools.renderer(model)
 
 
@@ -388,11 +419,12 @@ def _guided_solutions(
     Proposal,
     total=lambda settings, reader: reader.num_records(settings.cases),
     summary=_guided_solutions,
-    check=_check_turns,
+    check=_check_proposer,
     asked=Asked.PROPOSER,
 )
 def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*propose*: the first error and a one-step intervention for every case."""
+    _check_references(settings)
     made = _shown_cases(settings, work.reader)
     if settings.world is not None:
         from midcourse.lab.problems import lab_problems

@@ -14,7 +14,7 @@ from typing import Any
 
 from midcourse.config import TEMPLATE_DATE, EngineConfig, ModelConfig
 from midcourse.data.parts import subset_ids
-from midcourse.engines import engine_identity
+from midcourse.engines import engine_identity, told_templates
 from midcourse.records import (
     Grade,
     Problem,
@@ -51,10 +51,10 @@ class Model:
         """Return its name, and what else decides what it samples."""
         engine = engine_identity(self.engine)
         named = {"name": self.name, "dtype": self.source.dtype, "engine": engine}
-        date, arguments = self.source.template_date, self.source.template_arguments
+        date = self.source.template_date
         # What a chat template is told writes other prompts.
         told = {} if date == TEMPLATE_DATE else {"template_date": str(date)}
-        return named | told | ({"template_arguments": arguments} if arguments else {})
+        return named | told | told_templates(self.source)
 
 
 @dataclass(frozen=True, slots=True)

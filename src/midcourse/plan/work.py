@@ -456,8 +456,8 @@ def _count_problems(setup: Setup, given: Assumptions) -> dict[str, float]:
         train = _count(config.path, config.columns, config.limit, config.part)
         places = {name: (of.path, of.columns, of.limit) for name, of in evaluate.benchmarks.items()}
         if config.held_out_path:
-            held_out = (config.held_out_path, config.columns, config.held_out_limit)
-            places[HELD_OUT_SET] = held_out
+            columns, limit = config.columns_of_held_out, config.held_out_limit
+            places[HELD_OUT_SET] = (config.held_out_path, columns, limit)
         counts |= {name: _count(*place) or _EVALUATED for name, place in places.items()}
     if given.num_held_out is not None:
         counts[HELD_OUT_SET] = given.num_held_out

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from midcourse.config import TEMPLATE_DATE, ModelConfig, TemplateArguments
 from midcourse.encoding import Tokenizer
-from midcourse.engines import model_folder
+from midcourse.engines import model_folder, own_template
 from midcourse.engines.weights import first_not_finite, load_weights, without_weights
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.rendering import Renderer
@@ -39,12 +39,21 @@ class Setting:
     on_log: Log
     template_date: date = TEMPLATE_DATE
     template_arguments: TemplateArguments = field(default_factory=dict)
+    chat_template: str | None = None
+    """The text of one that the recipe brings along."""
 
     @classmethod
     def of(cls, model: ModelConfig, out: Path, seed: int, on_log: Log) -> Setting:
         """Return the setting of a job, with the folder that its model is loaded from."""
         folder = str(model_folder(model.path, model.revision))
-        return cls(folder, out, seed, on_log, model.template_date, model.template_arguments)
+        date, arguments = model.template_date, model.template_arguments
+        return cls(folder, out, seed, on_log, date, arguments, own_template(model))
+
+    def tokenizer(self, **settings: Any) -> PreTrainedTokenizerBase:
+        """Load the model's tokenizer; a chat template of the recipe's is saved with it."""
+        tokenizer = load_tokenizer(self.model_path, **settings)
+        tokenizer.chat_template = self.chat_template or tokenizer.chat_template
+        return tokenizer
 
     def renderer(self, tokenizer: Tokenizer) -> Renderer:
         """Return what writes the prompts of the model, as for every other stage."""

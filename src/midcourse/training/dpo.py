@@ -31,7 +31,6 @@ from midcourse.training.common import (
     is_sharded,
     load_base,
     load_model,
-    load_tokenizer,
     lora_config,
     processes,
     quiet_libraries,
@@ -76,7 +75,7 @@ def make_dpo_trainer(
         ref_model=reference,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}]),
-        processing_class=load_tokenizer(setting.model_path),
+        processing_class=setting.tokenizer(),
         callbacks=callbacks(setting, "train_sft"),
         peft_config=lora_config(config.lora_rank),
     )

@@ -29,7 +29,6 @@ from midcourse.training.common import (
     check_fits,
     in_one_line,
     load_base,
-    load_tokenizer,
     lora_config,
     processes,
     quiet_libraries,
@@ -66,7 +65,7 @@ def make_sft_trainer(
     config: TrainSftConfig, rows: Sequence[SftRow], setting: Setting
 ) -> SFTTrainer:
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
-    tokenizer = load_tokenizer(setting.model_path)
+    tokenizer = setting.tokenizer()
     check_rows(rows, setting.renderer(tokenizer).end_of_turn_ids)
     model = load_base(setting.model_path, config.lora_rank)
     for row in rows:

@@ -108,8 +108,8 @@ def make_rl_trainer(
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
     state = processes()
-    tokenizer = load_tokenizer(setting.model_path, padding_side="left")
-    renderer = setting.renderer(load_tokenizer(setting.model_path))
+    tokenizer = setting.tokenizer(padding_side="left")
+    renderer = setting.renderer(setting.tokenizer())
     model = load_model(setting.model_path)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens)
     collector = Collector(
