@@ -11,6 +11,7 @@ import pytest
 
 from midcourse.config import Recipe, make_recipe
 from midcourse.errors import ConfigError
+from midcourse.pipeline import method, open_session
 from midcourse.tracking import Trackers, numbers_of
 
 MANIFEST = {
@@ -138,3 +139,24 @@ def test_trackers_are_off_unless_asked_for() -> None:
     assert recipe().report_to == ()
     with pytest.raises(ConfigError, match="report_to"):
         recipe("mlflow")
+
+
+@pytest.mark.slow
+def test_a_session_tells_trackers_of_stages_and_steps(
+    tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    kept = Kept()
+    data = {**recipe_data, "report_to": ["wandb"], "train_rl": {"num_iterations": 1}}
+    asked = make_recipe(data, [], "mine")
+    with open_session(asked, tmp_path / "run") as session:
+        made = method(session.setup)
+        session.trackers = Trackers(asked, tmp_path, Said(), {"wandb": lambda *_: kept})
+        assert made.models.patched.trained is not None
+        session.complete(made.models.patched.trained)
+        session.complete(made.models.patched.trained)  # what is complete is not told again
+    groups = [group for group, _, _ in kept.entries]
+    assert len([group for group in groups if group.startswith("select")]) == 1
+    steps = [step for group, _, step in kept.entries if group == "train_patched"]
+    assert steps == list(range(1, len(steps) + 1))
+    assert len(steps) > 1
+    assert kept.closed == 1

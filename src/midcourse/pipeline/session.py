@@ -48,6 +48,7 @@ from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Condition, Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
+from midcourse.tracking import Trackers
 from midcourse.training.jobs import Job, logged_steps, run_jobs
 from midcourse.training.tokens import training_tokens
 
@@ -281,13 +282,16 @@ class Session:
         if self._keeps_problems:
             check_problems(run.problems_path, self.setup.problems)
         self.tools = Tools(run, self.setup.base, run.recipe.grade)
+        self.trackers = Trackers(run.recipe, run.directory, run.reporter)
 
     def close(self) -> None:
-        """Let go of engines and grader."""
+        """Let go of engines, grader and trackers."""
         self.tools.close()
+        self.trackers.close()
 
     def check(self, steps: Iterable[Step]) -> None:
         """Raise MidcourseError, before work starts, if a missing step cannot be made."""
+        self.trackers.check()
         waiting, checked = list(steps), set[str]()
         while waiting:
             step = waiting.pop()
@@ -320,6 +324,7 @@ class Session:
                 is_new = not self.run.is_complete(step)
                 self.run.complete(step, self.tools)
                 if is_new:
+                    self.trackers.stage(self.run.artifact(step).manifest)
                     self.warn(step)
         self._train([step for step in steps if isinstance(step, Training)])
 
@@ -362,7 +367,7 @@ class Session:
         jobs = [
             Job(f"train {t.label}", run.path(t), t.job(t.settings, run, t.key)) for t in missing
         ]
-        summaries = run_jobs(jobs, run.reporter)
+        summaries = run_jobs(jobs, run.reporter, self.trackers.training)
         for training, job, summary in zip(missing, jobs, summaries, strict=True):
             run.finish(training, timer, summary, training_tokens(job, summary))
             self.warn(training)

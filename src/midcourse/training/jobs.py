@@ -47,6 +47,8 @@ _SUMMARY = "summary.json"
 
 Log = Callable[[Mapping[str, float]], None]
 """Takes the numbers of one log entry, ``{"step": 3.0, "loss": 0.41, …}``."""
+OnEntry = Callable[[str, Mapping[str, float]], None]
+"""Takes the label of a job, and a log entry of it."""
 
 Trainer = Callable[[Any, Path, Log], object]
 """Does a job: writes an ordinary model folder to ``out/final`` and has it `conclude`d.
@@ -189,9 +191,12 @@ def conclude(out: Path, summary: Mapping[str, float]) -> None:
     drop_checkpoints(out)
 
 
-def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+def run_jobs(
+    jobs: Sequence[Job], reporter: Reporter, on_entry: OnEntry | None = None
+) -> list[dict[str, Any]]:
     """Run `jobs` side by side, sharing the cores; return their summaries, in order.
 
+    `on_entry` is told the label of a job and every step that it logs, as it comes.
     What was done before a kill is kept; what is damaged among checkpoints is named and not used.
     Raises MidcourseError with the last words of a job that failed; the others are stopped.
     """
@@ -200,18 +205,18 @@ def run_jobs(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
         for line in clear_unusable(job.out):
             reporter.say(f"{job.label}: {line}")
     if missing:
-        _run(missing, reporter)
+        _run(missing, reporter, on_entry)
     for job in jobs:
         drop_checkpoints(job.out)  # a kill may have come in between
     return [json.loads((job.out / _SUMMARY).read_text("utf-8"))["counts"] for job in jobs]
 
 
-def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
+def _run(jobs: Sequence[Job], reporter: Reporter, on_entry: OnEntry | None) -> None:
     num_threads = threads_each(len(jobs))
     processes: list[subprocess.Popen[bytes]] = []
     try:
         processes += (_start(job, num_threads) for job in jobs)
-        with _Logs(jobs) as logs:
+        with _Logs(jobs, on_entry) as logs:
             with reporter.task(logs.label, logs.total, logs.done, logs.words) as task:
                 while any(process.poll() is None for process in processes):
                     _raise_if_failed(jobs, processes)
@@ -234,8 +239,9 @@ def _run(jobs: Sequence[Job], reporter: Reporter) -> None:
 class _Logs:
     """What trainings under way have logged; their folders say it to whoever looks."""
 
-    def __init__(self, jobs: Sequence[Job]) -> None:
+    def __init__(self, jobs: Sequence[Job], on_entry: OnEntry | None) -> None:
         self._jobs, self._owner, self._started = jobs, Owner.me(), now()
+        self._on_entry = on_entry
         self._steps = [logged_steps(job.out) for job in jobs]
         self._resumed = [len(steps) for steps in self._steps]
         self.label = " and ".join(job.label for job in jobs)
@@ -261,7 +267,12 @@ class _Logs:
     def look(self, task: Task) -> None:
         """Read the logs, and tell the task what is new in them."""
         done, seen = self.done, sum(map(tokens_seen, self._steps))
+        known = list(map(len, self._steps))
         self._steps = [logged_steps(job.out) for job in self._jobs]
+        if self._on_entry:
+            for job, steps, number in zip(self._jobs, self._steps, known, strict=True):
+                for entry in steps[number:]:
+                    self._on_entry(job.label, entry)
         if self.done > done:
             tokens = sum(map(tokens_seen, self._steps)) - seen
             task.advance(self.done - done, tokens=max(tokens, 0))
