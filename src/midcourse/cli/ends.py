@@ -54,7 +54,8 @@ def summarise(session: Session, verb: str, steps: Iterable[Step]) -> None:
         cost = session.recipe.prices.cost(tokens)
         folder = run.path(step)
         parts = [result_of(folder, manifest), duration(seconds), *spent(tokens, cost)]
-        run.reporter.say(f"{verb}: complete in {folder}: {', '.join(filter(None, parts))}")
+        which = f" ({step.label})" if len(ordered) > 1 else ""
+        run.reporter.say(f"{verb}: complete in {folder}{which}: {', '.join(filter(None, parts))}")
         seconds, tokens = 0.0, {}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.progress import outcomes
+from midcourse.records import Condition
 from midcourse.run import Step
 
 #: What to look at where most proposals came to this.
@@ -46,7 +46,9 @@ def dryness(step: Step, manifest: Mapping[str, Any], logged: Sequence[Mapping[st
             other = "see the replies with 'midcourse show', then prompts and [proposer_model]"
             advice = _advice(_OF_PROPOSALS, counts, other)
             return f"no proposal was accepted ({_most(counts)}): {advice}"
-        case "grade" if step.label.startswith(INTERVENTION) and not counts.get("correct"):
+        case "grade" if step.label.startswith(Condition.PREFIX_INTERVENTION) and not counts.get(
+            "correct"
+        ):
             return (
                 f"no continuation of an intervention is correct ({_most(counts)}): no row will be "
                 "verified; raise verify.num_continuations, propose.num_proposals or "
@@ -77,3 +79,8 @@ def _advice(known: Mapping[str, str], counts: Mapping[str, int], other: str) -> 
     """Return what to do about the most frequent outcome."""
     most = max(counts, key=lambda name: counts[name], default="")
     return known.get(most, other)
+
+
+def _is_verifying(step: Step) -> bool:
+    """Whether a stage grades the continuations of interventions."""
+    return step.label.startswith(Condition.PREFIX_INTERVENTION)

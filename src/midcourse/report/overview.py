@@ -93,10 +93,10 @@ class StepStatus:
     """Its counts in words; what is wrong with it."""
     counts: Mapping[str, float] = field(default_factory=dict)
     done: int | None = None
-    """Of a step that is not complete, with `total` and `rate`, where they are known."""
+    """Records, or steps of a training; with `total`, where they are known."""
     total: int | None = None
     rate: float | None = None
-    """Done per second."""
+    """Done per second, of a step that is not complete."""
     eta_seconds: float | None = None
     started: str = ""
     """In UTC, of the last session; `updated` is when it was finished or last heard of."""
@@ -260,6 +260,15 @@ def result_of(folder: Path, manifest: Mapping[str, Any]) -> str:
     return said
 
 
+def _speed(manifest: Mapping[str, Any]) -> str:
+    """Return the tokens per second of a stage that one session made, loading left out."""
+    seconds = seconds_between(manifest.get("started", ""), manifest.get("finished", ""))
+    seconds -= manifest.get("loading_seconds", 0.0)
+    out = total_of(read_tokens(manifest.get("tokens", {}))).tokens_out
+    is_whole = out and seconds > 0 and not manifest.get("num_resumed")
+    return f"{number(out / seconds)} tok/s" if is_whole else ""
+
+
 def _trained(folder: Path, counts: Mapping[str, float]) -> str:
     """Return sizes and losses of a training, and how the reward went."""
     sizes = (f"{v:,.0f} {k[4:]}" for k, v in counts.items() if k.startswith("num_"))
@@ -298,11 +307,14 @@ def _step(
         return replace(step, state=State.DAMAGED, result=str(error))
     missing = missing_file(path, manifest)
     tokens = read_tokens(manifest["tokens"]) if "tokens" in manifest else None
+    said = missing or " · ".join(filter(None, (result_of(path, manifest), _speed(manifest))))
     return replace(
         step,
         state=State.DAMAGED if missing else State.COMPLETE,
-        result=missing or result_of(path, manifest),
+        result=said,
         counts=manifest.get("counts", {}),
+        done=manifest.get("num_records"),
+        total=manifest.get("num_records"),
         started=str(manifest.get("started", "")),
         updated=str(manifest.get("finished", "")),
         tokens=tokens,
