@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typer.testing import CliRunner, Result
 from fake_server import FakeServer, Listener
 from midcourse.cli import app
 from midcourse.config import load_recipe
+from midcourse.data.columns import as_options, as_toml
 from midcourse.errors import ConfigError, DataError
 from midcourse.records import Problem
 from midcourse.start.checks import Check, Level
@@ -177,6 +180,29 @@ def test_doctor_looks_at_a_machine_without_a_recipe() -> None:
     found = list(examine(None))
     assert {"python", "packages", "cpu", "disk"} <= {check.name for check in found}
     assert "TRL takes" in next(check.fact for check in found if check.name == "vllm")
+
+
+def test_a_gpu_is_told_with_its_memory_and_makes_the_first_run_larger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\necho "NVIDIA H100 80GB HBM3, 81559, 81079"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    facts = [check.fact for check in examine(None) if check.name == "gpu"]
+    assert facts == ["NVIDIA H100 80GB HBM3, 80 GiB, 79 free"]
+    small = Sizes.of(has_gpu=False, context=4096, prompt=300, parameters=10**6)
+    large = Sizes.of(has_gpu=True, context=4096, prompt=300, parameters=4 * 10**9)
+    assert (small.max_tokens, small.lora_rank, small.limit) == (512, 0, 20)
+    assert 512 < large.max_tokens < 4096 - 300
+    assert (large.lora_rank, large.limit) == (32, 200)
+
+
+def test_a_column_s_name_is_quoted_where_it_has_to_be() -> None:
+    columns = {"problem": "Problem ID", "answer": 'say "4"'}
+    assert as_options(columns) == "--column 'problem=Problem ID' --column 'answer=say \"4\"'"
+    assert tomllib.loads(f"columns = {as_toml(columns)}")["columns"] == columns
+    assert as_toml({}) == "{}"
 
 
 def test_doctor_says_what_is_wrong_with_a_recipe(

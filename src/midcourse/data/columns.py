@@ -5,7 +5,9 @@ A guess is only ever shown, as a command or as a line of a recipe, never acted o
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -129,13 +131,17 @@ def _mathematical(column: Column) -> float:
 
 def as_options(found: Mapping[str, str]) -> str:
     """Return a column map as options of `validate` and `curate`."""
-    return " ".join(f"--column {ours}={theirs}" for ours, theirs in changed(found).items())
+    pairs = (shlex.quote(f"{ours}={theirs}") for ours, theirs in changed(found).items())
+    return " ".join(f"--column {pair}" for pair in pairs)
 
 
 def as_toml(found: Mapping[str, str]) -> str:
     """Return a column map as an inline table."""
-    pairs = (f'{ours} = "{theirs}"' for ours, theirs in changed(found).items())
-    return f"{{ {', '.join(pairs)} }}" if found else "{}"
+    pairs = [
+        f"{ours} = {json.dumps(theirs, ensure_ascii=False)}"
+        for ours, theirs in changed(found).items()
+    ]
+    return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
 
 
 def changed(found: Mapping[str, str]) -> dict[str, str]:

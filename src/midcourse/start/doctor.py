@@ -32,7 +32,13 @@ from midcourse.records import Problem, Verdict
 from midcourse.run import Run
 from midcourse.start.checks import Check, ok, problem, tried, warning
 from midcourse.start.machine import disk_check, machine_checks
-from midcourse.start.model import local_folder, longest_prompt, model_checks
+from midcourse.start.model import (
+    as_it_lies,
+    is_whole,
+    local_folder,
+    longest_prompt,
+    model_checks,
+)
 from midcourse.start.servers import engine_checks
 
 #: Gold answers that are tried.
@@ -86,7 +92,8 @@ def recipe_checks(recipe: Recipe, directory: Path) -> Iterator[Check]:
             yield from model_checks(role.name, role.engine, role.model)
         yield from engine_checks(role.name, role.engine, role.sampling.record())
     made = None
-    if sets is not None and _is_here(recipe.model):
+    loaded = [role.model for role in _roles(recipe) if not speaks_messages(role.engine)]
+    if sets is not None and all(map(is_whole, loaded)):
         yield from _length_checks(recipe, sets.train)
         try:
             made = method(Setup.with_problems(recipe, sets, identify_model))
@@ -148,23 +155,17 @@ def _roles(recipe: Recipe) -> Iterator[_Role]:
             yield _Role(name, engine or recipe.engine, model or recipe.model, sampling)
 
 
-def _is_here(model: ModelConfig) -> bool:
-    """Whether a model can be looked at without fetching it."""
-    try:
-        return local_folder(model) is not None
-    except MidcourseError:
-        return False
-
-
 def _length_checks(recipe: Recipe, problems: Sequence[Problem]) -> Iterator[Check]:
     """Compare the longest prompt and `max_tokens` with the context that there is."""
     from midcourse.engines.models import context_length
 
     try:
-        check_context(recipe.engine, recipe.model)
+        folder = local_folder(recipe.model)
+        model = as_it_lies(recipe.model, folder) if folder else recipe.model
+        check_context(recipe.engine, model)
         solve = load_prompt_set(recipe.prompts)["solve"]
-        renderer = open_renderer(recipe.engine, recipe.model, recipe.model.path)
-        length = context_length(recipe.model.path, recipe.model.revision)
+        renderer = open_renderer(recipe.engine, model, model.path)
+        length = context_length(model.path)
         prompt = longest_prompt(renderer, [solve.render(problem=p.text) for p in problems])
     except MidcourseError as error:
         yield problem("lengths", str(error))

@@ -20,7 +20,14 @@ from midcourse.engines.models import context_length
 from midcourse.errors import ConfigError, DataError
 from midcourse.prompts import load_prompt_set
 from midcourse.start.machine import gpus, installed
-from midcourse.start.model import count_parameters, describe_model, local_folder, longest_prompt
+from midcourse.start.model import (
+    as_it_lies,
+    count_parameters,
+    describe_model,
+    is_whole,
+    local_folder,
+    longest_prompt,
+)
 from midcourse.start.problems import Survey
 
 _PROMPTS = "default"
@@ -99,11 +106,11 @@ def make_plan(
     source, has_gpu = ModelConfig(path=model), bool(gpus())
     folder = local_folder(source)
     words, prompt, context, parameters = f"{model}, fetched at the first run", 0, None, None
-    if folder is not None:
+    if folder is not None and is_whole(source):
         words = describe_model(source, folder).partition(": ")[2]
         parameters, context = count_parameters(folder), context_length(str(folder))
         solve = load_prompt_set(_PROMPTS)["solve"]
-        renderer = open_renderer(TransformersConfig(), source, model)
+        renderer = open_renderer(TransformersConfig(), as_it_lies(source, folder), str(folder))
         prompt = longest_prompt(renderer, [solve.render(problem=p.text) for p in train.problems])
     kind = engine or ("vllm" if has_gpu and installed("vllm") else "transformers")
     sizes = Sizes.of(has_gpu=has_gpu, context=context, prompt=prompt, parameters=parameters)

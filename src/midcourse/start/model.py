@@ -39,6 +39,20 @@ def local_folder(model: ModelConfig) -> Path | None:
     return Path(file).parent if isinstance(file, str) else None
 
 
+def as_it_lies(model: ModelConfig, folder: Path) -> ModelConfig:
+    """Return a model under its folder's name, so that opening it asks the Hub for nothing."""
+    return model.model_copy(update={"path": str(folder), "revision": None})
+
+
+def is_whole(model: ModelConfig) -> bool:
+    """Whether a model lies here with its weights and its tokenizer."""
+    try:
+        folder = local_folder(model)
+    except MidcourseError:
+        return False
+    return folder is not None and all(any(folder.glob(f)) for f in ("*.safetensors", "token*"))
+
+
 def count_parameters(folder: Path) -> int | None:
     """Return the number of weights in a folder's safetensors, from their headers; None for none."""
     files = sorted(folder.glob("*.safetensors"))
@@ -60,13 +74,13 @@ def model_checks(role: str, engine: EngineConfig, model: ModelConfig) -> Iterato
     except MidcourseError as error:
         yield problem(name, str(error))
         return
-    if folder is None:
+    if folder is None or not any(folder.glob("token*")):
         fix = f"it is fetched at the first run; to look at it now: hf download {model.path}"
-        yield warning(name, f"{model.path} is not in the Hub's cache", fix)
+        yield warning(name, f"{model.path} is not here, or not whole", fix)
         return
     yield ok(name, describe_model(model, folder))
     try:
-        renderer = open_renderer(engine, model, model.path)
+        renderer = open_renderer(engine, as_it_lies(model, folder), str(folder))
     except MidcourseError as error:
         yield problem(f"{role} tokenizer", str(error))
         return
