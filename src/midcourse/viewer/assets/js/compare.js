@@ -33,11 +33,13 @@ async function drawCompare(item) {
   const bodies = await Promise.all([left, right].map(bodyOf));
   return [
     head,
-    el("div", { class: "strip" }, problemStrip(item)),
-    section("Verdicts by model", el("div", { class: "conditions" }, ...[...models].map(([name, among]) => el("div", { class: "model" }, el("h4", null, name),
-      verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length))))),
+    el("div", { class: "columns" }, section("Problem", problemStrip(item)), section("Verdicts by model", ...[...models].map(modelBar))),
     el("div", { class: "pair" }, comparedSide("left", left, bodies[0], models), comparedSide("right", right, bodies[1], models)),
   ];
+}
+
+function modelBar([name, among]) {
+  return el("div", { class: "model" }, el("h4", null, name), verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length));
 }
 
 function comparedSide(side, item, body, models) {

@@ -22,7 +22,8 @@ function fieldChoice(field) {
     const { [field.key]: _, ...others } = state.filters;
     refine({ filters: event.target.value === "" ? others : { ...others, [field.key]: event.target.value } });
   };
-  return el("label", null, el("span", null, field.label), el("select", { id: `by-${field.key}`, onchange: pick }, el("option", { value: "" }, "any"), ...options));
+  return el("select", { id: `by-${field.key}`, "aria-label": field.label, class: chosen === undefined ? null : "used", onchange: pick },
+    el("option", { value: "" }, `${field.label}: any`), ...options);
 }
 
 function drawActive() {

@@ -37,8 +37,6 @@ function paint() {
   else list.removeAttribute("aria-activedescendant");
 }
 
-const oneLine = (text) => text.slice(0, 160).replace(/\s+/g, " ");
-
 function problemRow({ problem, among }) {
   const { problem_id, text, status, num_correct, num_rollouts } = problems[problem];
   const isOpen = !folded.has(problem);
@@ -47,7 +45,7 @@ function problemRow({ problem, among }) {
     el("span", { class: "first" }, el("b", null, problem_id), status ? el("span", { class: `tag ${status}` }, status) : null,
       num_rollouts ? el("span", { class: "dim" }, `${num_correct} of ${num_rollouts}`) : null,
       el("span", { class: "end dim" }, number(among.length))),
-    el("span", { class: "second" }, oneLine(text)));
+    el("span", { class: "second" }, gist(text)));
 }
 
 function itemRow(item) {
@@ -56,7 +54,7 @@ function itemRow(item) {
   return el("div", {
     class: `row item ${isGrouped() ? "" : "flat"}`, id: `row-${item.at}`, role: "treeitem", "aria-level": level,
     "aria-selected": String(isCurrent), "data-id": item.id, onclick: () => open(item),
-  }, markOf(item), el("span", { class: "first" }, oneLine(item.title) || "(empty)"), el("span", { class: "second" }, rowFacts(item).join(" · ")));
+  }, markOf(item), el("span", { class: "first" }, item.title.trim() ? gist(item.title) : "(empty)"), el("span", { class: "second" }, rowFacts(item).join(" · ")));
 }
 
 function rowFacts(item) {

@@ -75,7 +75,7 @@ function continuation(copies, isOpen) {
   const [{ verdict, answer, text }] = copies;
   const summary = el("span", { class: "line" }, verdictTag(verdict), answer ? el("span", { class: "answer" }, answerText(answer)) : null,
     copies.length > 1 ? el("b", { title: `${copies.length} identical texts` }, `×${copies.length}`) : null,
-    el("span", { class: "dim start" }, oneLine(text)));
+    el("span", { class: "dim start" }, gist(text)));
   return fold(summary, () => el("div", null, prose(text), el("p", { class: "ids" }, copies.map((one) => one.rollout_id).join(" "))), isOpen);
 }
 

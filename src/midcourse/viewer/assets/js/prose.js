@@ -19,6 +19,13 @@ function prose(text, name) {
   return block;
 }
 
+/** The beginning of a text in one line, its formulas typeset if they are whole. */
+function gist(text) {
+  const line = text.slice(0, 160).replace(/\s+/g, " ");
+  if (show.raw) return [line];
+  return segments(line).map((part) => (part.tex === undefined ? null : typeset(part.tex, false)) ?? part.text);
+}
+
 /** As `prose`, in a line. */
 function phrase(text) {
   const line = el("span", { class: show.raw ? "raw" : null });
@@ -40,8 +47,8 @@ function writePart(block, part, before, after) {
 /** A display formula is a block of its own: the line breaks that set it off are not needed twice. */
 function trimAround(part, before, after) {
   let text = part.text;
-  if (before?.display) text = text.replace(/^[ \t]*\n{1,2}/, "");
-  if (after?.display) text = text.replace(/\n{1,2}[ \t]*$/, "");
+  if (before?.display) text = text.replace(/^[ \t]*(?:\n[ \t]*){0,2}/, "");
+  if (after?.display) text = text.replace(/(?:[ \t]*\n){0,2}[ \t]*$/, "");
   return text;
 }
 

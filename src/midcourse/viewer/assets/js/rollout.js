@@ -26,10 +26,10 @@ function rolloutText(body) {
 function siblings(item) {
   const models = modelsOf(item.problem);
   if (!models.size) return null;
-  const drawn = [...models].map(([name, among]) => el("div", { class: "model" }, el("h4", null, name),
-    verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length), el("p", { class: "marks" }, ...among.slice(0, 128).map((one) => markLink(one, item)))));
+  const drawn = [...models].map((model) => el("div", null, modelBar(model),
+    el("p", { class: "marks" }, ...model[1].slice(0, 128).map((one) => markLink(one, item)))));
   const isComparable = [...models.values()].flat().length > 1;
-  return section(["Rollouts of this problem ", isComparable ? button("Compare", () => startCompare()) : null], ...drawn);
+  return section(["Rollouts of this problem ", isComparable ? button("Compare", startCompare) : null], el("div", { class: "conditions" }, ...drawn));
 }
 
 function markLink(item, current) {

@@ -71,7 +71,7 @@ function move(changes) {
   reveal();
   draw();
   if (before !== state.id) trace.scrollTop = 0;
-  document.title = `${state.id ? visible(state.id) + " – " : ""}${page.name}: traces`;
+  document.title = `${state.id ? visible(state.id) + " – " : ""}${visible(page.name)}: traces`;
 }
 
 function step(by) {
