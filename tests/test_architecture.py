@@ -35,6 +35,7 @@ LAYERS = [
     {"stages"},
     {"run"},
     {"lab", "training"},
+    {"viewer"},
     {"pipeline"},
     {"report"},
     {"experiments", "plan", "export", "localize", "warmup"},

@@ -444,6 +444,9 @@ class Likelihood:
     """Mean full-softmax entropy at temperature 1 per token, nats."""
     mean_probability: float
     """Arithmetic mean of the tokens' probabilities (Fig. 7)."""
+    last_logprobs: tuple[float, ...] = ()
+    """Of a row that is trained on: log-probability of each of its last tokens, at most 200, nats.
+    Empty for other texts, and in what earlier releases wrote."""
 
     @property
     def exp_mean_logprob(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from operator import attrgetter
@@ -25,7 +25,7 @@ from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Subse
 from midcourse.records import Likelihood, Problem, Role, RowSource, SftRow, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
-from midcourse.stages.likelihood import ScoredText
+from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, row_kind
 from midcourse.stages.likelihood import likelihood as score_texts
 
 # --- likelihood --------------------------------------------------------------------------------
@@ -108,14 +108,16 @@ def _unseen(unseen: Continuations, reader: Reader, renderer: Renderer) -> Iterat
 
 def row_texts(row: SftRow) -> Iterator[ScoredText]:
     """Yield a row's trained tokens given the problem; of a step also the step given its prefix."""
-    contexts = {f"{row.source}_row": row.prompt_tokens}
+    whole = row_kind(row)
+    contexts = {whole: row.prompt_tokens}
     if row.source is RowSource.INTERVENTION:  # An original step is the end of its prefix.
         contexts[str(row.source)] = row.prompt_tokens + row.prefix_tokens
     for what, num_context in contexts.items():
-        yield _scored(
+        scored = _scored(
             what, row.row_id, row.problem_id, row.input_ids[:num_context],
             row.input_ids[num_context:],
         )  # fmt: skip
+        yield replace(scored, num_kept=KEPT_TOKENS) if what == whole else scored
 
 
 # --- composition -------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from midcourse.store.files import make_folder, write_checked_json, write_durably
 from midcourse.store.index import read_index
 from midcourse.store.repair import check_run
 from midcourse.table import Table
+from midcourse.viewer.write import VIEW, write_view
 
 #: The bare counts behind the tables.
 _COUNTS = {"conditions", "evaluations", "arms", "error_steps"}
@@ -90,6 +91,7 @@ def write_report(session: Session, made: Method) -> None:
         _write(
             folder, {"report.html": page, **{f"{n}.svg": s for n, s in figures.items()}}, content
         )
+        write_view(run.directory, run.directory / VIEW)
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))

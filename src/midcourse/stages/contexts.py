@@ -85,17 +85,7 @@ def continuation_context(
 
     With a hint the user's turn, `opening`, is another one; the prefix is the same.
     """
-    step = insert_step(proposal)
-    prefix = prefix_before(rollout.text, step)
-    addition, continues = "", condition.continues
-    if continues is Condition.PREFIX_ERROR:
-        prefix = join_steps(split_steps(rollout.text)[: step + 1])
-    elif continues is Condition.PREFIX_INTERVENTION:
-        addition = proposal.intervention or ""
-    elif continues is Condition.PROBLEM:
-        prefix = ""  # Rows without prefix get the budget of the others: one context per proposal.
-    elif continues is not Condition.PREFIX:
-        raise ValueError(f"no continuation under condition {condition}")
+    prefix, addition = response_texts(condition, proposal, rollout.text)
     return Context(
         problem_id=proposal.problem_id,
         condition=condition,
@@ -104,6 +94,20 @@ def continuation_context(
         response=renderer.cut(rollout.token_ids, prefix, addition),
         open_box=checker.open_tail(prefix + addition),
     )
+
+
+def response_texts(condition: Condition, proposal: Proposal, attempt: str) -> tuple[str, str]:
+    """Return what stands in the assistant's turn: the prefix of the attempt, and what is added."""
+    step, continues = insert_step(proposal), condition.continues
+    if continues is Condition.PREFIX_ERROR:
+        return join_steps(split_steps(attempt)[: step + 1]), ""
+    if continues is Condition.PREFIX_INTERVENTION:
+        return prefix_before(attempt, step), proposal.intervention or ""
+    if continues is Condition.PROBLEM:
+        return "", ""  # Rows without prefix get the budget of the others: one context per proposal.
+    if continues is Condition.PREFIX:
+        return prefix_before(attempt, step), ""
+    raise ValueError(f"no continuation under condition {condition}")
 
 
 def continuation_contexts(

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from math import exp
 
 from midcourse.engines.base import Scorer, ScoreRequest, TokenScores
-from midcourse.records import Likelihood, content_id
+from midcourse.records import Likelihood, SftRow, content_id
+
+#: Tokens at the end of a row whose log-probabilities are kept: what a reader is shown of it.
+KEPT_TOKENS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +25,24 @@ class ScoredText:
     token_ids: tuple[int, ...]
     num_context: int
     """Ids at the start that are given, not scored."""
+    num_kept: int = 0
+    """Of so many tokens at its end the record keeps each log-probability."""
+
+
+def row_item_id(model: str, row: SftRow) -> str:
+    """Return the id of the scores of a row's trained tokens, given its prompt, under a model."""
+    return content_id(model, row_kind(row), row.row_id)
+
+
+def row_kind(row: SftRow) -> str:
+    """Return what the scores of a whole row are called, e.g. ``intervention_row``."""
+    return f"{row.source}_row"
 
 
 def likelihood(
     texts: Iterable[ScoredText], scorer: Scorer, model: str, done: Container[str]
 ) -> Iterator[Likelihood]:
-    """Yield the token means of each text not in `done`; texts without scored tokens are refused."""
+    """Yield the scores of each text not in `done`; texts without scored tokens are refused."""
     by_id: dict[str, ScoredText] = {}
     for text in texts:
         if text.num_context >= len(text.token_ids):
@@ -54,4 +69,5 @@ def _record(text: ScoredText, scores: TokenScores, model: str) -> Likelihood:
         nll=-sum(scores.logprobs) / count,
         entropy=sum(scores.entropies) / count,
         mean_probability=sum(exp(logprob) for logprob in scores.logprobs) / count,
+        last_logprobs=scores.logprobs[-text.num_kept :] if text.num_kept else (),
     )

@@ -32,6 +32,13 @@ class Index:
     """What is wrong with the file, empty if nothing is."""
 
 
+def require_run(run_dir: Path) -> None:
+    """Raise ArtifactError unless a folder is a run directory, whole or damaged."""
+    names = ("config.resolved.json", "recipes", "stages.json")
+    if not any((run_dir / name).exists() for name in names):
+        raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
+
+
 def read_index(run_dir: Path) -> Index:
     """Read the index of a run directory; an empty one if there is none."""
     path = run_dir / "stages.json"

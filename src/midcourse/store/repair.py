@@ -20,7 +20,7 @@ from midcourse.errors import ArtifactError
 from midcourse.records import FinishReason
 from midcourse.store.checksums import DamagedFile, damaged_files
 from midcourse.store.files import load_checked, sync, writing
-from midcourse.store.index import complete_entries, read_index, write_index
+from midcourse.store.index import complete_entries, read_index, require_run, write_index
 from midcourse.store.lock import RunLock
 from midcourse.store.stage import (
     JOURNAL,
@@ -68,9 +68,7 @@ def check_run(run_dir: Path, *, changed_only: bool = False) -> list[Damage]:
     stages just those that have changed since their manifest was written. Raises ArtifactError if
     it is not a run directory, or one of an earlier midcourse.
     """
-    names = ("config.resolved.json", "recipes", "stages.json")
-    if not any((run_dir / name).exists() for name in names):
-        raise ArtifactError(f"{run_dir} is not a run directory: it holds no resolved recipe")
+    require_run(run_dir)
     found = [*_recipes(run_dir), *_index(run_dir)]
     for folder in step_folders(run_dir):
         check = _training if (folder / "job.json").is_file() else _stage
@@ -144,7 +142,7 @@ def _stage(folder: Path, changed_only: bool) -> Iterator[Damage]:
             yield Damage(damaged.path, damaged.problem, remedy, partial(_open_again, folder))
         return
     found = inspect(folder)
-    for damaged in found.damaged(folder):
+    for damaged in found.damaged():
         remedy = "asked again, sound records are kept"
         again = partial(recover, folder)
         yield Damage(damaged.path, damaged.problem, remedy, again, blocks=False)

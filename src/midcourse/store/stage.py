@@ -188,8 +188,9 @@ class StageStore(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class OpenStage:
-    """What the folder of a stage without a manifest holds."""
+    """What the folder of a stage holds, complete or not."""
 
+    path: Path
     parts: tuple[Path, ...]
     """The sound ones."""
     damaged_parts: tuple[Path, ...]
@@ -201,19 +202,19 @@ class OpenStage:
     done: Keys
     """Of the sound parts and lines."""
 
-    def damaged(self, path: Path) -> list[DamagedFile]:
+    def damaged(self) -> list[DamagedFile]:
         """Return the damaged files, each with what is wrong."""
         found = [DamagedFile(part, "is not what was written") for part in self.damaged_parts]
         if self.damaged_lines:
             numbers = ", ".join(map(str, self.damaged_lines[:5]))
             more = ", …" if len(self.damaged_lines) > 5 else ""
             problem = f"is truncated or damaged in line {numbers}{more}"
-            found.append(DamagedFile(path / JOURNAL, problem))
+            found.append(DamagedFile(self.path / JOURNAL, problem))
         return found
 
 
 def inspect(path: Path) -> OpenStage:
-    """Look at the folder of a stage without a manifest. Raises ArtifactError if it is not ours."""
+    """Look at the folder of a stage, complete or not. Raises ArtifactError if it is not ours."""
     parts = parts_of(path)
     entries: dict[str, Entry] = {}
     damaged, number = [], 0
@@ -226,6 +227,7 @@ def inspect(path: Path) -> OpenStage:
             elif entry.key not in in_parts:
                 entries.setdefault(entry.key, entry)
     return OpenStage(
+        path=path,
         parts=sound,
         damaged_parts=tuple(part for part in parts if part not in sound),
         entries=tuple(entries.values()),
@@ -241,7 +243,7 @@ def recover(path: Path) -> OpenStage:
         for leftover in path.glob("*.tmp"):
             leftover.unlink()
         found = inspect(path)
-        for damaged in found.damaged(path):
+        for damaged in found.damaged():
             _LOG.warning("%s: what it held is redone, all else is kept", damaged)
         for part in found.damaged_parts:
             part.unlink()
@@ -350,6 +352,18 @@ def read_stage(path: Path, record_type: type[R], without: Collection[str] = ()) 
     for described in manifest["parts"]:
         part = path / described["file"]
         yield from _decode(record_type, _filled_rows(part, without), part)
+
+
+def read_found(
+    found: OpenStage, record_type: type[R], without: Collection[str] = ()
+) -> Iterator[R]:
+    """Stream what `inspect` found sound, parts first; `without` is as `read_stage` has it.
+
+    Raises ArtifactError if it is not of this schema.
+    """
+    for part in found.parts:
+        yield from _decode(record_type, _filled_rows(part, without), part)
+    yield from _decode(record_type, (row for one in found.entries for row in one.rows), found.path)
 
 
 def write_records(path: Path, records: Iterable[R], record_type: type[R]) -> None:

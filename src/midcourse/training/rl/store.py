@@ -89,6 +89,11 @@ def write_found(folder: Path, iteration: int, found: Found) -> None:
     _write(folder / _ONLINE[Grade], iteration, [by_rollout[one] for one in rollouts], Grade)
 
 
+def has_found(folder: Path, iteration: int) -> bool:
+    """Whether what online InT made of an iteration is written: the grades are last."""
+    return (folder / _ONLINE[Grade] / _file_name(iteration)).is_file()
+
+
 def read_found(folder: Path, iteration: int) -> tuple[Found, dict[str, Rollout]]:
     """Return what online InT made of one iteration, and that iteration's own rollouts by id."""
     part = _file_name(iteration)

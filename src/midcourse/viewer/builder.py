@@ -1,0 +1,66 @@
+"""What a page is put together from: items as they are found, and their bodies in chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from midcourse.records import Grade
+from midcourse.steps import STEP_SEPARATOR, split_steps
+from midcourse.viewer.chunks import Body, Chunks
+from midcourse.viewer.data import Item, Kind
+from midcourse.viewer.files import RunFiles
+from midcourse.viewer.models import ModelNames
+from midcourse.viewer.problems import ProblemList
+from midcourse.viewer.room import Room
+
+_TITLE = 120
+
+
+@dataclass(eq=False)
+class PageBuilder:
+    """A page in the making."""
+
+    files: RunFiles
+    problems: ProblemList
+    names: ModelNames
+    room: Room
+    items: list[Item] = field(default_factory=list)
+    chunks: Chunks = field(default_factory=Chunks)
+    _ids: set[str] = field(default_factory=set)
+
+    def add(self, item: Item, body: Body, num_characters: int) -> None:
+        """Add an item, whose place is not known yet, unless one of its id is there already.
+
+        In a directory of several recipes the same rollout may have been drawn for two of them.
+        """
+        if item.id not in self._ids:
+            self._ids.add(item.id)
+            chunk, position = self.chunks.add(body, num_characters)
+            self.items.append(replace(item, chunk=chunk, position=position))
+
+    def number(self, kind: Kind) -> int:
+        """Return how many items of a kind there are."""
+        return sum(item.kind is kind for item in self.items)
+
+
+def steps_of(text: str) -> list[str]:
+    """Return the steps of a text as they are shown: without the blank line between them."""
+    return [step.removesuffix(STEP_SEPARATOR) for step in split_steps(text)]
+
+
+def title_of(*texts: str | None) -> str:
+    """Return the first words of the first text that has any."""
+    for text in texts:
+        if words := " ".join((text or "")[: 4 * _TITLE].split()):
+            return words[:_TITLE]
+    return ""
+
+
+def verdict_of(grade: Grade | None) -> str:
+    """Return a verdict, ``not_graded`` where there is none yet."""
+    return str(grade.verdict) if grade else "not_graded"
+
+
+def answer_of(grade: Grade | None) -> str:
+    """Return the answer as it was extracted, empty if there is none."""
+    return (grade.extracted_answer or "") if grade else ""

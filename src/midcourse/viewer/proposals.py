@@ -1,0 +1,193 @@
+"""Proposals with what belongs to each: the failed rollout, its answer, all continuations."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+
+from midcourse.records import Condition, Grade, Proposal, Rollout, Verdict
+from midcourse.viewer.builder import PageBuilder, answer_of, steps_of, title_of, verdict_of
+from midcourse.viewer.data import Continuation, Item, Kind, ProposalBody, Token
+from midcourse.viewer.files import RunFiles, Step
+from midcourse.viewer.room import telling
+
+#: In the place of a text that there is no room for.
+NO_ROOM = "(left out for want of room: midcourse view RUN --rollouts all)"
+#: Fewest texts that are shown of a proposal's continuations under a condition.
+_FEWEST = 2
+_INTERVENTION = str(Condition.PREFIX_INTERVENTION)
+#: The interventions' own come first, then Table 1's order.
+_ORDER = {name: place for place, name in enumerate((_INTERVENTION, *map(str, Condition)))}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A failed rollout that proposals are about."""
+
+    rollout_id: str
+    answer: str
+    steps: Sequence[str]
+    num_characters: int
+
+    @classmethod
+    def of(cls, rollout_id: str, text: str, answer: str) -> Attempt:
+        """Cut a text into steps."""
+        return cls(rollout_id, answer, steps_of(text), len(text))
+
+
+@dataclass(eq=False)
+class Proposals:
+    """What is known of proposals before their own texts are read."""
+
+    by_id: dict[str, Proposal] = field(default_factory=dict)
+    """Without turns."""
+    attempts: set[str] = field(default_factory=set)
+    """Ids of the rollouts that they are about."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Of those rollouts, by id."""
+    answers: dict[str, str] = field(default_factory=dict)
+    """Of those rollouts, by id."""
+    continuations: defaultdict[str, dict[str, Continuation]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    """By proposal and rollout id."""
+
+    @classmethod
+    def read(cls, files: RunFiles) -> Proposals:
+        """Read which proposals a run holds, and the rollouts that they are about."""
+        found = cls()
+        for step in _steps(files):
+            for proposal in files.records(step, Proposal, ("turns",)):
+                found.by_id.setdefault(proposal.proposal_id, proposal)
+        found.attempts = {proposal.rollout_id for proposal in found.by_id.values()}
+        for step in files.named("cases"):
+            for rollout in files.rollouts(step):
+                found.take(rollout)
+        return found
+
+    @property
+    def has_all_texts(self) -> bool:
+        """Whether no rollout that a proposal is about has to be looked for any more."""
+        return self.texts.keys() >= self.attempts
+
+    def take(self, rollout: Rollout) -> None:
+        """Keep the text of a rollout if a proposal is about it."""
+        if rollout.rollout_id in self.attempts:
+            self.texts[rollout.rollout_id] = rollout.text
+
+    def learn(self, proposal: Proposal, attempt: Rollout) -> None:
+        """Keep what RL may begin a group from, besides what was read."""
+        self.by_id[proposal.proposal_id] = replace(proposal, turns=())
+        self.texts[attempt.rollout_id] = attempt.text
+
+    def note(self, grades: Mapping[str, Grade]) -> None:
+        """Keep the answers of the rollouts that proposals are about."""
+        for rollout_id in self.attempts & grades.keys():
+            self.answers[rollout_id] = answer_of(grades[rollout_id])
+
+    def continued(
+        self, files: RunFiles, step: Step, grades: Mapping[str, Grade], number: int | None
+    ) -> None:
+        """Keep the continuations of a stage, with so many texts; None is all of them."""
+        shown = None if number is None else _shown(grades.values(), number)
+        again = " again" if step.label.endswith(" again") else ""
+        for rollout in files.rollouts(step):
+            if rollout.parent_id not in self.by_id:
+                continue
+            text = rollout.text if shown is None or rollout.rollout_id in shown else NO_ROOM
+            of = self.continuations[rollout.parent_id]
+            of[rollout.rollout_id] = continuation(
+                rollout, text, grades.get(rollout.rollout_id), again
+            )
+
+    def attempt(self, rollout_id: str) -> Attempt:
+        """Return a rollout that proposals are about; one that is not there has no steps."""
+        text = self.texts.get(rollout_id, "")
+        return Attempt.of(rollout_id, text, self.answers.get(rollout_id, ""))
+
+
+def add_proposals(
+    builder: PageBuilder, proposals: Proposals, strips: Mapping[str, Sequence[Token]]
+) -> None:
+    """Add every proposal, those about one rollout next to one another; they share its steps."""
+    for step in _steps(builder.files):
+        records = builder.files.records(step, Proposal)
+        for rollout_id, about in groupby(records, key=lambda proposal: proposal.rollout_id):
+            attempt = proposals.attempt(rollout_id)
+            for proposal in about:
+                found = proposals.continuations.pop(proposal.proposal_id, {})
+                add_proposal(
+                    builder, proposal, attempt, found.values(), strips.get(proposal.proposal_id)
+                )
+
+
+def add_proposal(
+    builder: PageBuilder,
+    proposal: Proposal,
+    attempt: Attempt,
+    found: Iterable[Continuation],
+    tokens: Sequence[Token] | None,
+    *,
+    arm: str = "",
+    iteration: int | None = None,
+) -> None:
+    """Add a proposal; `arm` and `iteration` are of one that online InT made."""
+    ordered = sorted(found, key=lambda one: _ORDER.get(one.condition, len(_ORDER)))
+    own = [one for one in ordered if one.condition == _INTERVENTION]
+    num_correct = sum(one.verdict == Verdict.CORRECT for one in own)
+    item = Item(
+        kind=Kind.PROPOSAL,
+        id=proposal.proposal_id,
+        problem=builder.problems.place(proposal.problem_id),
+        outcome=str(proposal.outcome),
+        title=title_of(proposal.intervention, *(turn.reply for turn in proposal.turns[::-1])),
+        chunk=0,
+        position=0,
+        model=builder.names.label(proposal.proposer),
+        verified=num_correct > 0 if own else None,
+        trained=tokens is not None,
+        num_correct=num_correct,
+        num_continuations=len(own),
+        location=proposal.location,
+        arm=arm,
+        iteration=iteration,
+    )
+    body = ProposalBody(
+        rollout_id=attempt.rollout_id,
+        answer=attempt.answer,
+        steps=attempt.steps,
+        intervention=proposal.intervention or "",
+        detail=proposal.detail,
+        turns=[(turn.prompt, turn.reply) for turn in proposal.turns],
+        continuations=ordered,
+        tokens=tokens or (),
+    )
+    said = sum(len(text) for turn in body.turns for text in turn)
+    builder.add(item, body, attempt.num_characters + said + sum(len(one.text) for one in ordered))
+
+
+def continuation(rollout: Rollout, text: str, grade: Grade | None, again: str = "") -> Continuation:
+    """Return a continuation as the page shows it; `again` tells fresh draws from the first ones."""
+    return Continuation(
+        rollout_id=rollout.rollout_id,
+        condition=f"{rollout.condition}{again}",
+        text=text,
+        verdict=verdict_of(grade),
+        answer=answer_of(grade),
+    )
+
+
+def _steps(files: RunFiles) -> list[Step]:
+    return [*files.named("propose"), *files.named("shift")]
+
+
+def _shown(grades: Iterable[Grade], number: int) -> set[str]:
+    """Choose whose texts are shown: the telling ones, as many of each proposal."""
+    by_parent = defaultdict[str, tuple[list[str], list[str]]](lambda: ([], []))
+    for grade in grades:
+        is_correct = grade.verdict is Verdict.CORRECT
+        by_parent[str(grade.parent_id)][not is_correct].append(grade.rollout_id)
+    each = max(_FEWEST, number // max(1, len(by_parent)))
+    return {name for found in by_parent.values() for name in telling(*found, each)}
