@@ -113,6 +113,11 @@ def show(folder: Path) -> Iterator[Show]:
         yield open_view
 
 
+def wait_for_count(seen: Opened, words: str) -> None:
+    """Wait until the list says that it holds so many."""
+    seen.page.locator("#count", has_text=re.compile(f"^{words}")).wait_for()
+
+
 slow = pytest.mark.slow
 
 
@@ -172,6 +177,8 @@ def test_tokens_show_their_mask_and_both_probabilities(show: Show) -> None:
 def test_filters_narrow_the_list_count_what_is_left_and_are_reset(show: Show) -> None:
     with show(views.small_view()) as seen:
         page = seen.page
+        assert "3 of 14" in page.locator("#count").inner_text()  # proposals come first
+        page.get_by_role("button", name="All 14").click()
         assert "14 of 14" in page.locator("#count").inner_text()
         page.get_by_role("button", name="Proposals 3").click()
         page.locator("#filters summary").click() if not page.locator(
@@ -189,7 +196,7 @@ def test_filters_narrow_the_list_count_what_is_left_and_are_reset(show: Show) ->
 @slow
 @needs_chromium
 def test_search_reads_interventions_replies_and_continuations(show: Show) -> None:
-    with show(views.small_view()) as seen:
+    with show(views.small_view(), "#p-0") as seen:
         page, count = seen.page, seen.page.locator("#count")
         for words, left in [
             ("TELESCOPE", 1),
@@ -200,10 +207,7 @@ def test_search_reads_interventions_replies_and_continuations(show: Show) -> Non
         ]:
             page.keyboard.press("/")
             page.locator("#query").fill(words)
-            page.wait_for_function(
-                "n => document.querySelector('#count').textContent.startsWith(n + ' of')",
-                arg=str(left),
-            )
+            wait_for_count(seen, f"{left} of")
         assert "Nothing passes the filters" in page.locator("#trace").inner_text()
         page.keyboard.press("Escape")
         page.get_by_role("button", name="Reset").click()
@@ -216,7 +220,7 @@ def test_search_reads_interventions_replies_and_continuations(show: Show) -> Non
 @slow
 @needs_chromium
 def test_keys_move_by_trace_and_problem_and_back_returns(show: Show) -> None:
-    with show(views.small_view()) as seen:
+    with show(views.small_view(), "#p-0") as seen:
         page = seen.page
         press, title = page.keyboard.press, partial(page.wait_for_selector, timeout=5000)
         for key, then in [
@@ -249,10 +253,10 @@ def test_a_link_shows_its_trace_filters_and_search(show: Show) -> None:
         views.small_view(), "#rl-1-2?kind=rl&verdict=incorrect&iteration=1&q=sampled"
     ) as seen:
         page = seen.page
-        page.wait_for_function("document.querySelector('#count').textContent.startsWith('2 of 14')")
+        wait_for_count(seen, "2 of 14")
         assert page.locator("[aria-selected=true]").get_attribute("data-id") == "rl-1-2"
         assert page.locator("#query").input_value() == "sampled"
-        assert seen.texts("h2") == ["InT + RL, iteration 1, group 7"]
+        assert seen.texts("#trace h2") == ["InT + RL, iteration 1, group 7"]
         assert page.locator(".sample.current").count() == 1
         assert page.locator(".sample").count() == 3  # the whole group, whatever is filtered
         page.get_by_role("button", name="← iteration 0").click()
@@ -295,11 +299,11 @@ def test_ten_thousand_proposals_leave_few_rows_in_the_document(show: Show) -> No
         assert page.locator(".row").count() < 60
         page.keyboard.press("/")
         page.locator("#query").fill("idea-7777")
-        page.wait_for_function("document.querySelector('#count').textContent.startsWith('1 of')")
+        wait_for_count(seen, "1 of")
         page.wait_for_selector("h2:text('Proposal p-7777')")
         page.keyboard.press("Escape")
         page.locator("#query").fill("")
-        page.wait_for_function("document.querySelector('#count').textContent.startsWith('10,000')")
+        wait_for_count(seen, "10,000")
         page.locator("#sort").select_option("rate")
         page.locator("#direction").click()
         assert "3 of 3 correct" in page.locator(".row").first.inner_text()
@@ -405,7 +409,7 @@ def hostile_view() -> View:
 @slow
 @needs_chromium
 def test_hostile_traces_run_nothing_ask_for_nothing_and_are_shown(show: Show) -> None:
-    with show(hostile_view()) as seen:
+    with show(hostile_view(), "#?sort=problem") as seen:
         page = seen.page
         for _ in range(3 * len(HOSTILE) - 1):
             page.evaluate(
@@ -416,7 +420,7 @@ def test_hostile_traces_run_nothing_ask_for_nothing_and_are_shown(show: Show) ->
         for key in ("c", "o", "r", "r", "Escape"):
             page.keyboard.press(key)
         page.locator("#query").fill("owned")
-        page.wait_for_function("document.querySelector('#progress').hidden")
+        page.locator("#progress").wait_for(state="hidden")
         assert page.evaluate("document.scripts.length") == 3 + -(-3 * len(HOSTILE) // views.CHUNK)
         attributes = "[...document.querySelectorAll('body *')].flatMap((e) => [...e.attributes])"
         names = page.evaluate(f"{attributes}.map((a) => a.name)")
@@ -431,7 +435,8 @@ def test_hostile_traces_run_nothing_ask_for_nothing_and_are_shown(show: Show) ->
         page.evaluate(
             "document.body.append(Object.assign(new Image(), { src: 'http://127.0.0.1:9/' }))"
         )
-        page.wait_for_function("window.violations.length > 0")
+        page.wait_for_timeout(200)
+        assert len(page.evaluate("window.violations")) == 1
         assert (
             page.evaluate(
                 "(() => { try { document.body.innerHTML = 'x'; } catch { return 1; } })()"
@@ -444,7 +449,7 @@ def test_hostile_traces_run_nothing_ask_for_nothing_and_are_shown(show: Show) ->
 @needs_chromium
 def test_what_cannot_be_seen_is_written_out(show: Show) -> None:
     at = next(n for n, text in enumerate(HOSTILE) if "\u202e" in text)
-    with show(hostile_view()) as seen:
+    with show(hostile_view(), "#?sort=problem") as seen:
         seen.page.keyboard.press("/")
         seen.page.locator("#query").fill(f"p {at} ")
         seen.page.wait_for_selector(f"h2:text('Proposal p {at} ')")

@@ -16,12 +16,13 @@ function startCompare() {
   if (item) move({ compare: !state.compare, left: "", right: "" });
 }
 
-/** The two that are chosen, or else the current one and the first of another model. */
+/** The two that are chosen, or else the current one and one of another model, a correct one if there is. */
 function comparedItems(item, models) {
   const all = [...models.values()].flat();
   const chosen = (id) => { const one = itemById.get(id); return one && all.includes(one) ? one : null; };
   const left = chosen(state.left) ?? chosen(item.id) ?? all[0];
-  const right = chosen(state.right) ?? all.find((one) => modelName(one) !== modelName(left)) ?? all.find((one) => one !== left);
+  const others = all.filter((one) => modelName(one) !== modelName(left));
+  const right = chosen(state.right) ?? others.find((one) => one.outcome === "correct") ?? others[0] ?? all.find((one) => one !== left);
   return [left, right];
 }
 

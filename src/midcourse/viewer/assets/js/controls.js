@@ -54,6 +54,13 @@ function refine(changes) {
   if (!isListed) draw();
 }
 
+/** Changes the order, of which the top is looked at first. */
+function reorder(changes) {
+  refine(changes);
+  list.scrollTop = 0;
+  paint();
+}
+
 function applyFilters() {
   select();
   layOut();

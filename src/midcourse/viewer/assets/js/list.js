@@ -58,12 +58,13 @@ function itemRow(item) {
 }
 
 function rowFacts(item) {
-  const facts = isGrouped() ? [] : [item.of.problem_id];
+  const facts = [];
   if (item.kind === "proposal") facts.push(...proposalFacts(item));
-  else if (item.kind === "rl") facts.push(`iteration ${item.iteration}`, `group ${item.group}`, `advantage ${signed(item.advantage)}`, item.arm);
+  else if (item.kind === "rl") facts.push(`advantage ${signed(item.advantage)}`, `iteration ${item.iteration}`, `group ${item.group}`, item.arm);
   else facts.push(item.model, item.eval_set, item.condition === "problem" ? "" : words(item.condition));
   if (item.num_tokens) facts.push(plural(item.num_tokens, "token"));
   if (item.truncated) facts.push("truncated");
+  if (!isGrouped()) facts.push(item.of.problem_id);
   return facts.filter(Boolean);
 }
 

@@ -45,7 +45,7 @@ function interventionItem(item, body) {
 
 function continuations(all) {
   const byCondition = [...groupBy(all, (one) => one.condition)];
-  byCondition.sort(([one], [other]) => (other === "prefix_intervention") - (one === "prefix_intervention"));
+  byCondition.sort(([one], [other]) => conditionRank(one) - conditionRank(other));
   const drawn = byCondition.map(([condition, among], at) => conditionBox(condition, among, at === 0));
   return section(`Continuations (${number(all.length)})`, el("div", { class: "conditions" }, ...drawn));
 }
@@ -63,6 +63,12 @@ const CONDITIONS = {
   problem: "From the problem alone", hint: "With a hint", hint_prefix: "With a hint, after the steps before the error",
   hint_prefix_intervention: "With a hint, after the intervention",
 };
+
+/** The intervention next to what it has to beat; then whatever else was drawn. */
+function conditionRank(condition) {
+  const at = Object.keys(CONDITIONS).indexOf(condition);
+  return at < 0 ? 99 : at;
+}
 
 /** Groups of one text and verdict, correct ones first, then the most frequent. */
 function identical(all) {

@@ -35,7 +35,7 @@ function phrase(text) {
 
 function write(block, text) {
   if (show.raw || text.length > HUGE) block.append(visible(text));
-  else segments(text.replaceAll("\r\n", "\n").replace(/\n[ \t]*\n\s*\n/g, "\n\n")).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
+  else segments(text.replaceAll("\r\n", "\n").trim()).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
 }
 
 function writePart(block, part, before, after) {
@@ -47,8 +47,8 @@ function writePart(block, part, before, after) {
 /** A display formula is a block of its own: the line breaks that set it off are not needed twice. */
 function trimAround(part, before, after) {
   let text = part.text;
-  if (before?.display) text = text.replace(/^[ \t]*(?:\n[ \t]*){0,2}/, "");
-  if (after?.display) text = text.replace(/(?:[ \t]*\n){0,2}[ \t]*$/, "");
+  if (before?.display) text = text.trimStart();
+  if (after?.display) text = text.trimEnd();
   return text;
 }
 
@@ -58,9 +58,17 @@ const EMPHASIS = /(^|\n)(#{1,5}) +([^\n]+)|(?<![\w*])\*\*(?=\S)([^*\n]{1,300}?)(
 function writeWords(block, text) {
   let done = 0;
   for (const match of text.matchAll(EMPHASIS)) {
-    block.append(visible(text.slice(done, match.index) + (match[1] ?? "")));
+    writeParagraphs(block, text.slice(done, match.index) + (match[1] ?? ""));
     block.append(el("strong", null, (match[3] ?? match[4]).replaceAll("**", "")));
     done = match.index + match[0].length;
   }
-  block.append(visible(text.slice(done)));
+  writeParagraphs(block, text.slice(done));
+}
+
+/** Half a line sets paragraphs off, however many empty ones were written. */
+function writeParagraphs(block, text) {
+  text.split(/\n[^\S\n]*\n\s*/).forEach((paragraph, at) => {
+    if (at) block.append(el("span", { class: "gap-line" }));
+    block.append(visible(paragraph));
+  });
 }
