@@ -101,13 +101,13 @@ def made_rollout(name: str, problem_id: str, **changes: Any) -> Rollout:
 
 
 def made_proposal(name: str, rollout: Rollout, **changes: Any) -> Proposal:
+    turn = Turn(prompt=f"Review {rollout.text}", reply="Step 2.", finish_reason=FinishReason.STOP)
     fields: dict[str, Any] = {
         "proposal_id": name, "problem_id": rollout.problem_id, "rollout_id": rollout.rollout_id,
         "index": 0, "item": 0, "proposer": "base:k", "outcome": ProposalOutcome.ACCEPTED,
         "detail": "", "error_step": 1, "location": 2, "intervention": f"2 + 2 is four, {name}.\n\n",
         "after_error": False, "leaks_substring": False,
-        "turns": (Turn(f"Review {rollout.text}", "Step 2 is wrong.", FinishReason.STOP),),
-        "prompt_name": "review", "prompt_sha": "",
+        "turns": (turn,), "prompt_name": "review", "prompt_sha": "",
     }  # fmt: skip
     return Proposal(**{**fields, **changes})
 

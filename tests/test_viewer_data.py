@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, make_dataclass, replace
-from math import exp, log
+from math import log
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from tokenizers import Tokenizer
 
+from conftest import REPLY
 from made_runs import MadeRun, made_problem, made_proposal, made_rollout, made_run
 from midcourse.config import Recipe
 from midcourse.engines.base import ScoreRequest, TokenScores
@@ -19,19 +20,17 @@ from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.records import (
-    Condition,
     Grade,
     Likelihood,
-    Proposal,
-    ProposalOutcome,
     ProblemStatus,
+    Proposal,
     Rollout,
     RowOutcome,
     RowSource,
     SftRow,
     Solvability,
-    Verdict,
 )
+from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
 from midcourse.store.stage import JOURNAL, read_manifest, read_stage
 from midcourse.viewer.collect import collect_view
@@ -78,62 +77,60 @@ def stages(run_dir: Path, name: str) -> list[Path]:
 # --- a whole run ---------------------------------------------------------------------------------
 
 
-def test_every_record_of_a_run_is_in_its_view(finished_run: Path) -> None:
-    view = collect_view(finished_run)
-    found = bodies(view)
-    (made,) = stages(finished_run, "propose")
-    records = list(read_stage(made, Proposal))
-    proposals = of_kind(view, Kind.PROPOSAL)
-    assert Counter(proposals) == Counter(one.proposal_id for one in records)
-    assert {item.outcome for item in proposals.values()} == {"accepted", "duplicate"}
-    assert len(proposals) == read_manifest(made)["num_records"]
-    for record in records:
-        item, body = proposals[record.proposal_id], found[record.proposal_id]
+def require_every_record(run_dir: Path, view: View) -> None:
+    """Compare a view with the proposals and rollouts on disk, which are all complete."""
+    found, proposals = bodies(view), of_kind(view, Kind.PROPOSAL)
+    made = {
+        one.proposal_id: one
+        for path in stages(run_dir, "propose")
+        for one in read_stage(path, Proposal)
+    }
+    assert proposals.keys() == made.keys()
+    assert len(made) == sum(read_manifest(p)["num_records"] for p in stages(run_dir, "propose"))
+    for name, record in made.items():
+        item, body = proposals[name], found[name]
         assert isinstance(body, ProposalBody)
         assert (item.location, item.outcome) == (record.location, record.outcome)
         assert view.problems[item.problem].problem_id == record.problem_id
         assert body.turns == [(turn.prompt, turn.reply) for turn in record.turns]
-        assert body.steps == ["Two and two.", "So 2 + 2 = 5.", *body.steps[2:]]
+        assert body.steps == REPLY.split("\n\n") or body.steps == f"{REPLY} ".split("\n\n")
         assert (body.rollout_id, body.answer) == (record.rollout_id, "5")
-    sampled = [(path, list(read_stage(path, Rollout))) for path in stages(finished_run, "sample")]
-    plain = [r for _, rollouts in sampled for r in rollouts if r.parent_id is None]
-    assert of_kind(view, Kind.ROLLOUT).keys() == {rollout.rollout_id for rollout in plain}
-    for rollout in plain:
-        shown = found[rollout.rollout_id]
-        assert isinstance(shown, RolloutBody)
-        assert "\n\n".join(shown.steps) == rollout.text
-    total = sum(read_manifest(path)["num_records"] for path, _ in sampled)
-    continued = [
-        c for body in found.values() if isinstance(body, ProposalBody) for c in body.continuations
-    ]
-    assert len(plain) + len(continued) == total
+    sampled = [r for path in stages(run_dir, "sample") for r in read_stage(path, Rollout)]
+    plain = {rollout.rollout_id: rollout for rollout in sampled if rollout.parent_id is None}
+    assert of_kind(view, Kind.ROLLOUT).keys() == plain.keys()
+    for name, rollout in plain.items():
+        body = found[name]
+        assert isinstance(body, RolloutBody)
+        assert "\n\n".join(body.steps) == rollout.text
+    assert len(sampled) == sum(read_manifest(p)["num_records"] for p in stages(run_dir, "sample"))
 
 
-def test_every_continuation_has_its_verdict(finished_run: Path) -> None:
-    view = collect_view(finished_run)
-    grades = {
-        g.rollout_id: g for path in stages(finished_run, "grade") for g in read_stage(path, Grade)
-    }
-    found, conditions = bodies(view), set[str]()
+def require_every_verdict(run_dir: Path, view: View) -> Counter[str]:
+    """Compare a view with the grades on disk; return how many continuations of each kind it has."""
+    grades = {g.rollout_id: g for path in stages(run_dir, "grade") for g in read_stage(path, Grade)}
+    found, conditions = bodies(view), Counter[str]()
     for name, item in of_kind(view, Kind.PROPOSAL).items():
         body = found[name]
         assert isinstance(body, ProposalBody)
         for continuation in body.continuations:
             grade = grades.pop(continuation.rollout_id)
-            assert grade.parent_id == name
-            assert (continuation.verdict, continuation.condition) == (
-                grade.verdict,
-                grade.condition,
-            )
+            assert (continuation.verdict, grade.parent_id) == (grade.verdict, name)
+            assert continuation.condition.removesuffix(" again") == grade.condition
             assert continuation.answer == (grade.extracted_answer or "")
-            conditions.add(continuation.condition)
+            conditions[continuation.condition] += 1
         own = [c.verdict for c in body.continuations if c.condition == INTERVENTION]
         assert (item.num_continuations, item.num_correct) == (len(own), own.count("correct"))
         assert item.verified == (own.count("correct") > 0 if own else None)
-    assert conditions == {"problem", "prefix", "prefix_error", INTERVENTION}
     for name, item in of_kind(view, Kind.ROLLOUT).items():
         assert item.outcome == grades.pop(name).verdict
     assert not grades, "a grade is nowhere in the view"
+    return conditions
+
+
+def test_every_record_of_a_run_is_in_its_view(finished_run: Path) -> None:
+    view = collect_view(finished_run)
+    require_every_record(finished_run, view)
+    assert require_every_verdict(finished_run, view) == {INTERVENTION: 24}
 
 
 def test_problems_say_what_was_decided(finished_run: Path) -> None:
@@ -150,11 +147,11 @@ def test_problems_say_what_was_decided(finished_run: Path) -> None:
     trained = {name for name, item in of_kind(view, Kind.PROPOSAL).items() if item.trained}
     assert trained == rows
     assert facts(view, "recipe") == ["scripted"]
-    assert facts(view, "proposals") == [f"12: {len(statuses)} verified, {len(rows)} became rows"]
+    assert facts(view, "proposals") == [f"12: 6 verified, {len(rows)} became rows"]
 
 
 @pytest.mark.slow
-def test_evaluation_and_likelihood_are_in_the_view(
+def test_all_conditions_and_evaluations_are_in_the_view(
     tmp_path: Path, recipe_data: dict[str, Any], held_out_file: Path
 ) -> None:
     recipe_data["problems"]["held_out_path"] = str(held_out_file)
@@ -168,20 +165,14 @@ def test_evaluation_and_likelihood_are_in_the_view(
 
     run_to(tmp_path / "run", recipe, complete)
     view = collect_view(tmp_path / "run")
+    require_every_record(tmp_path / "run", view)
+    plain = dict.fromkeys(("problem", "prefix", "prefix_error", INTERVENTION), 24)
+    conditions = require_every_verdict(tmp_path / "run", view)
+    assert conditions == {**plain, f"{INTERVENTION} again": 24}
     sets = Counter((item.eval_set, item.model) for item in of_kind(view, Kind.ROLLOUT).values())
-    assert sets["held_out", "base"] == 6
-    assert sets["train", "base"] == 12
+    own = ("held_out at temperature 1", "base")
+    assert sets == {("held_out", "base"): 6, own: 6, ("train", "base"): 12}
     assert {p.split for p in view.problems} == {"train", "held_out"}
-    again = [
-        (item, body)
-        for item in of_kind(view, Kind.PROPOSAL).values()
-        for body in [bodies(view)[item.id]]
-        if isinstance(body, ProposalBody)
-        and {c.condition for c in body.continuations} & {f"{INTERVENTION} again"}
-    ]
-    assert again
-    for item, _ in again:
-        assert item.num_continuations == 4, "fresh continuations are counted for themselves"
 
 
 # --- RL ------------------------------------------------------------------------------------------
@@ -327,9 +318,7 @@ def test_what_has_no_room_is_counted_and_proposals_stay(tmp_path: Path) -> None:
     assert verdicts[False] == Counter(correct=1, incorrect=1)
     assert verdicts[True] == Counter(incorrect=6)
     left_out = facts(view, "left out")
-    assert [line.split(":")[0] for line in left_out] == [
-        "120 of 160 texts of continuations", "0 of 20 rollouts"
-    ]  # fmt: skip
+    assert [line.split(":")[0] for line in left_out] == ["120 of 160 texts of continuations"]
     assert facts(collect_view(run.directory), "left out") == []
     whole = collect_view(run.directory, Room(Shown.ALL, characters=1))
     assert facts(whole, "left out") == []
@@ -383,3 +372,115 @@ def test_telling_continuations_are_of_both_kinds(correct: str, others: str, expe
     chosen = telling([*correct], [*others], 3)
     assert len(chosen) == 3
     assert {name in correct for name in chosen} == {name in correct for name in expected}
+
+
+# --- tokens --------------------------------------------------------------------------------------
+
+
+class UnevenScorer:
+    """Scores the token at place n of a text with log-probability −n/100."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[TokenScores]:
+        for asked in requests:
+            places = range(asked.num_context, len(asked.token_ids))
+            logprobs = tuple(-place / 100 for place in places)
+            yield TokenScores(request_id=asked.request_id, logprobs=logprobs, entropies=logprobs)
+
+
+def scored(num_tokens: int, num_kept: int) -> Likelihood:
+    text = ScoredText(
+        what="intervention_row", source_id="row", problem_id="p",
+        token_ids=tuple(range(num_tokens)), num_context=3, num_kept=num_kept,
+    )  # fmt: skip
+    (item,) = likelihood([text], UnevenScorer(), "base:k", ())
+    return item
+
+
+def test_the_end_of_a_row_keeps_its_log_probabilities() -> None:
+    plain, kept = scored(400, 0), scored(400, KEPT_TOKENS)
+    assert kept.last_logprobs == tuple(-place / 100 for place in range(200, 400))
+    assert replace(kept, last_logprobs=()) == plain, "no number and no id depends on it"
+    short = scored(10, KEPT_TOKENS)
+    assert len(short.last_logprobs) == short.num_tokens == 7
+    assert -sum(short.last_logprobs) / 7 == pytest.approx(short.nll)
+
+
+def row_of(proposal: Proposal, ids: Sequence[int], num_prompt: int, **changes: Any) -> SftRow:
+    fields: dict[str, Any] = {
+        "row_id": f"row-{proposal.proposal_id}", "source": RowSource.INTERVENTION,
+        "outcome": RowOutcome.READY, "problem_id": proposal.problem_id,
+        "proposal_id": proposal.proposal_id, "input_ids": tuple(ids),
+        "labels": (*[IGNORED] * num_prompt, *ids[num_prompt:]), "closes_turn": False,
+        "prompt_tokens": num_prompt, "prefix_tokens": 0, "intervention_tokens": 0,
+        "num_correct": 1, "num_continuations": 4,
+    }  # fmt: skip
+    return SftRow(**{**fields, **changes})
+
+
+def score_of(row: SftRow, model: str, logprobs: Sequence[float]) -> Likelihood:
+    return Likelihood(
+        item_id=row_item_id(model, row), problem_id=row.problem_id, model=model,
+        what="intervention_row", num_tokens=len(logprobs), nll=1.0, entropy=1.0,
+        mean_probability=0.5, last_logprobs=tuple(logprobs),
+    )  # fmt: skip
+
+
+def test_rows_show_their_tokens_with_probabilities_of_both_models(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 3)
+    tokenizer = Tokenizer.from_file(str(base_folder() / "tokenizer.json"))
+    text = "What is 2 + 2? Two ∑ and two."
+    ids = tokenizer.encode(text, add_special_tokens=False).ids
+    (made,) = stages(run.directory, "propose")
+    proposals = list(read_stage(made, Proposal))
+    rows = [row_of(proposal, ids, 4) for proposal in proposals[:2]]
+    refused = row_of(proposals[2], (), 0, outcome=RowOutcome.NOT_VERIFIED)
+    run.stage("build-sft", "intervention", SftRow, [*rows, refused], lambda r: r.row_id)
+    for label, model, probability in (("base", "base:k", 0.25), ("patched", "sft:k", 0.5)):
+        item = score_of(rows[0], model, [log(probability)] * (len(ids) - 4))
+        run.stage("likelihood", label, Likelihood, [item], lambda i: i.item_id)
+    view = collect_view(run.directory)
+    first, second, third = (proposal_body(view, p.proposal_id).tokens for p in proposals)
+    assert "".join(token.text for token in first) == text
+    assert [token.trained for token in first] == [False] * 4 + [True] * (len(ids) - 4)
+    assert {(token.base, token.patched) for token in first[:4]} == {(None, None)}
+    assert first[-1].base == pytest.approx(0.25)
+    assert first[-1].patched == pytest.approx(0.5)
+    assert {(token.base, token.patched) for token in second} == {(None, None)}, "not scored"
+    assert not third
+    trained = {name for name, item in of_kind(view, Kind.PROPOSAL).items() if item.trained}
+    assert trained == {proposal.proposal_id for proposal in proposals[:2]}
+
+
+def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 1)
+    known = [f for f in fields(Likelihood) if f.name != "last_logprobs"]
+    hints = get_type_hints(Likelihood)
+    earlier = make_dataclass("Likelihood", [(f.name, hints[f.name]) for f in known], frozen=True)
+    row = score_of(row_of(made_proposal("x", made_rollout("r", "p")), (1,), 0), "base:k", ())
+    old = earlier(**{f.name: getattr(row, f.name) for f in known})
+    folder = run.stage("likelihood", "base", earlier, [old], lambda i: "k")
+    assert list(read_stage(folder, Likelihood)) == [row]
+    assert not facts(collect_view(run.directory), "cannot be read")
+
+
+# --- size ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ten_thousand_proposals_are_all_in_the_view(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 2_500, num_proposals=4, num_continuations=2)
+    view = collect_view(run.directory)
+    proposals = of_kind(view, Kind.PROPOSAL)
+    assert proposals.keys() == {f"r{n}-{m}" for n in range(2_500) for m in range(4)}
+    assert {item.num_continuations for item in proposals.values()} == {2}
+    assert {item.verified for item in proposals.values()} == {True}
+    seen = 0
+    for number, chunk in enumerate(view.chunks):
+        seen += len(chunk)
+        here = [item for item in view.items if item.chunk == number] if number in (0, 99) else []
+        for item in here:
+            body = chunk[item.position]
+            if isinstance(body, ProposalBody):
+                assert body.rollout_id == item.id.split("-")[0]
+    assert seen == len(view.items)
+    assert not facts(view, "left out")
