@@ -60,7 +60,7 @@ def write_page(view: View) -> Iterator[bytes]:
     yield f'<script type="application/json" id="index">{index}</script>\n'.encode()
     yield f"<script>{typesetter}</script>\n<script>{script}</script>\n".encode()
     for number, bodies in enumerate(view.chunks):
-        packed = base64.b64encode(gzip.compress(_json(bodies), mtime=0))
+        packed = base64.b64encode(gzip.compress(_json(bodies), compresslevel=6, mtime=0))
         yield b'<script type="text/plain" id="chunk-%d">%s</script>\n' % (number, packed)
     yield b"</body></html>\n"
 

@@ -3,7 +3,7 @@
 function drawKinds() {
   const counts = groupBy(items, (item) => item.kind);
   const chips = KINDS.filter(([kind]) => !kind || counts.has(kind)).map(([kind, label]) => button(
-    `${label} ${number(kind ? counts.get(kind).length : items.length)}`, () => refine({ kind, filters: {} }), { "aria-pressed": String(state.kind === kind) }));
+    kind ? `${label} ${number(counts.get(kind).length)}` : label, () => refine({ kind, filters: {} }), { "aria-pressed": String(state.kind === kind) }));
   byId("kinds").replaceChildren(...(chips.length > 2 ? chips : []));
 }
 

@@ -107,8 +107,8 @@ function reveal() {
   if (!current) return paint();
   if (isGrouped() && folded.delete(current.problem)) layOut();
   const at = rows.findIndex((row) => row.item === current), top = at * ROW;
-  const above = isGrouped() ? ROW : 0;
-  if (at >= 0 && top - above < list.scrollTop) list.scrollTop = top - above;
-  else if (at >= 0 && top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+  const above = top - (isGrouped() ? ROW : 0) - list.scrollTop, below = top + ROW - list.scrollTop - list.clientHeight;
+  if (at >= 0 && (above < -3 * ROW || below > 3 * ROW)) list.scrollTop = top - list.clientHeight / 2;
+  else if (at >= 0) list.scrollTop += Math.min(0, above) + Math.max(0, below);
   paint();
 }

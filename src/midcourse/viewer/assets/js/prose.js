@@ -21,7 +21,7 @@ function prose(text, name) {
 
 /** The beginning of a text in one line, its formulas typeset if they are whole. */
 function gist(text) {
-  const line = text.slice(0, 160).replace(/\s+/g, " ");
+  const line = text.slice(0, 160).replace(/[ \t\n]+/g, " ");
   if (show.raw) return [line];
   return segments(line).map((part) => (part.tex === undefined ? null : typeset(part.tex, false)) ?? part.text);
 }
@@ -35,7 +35,7 @@ function phrase(text) {
 
 function write(block, text) {
   if (show.raw || text.length > HUGE) block.append(visible(text));
-  else segments(text.replaceAll("\r\n", "\n").trim()).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
+  else segments(trimmed(text.replaceAll("\r\n", "\n"), true, true)).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
 }
 
 function writePart(block, part, before, after) {
@@ -46,10 +46,15 @@ function writePart(block, part, before, after) {
 
 /** A display formula is a block of its own: the line breaks that set it off are not needed twice. */
 function trimAround(part, before, after) {
-  let text = part.text;
-  if (before?.display) text = text.trimStart();
-  if (after?.display) text = text.trimEnd();
-  return text;
+  return trimmed(part.text, before?.display, after?.display);
+}
+
+/** Blanks and empty lines go at either end; what `trim` takes besides is shown. */
+function trimmed(text, atStart, atEnd) {
+  let from = 0, to = text.length;
+  while (atStart && from < to && " \t\n".includes(text[from])) from += 1;
+  while (atEnd && to > from && " \t\n".includes(text[to - 1])) to -= 1;
+  return text.slice(from, to);
 }
 
 const EMPHASIS = /(^|\n)(#{1,5}) +([^\n]+)|(?<![\w*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w*])/g;
@@ -67,7 +72,7 @@ function writeWords(block, text) {
 
 /** Half a line sets paragraphs off, however many empty ones were written. */
 function writeParagraphs(block, text) {
-  text.split(/\n[^\S\n]*\n\s*/).forEach((paragraph, at) => {
+  text.split(/\n[ \t]*\n[ \t\n]*/).forEach((paragraph, at) => {
     if (at) block.append(el("span", { class: "gap-line" }));
     block.append(visible(paragraph));
   });

@@ -22,8 +22,8 @@ const parsed = new Promise((resolve) => {
 /** Returns the JSON of a chunk. The browser decompresses beside the page's own thread. */
 async function chunkText(number) {
   await parsed;
-  const letters = atob(byId(`chunk-${number}`).textContent);
-  const bytes = Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+  const letters = atob(byId(`chunk-${number}`).textContent), bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at += 1) bytes[at] = letters.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 }
