@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Error,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 CHROMIUM = os.environ.get("MIDCOURSE_CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), ""
@@ -46,6 +54,24 @@ class Opened:
         assert self.page.evaluate("window.ownedTimes") == 0
         assert self.page.evaluate("window.violations") == []
 
+    def ask(self, request: Request) -> None:
+        """Note a request."""
+        self.requests.append(request.url)
+
+    def fail(self, error: Error) -> None:
+        """Note an exception that nothing caught."""
+        self.complaints.append(str(error))
+
+    def dismiss(self, dialog: Dialog) -> None:
+        """Note a dialog, which only a script that is not ours opens."""
+        self.complaints.append(f"dialog {dialog.message}")
+        dialog.dismiss()
+
+    def hear(self, message: ConsoleMessage) -> None:
+        """Note what the console complains about."""
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
     def texts(self, selector: str) -> list[str]:
         """Return the texts of all elements that match, in a line each."""
         return [" ".join(t.split()) for t in self.page.locator(selector).all_inner_texts()]
@@ -67,10 +93,10 @@ def opened(browser: Browser, path: Path, fragment: str = "", **options: Any) -> 
     page = context.new_page()
     page.set_default_timeout(20_000)
     seen = Opened(page)
-    page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
-    page.on("dialog", lambda dialog: (seen.complaints.append("dialog"), dialog.dismiss()))
-    page.on("console", lambda m: m.type in {"error", "warning"} and seen.complaints.append(m.text))
+    page.on("request", seen.ask)
+    page.on("pageerror", seen.fail)
+    page.on("dialog", seen.dismiss)
+    page.on("console", seen.hear)
     page.add_init_script(_WATCH)
     page.goto(path.as_uri() + fragment)
     page.wait_for_selector("#trace:not([aria-busy]) > *")

@@ -17,7 +17,7 @@ import pytest
 import views
 from browser import Opened, headless, needs_chromium, opened
 from midcourse.records import Condition, ProposalOutcome, Verdict
-from midcourse.viewer.data import Kind, Token, View
+from midcourse.viewer.data import Continuation, Kind, Token, View
 from midcourse.viewer.meanings import all_meanings
 from midcourse.viewer.page import SCRIPTS, json_island, write_page
 
@@ -379,7 +379,7 @@ def hostile_view() -> View:
         views.problem(text, text=text, answer=text, reference=text, source=text, status=text)
         for text in HOSTILE
     ]
-    pairs = []
+    pairs: list[tuple[dict[str, object], views.Body]] = []
     for at, text in enumerate(HOSTILE):
         body = views.proposal_body(
             answer=text,
@@ -388,9 +388,7 @@ def hostile_view() -> View:
             steps=[text, everything, text],
             turns=[(text, everything)],
             continuations=[
-                views.Continuation(
-                    rollout_id=text, condition=text, text=text, verdict=text, answer="1"
-                )
+                Continuation(rollout_id=text, condition=text, text=text, verdict=text, answer="1")
             ],
             tokens=[Token(text=text, trained=True, base=0.5, patched=None)],
         )

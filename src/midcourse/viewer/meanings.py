@@ -9,7 +9,7 @@ from midcourse.records import Condition, ProposalOutcome, Verdict
 
 OUTCOMES: Mapping[ProposalOutcome, str] = MappingProxyType(
     {
-        ProposalOutcome.ACCEPTED: "The intervention changes a step of the rollout: it goes on to verification.",
+        ProposalOutcome.ACCEPTED: "The intervention changes a step of the rollout: it can be verified.",
         ProposalOutcome.NO_TAG: "The reply holds no intervention in the form that was asked for.",
         ProposalOutcome.MALFORMED: "The reply's intervention cannot be read, or names no step.",
         ProposalOutcome.NO_ERROR_FOUND: "The proposer found no error in the rollout.",
