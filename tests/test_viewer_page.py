@@ -399,7 +399,7 @@ def hostile_view() -> View:
             (views.rollout(f"r {at} {text}", at, **named, eval_set=text, condition=text), rollout)
         )
         of_rl = {"kind": Kind.RL, "arm": text, "iteration": 0, "group": at, "advantage": 0.0}
-        pairs.append((views.rollout(f"g {at} {text}", at, **named, **of_rl), rollout))  # type: ignore[arg-type]
+        pairs.append((views.rollout(f"g {at} {text}", at, **named, **of_rl), rollout))
     return views.view(pairs, problems, everything)
 
 
