@@ -37,7 +37,7 @@ document.addEventListener('securitypolicyviolation', (event) => {
 """
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Opened:
     """A page, with what it asked for, said and let through."""
 

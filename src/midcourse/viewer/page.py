@@ -22,6 +22,7 @@ from typing import Any
 from midcourse.printable import printable
 from midcourse.viewer.data import Item, View, ViewedProblem
 from midcourse.viewer.meanings import all_meanings
+from midcourse.viewer.sharing import shared
 
 #: Our script, in the order in which its parts are read.
 SCRIPTS = (
@@ -60,7 +61,7 @@ def write_page(view: View) -> Iterator[bytes]:
     yield f'<script type="application/json" id="index">{index}</script>\n'.encode()
     yield f"<script>{typesetter}</script>\n<script>{script}</script>\n".encode()
     for number, bodies in enumerate(view.chunks):
-        packed = base64.b64encode(gzip.compress(_json(bodies), compresslevel=6, mtime=0))
+        packed = base64.b64encode(gzip.compress(_json(shared(bodies)), compresslevel=6, mtime=0))
         yield b'<script type="text/plain" id="chunk-%d">%s</script>\n' % (number, packed)
     yield b"</body></html>\n"
 
