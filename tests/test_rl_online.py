@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from conftest import FIXED, PROPOSAL, REPLY
+from made_runs import MadeRun
 from midcourse.checkers import Grader
 from midcourse.config import (
     GradeConfig,
@@ -53,6 +54,8 @@ from midcourse.training.rl.store import (
     read_rl_rollouts,
     write_groups,
 )
+from midcourse.viewer.collect import collect_view
+from midcourse.viewer.data import ProposalBody, RolloutBody
 from rl_problems import rl_problem
 from test_rl_servers import Serve, serve
 from test_training import setting, weights
@@ -362,3 +365,39 @@ def test_two_processes_share_the_servers_and_what_online_int_finds(
     gaps = [line["sampler/logprob_gap"] for line in lines if "reward" in line]
     assert len(gaps) == 2
     assert max(gaps) < 1e-4
+
+
+def test_the_viewer_has_what_online_int_made_and_what_groups_began_from(
+    tmp_path: Path, grader: Grader
+) -> None:
+    run = MadeRun(tmp_path / "run", [problem(n) for n in range(8)])
+    folder = run.directory / "checkpoints" / "k"
+    collector, _ = run_of(folder, grader)
+    groups = [group for iteration in range(2) for group in iterate(collector, iteration)]
+    (folder / "job.json").write_text("{}")
+    run.announce(folder, "checkpoints", "base + RL with online InT")
+    view = collect_view(run.directory)
+    chunks, items = list(view.chunks), {item.id: item for item in view.items}
+    found, attempts = read_found(folder, 0)
+    assert found.proposals
+    for made in found.proposals:
+        item = items[made.proposal_id]
+        body = chunks[item.chunk][item.position]
+        assert isinstance(body, ProposalBody)
+        assert (item.kind, item.iteration, item.arm) == (
+            "proposal", 0, "base + RL with online InT"
+        )  # fmt: skip
+        assert "\n\n".join(body.steps) == attempts[made.rollout_id].text
+        assert body.answer == "5"
+        verdicts = [g.verdict for g in found.grades if g.parent_id == made.proposal_id]
+        assert [c.verdict for c in body.continuations] == verdicts
+        assert item.verified == (Verdict.CORRECT in verdicts if verdicts else None)
+    guided = [g for group in groups for g in group.rollouts if g.parent_id is not None]
+    assert guided
+    for rollout in guided:
+        item = items[rollout.rollout_id]
+        body = chunks[item.chunk][item.position]
+        assert isinstance(body, RolloutBody)
+        assert (item.iteration, item.condition) == (1, "prefix_intervention")
+        assert body.context.startswith("Two and two.\n\n")
+        assert body.context.endswith("makes four.\n\n")

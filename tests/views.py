@@ -37,20 +37,35 @@ def problem(name: str, **changes: object) -> ViewedProblem:
 
 def proposal_body(word: str = "factor", **changes: object) -> ProposalBody:
     wrong = Continuation(
-        rollout_id="c-wrong", condition="prefix_intervention", text="So $x = -3$.", verdict="incorrect",
+        rollout_id="c-wrong",
+        condition="prefix_intervention",
+        text="So $x = -3$.",
+        verdict="incorrect",
         answer="-3",
-    )  # fmt: skip
+    )
     right = Continuation(
-        rollout_id="c-right", condition="prefix_intervention", text="Hence \\boxed{3}.", verdict="correct",
+        rollout_id="c-right",
+        condition="prefix_intervention",
+        text="Hence \\boxed{3}.",
+        verdict="correct",
         answer="3",
-    )  # fmt: skip
+    )
     before = Continuation(
-        rollout_id="c-error", condition="prefix_error", text="Hence nothing.", verdict="no_answer", answer=""
-    )  # fmt: skip
+        rollout_id="c-error",
+        condition="prefix_error",
+        text="Hence nothing.",
+        verdict="no_answer",
+        answer="",
+    )
     fields: dict[str, object] = {
         "rollout_id": "r-0",
         "answer": "9",
-        "steps": ["We square both sides.", "So $x = 9$.", "Check: **fine**.", "The answer is \\boxed{9}."],
+        "steps": [
+            "We square both sides.",
+            "So $x = 9$.",
+            "Check: **fine**.",
+            "The answer is \\boxed{9}.",
+        ],
         "intervention": f"Instead, {word} $x^2 - 9$ and keep the positive root.",
         "detail": "",
         "turns": [("Review this attempt.", "<intervention>…</intervention>")],
@@ -60,7 +75,7 @@ def proposal_body(word: str = "factor", **changes: object) -> ProposalBody:
             Token(text=" factor", trained=True, base=0.03, patched=0.62),
             Token(text=".\n", trained=True, base=0.9, patched=0.88),
         ],
-    }  # fmt: skip
+    }
     return ProposalBody(**{**fields, **changes})  # type: ignore[arg-type]
 
 
@@ -91,35 +106,93 @@ def view(
 
 def proposal(identifier: str, of: int = 0, **changes: object) -> dict[str, object]:
     return {
-        "kind": Kind.PROPOSAL, "id": identifier, "problem": of, "outcome": "accepted", "verified": True,
-        "title": "Instead, factor", "num_correct": 1, "num_continuations": 3, "location": 2,
-        "trained": True, "model": "teacher", **changes,
-    }  # fmt: skip
+        "kind": Kind.PROPOSAL,
+        "id": identifier,
+        "problem": of,
+        "outcome": "accepted",
+        "verified": True,
+        "title": "Instead, factor",
+        "num_correct": 1,
+        "num_continuations": 3,
+        "location": 2,
+        "trained": True,
+        "model": "teacher",
+        **changes,
+    }
 
 
 def rollout(identifier: str, of: int = 0, **changes: object) -> dict[str, object]:
     return {
-        "kind": Kind.ROLLOUT, "id": identifier, "problem": of, "outcome": "incorrect", "model": "base",
-        "eval_set": "held_out", "condition": "problem", "num_tokens": 120, **changes,
-    }  # fmt: skip
+        "kind": Kind.ROLLOUT,
+        "id": identifier,
+        "problem": of,
+        "outcome": "incorrect",
+        "model": "base",
+        "eval_set": "held_out",
+        "condition": "problem",
+        "num_tokens": 120,
+        **changes,
+    }
 
 
 def small_view() -> View:
     """Return two problems with proposals, one with rollouts of two models and two RL groups."""
     pairs: list[tuple[dict[str, object], Body]] = [
         (proposal("p-0"), proposal_body()),
-        (proposal("p-1", outcome="leaks_answer", verified=None, trained=False, num_correct=0,
-                  num_continuations=0, location=3, title="The answer is 3"),
-         proposal_body("telescope", continuations=[], tokens=[], detail="gives 3")),
-        (proposal("p-2", 1, verified=False, num_correct=0, num_continuations=32, location=1,
-                  trained=False), proposal_body("substitute", tokens=[])),
+        (
+            proposal(
+                "p-1",
+                outcome="leaks_answer",
+                verified=None,
+                trained=False,
+                num_correct=0,
+                num_continuations=0,
+                location=3,
+                title="The answer is 3",
+            ),
+            proposal_body("telescope", continuations=[], tokens=[], detail="gives 3"),
+        ),
+        (
+            proposal(
+                "p-2",
+                1,
+                verified=False,
+                num_correct=0,
+                num_continuations=32,
+                location=1,
+                trained=False,
+            ),
+            proposal_body("substitute", tokens=[]),
+        ),
         *((rollout(f"base-{n}", 1), rollout_body(f"wrong {n}", answer="4")) for n in range(3)),
-        *((rollout(f"patched-{n}", 1, model="patched", outcome="correct"), rollout_body(f"right {n}"))
-          for n in range(2)),
-        *((rollout(f"rl-{turn}-{n}", 1, kind=Kind.RL, model="", eval_set="", arm="InT + RL", iteration=turn,
-                   group=7, advantage=1.5 - n, outcome="correct" if n == 0 else "incorrect", trained=True),
-           rollout_body(f"sampled {turn} {n}")) for turn in range(2) for n in range(3)),
-    ]  # fmt: skip
+        *(
+            (
+                rollout(f"patched-{n}", 1, model="patched", outcome="correct"),
+                rollout_body(f"right {n}"),
+            )
+            for n in range(2)
+        ),
+        *(
+            (
+                rollout(
+                    f"rl-{turn}-{n}",
+                    1,
+                    kind=Kind.RL,
+                    model="",
+                    eval_set="",
+                    arm="InT + RL",
+                    iteration=turn,
+                    group=7,
+                    advantage=1.5 - n,
+                    outcome="correct" if n == 0 else "incorrect",
+                    trained=True,
+                ),
+                rollout_body(f"sampled {turn} {n}"),
+            )
+            for turn in range(2)
+            for n in range(3)
+        ),
+    ]
     return view(
         pairs, [problem("omni-1"), problem("omni-2", source="aime", status="solved", num_correct=3)]
     )
@@ -129,8 +202,10 @@ def large_view(count: int) -> View:
     """Return `count` proposals of a fiftieth as many problems."""
     problems = [problem(f"omni-{number}") for number in range(max(1, count // 50))]
     pairs = [
-        (proposal(f"p-{n}", n // 50, num_correct=n % 4, title=f"Instead, idea {n}"),
-         proposal_body(f"idea-{n}", turns=[], tokens=[]))
+        (
+            proposal(f"p-{n}", n // 50, num_correct=n % 4, title=f"Instead, idea {n}"),
+            proposal_body(f"idea-{n}", turns=[], tokens=[]),
+        )
         for n in range(count)
-    ]  # fmt: skip
+    ]
     return view(pairs, problems)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from midcourse.store.index import require_run
 from midcourse.viewer.builder import PageBuilder
-from midcourse.viewer.data import View
+from midcourse.viewer.data import Kind, View
 from midcourse.viewer.facts import facts_of, name_of
 from midcourse.viewer.files import RunFiles, Step
 from midcourse.viewer.models import ModelNames
@@ -24,7 +24,7 @@ from midcourse.viewer.tokens import read_strips
 
 
 def collect_view(run_dir: Path, room: Room | None = None) -> View:
-    """Return all that the page of a run shows, as far as there is room.
+    """Return all that the page of a run shows, as far as there is room: proposals, rollouts, RL.
 
     Raises ArtifactError if `run_dir` is not a run directory.
     """
@@ -38,7 +38,7 @@ def collect_view(run_dir: Path, room: Room | None = None) -> View:
         name=name_of(files),
         facts=facts_of(builder),
         problems=builder.problems.viewed(),
-        items=builder.items,
+        items=sorted(builder.items, key=lambda item: list(Kind).index(item.kind)),
         chunks=builder.chunks,
     )
 
@@ -53,7 +53,7 @@ def _fill(builder: PageBuilder, proposals: Proposals) -> None:
         [*map(files.size, sampled), *(_size(files, arm) for arm in arms)],
     )
     for step, number in zip(continued, texts, strict=True):
-        proposals.continued(files, step, files.grades_of(step), number)
+        proposals.continued(files, step, number, builder.room)
     for step, number in zip(sampled, rollouts, strict=False):
         add_sampled(builder, step, proposals, number)
     add_proposals(builder, proposals, read_strips(files))

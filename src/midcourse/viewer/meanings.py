@@ -7,9 +7,9 @@ from types import MappingProxyType
 
 from midcourse.records import Condition, ProposalOutcome, Verdict
 
-OUTCOMES: Mapping[ProposalOutcome, str] = MappingProxyType(
+OUTCOMES: Mapping[str, str] = MappingProxyType(
     {
-        ProposalOutcome.ACCEPTED: "The intervention is kept: it is verified, and can become a row.",
+        ProposalOutcome.ACCEPTED: "The intervention changes a step: it can be verified.",
         ProposalOutcome.NO_TAG: "The reply holds no intervention in the form that was asked for.",
         ProposalOutcome.MALFORMED: "The reply's intervention cannot be read, or names no step.",
         ProposalOutcome.NO_ERROR_FOUND: "The proposer found no error in the rollout.",
@@ -25,7 +25,7 @@ OUTCOMES: Mapping[ProposalOutcome, str] = MappingProxyType(
         ProposalOutcome.CONTROL_CHARACTER: "The intervention holds a control character.",
     }
 )
-VERDICTS: Mapping[Verdict, str] = MappingProxyType(
+VERDICTS: Mapping[str, str] = MappingProxyType(
     {
         Verdict.CORRECT: "The answer equals the gold answer.",
         Verdict.INCORRECT: "The answer differs from the gold answer.",
@@ -33,7 +33,7 @@ VERDICTS: Mapping[Verdict, str] = MappingProxyType(
         Verdict.UNGRADED: "It could not be graded: counts as nothing.",
     }
 )
-CONDITIONS: Mapping[Condition, str] = MappingProxyType(
+CONDITIONS: Mapping[str, str] = MappingProxyType(
     {
         Condition.PROBLEM: "Sampled from the problem alone.",
         Condition.PREFIX: "Sampled after the steps before the first error.",

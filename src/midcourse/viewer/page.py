@@ -19,14 +19,30 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from midcourse.printable import printable
 from midcourse.viewer.data import Item, View, ViewedProblem
 from midcourse.viewer.meanings import all_meanings
+from midcourse.viewer.sharing import shared
 
 #: Our script, in the order in which its parts are read.
 SCRIPTS = (
-    "dom", "math", "prose", "store", "search", "state", "list", "parts", "tokens", "proposal",
-    "rollout", "compare", "trace", "controls", "keys", "main",
-)  # fmt: skip
+    "dom",
+    "math",
+    "prose",
+    "store",
+    "search",
+    "state",
+    "list",
+    "parts",
+    "tokens",
+    "proposal",
+    "rollout",
+    "compare",
+    "trace",
+    "controls",
+    "keys",
+    "main",
+)
 
 
 def write_page(view: View) -> Iterator[bytes]:
@@ -38,13 +54,14 @@ def write_page(view: View) -> Iterator[bytes]:
         "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
     )
     head = Template(_asset("page.html")).substitute(
-        policy=policy, name=escape(view.name), style=style
+        policy=policy, name=escape(printable(view.name, keep="")), style=style
     )
     yield head.encode("utf-8", "backslashreplace")
-    yield f'<script type="application/json" id="index">{json_island(_index(view))}</script>\n'.encode()
+    index = json_island(_index(view))
+    yield f'<script type="application/json" id="index">{index}</script>\n'.encode()
     yield f"<script>{typesetter}</script>\n<script>{script}</script>\n".encode()
     for number, bodies in enumerate(view.chunks):
-        packed = base64.b64encode(gzip.compress(_json(bodies), mtime=0))
+        packed = base64.b64encode(gzip.compress(_json(shared(bodies)), compresslevel=6, mtime=0))
         yield b'<script type="text/plain" id="chunk-%d">%s</script>\n' % (number, packed)
     yield b"</body></html>\n"
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from midcourse.records import Condition, Grade, Proposal, Rollout, Verdict
+from midcourse.steps import STEP_SEPARATOR
 from midcourse.viewer.builder import PageBuilder, answer_of, steps_of, title_of, verdict_of
 from midcourse.viewer.data import Continuation, Item, Kind, ProposalBody, Token
 from midcourse.viewer.files import RunFiles, Step
-from midcourse.viewer.room import telling
+from midcourse.viewer.room import Room, telling
 
 #: In the place of a text that there is no room for.
 NO_ROOM = "(left out for want of room: midcourse view RUN --rollouts all)"
@@ -87,20 +88,19 @@ class Proposals:
         for rollout_id in self.attempts & grades.keys():
             self.answers[rollout_id] = answer_of(grades[rollout_id])
 
-    def continued(
-        self, files: RunFiles, step: Step, grades: Mapping[str, Grade], number: int | None
-    ) -> None:
+    def continued(self, files: RunFiles, step: Step, number: int | None, room: Room) -> None:
         """Keep the continuations of a stage, with so many texts; None is all of them."""
+        grades, counts = files.grades_of(step), Counter[bool]()
         shown = None if number is None else _shown(grades.values(), number)
         again = " again" if step.label.endswith(" again") else ""
         for rollout in files.rollouts(step):
-            if rollout.parent_id not in self.by_id:
-                continue
-            text = rollout.text if shown is None or rollout.rollout_id in shown else NO_ROOM
-            of = self.continuations[rollout.parent_id]
-            of[rollout.rollout_id] = continuation(
-                rollout, text, grades.get(rollout.rollout_id), again
-            )
+            if rollout.parent_id in self.by_id:
+                has_room = shown is None or rollout.rollout_id in shown
+                counts[has_room] += 1
+                text, grade = rollout.text if has_room else NO_ROOM, grades.get(rollout.rollout_id)
+                found = continuation(rollout, text, grade, again)
+                self.continuations[rollout.parent_id][rollout.rollout_id] = found
+        room.count("texts of continuations", counts.total(), counts[True])
 
     def attempt(self, rollout_id: str) -> Attempt:
         """Return a rollout that proposals are about; one that is not there has no steps."""
@@ -158,7 +158,7 @@ def add_proposal(
         rollout_id=attempt.rollout_id,
         answer=attempt.answer,
         steps=attempt.steps,
-        intervention=proposal.intervention or "",
+        intervention=(proposal.intervention or "").removesuffix(STEP_SEPARATOR),
         detail=proposal.detail,
         turns=[(turn.prompt, turn.reply) for turn in proposal.turns],
         continuations=ordered,

@@ -9,7 +9,7 @@ from math import exp, isfinite
 from pathlib import Path
 from typing import Any
 
-from midcourse.engines.bundled import base_folder
+from midcourse.engines.models import resolve_model
 from midcourse.records import Likelihood, RowOutcome, RowSource, SftRow
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, row_item_id
@@ -84,7 +84,7 @@ def _speller(files: RunFiles) -> Spell | None:
     with suppress(ImportError):
         from tokenizers import Tokenizer
 
-        for file in _tokenizer_files(files):
+        for file in filter(Path.is_file, _tokenizer_files(files)):
             with suppress(Exception):  # what the package raises for a damaged file is bare
                 return _spelled_by(Tokenizer.from_file(str(file)))
     return None
@@ -93,10 +93,12 @@ def _speller(files: RunFiles) -> Spell | None:
 def _tokenizer_files(files: RunFiles) -> Iterator[Path]:
     yield from sorted(files.directory.glob("checkpoints/*/final/tokenizer.json"))
     for recipe in files.recipes:
-        path = str(recipe.get("model", {}).get("path", ""))
-        file = (base_folder() if path == "lab" else Path(path)) / "tokenizer.json"
-        if path and file.is_file():
-            yield file
+        path, kind = (
+            recipe.get(of, {}).get(key) for of, key in (("model", "path"), ("engine", "kind"))
+        )
+        # A script's tokens are bytes, whatever the model.
+        if path and kind != "scripted":
+            yield Path(resolve_model(path)) / "tokenizer.json"
 
 
 def _spelled_by(tokenizer: Any) -> Spell:

@@ -16,12 +16,13 @@ function startCompare() {
   if (item) move({ compare: !state.compare, left: "", right: "" });
 }
 
-/** The two that are chosen, or else the current one and the first of another model. */
+/** The two that are chosen, or else the current one and one of another model, a correct one if there is. */
 function comparedItems(item, models) {
   const all = [...models.values()].flat();
   const chosen = (id) => { const one = itemById.get(id); return one && all.includes(one) ? one : null; };
   const left = chosen(state.left) ?? chosen(item.id) ?? all[0];
-  const right = chosen(state.right) ?? all.find((one) => modelName(one) !== modelName(left)) ?? all.find((one) => one !== left);
+  const others = all.filter((one) => modelName(one) !== modelName(left));
+  const right = chosen(state.right) ?? others.find((one) => one.outcome === "correct") ?? others[0] ?? all.find((one) => one !== left);
   return [left, right];
 }
 
@@ -33,11 +34,13 @@ async function drawCompare(item) {
   const bodies = await Promise.all([left, right].map(bodyOf));
   return [
     head,
-    el("div", { class: "strip" }, problemStrip(item)),
-    section("Verdicts by model", el("div", { class: "conditions" }, ...[...models].map(([name, among]) => el("div", { class: "model" }, el("h4", null, name),
-      verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length))))),
+    el("div", { class: "columns" }, section("Problem", problemStrip(item)), section("Verdicts by model", ...[...models].map(modelBar))),
     el("div", { class: "pair" }, comparedSide("left", left, bodies[0], models), comparedSide("right", right, bodies[1], models)),
   ];
+}
+
+function modelBar([name, among]) {
+  return el("div", { class: "model" }, el("h4", null, name), verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length));
 }
 
 function comparedSide(side, item, body, models) {

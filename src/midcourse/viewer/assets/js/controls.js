@@ -3,7 +3,7 @@
 function drawKinds() {
   const counts = groupBy(items, (item) => item.kind);
   const chips = KINDS.filter(([kind]) => !kind || counts.has(kind)).map(([kind, label]) => button(
-    `${label} ${number(kind ? counts.get(kind).length : items.length)}`, () => refine({ kind, filters: {} }), { "aria-pressed": String(state.kind === kind) }));
+    kind ? `${label} ${number(counts.get(kind).length)}` : label, () => refine({ kind, filters: {} }), { "aria-pressed": String(state.kind === kind) }));
   byId("kinds").replaceChildren(...(chips.length > 2 ? chips : []));
 }
 
@@ -22,7 +22,8 @@ function fieldChoice(field) {
     const { [field.key]: _, ...others } = state.filters;
     refine({ filters: event.target.value === "" ? others : { ...others, [field.key]: event.target.value } });
   };
-  return el("label", null, el("span", null, field.label), el("select", { id: `by-${field.key}`, onchange: pick }, el("option", { value: "" }, "any"), ...options));
+  return el("select", { id: `by-${field.key}`, "aria-label": field.label, class: chosen === undefined ? null : "used", onchange: pick },
+    el("option", { value: "" }, `${field.label}: any`), ...options);
 }
 
 function drawActive() {
@@ -51,6 +52,13 @@ function refine(changes) {
   list.scrollTop = 0;
   reveal();
   if (!isListed) draw();
+}
+
+/** Changes the order, of which the top is looked at first. */
+function reorder(changes) {
+  refine(changes);
+  list.scrollTop = 0;
+  paint();
 }
 
 function applyFilters() {

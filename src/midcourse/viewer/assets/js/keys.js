@@ -57,5 +57,5 @@ function drawHelp() {
 const SIGNS_SAID = {
   correct: "the answer is right; of a proposal, a continuation is", incorrect: "the answer is wrong; of a proposal, of every continuation",
   no_answer: "no final answer, counts as incorrect", ungraded: "the grader could not tell, counts as nothing",
-  accepted: "a proposal that nothing was drawn for", refused: "a proposal that was not accepted",
+  accepted: "a kept proposal for which no continuation was drawn", refused: "a proposal that was not kept",
 };

@@ -37,8 +37,6 @@ function paint() {
   else list.removeAttribute("aria-activedescendant");
 }
 
-const oneLine = (text) => text.slice(0, 160).replace(/\s+/g, " ");
-
 function problemRow({ problem, among }) {
   const { problem_id, text, status, num_correct, num_rollouts } = problems[problem];
   const isOpen = !folded.has(problem);
@@ -47,7 +45,7 @@ function problemRow({ problem, among }) {
     el("span", { class: "first" }, el("b", null, problem_id), status ? el("span", { class: `tag ${status}` }, status) : null,
       num_rollouts ? el("span", { class: "dim" }, `${num_correct} of ${num_rollouts}`) : null,
       el("span", { class: "end dim" }, number(among.length))),
-    el("span", { class: "second" }, oneLine(text)));
+    el("span", { class: "second" }, gist(text)));
 }
 
 function itemRow(item) {
@@ -56,16 +54,17 @@ function itemRow(item) {
   return el("div", {
     class: `row item ${isGrouped() ? "" : "flat"}`, id: `row-${item.at}`, role: "treeitem", "aria-level": level,
     "aria-selected": String(isCurrent), "data-id": item.id, onclick: () => open(item),
-  }, markOf(item), el("span", { class: "first" }, oneLine(item.title) || "(empty)"), el("span", { class: "second" }, rowFacts(item).join(" · ")));
+  }, markOf(item), el("span", { class: "first" }, item.title.trim() ? gist(item.title) : "(empty)"), el("span", { class: "second" }, rowFacts(item).join(" · ")));
 }
 
 function rowFacts(item) {
-  const facts = isGrouped() ? [] : [item.of.problem_id];
+  const facts = [];
   if (item.kind === "proposal") facts.push(...proposalFacts(item));
-  else if (item.kind === "rl") facts.push(`iteration ${item.iteration}`, `group ${item.group}`, `advantage ${signed(item.advantage)}`, item.arm);
+  else if (item.kind === "rl") facts.push(`advantage ${signed(item.advantage)}`, `iteration ${item.iteration}`, `group ${item.group}`, item.arm);
   else facts.push(item.model, item.eval_set, item.condition === "problem" ? "" : words(item.condition));
   if (item.num_tokens) facts.push(plural(item.num_tokens, "token"));
   if (item.truncated) facts.push("truncated");
+  if (!isGrouped()) facts.push(item.of.problem_id);
   return facts.filter(Boolean);
 }
 
@@ -108,8 +107,8 @@ function reveal() {
   if (!current) return paint();
   if (isGrouped() && folded.delete(current.problem)) layOut();
   const at = rows.findIndex((row) => row.item === current), top = at * ROW;
-  const above = isGrouped() ? ROW : 0;
-  if (at >= 0 && top - above < list.scrollTop) list.scrollTop = top - above;
-  else if (at >= 0 && top + ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + ROW - list.clientHeight;
+  const above = top - (isGrouped() ? ROW : 0) - list.scrollTop, below = top + ROW - list.scrollTop - list.clientHeight;
+  if (at >= 0 && (above < -3 * ROW || below > 3 * ROW)) list.scrollTop = top - list.clientHeight / 2;
+  else if (at >= 0) list.scrollTop += Math.min(0, above) + Math.max(0, below);
   paint();
 }

@@ -3,6 +3,7 @@
 function showAddress() {
   const wanted = readAddress(location.hash), isSearched = wanted.query.toLowerCase() === search.query;
   state = { ...wanted };
+  if (!location.hash && items.some((item) => item.kind === "proposal")) state.kind = "proposal"; // what one comes for
   byId("query").value = state.query;
   if (state.id) document.body.dataset.pane = "trace";
   applyFilters();
@@ -17,8 +18,8 @@ function showAddress() {
 
 function listen() {
   byId("query").addEventListener("input", onType);
-  byId("sort").addEventListener("change", (event) => refine({ sort: event.target.value }));
-  byId("direction").addEventListener("click", () => refine({ descending: !state.descending }));
+  byId("sort").addEventListener("change", (event) => reorder({ sort: event.target.value }));
+  byId("direction").addEventListener("click", () => reorder({ descending: !state.descending }));
   byId("fold-groups").addEventListener("click", foldAllGroups);
   byId("raw").addEventListener("click", toggleRaw);
   byId("theme").addEventListener("click", nextTheme);

@@ -45,7 +45,7 @@ function interventionItem(item, body) {
 
 function continuations(all) {
   const byCondition = [...groupBy(all, (one) => one.condition)];
-  byCondition.sort(([one], [other]) => (other === "prefix_intervention") - (one === "prefix_intervention"));
+  byCondition.sort(([one], [other]) => conditionRank(one) - conditionRank(other));
   const drawn = byCondition.map(([condition, among], at) => conditionBox(condition, among, at === 0));
   return section(`Continuations (${number(all.length)})`, el("div", { class: "conditions" }, ...drawn));
 }
@@ -64,6 +64,12 @@ const CONDITIONS = {
   hint_prefix_intervention: "With a hint, after the intervention",
 };
 
+/** The intervention next to what it has to beat; then whatever else was drawn. */
+function conditionRank(condition) {
+  const at = Object.keys(CONDITIONS).indexOf(condition);
+  return at < 0 ? 99 : at;
+}
+
 /** Groups of one text and verdict, correct ones first, then the most frequent. */
 function identical(all) {
   const rank = (copies) => (VERDICTS.indexOf(copies[0].verdict) + VERDICTS.length + 1) % (VERDICTS.length + 1);
@@ -75,7 +81,7 @@ function continuation(copies, isOpen) {
   const [{ verdict, answer, text }] = copies;
   const summary = el("span", { class: "line" }, verdictTag(verdict), answer ? el("span", { class: "answer" }, answerText(answer)) : null,
     copies.length > 1 ? el("b", { title: `${copies.length} identical texts` }, `×${copies.length}`) : null,
-    el("span", { class: "dim start" }, oneLine(text)));
+    el("span", { class: "dim start" }, gist(text)));
   return fold(summary, () => el("div", null, prose(text), el("p", { class: "ids" }, copies.map((one) => one.rollout_id).join(" "))), isOpen);
 }
 

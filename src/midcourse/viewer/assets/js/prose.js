@@ -19,6 +19,13 @@ function prose(text, name) {
   return block;
 }
 
+/** The beginning of a text in one line, its formulas typeset if they are whole. */
+function gist(text) {
+  const line = text.slice(0, 160).replace(/[ \t\n]+/g, " ");
+  if (show.raw) return [line];
+  return segments(line).map((part) => (part.tex === undefined ? null : typeset(part.tex, false)) ?? part.text);
+}
+
 /** As `prose`, in a line. */
 function phrase(text) {
   const line = el("span", { class: show.raw ? "raw" : null });
@@ -28,7 +35,7 @@ function phrase(text) {
 
 function write(block, text) {
   if (show.raw || text.length > HUGE) block.append(visible(text));
-  else segments(text.replaceAll("\r\n", "\n").replace(/\n[ \t]*\n\s*\n/g, "\n\n")).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
+  else segments(trimmed(text.replaceAll("\r\n", "\n"), true, true)).forEach((part, at, all) => writePart(block, part, all[at - 1], all[at + 1]));
 }
 
 function writePart(block, part, before, after) {
@@ -39,10 +46,15 @@ function writePart(block, part, before, after) {
 
 /** A display formula is a block of its own: the line breaks that set it off are not needed twice. */
 function trimAround(part, before, after) {
-  let text = part.text;
-  if (before?.display) text = text.replace(/^[ \t]*\n{1,2}/, "");
-  if (after?.display) text = text.replace(/\n{1,2}[ \t]*$/, "");
-  return text;
+  return trimmed(part.text, before?.display, after?.display);
+}
+
+/** Blanks and empty lines go at either end; what `trim` takes besides is shown. */
+function trimmed(text, atStart, atEnd) {
+  let from = 0, to = text.length;
+  while (atStart && from < to && " \t\n".includes(text[from])) from += 1;
+  while (atEnd && to > from && " \t\n".includes(text[to - 1])) to -= 1;
+  return text.slice(from, to);
 }
 
 const EMPHASIS = /(^|\n)(#{1,5}) +([^\n]+)|(?<![\w*])\*\*(?=\S)([^*\n]{1,300}?)(?<=\S)\*\*(?![\w*])/g;
@@ -51,9 +63,17 @@ const EMPHASIS = /(^|\n)(#{1,5}) +([^\n]+)|(?<![\w*])\*\*(?=\S)([^*\n]{1,300}?)(
 function writeWords(block, text) {
   let done = 0;
   for (const match of text.matchAll(EMPHASIS)) {
-    block.append(visible(text.slice(done, match.index) + (match[1] ?? "")));
+    writeParagraphs(block, text.slice(done, match.index) + (match[1] ?? ""));
     block.append(el("strong", null, (match[3] ?? match[4]).replaceAll("**", "")));
     done = match.index + match[0].length;
   }
-  block.append(visible(text.slice(done)));
+  writeParagraphs(block, text.slice(done));
+}
+
+/** Half a line sets paragraphs off, however many empty ones were written. */
+function writeParagraphs(block, text) {
+  text.split(/\n[ \t]*\n[ \t\n]*/).forEach((paragraph, at) => {
+    if (at) block.append(el("span", { class: "gap-line" }));
+    block.append(visible(paragraph));
+  });
 }

@@ -26,10 +26,10 @@ function rolloutText(body) {
 function siblings(item) {
   const models = modelsOf(item.problem);
   if (!models.size) return null;
-  const drawn = [...models].map(([name, among]) => el("div", { class: "model" }, el("h4", null, name),
-    verdictBar(countVerdicts(among.map((one) => one.outcome)), among.length), el("p", { class: "marks" }, ...among.slice(0, 128).map((one) => markLink(one, item)))));
+  const drawn = [...models].map((model) => el("div", null, modelBar(model),
+    el("p", { class: "marks" }, ...model[1].slice(0, 128).map((one) => markLink(one, item)))));
   const isComparable = [...models.values()].flat().length > 1;
-  return section(["Rollouts of this problem ", isComparable ? button("Compare", () => startCompare()) : null], ...drawn);
+  return section(["Rollouts of this problem ", isComparable ? button("Compare", startCompare) : null], el("div", { class: "conditions" }, ...drawn));
 }
 
 function markLink(item, current) {
@@ -44,12 +44,14 @@ const rlGroups = groupBy(items.filter((item) => item.kind === "rl"), groupKey);
 function drawGroup(item, bodies) {
   const among = rlGroups.get(groupKey(item));
   const counts = countVerdicts(among.map((one) => one.outcome));
+  const told = among.map((one, at) => ({ one, body: bodies[at] })).sort((a, b) => (b.one.advantage ?? 0) - (a.one.advantage ?? 0));
+  const copies = [...groupBy(told, ({ one, body }) => JSON.stringify([one.outcome, one.advantage, body])).values()];
   return [
     heading(item, `${item.arm || "RL"}, iteration ${item.iteration}, group ${item.group}`, [item.trained ? tag("★ trained on", "trained") : tag("not trained on", "", "All its rewards are the same, or it was left out.")]),
     el("div", { class: "course" }, ...courseLinks(item)),
     verdictBar(counts, among.length),
     el("details", { class: "fold-problem", open: true }, el("summary", null, "Problem, gold answer, reference"), problemStrip(item)),
-    el("div", { class: "group" }, ...among.map((one, at) => sample(one, bodies[at], one === item))),
+    el("div", { class: "group" }, ...copies.map((alike) => sample(alike, alike.some(({ one }) => one === item)))),
   ];
 }
 
@@ -59,11 +61,13 @@ function problemStrip(item) {
     reference ? fold("Reference solution", () => prose(reference, "card")) : null);
 }
 
-function sample(item, body, isCurrent) {
+/** Identical texts are one card with all their ids. */
+function sample(alike, isCurrent) {
+  const [{ one: item, body }] = alike;
   return el("article", { class: `sample ${isCurrent ? "current" : ""}`, "aria-current": isCurrent ? "true" : null },
-    el("header", null, verdictTag(item.outcome), el("span", { title: "Advantage: what GRPO multiplied its tokens' gradient by" }, `advantage ${signed(item.advantage)}`),
+    el("header", null, verdictTag(item.outcome), alike.length > 1 ? el("b", { title: "Identical texts" }, `×${alike.length}`) : null, el("span", { title: "Advantage: what GRPO multiplied its tokens' gradient by" }, `advantage ${signed(item.advantage)}`),
       el("span", { class: "dim" }, plural(item.num_tokens, "token")), body.answer ? el("span", { class: "answer" }, answerText(body.answer)) : null),
-    ...rolloutText(body), el("p", { class: "ids" }, itemLink(item.id)));
+    ...rolloutText(body), el("p", { class: "ids" }, ...alike.map(({ one }) => [itemLink(one.id), " "])));
 }
 
 /** The same problem in the same arm: the iterations before and after. */

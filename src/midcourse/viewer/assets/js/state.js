@@ -21,6 +21,7 @@ const FIELDS = [
 ];
 const KINDS = [["", "All"], ["proposal", "Proposals"], ["rollout", "Rollouts"], ["rl", "RL"]];
 
+const kindRank = (item) => KINDS.findIndex(([kind]) => kind === item.kind);
 const rate = (item) => (item.num_continuations ? item.num_correct / item.num_continuations : null);
 const SORTS = [
   { key: "problem", label: "problem", of: (item) => item.problem },
@@ -43,7 +44,7 @@ function select() {
   const used = FIELDS.filter((field) => field.key in state.filters);
   shown = items.filter((item) => passesKind(item) && used.every((field) => passesField(item, field)) && isFound(item));
   const { of } = SORTS.find((sort) => sort.key === state.sort), sign = state.descending ? -1 : 1;
-  shown.sort((one, other) => order(of(one), of(other), sign) || one.problem - other.problem || one.at - other.at);
+  shown.sort((one, other) => order(of(one), of(other), sign) || one.problem - other.problem || kindRank(one) - kindRank(other) || one.at - other.at);
 }
 
 /** Items without a value come last in either direction. */

@@ -22,16 +22,28 @@ const parsed = new Promise((resolve) => {
 /** Returns the JSON of a chunk. The browser decompresses beside the page's own thread. */
 async function chunkText(number) {
   await parsed;
-  const letters = atob(byId(`chunk-${number}`).textContent);
-  const bytes = Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+  const letters = atob(byId(`chunk-${number}`).textContent), bytes = new Uint8Array(letters.length);
+  for (let at = 0; at < letters.length; at += 1) bytes[at] = letters.charCodeAt(at);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
+}
+
+/** Returns the bodies of a chunk's JSON, in which a number stands for a text of several places. */
+function bodiesIn(json) {
+  const { texts, bodies } = JSON.parse(json);
+  const told = (text) => (typeof text === "number" ? texts[text] : text);
+  for (const body of bodies) {
+    body.steps = body.steps.map(told);
+    body.turns &&= body.turns.map((turn) => turn.map(told));
+    for (const one of body.continuations ?? []) one.text = told(one.text);
+  }
+  return bodies;
 }
 
 const opened = new Map(); // the chunks looked at last, oldest first
 
 function chunk(number) {
-  const known = opened.get(number) ?? chunkText(number).then(JSON.parse);
+  const known = opened.get(number) ?? chunkText(number).then(bodiesIn);
   opened.delete(number);
   opened.set(number, known);
   if (opened.size > 24) opened.delete(opened.keys().next().value);

@@ -10,7 +10,7 @@ function heading(item, title, tags) {
       button("← List", () => { document.body.dataset.pane = "list"; }, { class: "back" }),
       button("‹", () => step(-1), { "aria-label": "Previous trace", title: "Previous (k)" }), button("›", () => step(1), { "aria-label": "Next trace", title: "Next (j)" }),
       el("span", { class: "dim" }, at < 0 ? "not among those listed" : `${number(at + 1)} of ${number(shown.length)}`),
-      el("span", { class: "gap" }), button("Copy link", copyLink), modelsOf(item.problem).size || state.compare ? button(state.compare ? "Close comparison" : "Compare", startCompare, { title: "Two models on this problem (c)" }) : null),
+      el("span", { class: "gap" }), button("Copy link", copyLink, { class: "copy" }), modelsOf(item.problem).size || state.compare ? button(state.compare ? "Close comparison" : "Compare", startCompare, { title: "Two models on this problem (c)" }) : null),
     el("h2", null, title), el("p", { class: "tags" }, ...tags, problemTags(item)));
 }
 
@@ -71,7 +71,7 @@ function move(changes) {
   reveal();
   draw();
   if (before !== state.id) trace.scrollTop = 0;
-  document.title = `${state.id ? visible(state.id) + " – " : ""}${page.name}: traces`;
+  document.title = `${state.id ? visible(state.id) + " – " : ""}${visible(page.name)}: traces`;
 }
 
 function step(by) {
