@@ -83,6 +83,12 @@ def _metrics(run: FinishedRun, start: Start, rl: bool) -> dict[str, float]:
     return entry
 
 
+def _written(fields: dict[str, Any]) -> str:
+    """Return JSON with a field a line; lists of numbers take one line, not one for each number."""
+    text = json.dumps(fields, indent=1, ensure_ascii=False)
+    return re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text)
+
+
 def main(directory: str) -> None:
     """Replace the rows of every page."""
     made = rows(open_run(directory))
@@ -92,7 +98,7 @@ def main(directory: str) -> None:
         def block(found: re.Match[str]) -> str:
             record = made[found[1]]()
             fields = record if isinstance(record, dict) else asdict(record)
-            shown = json.dumps(shortened(fields), indent=1, ensure_ascii=False)
+            shown = _written(shortened(fields))
             return f"<!-- row: {found[1]} -->\n\n```json\n{shown}\n```"
 
         page.write_text(PLACE.sub(block, text), "utf-8")
