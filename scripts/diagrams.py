@@ -34,7 +34,8 @@ class Picture:
     """Shapes on a canvas, written as one SVG."""
 
     def __init__(self, width: int, height: int, title: str) -> None:
-        self._size, self._title, self._shapes = (width, height), title, []  # type: ignore[var-annotated]
+        self._size, self._title = (width, height), title
+        self._shapes: list[str] = []
 
     def box(
         self, x: float, y: float, width: float, lines: Sequence[str], kind: str = "box",
@@ -52,7 +53,8 @@ class Picture:
     def text(self, x: float, y: float, line: str, style: str = "", anchor: str = "start") -> None:
         """Write one line."""
         self._shapes.append(
-            f'<text class="{style}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(line)}</text>'
+            f'<text class="{style}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">'
+            f"{escape(line)}</text>"
         )
 
     def arrow(self, points: Iterable[tuple[float, float]]) -> None:
@@ -137,8 +139,13 @@ def steps() -> Picture:
     p.arrow([(340, 138), (420, 138)])
     p.text(346, 130, "replace", "small")
     p.text(420, 184, "prefix (blue) + intervention (green);", "small")
-    p.text(420, 202, "the rest is sampled anew: continuations", "small")
-    p.text(20, 268, "blue: prefix, kept as sampled    red: first error, error_step 2, location 3", "small")
+    p.text(420, 202, "the rest is sampled: continuations", "small")
+    p.text(
+        20,
+        268,
+        "blue: prefix, kept as sampled; red: first error, error_step 2, location 3",
+        "small",
+    )
     p.text(20, 286, "grey: follows from the error, dropped", "small")
     return p
 
@@ -180,7 +187,12 @@ def training() -> Picture:
     p.text(x + 14, 72, "no end-of-turn,", "small")
     p.text(x + 14, 88, "nothing follows", "small")
     p.text(20, 152, "Not in the row: the wrong step, and everything after it.", "")
-    p.text(20, 174, "Verification continued from the same ids, so what was verified is what is trained.", "")
+    p.text(
+        20,
+        174,
+        "Verification continued from the same ids, so what was verified is what is trained.",
+        "",
+    )
     return p
 
 
@@ -189,7 +201,12 @@ def signal() -> Picture:
     p = Picture(760, 220, "Three kinds of groups: none correct, mixed, all correct")
     groups = [
         ("none correct", [0] * 8, "every advantage is 0", "nothing is learned: zero-advantage"),
-        ("mixed", [0, 0, 1, 0, 0, 1, 0, 0], "right +0.75, wrong −0.25", "this group has a gradient"),
+        (
+            "mixed",
+            [0, 0, 1, 0, 0, 1, 0, 0],
+            "right +0.75, wrong −0.25",
+            "this group has a gradient",
+        ),
         ("all correct", [1] * 8, "every advantage is 0", "nothing is left to learn"),
     ]
     for number, (name, rewards, worth, what) in enumerate(groups):

@@ -1,4 +1,4 @@
-"""Writes real rows of a run of the lab into docs/stages/: ``python scripts/stage_rows.py runs/lab``.
+"""Writes real rows of a lab run into docs/stages: ``python scripts/stage_rows.py runs/lab``.
 
 A page marks the place with ``<!-- row: NAME -->``; the JSON block after it is replaced. Texts and
 lists are shortened, and say by how much. The run must hold the stage *reference* too:

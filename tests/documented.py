@@ -134,9 +134,8 @@ def _is_key(key: str) -> bool:
     if key == "extends":
         return True
     first, dot, rest = key.partition(".")
-    like = {"proposer_model": "model"} | {
-        name: "engine" for name in ("proposer_engine", "teacher_engine", "reference_engine")
-    }
+    engines = ("proposer_engine", "teacher_engine", "reference_engine")
+    like = {"proposer_model": "model", **dict.fromkeys(engines, "engine")}
     key = f"{like.get(first, first)}{dot}{rest}"
     names = {re.sub(r"\bNAME\b", "*", found.name) for found in describe_keys()}
     at_any_name = re.sub(r"^(evaluate\.sets|prices)\.[^.]+", r"\1.*", key)

@@ -66,7 +66,6 @@ RUN = {
     "midcourse validate problems.jsonl": "every problem is sound",
     "midcourse curate gsm8k:train.jsonl --out problems.jsonl --against gsm8k:test.jsonl":
         "problems.jsonl: 2 problems",
-    "midcourse propose my.toml --set sample.num_rollouts=128": "propose: complete in runs/my",
     "midcourse sample my.toml": "sample: complete in runs/my",
     "midcourse grade my.toml": "grade: complete in runs/my",
     "midcourse select my.toml": "select: complete in runs/my",
@@ -117,7 +116,7 @@ NOT_RUN = {
     "midcourse curate polaris": "downloads a data set",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.
-NEEDS_NO_RUN = {"midcourse propose my.toml --set sample.num_rollouts=128"}
+NEEDS_NO_RUN = {"midcourse propose my.toml"}
 
 
 @pytest.mark.parametrize("text", COMMANDS)

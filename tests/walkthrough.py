@@ -1,8 +1,8 @@
 """Runs the commands of docs/tutorial.md in one shell, in order, and compares what they say.
 
-``python tests/walkthrough.py`` runs them and writes their output into the page. A page marks a block
-to be written as a file by ``<!-- file: NAME -->``, and what the commands before it say by
-``<!-- output -->`` or ``<!-- output: from "FIRST" to "LAST" -->``, of which lines hold these words.
+``python tests/walkthrough.py`` runs them and writes their output into the page. A page marks a
+block to be written as a file by ``<!-- file: NAME -->``, and what the commands before it say by
+``<!-- output -->`` or ``<!-- output: from "FIRST" to "LAST" -->``: these words are in its lines.
 """
 
 from __future__ import annotations
