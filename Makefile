@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -128,6 +128,12 @@ bench-scale: $(STAMP)  ## what our own code costs: time per record, peak memory,
 
 screenshots: $(STAMP)  ## docs/images/viewer-*.png from runs/lab, by the Chromium that is there
 	PYTHONPATH=tests $(BIN)/python scripts/screenshots.py runs/lab
+
+docs: $(STAMP)  ## the documentation site, in build/site: pages that open from disk
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMP)  ## the same, at http://127.0.0.1:8000, made again at every change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

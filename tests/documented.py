@@ -1,9 +1,10 @@
-"""Reads commands and Python out of README.md and docs/*.md; checks commands, runs none."""
+"""Reads commands and code out of README.md and docs; checks commands and settings, runs none."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,25 @@ from typing import Any
 import typer
 
 from midcourse.cli import app
-from midcourse.config import load_recipe
+from midcourse.config import describe_keys, load_recipe
 from midcourse.recipes import find_recipe, recipe_text
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+#: What a reader reads; `docs/results` is written by programs.
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if DOCS / "results" not in page.parents),
+]
+#: Its commands are run in one shell, in order (walkthrough.py).
+TUTORIAL = DOCS / "tutorial.md"
 TARGETS = set(re.findall(r"^([a-z][a-z0-9-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 #: A reader's own recipe, wherever a page speaks of one.
 OWN_RECIPE = "my.toml"
+#: A block, and why its commands are not run, if a comment before it says so.
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: ([^>]+) -->\n+)?^```([\w-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -28,21 +40,30 @@ class Command:
 
     page: str
     text: str
+    why_not: str = ""
+    """Why it is not run, as the page says; empty if it says nothing."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    """Return the fenced blocks of a language, but for those that say why they are not run."""
+    found = _BLOCK.finditer(page.read_text("utf-8"))
+    return [one[3] for one in found if one[2] == language and not one[1]]
 
 
 def block_commands(page: Path) -> Iterator[Command]:
-    """Yield the ``midcourse`` and ``make`` commands of a page's ```sh blocks."""
-    for block in blocks(page, "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in line.partition(" #")[0].split("&&"):
-                text = " ".join(part.split())
-                if text.startswith(("midcourse ", "make ")):
-                    yield Command(page.name, text)
+    """Yield the commands of a page's ```sh blocks, each ``&&`` apart."""
+    for found in _BLOCK.finditer(page.read_text("utf-8")):
+        if found[2] != "sh":
+            continue
+        for line in found[3].replace("\\\n", " ").splitlines():
+            for part in re.sub(r"(^|\s)#.*", "", line).split("&&"):
+                if text := " ".join(part.split()):
+                    yield Command(page.name, text, found[1] or "")
+
+
+def is_ours(text: str) -> bool:
+    """Whether a command is a verb or a make target."""
+    return text.startswith(("midcourse ", "make "))
 
 
 def inline_commands(page: Path) -> Iterator[Command]:
@@ -56,7 +77,7 @@ def inline_commands(page: Path) -> Iterator[Command]:
 
 def check_command(text: str) -> None:
     """Raise unless target or verb, options and recipe names exist, and the settings are valid."""
-    program, *words = shlex.split(text.partition(">")[0])
+    program, *words = shlex.split(re.split(r"[>|]", text)[0])
     if program == "make":
         unknown = {word for word in words if "=" not in word and word != "-j"} - TARGETS
         if unknown:
@@ -93,6 +114,36 @@ def find_verb(words: list[str]) -> tuple[Any, list[str]]:
             raise ValueError(f"midcourse has no verb {words[0]!r}")
         command, words = command.commands[words[0]], words[1:]
     return command, words
+
+
+def unknown_keys(block: str) -> set[str]:
+    """Return the keys of a TOML block that no recipe has."""
+    return {key for key in _dotted(tomllib.loads(block)) if not _is_key(key)}
+
+
+def _dotted(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _is_key(key: str) -> bool:
+    """Whether a recipe has a key; tables of any names, as `problems.columns`, hold every name."""
+    if key == "extends":
+        return True
+    first, dot, rest = key.partition(".")
+    engines = ("proposer_engine", "teacher_engine", "reference_engine")
+    like = {"proposer_model": "model", **dict.fromkeys(engines, "engine")}
+    key = f"{like.get(first, first)}{dot}{rest}"
+    names = {re.sub(r"\bNAME\b", "*", found.name) for found in describe_keys()}
+    at_any_name = re.sub(r"^(evaluate\.sets|prices)\.[^.]+", r"\1.*", key)
+    spelled = (key, at_any_name)
+    if names & {*spelled}:
+        return True
+    held = tuple(f"{name}." for name in names)  # a table of any names, or a section
+    return any(one.startswith(held) for one in spelled)
 
 
 def _load(given: dict[str, Any]) -> None:

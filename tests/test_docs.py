@@ -1,4 +1,7 @@
-"""Every command of README and docs parses; the cheap ones are run, with a script for a model."""
+"""Every command of README and docs parses; the cheap ones are run, with a script for a model.
+
+What is not run says why: here for all pages, or next to its block, ``<!-- not run: why -->``.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,47 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import walkthrough
 from conftest import FIXED
 from documented import (
+    DOCS,
     OWN_RECIPE,
     PAGES,
     ROOT,
+    TUTORIAL,
+    Command,
     block_commands,
     blocks,
     check_command,
     check_span,
     inline_commands,
+    is_ours,
+    unknown_keys,
 )
+from midcourse import records
 from midcourse.recipes import find_accelerate, find_recipe
+from midcourse.training.rl.agreement import Agreement
+from midcourse.training.rl.groups import group_metrics
 from test_cli import toml
 
-COMMANDS = sorted({command.text for page in PAGES for command in block_commands(page)})
-SPANS = sorted({command.text for page in PAGES for command in inline_commands(page)})
-MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs" / "results").glob("*.md"))]
+IN_BLOCKS = [command for page in PAGES for command in block_commands(page)]
+OURS = [command for command in IN_BLOCKS if is_ours(command.text)]
+#: The tutorial's pending steps parse from the day on which their verb is there.
+COMMANDS = sorted({one.text for one in OURS if not one.text.startswith(walkthrough.PENDING)})
+IN_SENTENCES = {command.text for page in PAGES for command in inline_commands(page)}
+SPANS = sorted(text for text in IN_SENTENCES if not text.startswith(walkthrough.PENDING))
+MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((DOCS / "results").glob("*.md"))]
+TOML = [
+    pytest.param(block, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page, "toml"))
+]
 PYTHON = [
     pytest.param(block, id=f"{page.name}-{number}")
     for page in PAGES
@@ -44,7 +66,20 @@ RUN = {
     "midcourse validate problems.jsonl": "every problem is sound",
     "midcourse curate gsm8k:train.jsonl --out kept.jsonl --against gsm8k:test.jsonl":
         "kept.jsonl: 2 problems",
-    "midcourse propose my.toml --set sample.num_rollouts=128": "propose: complete in runs/my",
+    "midcourse curate gsm8k:train.jsonl --out problems.jsonl --against gsm8k:test.jsonl":
+        "problems.jsonl: 2 problems",
+    "midcourse sample my.toml": "sample: complete in runs/my",
+    "midcourse grade my.toml": "grade: complete in runs/my",
+    "midcourse select my.toml": "select: complete in runs/my",
+    "midcourse reference my.toml": "reference: complete in runs/my",
+    "midcourse propose my.toml": "propose: complete in runs/my",
+    "midcourse verify my.toml": "verify: complete in runs/my",
+    "midcourse build-sft my.toml": "build-sft: complete in runs/my",
+    "midcourse propose my.toml --set select.subset=3 --set propose.num_rollouts=1 "
+    "--set propose.num_proposals=1 --run-dir runs/trial": "propose: complete in runs/trial",
+    "midcourse plan my.toml": "Plan of my",
+    "midcourse repair runs/my --check": "",
+    "midcourse repair runs/my": "",
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
@@ -61,7 +96,15 @@ NOT_RUN = {
     "midcourse doctor my.toml": "as above",
     "midcourse validate mine.csv": "tests/test_data_verbs.py runs it on such a file",
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
-    "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
+    "midcourse run my.toml": "trains; the tutorial's test runs the verb",
+    "midcourse train": "trains; the tutorial's test trains both by `run`",
+    "midcourse evaluate my.toml": "trains first; the tutorial's test evaluates by `run`",
+    "midcourse likelihood my.toml": "trains first; the tutorial's test scores by `run`",
+    "midcourse report my.toml": "needs a whole run; tests/test_report.py writes reports",
+    "midcourse grade my.toml --audit": "tests/test_audit.py audits a run",
+    "midcourse show runs/my --rl": "needs RL; tests/test_rl_records.py shows its groups",
+    "midcourse show runs/trial": "needs the line before it",
+    "midcourse repair runs/my --failed": "tests/faults repairs what a server failed",
     "midcourse run paper/int": "minutes of training",
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
@@ -78,7 +121,7 @@ NOT_RUN = {
     "midcourse curate polaris": "downloads a data set",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.
-NEEDS_NO_RUN = {"midcourse propose my.toml --set sample.num_rollouts=128"}
+NEEDS_NO_RUN = {"midcourse propose my.toml"}
 
 
 @pytest.mark.parametrize("text", COMMANDS)
@@ -118,12 +161,28 @@ def test_a_span_that_names_what_does_not_exist_is_found(text: str) -> None:
 
 
 def test_every_command_is_run_or_says_why_not() -> None:
-    assert len(COMMANDS) > 20
-    excused = {text for text in COMMANDS if text.startswith(tuple(NOT_RUN))}
-    assert set(RUN) | excused == set(COMMANDS)
-    assert not excused & set(RUN)
-    stale = {start for start in NOT_RUN if not any(text.startswith(start) for text in COMMANDS)}
+    elsewhere = [one for one in IN_BLOCKS if one.page != TUTORIAL.name]
+    assert len(elsewhere) > 20
+    unexplained = [one for one in elsewhere if one.text not in RUN and not _why_not(one)]
+    assert not unexplained
+    assert set(RUN) <= {one.text for one in elsewhere}
+    stale = {start for start in NOT_RUN if not any(o.text.startswith(start) for o in elsewhere)}
     assert not stale
+
+
+def _why_not(command: Command) -> str:
+    """Return why a command is not run: what the page says, or what is said here."""
+    reasons = [why for start, why in NOT_RUN.items() if command.text.startswith(start)]
+    return command.why_not or "".join(reasons[:1])
+
+
+@pytest.mark.parametrize("block", TOML)
+def test_keys_of_a_documented_recipe_exist(block: str) -> None:
+    assert unknown_keys(block) == set()
+
+
+def test_a_key_that_does_not_exist_is_found() -> None:
+    assert unknown_keys("[sample]\nnum_rollout = 1\n") == {"sample.num_rollout"}
 
 
 def test_recipes_named_in_sentences_exist() -> None:
@@ -145,8 +204,108 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+#: The rows that the pages of the stages show (scripts/stage_rows.py), and their classes.
+ROWS = {
+    "problem": records.Problem,
+    "rollout": records.Rollout,
+    "grade": records.Grade,
+    "status": records.ProblemStatus,
+    "reference": records.Reference,
+    "proposal": records.Proposal,
+    "continuation": records.Rollout,
+    "continuation_grade": records.Grade,
+    "sft_row": records.SftRow,
+    "rl_sample": records.RlSample,
+    "likelihood": records.Likelihood,
+}
+STAGES = {page.stem: page.read_text("utf-8") for page in (DOCS / "stages").glob("*.md")}
+_ROW = re.compile(r"<!-- row: (\w+) -->\n\n```json\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FORM = ["## A row", "## In the paper", "## What can go wrong"]
+
+
+def test_rows_of_the_stages_have_the_fields_of_their_records() -> None:
+    shown = {name: row for text in STAGES.values() for name, row in _ROW.findall(text)}
+    assert set(ROWS) < set(shown)
+    for name, record in ROWS.items():
+        assert list(json.loads(shown[name])) == [field.name for field in fields(record)], name
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_every_stage_has_a_page_of_one_form(stage: str) -> None:
+    headings = re.findall(r"^## .+$", STAGES[stage], re.MULTILINE)
+    assert [heading for heading in headings if heading in _FORM] == _FORM
+    assert f"midcourse {stage.replace('train-', 'train ')} my.toml" in STAGES[stage]
+    assert "**What differs:**" in STAGES[stage]
+
+
+@pytest.mark.parametrize(
+    ("stage", "outcomes"),
+    [
+        ("sample", records.FinishReason),
+        ("grade", records.Verdict),
+        ("grade", records.UngradedCause),
+        ("select", records.Solvability),
+        ("reference", records.ReferenceOutcome),
+        ("propose", records.ProposalOutcome),
+        ("verify", records.TABLE_1),
+        ("build-sft", records.RowOutcome),
+    ],
+)
+def test_the_page_of_a_stage_explains_every_outcome(stage: str, outcomes: Any) -> None:
+    assert {str(one) for one in outcomes} <= set(re.findall(r"`([a-z_]+)`", STAGES[stage]))
+
+
+def test_the_page_of_rl_explains_every_number_that_is_logged() -> None:
+    explained = set(re.findall(r"`([\w/]+)`", STAGES["train-rl"] + STAGES["train-sft"]))
+    ours = {*group_metrics([], 0, "keep"), *Agreement(0.0, 0.0, 0.0).metrics()}
+    trainer = (ROOT / "src/midcourse/training/rl/trainer.py").read_text("utf-8")
+    online = (ROOT / "src/midcourse/training/rl/online.py").read_text("utf-8")
+    ours |= set(re.findall(r'"((?:sampler|online)/\w+)"', trainer + online))
+    logged = json.loads(dict(_ROW.findall(STAGES["train-rl"]))["rl_metrics"])
+    logged |= json.loads(dict(_ROW.findall(STAGES["train-sft"]))["sft_metrics"])
+    assert len(ours) > 15
+    assert not (ours | set(logged)) - explained
+
+
+def test_every_field_of_a_manifest_is_explained(finished: Path) -> None:
+    pages = (DOCS / "stages.md").read_text("utf-8") + "".join(STAGES.values())
+    explained = set(re.findall(r"`(\w+)(?:\.\w+)?`", pages))
+    for file in (finished / "runs" / "my").rglob("manifest.json"):
+        assert not set(json.loads(file.read_text("utf-8"))) - explained, file
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_outside(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("mkdocs", reason="the extra `docs` is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pages = sorted(tmp_path.rglob("*.html"))
+    assert len(pages) > 50
+    loads = re.compile(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="?((?:https?:)?//[^" >]+)')
+    for page in pages:
+        assert not loads.findall(page.read_text("utf-8")), page.name
+    for sheet in tmp_path.rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet.read_text("utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute on two idle cores
+def test_the_tutorial_says_what_its_page_shows(tmp_path: Path) -> None:
+    shown = [one.text for one in walkthrough.blocks() if one.mark.startswith("output")]
+    said = walkthrough.run(tmp_path)
+    assert len(shown) >= 5
+    for page, shell in zip(shown, said, strict=True):
+        assert walkthrough.masked(page) == walkthrough.masked(shell)
+
+
 def test_every_promise_of_reliability_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    page = (DOCS / "reliability.md").read_text("utf-8")
     named = re.findall(r"\[([^]]+)\]\(\.\./(tests/[^)]+\.py)\)", page)
     assert len(named) > 100
     for sentence, file in named:
