@@ -59,6 +59,7 @@ function conditionBox(condition, among, isFirst) {
 }
 
 const CONDITIONS = {
+  __proto__: null,
   prefix_intervention: "After the intervention", prefix_error: "After the original step", prefix: "After the steps before the error",
   problem: "From the problem alone", hint: "With a hint", hint_prefix: "With a hint, after the steps before the error",
   hint_prefix_intervention: "With a hint, after the intervention",
