@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from browser import headless
+from PIL import Image
 from playwright.sync_api import Browser
 
+from browser import headless
 from midcourse.viewer.write import write_view
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -51,7 +53,11 @@ def take(browser: Browser, page_file: Path, shot: Shot) -> Path:
     if shot.at:
         page.locator(shot.at).evaluate("node => node.scrollIntoView({ block: 'end' })")
     file = IMAGES / f"{shot.name}.png"
-    page.screenshot(path=file)
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    # A palette: flat colours and text need no more, and the repository keeps every version.
+    picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        file, optimize=True
+    )
     page.close()
     return file
 

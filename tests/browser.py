@@ -37,7 +37,7 @@ document.addEventListener('securitypolicyviolation', (event) => {
 """
 
 
-@dataclass(eq=False)
+@dataclass(eq=False)  # not frozen: playwright keeps a field of its own on who listens
 class Opened:
     """A page, with what it asked for, said and let through."""
 

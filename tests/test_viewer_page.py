@@ -243,6 +243,10 @@ def test_keys_move_by_trace_and_problem_and_back_returns(show: Show) -> None:
         assert page.evaluate("location.hash") == "#p-2"
         press("o")
         assert page.locator("#trace details:not([open])").count() == 0
+        page.get_by_label("Next trace").click()
+        title("h2:text('Rollout base-0')")
+        assert page.evaluate("document.activeElement.ariaLabel") == "Next trace"
+        assert seen.texts("#said") == ["Rollout base-0"]
         seen.quiet()
 
 
@@ -273,8 +277,9 @@ def test_two_models_stand_side_by_side_on_one_problem(show: Show) -> None:
         page = seen.page
         page.keyboard.press("c")
         page.wait_for_selector(".pair")
-        assert [
-            "0 of 3 correct" in text or "2 of 2 correct" in text for text in seen.texts(".model")
+        assert [text.split(" correct")[0] for text in seen.texts(".model")] == [
+            "base · held_out 0 of 3",
+            "patched · held_out 2 of 2",
         ]
         left, right = page.locator(".pair article").all()
         assert "wrong 1" in left.inner_text()
@@ -414,6 +419,7 @@ def test_hostile_traces_run_nothing_ask_for_nothing_and_are_shown(show: Show) ->
             )
             page.keyboard.press("j")
             page.wait_for_selector("#trace:not([aria-busy])")
+            assert "native code" not in page.locator("body").inner_text()
         for key in ("c", "o", "r", "r", "Escape"):
             page.keyboard.press(key)
         page.locator("#query").fill("owned")

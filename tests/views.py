@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from midcourse.viewer.data import (
     Continuation,
@@ -198,14 +199,22 @@ def small_view() -> View:
     )
 
 
-def large_view(count: int) -> View:
-    """Return `count` proposals of a fiftieth as many problems."""
+def large_view(
+    count: int, chunks: Iterable[Sequence[Body]] | None = None, chunk: int = CHUNK
+) -> View:
+    """Return `count` proposals of a fiftieth as many problems, `chunk` bodies to a chunk."""
     problems = [problem(f"omni-{number}") for number in range(max(1, count // 50))]
-    pairs = [
-        (
-            proposal(f"p-{n}", n // 50, num_correct=n % 4, title=f"Instead, idea {n}"),
-            proposal_body(f"idea-{n}", turns=[], tokens=[]),
-        )
+    items = [
+        proposal(f"p-{n}", n // 50, num_correct=n % 4, title=f"Instead, idea {n}")
         for n in range(count)
     ]
-    return view(pairs, problems)
+    small = view(
+        [(item, proposal_body(f"idea-{n}", turns=[], tokens=[])) for n, item in enumerate(items)],
+        problems,
+    )
+    if chunks is None:
+        return small
+    placed = [
+        replace(item, chunk=n // chunk, position=n % chunk) for n, item in enumerate(small.items)
+    ]
+    return replace(small, items=placed, chunks=chunks)

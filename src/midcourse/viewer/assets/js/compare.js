@@ -46,8 +46,8 @@ function modelBar([name, among]) {
 function comparedSide(side, item, body, models) {
   const name = modelName(item), among = models.get(name);
   const pick = (id) => move({ ...comparedIds(), [side]: id });
-  const model = choice("Model", [...models].map(([one, group]) => [group[0].id, `${one} (${group.filter((r) => r.outcome === "correct").length} of ${group.length})`]), among[0].id, pick);
-  const rollout = choice("Rollout", among.map((one, at) => [one.id, `${at + 1}: ${SIGNS[one.outcome] ?? ""} ${words(one.outcome)}, ${plural(one.num_tokens, "token")}`]), item.id, pick);
+  const model = choice(`Model on the ${side}`, [...models].map(([one, group]) => [group[0].id, `${one} (${group.filter((r) => r.outcome === "correct").length} of ${group.length})`]), among[0].id, pick);
+  const rollout = choice(`Rollout on the ${side}`, among.map((one, at) => [one.id, `${at + 1}: ${SIGNS[one.outcome] ?? ""} ${words(one.outcome)}, ${plural(one.num_tokens, "token")}`]), item.id, pick);
   return el("article", { class: "sample", "aria-label": `${side}: ${name}` }, el("div", { class: "bar" }, model, rollout),
     el("header", null, verdictTag(item.outcome), body.answer ? el("span", { class: "answer" }, answerText(body.answer)) : el("span", { class: "dim" }, "no answer")),
     ...rolloutText(body), el("p", { class: "ids" }, itemLink(item.id)));
@@ -59,8 +59,8 @@ function comparedIds() {
 }
 
 function choice(label, options, value, onpick) {
-  const box = el("select", { onchange: (event) => onpick(event.target.value) }, ...options.map(([id, text]) => el("option", { value: id, selected: id === value }, text)));
-  return el("label", null, `${label} `, box);
+  const box = el("select", { "aria-label": label, onchange: (event) => onpick(event.target.value) }, ...options.map(([id, text]) => el("option", { value: id, selected: id === value }, text)));
+  return el("label", null, label.split(" ")[0], box);
 }
 
 /** A way on, where this problem was sampled by one model alone. */

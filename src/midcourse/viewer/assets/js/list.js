@@ -82,7 +82,8 @@ function markOf(item) {
   return item.verified === null ? mark("accepted") : mark(item.verified ? "correct" : "incorrect", item.verified ? "verified" : "not verified");
 }
 
-const SIGNS = { correct: "✓", incorrect: "✗", no_answer: "○", ungraded: "?", accepted: "●", refused: "⊘" };
+// Without a prototype: a verdict may be called "constructor".
+const SIGNS = { __proto__: null, correct: "✓", incorrect: "✗", no_answer: "○", ungraded: "?", accepted: "●", refused: "⊘" };
 
 function mark(name, said) {
   return el("span", { class: `mark ${SIGNS[name] ? name : "other"}`, role: "img", "aria-label": said ?? words(name), title: said ?? words(name) }, SIGNS[name] ?? "·");

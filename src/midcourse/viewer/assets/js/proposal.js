@@ -59,6 +59,7 @@ function conditionBox(condition, among, isFirst) {
 }
 
 const CONDITIONS = {
+  __proto__: null,
   prefix_intervention: "After the intervention", prefix_error: "After the original step", prefix: "After the steps before the error",
   problem: "From the problem alone", hint: "With a hint", hint_prefix: "With a hint, after the steps before the error",
   hint_prefix_intervention: "With a hint, after the intervention",
@@ -82,7 +83,12 @@ function continuation(copies, isOpen) {
   const summary = el("span", { class: "line" }, verdictTag(verdict), answer ? el("span", { class: "answer" }, answerText(answer)) : null,
     copies.length > 1 ? el("b", { title: `${copies.length} identical texts` }, `×${copies.length}`) : null,
     el("span", { class: "dim start" }, gist(text)));
-  return fold(summary, () => el("div", null, prose(text), el("p", { class: "ids" }, copies.map((one) => one.rollout_id).join(" "))), isOpen);
+  return fold(summary, () => el("div", null, prose(text), el("p", { class: "ids" }, someIds(copies))), isOpen);
+}
+
+function someIds(copies) {
+  const ids = copies.slice(0, 3).map((one) => one.rollout_id).join(" ");
+  return copies.length > 3 ? `${ids} and ${copies.length - 3} more` : ids;
 }
 
 function turns(all) {

@@ -5,16 +5,16 @@ const yesNo = (value) => (value === null ? null : value ? "yes" : "no");
 
 /** What can be filtered by; an item without a value is in none of its groups. */
 const FIELDS = [
-  { key: "status", label: "Problem", of: (item) => item.of.status || null },
+  { key: "status", label: "Problem", of: (item) => item.of.status || null, text: words },
   { key: "source", label: "Source", of: (item) => item.of.source || null },
-  { key: "outcome", label: "Outcome", of: (item) => (isSample(item) ? null : item.outcome) },
+  { key: "outcome", label: "Outcome", of: (item) => (isSample(item) ? null : item.outcome), text: words },
   { key: "verified", label: "Verified", of: (item) => (isSample(item) ? null : yesNo(item.verified) ?? "not drawn") },
-  { key: "verdict", label: "Verdict", of: (item) => (isSample(item) ? item.outcome : null) },
+  { key: "verdict", label: "Verdict", of: (item) => (isSample(item) ? item.outcome : null), text: words },
   { key: "trained", label: "Trained on", of: (item) => (item.kind === "rollout" ? null : yesNo(item.trained)) },
   { key: "location", label: "First error", of: (item) => item.location, text: (value) => `step ${value}` },
   { key: "model", label: "Model", of: (item) => item.model || null },
   { key: "set", label: "Evaluation set", of: (item) => item.eval_set || null },
-  { key: "condition", label: "Condition", of: (item) => item.condition || null },
+  { key: "condition", label: "Condition", of: (item) => item.condition || null, text: words },
   { key: "truncated", label: "Truncated", of: (item) => (isSample(item) ? yesNo(item.truncated) : null) },
   { key: "arm", label: "RL arm", of: (item) => item.arm || null },
   { key: "iteration", label: "RL iteration", of: (item) => item.iteration },
@@ -36,7 +36,7 @@ const initial = () => ({ id: "", kind: "", filters: {}, query: "", sort: "proble
 let state = initial();
 let shown = []; // the items that pass, in order
 
-const fieldText = (field, value) => (field.text ? field.text(value) : words(String(value)));
+const fieldText = (field, value) => (field.text ?? String)(value);
 const passesField = (item, field) => !(field.key in state.filters) || String(field.of(item)) === state.filters[field.key];
 const passesKind = (item) => !state.kind || item.kind === state.kind;
 

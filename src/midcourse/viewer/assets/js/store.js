@@ -55,4 +55,4 @@ async function bodyOf(item) {
   return (await chunk(item.chunk))[item.position];
 }
 
-const meaning = (name) => page.meanings[name] ?? "";
+const meaning = (name) => (Object.hasOwn(page.meanings, name) ? page.meanings[name] : "");

@@ -41,9 +41,17 @@ async function draw() {
     parts = [el("p", { class: "said" }, `The texts of ${item.id} could not be read: the file may be cut off (${error.message}).`)];
   }
   if (run !== drawing) return;
-  trace.replaceChildren(...parts.filter(Boolean));
-  trace.removeAttribute("aria-busy");
+  replaceTrace(parts.filter(Boolean));
   highlight(trace);
+}
+
+/** The control that was used is drawn again: it keeps the focus. A screen reader is told the title. */
+function replaceTrace(parts) {
+  const used = trace.contains(document.activeElement) && document.activeElement.getAttribute("aria-label");
+  trace.replaceChildren(...parts);
+  trace.removeAttribute("aria-busy");
+  if (used) [...trace.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === used)?.focus({ preventScroll: true });
+  byId("said").textContent = trace.querySelector("h2")?.textContent ?? "";
 }
 
 function partsOf(item) {
