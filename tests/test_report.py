@@ -17,9 +17,10 @@ from midcourse.pipeline import Method, Session, open_run
 from midcourse.printable import printable
 from midcourse.records import Condition, GroupCount, Likelihood
 from midcourse.report.collect import ReportData, _traces
+from midcourse.report.estimates import ShapeLine
 from midcourse.report.figures import draw_figures
 from midcourse.report.html import json_island, render_html
-from midcourse.report.shape import ShapeLine, shape_lines
+from midcourse.report.shape import shape_lines
 from midcourse.report.status import show_proposals, status_table
 from midcourse.report.tables import (
     condition_table,

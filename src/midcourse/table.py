@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich import box
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from midcourse.metrics import Interval
 from midcourse.printable import printable
+
+#: What a cell of numbers may hold: a number first, then anything but words, save a few units.
+_NUMBER = re.compile(r"–|unknown|[-+−~]?\d(?:[^A-Za-z]|\b(?:e|s|min|h|drawn|USD)\b|e(?=[-+]?\d))*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,15 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers alone; the first one names the rows and never does."""
+        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        return tuple(
+            bool(i and column) and all(map(_NUMBER.fullmatch, column))
+            for i, column in enumerate(cells)
+        )
+
     def rich(self) -> RichTable:
         """Return it for a terminal; cells are text, never markup or control sequences."""
         table = RichTable(
@@ -30,8 +43,8 @@ class Table:
             caption_justify="left",
             box=box.SIMPLE_HEAD,
         )
-        for index, column in enumerate(self.columns):
-            table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
+        for column, is_number in zip(self.columns, self.numeric, strict=True):
+            table.add_column(Text(printable(column)), justify="right" if is_number else "left")
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         return table

@@ -16,8 +16,8 @@ import pytest
 from midcourse.metrics import Count
 from midcourse.records import Condition
 from midcourse.report.collect import ReportData
+from midcourse.report.estimates import ShapeLine
 from midcourse.report.html import render_html
-from midcourse.report.shape import ShapeLine
 from midcourse.report.tables import condition_table, funnel_table, pass_at_k_table
 from midcourse.table import Table
 
