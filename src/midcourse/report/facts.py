@@ -198,4 +198,4 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
         "Time is from the start of a stage's last session to its end, by the clock. “unknown”: "
         "the stage was made by a release that did not count tokens."
     )
-    return Table("Time and tokens by stage", columns, tuple(rows), note)
+    return Table("By stage", columns, tuple(rows), note)

@@ -25,7 +25,7 @@ from midcourse.report.page import Drawing, Topic
 from midcourse.report.plots import Panel, Point, Series
 from midcourse.report.rl import RlCourse
 from midcourse.report.svg import draw_funnel, draw_panels
-from midcourse.report.tables import PAPER_TABLE_1, WINDOW, none_correct, windows
+from midcourse.report.tables import PAPER_TABLE_1, WINDOW, none_correct, pooled, windows
 from midcourse.steps import location_from_error_step
 
 X = TypeVar("X", bound=float | str)
@@ -54,7 +54,7 @@ def draw_figures(data: ReportData) -> dict[str, Drawing]:
 
 def _drawing(topic: Topic, name: str, title: str, caption: str, *panels: Panel) -> Drawing:
     svg = draw_panels(panels, title)
-    is_wide = len(panels) > 1
+    is_wide = len(panels) > 1 or topic in (Topic.INTERVENTIONS, Topic.LIKELIHOOD)
     return Drawing(topic=topic, name=name, title=title, caption=caption, svg=svg, is_wide=is_wide)
 
 
@@ -73,18 +73,22 @@ def _funnel(data: ReportData) -> Iterator[Drawing]:
 
 
 def _table_1(data: ReportData) -> Iterator[Drawing]:
-    names = {c: PAPER_TABLE_1[c][0] for c in data.conditions if c in PAPER_TABLE_1}
+    names = {c: name for c, (name, _) in PAPER_TABLE_1.items() if c in data.conditions}
     if names:
         bars = {"accuracy": {name: data.conditions[c] for c, name in names.items()}}
-        estimate = partial(bootstrap, statistic=accuracy)
         yield _drawing(
             Topic.INTERVENTIONS,
             "conditions",
             "Accuracy on hard problems by what is given",
             f"Correct continuations of the base model, %. n = {len(data.problem_ids[HARD])} hard "
-            f"problems per bar; whiskers: {_OVER_PROBLEMS}.",
-            panel(bars, estimate, ("", "accuracy, %"), kind="bar"),
+            f"problems per bar; lines: {_OVER_PROBLEMS}, Wilson's over samples where none is correct.",
+            panel(bars, _accuracy, ("", "accuracy, %"), kind="bar"),
         )
+
+
+def _accuracy(counts: Sequence[Count]) -> Interval:
+    correct, samples = pooled(counts)
+    return bootstrap(counts, accuracy) if correct else wilson(0, samples)
 
 
 def _proposals(data: ReportData) -> Iterator[Drawing]:
@@ -248,7 +252,7 @@ def _likelihood(data: ReportData) -> Iterator[Drawing]:
             Topic.LIKELIHOOD,
             "nll",
             "NLL by kind of text",
-            f"Mean NLL of a text's tokens, nats. n = {said}; whiskers: 95 % bootstrap over texts.",
+            f"Mean NLL of a text's tokens, nats. n = {said}; lines: 95 % bootstrap over texts.",
             panel(
                 values,
                 partial(bootstrap, statistic=mean, num_resamples=300),

@@ -39,11 +39,11 @@ from midcourse.report.tables import PAPER_TABLE_1, WINDOW, none_correct, pooled
 class Verdict(StrEnum):
     """What an interval of a difference says."""
 
-    ABOVE = "above"
-    BELOW = "below"
-    SAME = "the same within the margin"
+    ABOVE = "higher"
+    BELOW = "lower"
+    SAME = "the same"
     OPEN = "cannot tell"
-    FEW = "too few problems"
+    FEW = "too few"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,8 @@ class Finding:
 
     name: str
     """What is compared, the same in every run, e.g. ``intervention``, ``patch held_out pass@1``."""
+    about: str
+    """The heading that it stands under."""
     sentence: str
     estimate: float
     low: float
@@ -69,6 +71,7 @@ class Change:
     """What a finding is about, before it is put into words."""
 
     name: str
+    about: str
     cause: str
     """Who did it: ``Fine-tuning``, or ``b``."""
     measure: str
@@ -127,6 +130,7 @@ def finding(change: Change) -> Finding:
     sentence = f"{said[0].upper()}{said[1:]} {rest}"
     return Finding(
         name=change.name,
+        about=change.about,
         sentence=sentence,
         estimate=middle,
         low=low,
@@ -140,12 +144,13 @@ def finding(change: Change) -> Finding:
 
 def findings(data: ReportData) -> list[Finding]:
     """Return what a run found: of interventions, of the patch, of RL, of likelihoods."""
-    changes = [*_worth(data), *_patch(data), *_rl(data), *_rewards(data), *_likelihood(data)]
+    changes = [*_worth(data), *_evaluated(data), *_rewards(data), *_likelihood(data)]
     return [finding(change) for change in changes]
 
 
 # --- interventions -----------------------------------------------------------------------------
 
+_WORTH = "What an intervention was worth"
 #: What an intervention is compared with, the closest comparison first.
 _REFERENCES = (Condition.PREFIX_ERROR, Condition.PREFIX, Condition.PROBLEM)
 
@@ -157,10 +162,13 @@ def _worth(data: ReportData) -> Iterator[Change]:
     if ours and other:
         theirs, given = data.conditions[other], PAPER_TABLE_1[other][0].removeprefix("+ ")
         cause = f"an intervention in place of “{given}”"
-        yield accuracy_change("intervention", cause, "accuracy on hard problems", theirs, ours)
+        yield accuracy_change(
+            "intervention", _WORTH, cause, "accuracy on hard problems", theirs, ours
+        )
         wider = covered(by_place(ours)), covered(by_place(theirs))
         yield Change(
             name="intervention coverage",
+            about=_WORTH,
             cause=cause,
             measure="the share of hard problems with a correct continuation",
             found=difference(*wider, accuracy),
@@ -171,13 +179,14 @@ def _worth(data: ReportData) -> Iterator[Change]:
 
 
 def accuracy_change(
-    name: str, cause: str, measure: str, before: Sequence[Count], after: Sequence[Count]
+    name: str, about: str, cause: str, measure: str, before: Sequence[Count], after: Sequence[Count]
 ) -> Change:
     """Return a difference in accuracy over the same problems."""
     ours, theirs = by_place(after), by_place(before)
     samples = f"{pooled(before)[1]:,} and {pooled(after)[1]:,} samples"
     return Change(
         name=name,
+        about=about,
         cause=cause,
         measure=measure,
         found=difference(ours, theirs, accuracy, margins=accuracy_margins(ours, theirs)),
@@ -190,6 +199,7 @@ def accuracy_change(
 
 # --- evaluation --------------------------------------------------------------------------------
 
+_COST, _GAINED = "What the patch gained, and what it cost elsewhere", "What RL gained"
 #: Two models, who made one of the other, and what that is called in `Finding.name`.
 _STEPS = (
     ("base", "patched", "fine-tuning", "patch"),
@@ -199,35 +209,29 @@ _STEPS = (
 )
 
 
-def _patch(data: ReportData) -> Iterator[Change]:
-    """Yield what fine-tuning did on every set: on held-out problems a gain, elsewhere the cost."""
-    yield from _steps(data, _STEPS[:1])
-
-
-def _rl(data: ReportData) -> Iterator[Change]:
-    yield from _steps(data, _STEPS[1:])
-
-
-def _steps(data: ReportData, steps: Sequence[tuple[str, str, str, str]]) -> Iterator[Change]:
+def _evaluated(data: ReportData) -> Iterator[Change]:
+    """Yield what every training did on every set: on held-out problems a gain, elsewhere a cost."""
     sets = sorted(data.evaluations, key=lambda name: name != HELD_OUT_SET)
-    for before, after, cause, name in steps:
+    for before, after, cause, name in _STEPS:
+        about = _GAINED if name.startswith("RL") else _COST
         for eval_set in sets:
             models = data.evaluations[eval_set]
             if before in models and after in models:
                 ks = usable_ks(models.values(), data.ks[eval_set])
                 chosen = (ks[:1], ks[-1:]) if eval_set == HELD_OUT_SET else (ks[:1],)
                 for k in dict.fromkeys(chain(*chosen)):
-                    sides = by_place(models[before]), by_place(models[after])
-                    yield pass_change(f"{name} {eval_set} pass@{k}", cause, eval_set, sides, k)
+                    sides, what = (by_place(models[before]), by_place(models[after])), f"pass@{k}"
+                    yield pass_change(f"{name} {eval_set} {what}", about, cause, eval_set, sides, k)
 
 
 def pass_change(
-    name: str, cause: str, eval_set: str, sides: tuple[Counts, Counts], k: int
+    name: str, about: str, cause: str, eval_set: str, sides: tuple[Counts, Counts], k: int
 ) -> Change:
     """Return a difference in pass@k over the same problems; `sides` are before and after."""
     before, after = (passes(side, k) for side in sides)
     return Change(
         name=name,
+        about=about,
         cause=cause,
         measure=f"pass@{k} on {eval_set}",
         found=mean_difference(after, before),
@@ -284,6 +288,7 @@ def _group_change(
     groups = flat(before), flat(after)
     return Change(
         name=name,
+        about=_GAINED,
         cause=cause,
         measure=measure,
         found=difference(after, before, statistic),
@@ -305,6 +310,7 @@ def _likelihood(data: ReportData) -> Iterator[Change]:
         if all(sides):
             yield Change(
                 name=f"NLL {what}",
+                about="Likelihood",
                 cause="fine-tuning",
                 measure=f"the NLL of {said}",
                 found=difference(sides[1], sides[0], mean),
@@ -378,7 +384,8 @@ def _no_parts(data: ReportData, recipe: Recipe) -> Iterator[str]:
 def summary(data: ReportData, found: Sequence[Finding]) -> str:
     """Say in one sentence what came out."""
     hard, kept = len(data.problem_ids.get(HARD, ())), _kept(data.funnel)
-    parts = [f"{hard:,} problems were hard"] if HARD in data.problem_ids else []
+    of = sum(n for name, n in data.funnel.get("problems", {}).items() if name != "total")
+    parts = [f"{hard:,} of {of:,} problems were hard"] if HARD in data.problem_ids else []
     parts += [f"{kept:,} rows were ready to train on"] if kept is not None else []
     for start in ("intervention", f"patch {HELD_OUT_SET}", f"RL patched {HELD_OUT_SET}"):
         parts += [_short(one) for one in found if one.name.startswith(start)][:1]

@@ -81,7 +81,7 @@ def _html(block: Block) -> str:
             return f"<dl>{''.join(rows)}</dl>"
         case Sentences():
             items = (f"<li><b>{_text(mark)}</b> {_text(said)}</li>" for mark, said in block.items)
-            return f'<ul class="said">{"".join(items)}</ul>'
+            return f'<h3>{_text(block.title)}</h3><ul class="said">{"".join(items)}</ul>'
         case Table():
             return _table(block)
         case Drawing():

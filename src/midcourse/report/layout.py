@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from midcourse.report.collect import ReportData
-from midcourse.report.estimates import MARGIN, MIN_PROBLEMS, ShapeLine
+from midcourse.report.estimates import MARGIN, MIN_PROBLEMS, ShapeLine, grouped
 from midcourse.report.findings import Finding, summary
 from midcourse.report.page import Block, Drawing, Facts, Page, Section, Sentences, Topic
 from midcourse.report.rl import agreement_table, group_table
@@ -69,8 +69,9 @@ class Report:
 def report_page(report: Report) -> Page:
     """Return the page of a report."""
     before: dict[Topic, list[Block]] = {
-        Topic.RUN: [Facts(list(report.facts.items())), report.costs],
+        Topic.RUN: [Facts(list(report.facts.items()))],
         Topic.FINDINGS: _found(report),
+        Topic.COSTS: [report.costs],
     }
     return Page(
         title=f"midcourse: {report.data.name}",
@@ -83,12 +84,12 @@ def report_page(report: Report) -> Page:
 
 
 def _found(report: Report) -> list[Block]:
-    blocks: list[Block] = []
-    if report.findings:
-        said = [(str(f.verdict), f.sentence) for f in report.findings]
-        blocks += [Sentences(said), _HOW]
+    by_heading = grouped((f.about, (str(f.verdict), f.sentence)) for f in report.findings)
+    blocks: list[Block] = [Sentences(title, said) for title, said in by_heading.items()]
+    blocks += [_HOW] if blocks else []
     if report.missing:
-        blocks.append(Sentences([("not measured", why) for why in report.missing]))
+        why = [("not measured", reason) for reason in report.missing]
+        blocks.append(Sentences("What could not be measured", why))
     if report.shape:
         rows = tuple((line.verdict, line.claim, line.figures) for line in report.shape)
         note = "What the paper expects, and whether it holds here."

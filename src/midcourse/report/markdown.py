@@ -41,7 +41,8 @@ def _lines(block: Block, numbers: Iterator[int]) -> list[str]:
         case Facts():
             return [f"- {text_of(name)}: {text_of(value)}" for name, value in block.values]
         case Sentences():
-            return [f"- **{text_of(mark)}**: {text_of(said)}" for mark, said in block.items]
+            items = [f"- **{text_of(mark)}**: {text_of(said)}" for mark, said in block.items]
+            return [f"### {text_of(block.title)}", "", *items]
         case Table():
             return _table(block)
         case Drawing():

@@ -21,6 +21,7 @@ class Topic(StrEnum):
     EVALUATION = "pass@k"
     RL = "RL"
     LIKELIHOOD = "Likelihood"
+    COSTS = "Time and tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class Facts:
 class Sentences:
     """A list of sentences, each with a mark: a verdict in a word or two."""
 
+    title: str
     items: Sequence[tuple[str, str]]
 
 

@@ -14,7 +14,11 @@ from html import escape
 from midcourse.report.plots import Panel, Point, Series
 
 _WIDTH, _HEIGHT = 460, 280
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 12, 26, 44
+_LEFT, _RIGHT, _BOTTOM = 58, 12, 44
+#: Room for a title, and room without one.
+_TOP, _BARE = 26, 10
+#: A bar is no wider than this, however few there are.
+_WIDEST = 44.0
 #: Okabe and Ito's palette, light enough for dark pages: the one for light, then the one for dark.
 _COLOURS = (
     ("#0072b2", "#5eb4ef"),
@@ -44,6 +48,8 @@ def style() -> str:
 def draw_panels(panels: Sequence[Panel], label: str) -> str:
     """Return panels side by side; `label` is read out to those who do not see them."""
     legend = _legend(list(dict.fromkeys(s.label for p in panels for s in p.series)))
+    if _has_names(panels[0]):
+        return _svg(*_beams(panels[0], legend), label)
     height = _HEIGHT + (18 if legend else 0)
     drawn = (
         f'<g transform="translate({place * _WIDTH} 0)">{"".join(_panel(panel))}</g>'
@@ -117,10 +123,11 @@ def _limits(panel: Panel) -> tuple[float, float]:
 
 def _panel(panel: Panel) -> Iterator[str]:
     low, high = _limits(panel)
-    tall, wide = _HEIGHT - _TOP - _BOTTOM, _WIDTH - _LEFT - _RIGHT
+    top = _TOP if panel.title else _BARE
+    tall, wide = _HEIGHT - top - _BOTTOM, _WIDTH - _LEFT - _RIGHT
 
     def y_of(value: float) -> float:
-        return _TOP + tall * (1 - (min(max(value, low), high) - low) / (high - low))
+        return top + tall * (1 - (min(max(value, low), high) - low) / (high - low))
 
     for tick in ticks(low, high, most=5):
         weight = 0.5 if tick == 0 else 0.14
@@ -131,7 +138,7 @@ def _panel(panel: Panel) -> Iterator[str]:
     if panel.title:
         yield _text(_LEFT, 13, panel.title, "start", 'font-weight="600"')
     yield _text(_LEFT + wide / 2, _HEIGHT - 8, panel.x_label)
-    middle = _TOP + tall / 2
+    middle = top + tall / 2
     yield _text(12, middle, panel.y_label, more=f'transform="rotate(-90 12 {middle:.1f})"')
     yield from (_bars if panel.kind == "bar" else _curves)(panel, y_of)
 
@@ -192,7 +199,7 @@ def _bars(panel: Panel, y_of: Callable[[float], float]) -> Iterator[str]:
     if not names:
         return
     each = (_WIDTH - _LEFT - _RIGHT) / len(names)
-    width = 0.76 * each / max(1, len(panel.series))
+    width = min(_WIDEST, 0.76 * each / len(panel.series))
     longest = max(len(_name(name)) for name in names)
     every = max(1, math.ceil(len(names) * 6.4 * (longest + 1) / (_WIDTH - _LEFT - _RIGHT)))
     for place, name in enumerate(names):
@@ -200,7 +207,8 @@ def _bars(panel: Panel, y_of: Callable[[float], float]) -> Iterator[str]:
             yield _text(_LEFT + (place + 0.5) * each, _HEIGHT - _BOTTOM + 16, _name(name))
     for index, series in enumerate(panel.series):
         for point in series.points:
-            left = _LEFT + names.index(point.x) * each + 0.12 * each + index * width
+            middle = _LEFT + (names.index(point.x) + 0.5) * each
+            left = middle + (index - len(panel.series) / 2) * width
             yield _bar(index, series, point, (left, 0.92 * width), y_of)
 
 
@@ -228,50 +236,84 @@ def _bar(
     return bar + _line(*ends, 'stroke-opacity="0.75"')
 
 
+# --- bars with names ---------------------------------------------------------------------------
+
+_NAME, _BEAM, _THICK = 190, 500, 16
+
+
+def _has_names(panel: Panel) -> bool:
+    """Whether x is words: then bars lie, so that they can be read."""
+    return panel.kind == "bar" and any(
+        isinstance(point.x, str) for series in panel.series for point in series.points
+    )
+
+
+def _beams(panel: Panel, legend: str) -> tuple[float, float, str]:
+    """Return width, height and content of lying bars, each with its number."""
+    _, most = _limits(panel)
+    names = list(dict.fromkeys(_name(p.x) for series in panel.series for p in series.points))
+    each = _THICK * len(panel.series) + 12
+    drawn = [
+        _text(_NAME - 10, (place + 0.5) * each + 4, name, "end") for place, name in enumerate(names)
+    ]
+    for index, series in enumerate(panel.series):
+        for point in series.points:
+            y = names.index(_name(point.x)) * each + 6 + index * _THICK
+            drawn += _beam(index, series, point, y, _BEAM / most)
+    height = each * len(names) + 22
+    drawn.append(_line((_NAME, 0), (_NAME, each * len(names)), 'stroke-opacity="0.5"'))
+    drawn.append(_text(_NAME, height - 4, panel.y_label, "start"))
+    drawn.append(f'<g transform="translate({_NAME} {height + 12})">{legend}</g>' if legend else "")
+    return _NAME + _BEAM + 150, height + (20 if legend else 0), "".join(drawn)
+
+
+def _beam(index: int, series: Series, point: Point, y: float, scale: float) -> Iterator[str]:
+    middle, low, high = (_NAME + scale * x for x in (point.y.estimate, point.y.low, point.y.high))
+    yield (
+        f'<rect x="{_NAME}" y="{y}" width="{max(0.0, middle - _NAME):.1f}" height="{_THICK - 2}" '
+        f'style="fill:{_colour(index)}"><title>{_said(series, point)}</title></rect>'
+    )
+    yield _line((low, y + 7), (high, y + 7), 'stroke-opacity="0.75"')
+    said = f"{point.y.estimate:.3g} [{point.y.low:.3g}, {point.y.high:.3g}]"
+    yield _text(max(middle, high) + 6, y + 11, said, "start")
+
+
 # --- the funnel --------------------------------------------------------------------------------
 
-_ROW, _NAME, _BAR = 34, 170, 420
-#: Outcomes that go on to the next stage are drawn full, the others pale.
-_GOOD = {
-    "accepted",
-    "correct",
-    "hard",
-    "ready",
-    "mixed",
-    "stop",
-    "do not",
-    "sampled",
-    "solved",
-    "kept",
-}
+_ROW, _FUNNEL = 42, 660
+#: Outcomes that go on to the next stage are coloured, the others grey.
+_GOOD = {"accepted", "correct", "hard", "ready", "mixed", "stop", "do not"}
 
 
 def draw_funnel(stages: Mapping[str, Mapping[str, int]], label: str) -> str:
-    """Return a bar per stage, divided by outcome, each with its count and its share."""
+    """Return a bar per stage, divided by outcome, with each one's count and share below it."""
     rows = [
-        _funnel_row(place, name, {k: v for k, v in counts.items() if k != "total" and v})
+        _funnel_row(place * _ROW, name, {k: v for k, v in counts.items() if k != "total" and v})
         for place, (name, counts) in enumerate(stages.items())
     ]
-    return _svg(_NAME + _BAR + 20, _ROW * len(rows) + 8, "".join(rows), label)
+    return _svg(_NAME + _FUNNEL + 10, _ROW * len(rows), "".join(rows), label)
 
 
-def _funnel_row(place: int, name: str, counts: Mapping[str, int]) -> str:
-    total, y, x = sum(counts.values()), place * _ROW, float(_NAME)
+def _funnel_row(y: int, name: str, counts: Mapping[str, int]) -> str:
+    total, x = sum(counts.values()), float(_NAME)
+    shares = {o: f"{o} {n:,} ({100 * n / total:.1f} %)" for o, n in counts.items()}
     drawn = [
-        _text(_NAME - 10, y + 14, name, "end", 'font-weight="600"'),
-        _text(_NAME - 10, y + 27, f"{total:,}", "end"),
+        _text(_NAME - 10, y + 13, name, "end", 'font-weight="600"'),
+        _text(_NAME - 10, y + 28, f"{total:,}", "end"),
+        _text(_NAME, y + 31, _cut(" · ".join(shares.values()), 112), "start"),
     ]
-    for index, (outcome, count) in enumerate(counts.items()):
-        width = _BAR * count / total
-        share = f"{outcome}: {count:,} of {total:,}, {100 * count / total:.1f} %"
-        weight = 0.85 if outcome in _GOOD else max(0.12, 0.38 - 0.08 * index)
+    greys = iter((0.42, 0.3, 0.22))
+    for outcome, count in counts.items():
+        width, is_good = _FUNNEL * count / total, outcome in _GOOD
+        weight = 0.9 if is_good else next(greys, 0.15)
         drawn.append(
-            f'<rect x="{x:.1f}" y="{y + 4}" width="{max(1.0, width - 1):.1f}" height="26" rx="2" '
-            f'style="fill:{_colour(0 if outcome in _GOOD else 6)}" fill-opacity="{weight:.2f}">'
-            f"<title>{escape(share)}</title></rect>"
+            f'<rect x="{x:.1f}" y="{y + 2}" width="{max(1.0, width - 1.5):.1f}" height="16" rx="2" '
+            f'style="fill:{_colour(0 if is_good else 6)}" fill-opacity="{weight}">'
+            f"<title>{escape(shares[outcome])}</title></rect>"
         )
-        words = f"{outcome} {count:,} ({100 * count / total:.0f} %)"
-        if 6.2 * len(words) < width:
-            drawn.append(_text(x + 6, y + 21, words, "start"))
         x += width
     return "".join(drawn)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
