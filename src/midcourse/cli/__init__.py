@@ -4,9 +4,9 @@ Each stage is a verb; a verb makes what it needs and keeps what is there. Exit c
 failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 """
 
-from midcourse.cli import experiments, handover, lab, look, stages, start
+from midcourse.cli import compare, experiments, handover, lab, look, stages, start
 from midcourse.cli.app import app
 from midcourse.cli.entry import main
 
 #: The modules add their verbs to `app` when they are imported.
-__all__ = ["app", "experiments", "handover", "lab", "look", "main", "stages", "start"]
+__all__ = ["app", "compare", "experiments", "handover", "lab", "look", "main", "stages", "start"]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from statistics import stdev
+from statistics import stdev, variance
 from typing import TypeVar
 
 from midcourse.metrics import Count, Interval, accuracy, bootstrap, mean, pass_at_k, wilson
@@ -214,8 +214,29 @@ def over_runs(values: Sequence[float]) -> Interval:
     middle = mean(values)
     if len(values) < MIN_RUNS:
         return Interval(middle, math.nan, math.nan)
-    half = _T[min(len(values) - 1, len(_T)) - 1] * stdev(values) / math.sqrt(len(values))
+    half = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(middle, middle - half, middle + half)
+
+
+def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Return the difference of the means of two sets of runs, by Welch's t; the unit is the run.
+
+    Its ends are NaN if a side has fewer than `MIN_RUNS` runs.
+    """
+    middle = mean(ours) - mean(theirs)
+    if min(len(ours), len(theirs)) < MIN_RUNS:
+        return Interval(middle, math.nan, math.nan)
+    left, right = (variance(side) / len(side) for side in (ours, theirs))
+    if not left + right:
+        return Interval(middle, middle, middle)
+    each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
+    half = _t(int((left + right) ** 2 / each)) * math.sqrt(left + right)
+    return Interval(middle, middle - half, middle + half)
+
+
+def _t(freedom: int) -> float:
+    """Return the 97.5 % point of Student's t, of beyond 30 degrees of freedom that of 30."""
+    return _T[min(max(freedom, 1), len(_T)) - 1]
 
 
 def more(

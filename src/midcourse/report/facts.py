@@ -184,7 +184,7 @@ def token_facts(tokens: Mapping[str, Tokens] | None) -> dict[str, str]:
 
 def cost_table(costs: Sequence[StageCost]) -> Table:
     """Build what every stage took: time, requests, tokens in and out by role."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for cost in costs:
         name = f"{cost.stage} {cost.label}".strip()
         if not cost.tokens:

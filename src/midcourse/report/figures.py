@@ -68,7 +68,7 @@ def _funnel(data: ReportData) -> Iterator[Drawing]:
             svg=draw_funnel(stages, "Funnel"),
             is_wide=True,
             caption="A bar per stage, divided by outcome, with counts and shares of the stage; "
-            "what goes on is coloured. Every record is in it; there is no interval.",
+            "the outcome that a stage is after is coloured. Nothing is left out; no interval.",
         )
 
 
@@ -81,7 +81,7 @@ def _table_1(data: ReportData) -> Iterator[Drawing]:
             "conditions",
             "Accuracy on hard problems by what is given",
             f"Correct continuations of the base model, %. n = {len(data.problem_ids[HARD])} hard "
-            f"problems per bar; lines: {_OVER_PROBLEMS}, Wilson's over samples where none is correct.",
+            f"problems a bar; lines: {_OVER_PROBLEMS}, Wilson's over samples if none is correct.",
             panel(bars, _accuracy, ("", "accuracy, %"), kind="bar"),
         )
 
@@ -158,7 +158,7 @@ def _evaluation(data: ReportData) -> Iterator[Drawing]:
                 f"pass@k on {of}",
                 f"Unbiased pass@k, %, by k. n = {number} problems; bands: {_OVER_PROBLEMS}, "
                 "Wilson's where all problems agree.",
-                _pass_panel(models, ks),
+                pass_panel(models, ks),
             )
 
 
@@ -246,7 +246,7 @@ def _likelihood(data: ReportData) -> Iterator[Drawing]:
         model = data.model_labels.get(item.model, item.model)
         values.setdefault(model, {}).setdefault(item.what.replace("_", " "), []).append(item.nll)
     if values:
-        numbers = {what: len(found) for found in values.values() for what, found in found.items()}
+        numbers = {what: len(nlls) for texts in values.values() for what, nlls in texts.items()}
         said = ", ".join(f"{number} {what}" for what, number in numbers.items())
         yield _drawing(
             Topic.LIKELIHOOD,
@@ -313,7 +313,8 @@ def usable_ks(models: Iterable[Sequence[Count]], ks: Sequence[int]) -> list[int]
     return sorted(k for k in ks if k <= smallest)
 
 
-def _pass_panel(models: Mapping[str, Sequence[Count]], ks: Sequence[int]) -> Panel:
+def pass_panel(models: Mapping[str, Sequence[Count]], ks: Sequence[int]) -> Panel:
+    """Return pass@k by model and k; bands over problems."""
     curves = {
         model: {k: passes(by_place(counts), k) for k in ks} for model, counts in models.items()
     }

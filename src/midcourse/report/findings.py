@@ -82,6 +82,8 @@ class Change:
     n_unit: str = "problems"
     unit: str = "points"
     margin: float = MARGIN
+    least: int = MIN_PROBLEMS
+    """With fewer of `n` nothing is said."""
     before: float
     after: float
     how: str = "paired by problem"
@@ -93,9 +95,9 @@ class Change:
     )
 
 
-def judge(found: Interval, n: int, margin: float = MARGIN) -> Verdict:
+def judge(found: Interval, n: int, margin: float = MARGIN, least: int = MIN_PROBLEMS) -> Verdict:
     """Return what the interval of a difference over `n` problems says."""
-    if n < MIN_PROBLEMS or isnan(found.low) or isnan(found.high):
+    if n < least or isnan(found.low) or isnan(found.high):
         return Verdict.FEW
     if found.low > 0:
         return Verdict.ABOVE
@@ -113,7 +115,7 @@ def finding(change: Change) -> Finding:
     before, after = (f"{scale * x:.{digits}f}" for x in (change.before, change.after))
     per_cent = " %" if change.unit == "points" else " nats a token"
     rest = f"({before} → {after}{per_cent}; {change.how}, n = {change.n:,} {change.n_unit})."
-    verdict = judge(change.found, change.n, change.margin)
+    verdict = judge(change.found, change.n, change.margin, change.least)
     raised, lowered, kept, changed = change.verbs
     sizes = sorted(abs(x) for x in (low, high))
     by = f"{abs(middle):.{digits}f} {change.unit} [{sizes[0]:.{digits}f}, {sizes[1]:.{digits}f}]"
