@@ -229,11 +229,12 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
         how = "Welch's t over runs"
     elif max(map(len, values)) > 1:
         how += ", seeds pooled: about these models, not about training"
-    name = before.label
+    name = f"“{before.label}”"
+    about = f"{after.label} against {before.label}"
     return Change(
-        name=f"{after.label} against {name}: {measure.name}",
-        about=f"{after.label} against {name}",
-        cause=after.label,
+        name=f"{about}: {measure.name}",
+        about=about,
+        cause=f"“{after.label}”",  # a name that no sentence may change
         measure=measure.name,
         found=found,
         n=n,

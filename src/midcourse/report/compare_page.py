@@ -23,7 +23,7 @@ from midcourse.report.estimates import (
 )
 from midcourse.report.facts import cost_of, duration, models_of, totals
 from midcourse.report.figures import arm_panel, pass_panel, usable_ks
-from midcourse.report.findings import Finding
+from midcourse.report.findings import Finding, Verdict
 from midcourse.report.page import Block, Drawing, Page, Section, Sentences, Topic
 from midcourse.report.svg import draw_panels
 from midcourse.report.tables import PAPER_TABLE_1, accuracy_cells, none_correct, windows
@@ -137,9 +137,10 @@ def _funnel_table(runs: Sequence[ComparedRun]) -> Table:
     rows = []
     for stage in stages:
         found = [run.data.funnel.get(stage, {}) for run in runs]
-        for outcome in dict.fromkeys(name for counts in found for name in counts):
+        for outcome in dict.fromkeys(["total", *(name for counts in found for name in counts)]):
             name = stage if outcome == "total" else f"{stage}: {outcome}"
-            rows.append((name, *(f"{c[outcome]:,}" if outcome in c else _NOTHING for c in found)))
+            cells = (f"{c[outcome]:,}" if outcome in c else _NOTHING for c in found)
+            rows.append((name, *cells))
     return Table("Counts by stage", _columns(runs, "stage: outcome"), tuple(rows))
 
 
@@ -266,14 +267,20 @@ def comparison_page(sides: Sequence[Side], comparison: Comparison) -> Page:
     ]
     sections.insert(1, Section("Differences", _said(comparison.findings)))
     names = " and ".join(side.label for side in sides)
-    found = len(comparison.findings)
-    told = sum(one.low > 0 or one.high < 0 for one in comparison.findings)
-    summary = (
-        f"{told} of {found} differences lie beyond their interval."
-        if found
-        else ("One recipe: its seeds are put together, and there is nothing to compare it with.")
+    return Page(
+        title=f"Comparison of {names}", summary=_summary(sides, comparison), sections=sections
     )
-    return Page(title=f"Comparison of {names}", summary=summary, sections=sections)
+
+
+def _summary(sides: Sequence[Side], comparison: Comparison) -> str:
+    found = comparison.findings
+    told = sum(one.verdict in (Verdict.ABOVE, Verdict.BELOW) for one in found)
+    said = f"{told} of {len(found)} differences lie beyond zero with their whole interval."
+    if len(sides) == 1:
+        said = "Seeds of one recipe: they are put together, with nothing to compare them with."
+    same = grouped(((run.what, run.recipe.seed), run.label) for side in sides for run in side.runs)
+    copies = [" and ".join(labels) for labels in same.values() if len(labels) > 1]
+    return said + "".join(f" {one} are of one recipe and seed: copies." for one in copies)
 
 
 def _said(found: Sequence[Finding]) -> list[Block]:

@@ -35,7 +35,7 @@ def say_comparison(page: Page, console: Console) -> None:
                 console.print(block.rich())
             elif isinstance(block, Sentences):
                 console.print(Text(f"\n{printable(block.title)}", style="bold"))
-                for mark, said in block.items:
-                    console.print(Text(printable(f"  {mark:<12}{said}")))
+                for _, said in block.items:
+                    console.print(Text(printable(f"  {said}")))
             elif isinstance(block, str):
                 console.print(Text(printable(block)))
