@@ -153,9 +153,9 @@ def measures(runs: Sequence[ComparedRun]) -> list[Measure]:
     """Return everything that any of the runs has, in the order of the report."""
     found: dict[str, Measure] = {}
     for run in runs:
-        for measure in (*_conditions(run.data), *_passes(run.data), *_rewards(run.data)):
+        for measure in (*_conditions(run.data), *_passes(run.data)):
             found.setdefault(measure.name, measure)
-    return list(found.values())
+    return [*found.values(), *_rewards(runs)]
 
 
 def _conditions(data: ReportData) -> Iterator[Measure]:
@@ -188,17 +188,28 @@ def _passes(data: ReportData) -> Iterator[Measure]:
                 yield Measure(name=name, read=read, statistic=mean)
 
 
-def _rewards(data: ReportData) -> Iterator[Measure]:
-    for arm in data.arms:
+def _rewards(runs: Sequence[ComparedRun]) -> Iterator[Measure]:
+    """Yield the reward of the last iterations that all runs with an arm have."""
+    for arm in dict.fromkeys(
+        arm for run in runs for arm, groups in run.data.arms.items() if groups
+    ):
+        ends = [_last_iteration(run, arm) for run in runs if run.data.arms.get(arm)]
+        last = min(ends)
+        first = max(0, last - WINDOW + 1)
 
-        def read(run: ComparedRun, arm: str = arm) -> Clusters[Count]:
-            groups = run.data.arms.get(arm, ())
-            last = max((group.iteration for group in groups), default=0)
-            late = [group for group in groups if group.iteration > last - WINDOW]
+        def read(
+            run: ComparedRun, of: tuple[str, int, int] = (arm, first, last)
+        ) -> Clusters[Count]:
+            groups = run.data.arms.get(of[0], ())
+            late = [group for group in groups if of[1] <= group.iteration <= of[2]]
             return run.by_problem([group.problem_id for group in late], map(count_of, late))
 
-        name = f"reward in the last {WINDOW} iterations, {arm}"
+        name = f"reward in iterations {first + 1}-{last + 1}, {arm}"
         yield Measure(name=name, read=read, statistic=accuracy)
+
+
+def _last_iteration(run: ComparedRun, arm: str) -> int:
+    return max(group.iteration for group in run.data.arms[arm])
 
 
 # --- differences -------------------------------------------------------------------------------
