@@ -29,11 +29,14 @@ from runs import run_to
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
 
 
-def groups(correct: list[int]) -> list[GroupCount]:
+def groups(correct: list[int], num_problems: int = 1) -> list[GroupCount]:
+    """One group of every problem an iteration."""
     return [
-        GroupCount(iteration=i, problem_id="p", num_correct=c, num_incorrect=8 - c, num_ungraded=0)
+        GroupCount(iteration=i, problem_id=f"p{problem}", num_correct=c, num_incorrect=8 - c,
+                   num_ungraded=0)
         for i, c in enumerate(correct)
-    ]
+        for problem in range(num_problems)
+    ]  # fmt: skip
 
 
 def holds(lines: list[ShapeLine]) -> dict[str, bool | None]:
@@ -51,12 +54,15 @@ def test_the_shape_is_computed_both_ways() -> None:
                 "base": theirs, "patched": ours, "base + RL": theirs, "patched + RL": ours
             },
             "known": {
-                "base": [Count(80, 80)] * 20,
-                "patched": [Count(80, 80 if ours is good else 60)] * 20,
+                "base": [Count(8, 8)] * 150,
+                "patched": [Count(8, 8 if ours is good else 6)] * 150,
             },
-            "control": {"base": bad, "patched": bad if ours is good else good},
+            "control": {
+                "base": [Count(8, 0)] * 150,
+                "patched": [Count(8, 0 if ours is good else 4)] * 150,
+            },
         }  # fmt: skip
-        up, down = groups([4] * 10), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
+        up, down = groups([4] * 10, 40), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1], 40)
         arms = {"base + RL": down, "patched + RL": up} if ours is good else {
             "base + RL": up, "patched + RL": down}  # fmt: skip
         return holds(shape_lines(conditions, evaluations, arms, dict.fromkeys(evaluations, ks)))

@@ -145,13 +145,15 @@ def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
     Where it is the same for all problems, its interval is as wide as Wilson's over them.
     """
     found = difference(ours, theirs, mean)
-    apart = {mean(ours[p]) - mean(theirs[p]) for p in ours.keys() & theirs.keys()}
-    if len(apart) != 1 or len(flat(ours)) != len(flat(theirs)):
+    both = ours.keys() & theirs.keys()
+    apart = {round(mean(ours[p]) - mean(theirs[p]), 12) for p in both}
+    if len(apart) != 1 or ours.keys() != theirs.keys():
         return found
-    outer, num_problems = abs(found.estimate), len(ours)
-    spread = wilson(outer * num_problems, num_problems)
-    above, below = spread.high - outer, max(outer - spread.low, wilson(0, num_problems).high)
-    return Interval(found.estimate, found.low - max(above, below), found.high + max(above, below))
+    size, num_problems = abs(found.estimate), len(ours)
+    outer = wilson(size * num_problems, num_problems)
+    ends = (outer.low, outer.high) if size else (-outer.high, outer.high)
+    low, high = sorted(math.copysign(1, found.estimate) * end for end in ends)
+    return Interval(found.estimate, low, high)
 
 
 def unpaired_difference(

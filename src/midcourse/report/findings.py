@@ -24,8 +24,8 @@ from midcourse.report.estimates import (
     Statistic,
     accuracy_margins,
     by_place,
-    covered,
     difference,
+    each,
     flat,
     grouped,
     mean_difference,
@@ -167,17 +167,21 @@ def _worth(data: ReportData) -> Iterator[Change]:
         yield accuracy_change(
             "intervention", _WORTH, cause, "accuracy on hard problems", theirs, ours
         )
-        wider = covered(by_place(ours)), covered(by_place(theirs))
+        wider = (each(by_place(side), _solved) for side in (ours, theirs))
         yield Change(
             name="intervention coverage",
             about=_WORTH,
             cause=cause,
             measure="the share of hard problems with a correct continuation",
-            found=difference(*wider, accuracy),
+            found=mean_difference(*wider),
             n=len(ours),
             before=coverage(theirs) / len(theirs),
             after=coverage(ours) / len(ours),
         )
+
+
+def _solved(count: Count) -> float:
+    return float(count.is_solved)
 
 
 def accuracy_change(
@@ -388,7 +392,8 @@ def summary(data: ReportData, found: Sequence[Finding]) -> str:
     hard, kept = len(data.problem_ids.get(HARD, ())), _kept(data.funnel)
     of = sum(n for name, n in data.funnel.get("problems", {}).items() if name != "total")
     parts = [f"{hard:,} of {of:,} problems were hard"] if HARD in data.problem_ids else []
-    parts += [f"{kept:,} rows were ready to train on"] if kept is not None else []
+    rows = "1 row was" if kept == 1 else f"{kept:,} rows were" if kept is not None else ""
+    parts += [f"{rows} ready to train on"] if rows else []
     for start in ("intervention", f"patch {HELD_OUT_SET}", f"RL patched {HELD_OUT_SET}"):
         parts += [_short(one) for one in found if one.name.startswith(start)][:1]
     text = "; ".join(parts) or "nothing is complete yet"
