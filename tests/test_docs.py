@@ -60,6 +60,8 @@ NOT_RUN = {
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
     "midcourse run paper/int": "minutes of training",
+    "midcourse report my.toml": "needs a finished run; tests/test_report.py writes a report",
+    "midcourse compare": "needs two runs; tests/test_compare.py makes them",
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",

@@ -16,6 +16,7 @@ from typing import IO, Any
 import pytest
 
 from midcourse.metrics import Count
+from midcourse.printable import printable
 from midcourse.records import Condition
 from midcourse.report.collect import HARD, ReportData
 from midcourse.report.estimates import ShapeLine
@@ -166,7 +167,7 @@ def test_the_report_is_inert_in_a_real_browser(tmp_path: Path, browser: Browser)
     links = browser.value(f"{attributes}.filter((a) => a.name === 'href').map((a) => a.value)")
     assert links
     assert all(link == "view.html" or re.fullmatch(r"#s\d+", link) for link in links)
-    assert browser.value("document.title") == f"midcourse: {' '.join(PAYLOADS)}".replace("  ", " ")
+    assert browser.value("document.title") == printable(f"midcourse: {' '.join(PAYLOADS)}")
     assert browser.value("window.ownedTimes") == 0
     # What a script would try is refused by the page's policy too, so the test can fail.
     browser.value(
