@@ -23,7 +23,8 @@ from midcourse.metrics import (
     paired_difference,
 )
 from midcourse.records import Condition, GroupCount
-from midcourse.report.shape import ShapeLine, shape_lines
+from midcourse.report.estimates import ShapeLine
+from midcourse.report.shape import shape_lines
 from midcourse.report.tables import condition_table, pass_at_k_table, rl_table
 from midcourse.table import Table, share
 

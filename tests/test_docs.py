@@ -106,6 +106,8 @@ NOT_RUN = {
     "midcourse show runs/trial": "needs the line before it",
     "midcourse repair runs/my --failed": "tests/faults repairs what a server failed",
     "midcourse run paper/int": "minutes of training",
+    "midcourse report my.toml": "needs a finished run; tests/test_report.py writes a report",
+    "midcourse compare": "needs two runs; tests/test_compare.py makes them",
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",

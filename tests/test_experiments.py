@@ -17,15 +17,6 @@ from typer.testing import CliRunner
 from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import experiments
-from midcourse.experiments.estimates import (
-    covered,
-    estimate,
-    flat,
-    more,
-    more_accurate,
-    passes,
-    pool,
-)
 from midcourse.experiments.page import write_page
 from midcourse.experiments.readings import (
     BASE,
@@ -41,6 +32,15 @@ from midcourse.pipeline import Drawn, Method, Session
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes
 from midcourse.records import Condition, GroupCount, Proposal, Verdict
+from midcourse.report.estimates import (
+    covered,
+    estimate,
+    flat,
+    more,
+    more_accurate,
+    passes,
+    pool,
+)
 from midcourse.report.plots import Figure, Panel, Point, Series, csv_text, draw, figure_csv
 from midcourse.steps import insert_step
 from test_cli import toml

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,10 +14,8 @@ from midcourse.metrics import Count
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.printable import printable
 from midcourse.records import Condition, GroupCount, Likelihood
-from midcourse.report.collect import ReportData, _traces
-from midcourse.report.figures import draw_figures
-from midcourse.report.html import json_island, render_html
-from midcourse.report.shape import ShapeLine, shape_lines
+from midcourse.report.estimates import ShapeLine
+from midcourse.report.shape import shape_lines
 from midcourse.report.show import (
     Wanted,
     as_objects,
@@ -39,16 +34,19 @@ from midcourse.report.tables import (
     rl_table,
 )
 from midcourse.report.write import write_report
-from runs import funnel, run_to
+from runs import run_to
 
 EVIL = "</script><img src=x onerror=alert(1)> [/bold] \u2028 \x1b]0;owned\x07 & <b>"
 
 
-def groups(correct: list[int]) -> list[GroupCount]:
+def groups(correct: list[int], num_problems: int = 1) -> list[GroupCount]:
+    """One group of every problem an iteration."""
     return [
-        GroupCount(iteration=i, problem_id="p", num_correct=c, num_incorrect=8 - c, num_ungraded=0)
+        GroupCount(iteration=i, problem_id=f"p{problem}", num_correct=c, num_incorrect=8 - c,
+                   num_ungraded=0)
         for i, c in enumerate(correct)
-    ]
+        for problem in range(num_problems)
+    ]  # fmt: skip
 
 
 def holds(lines: list[ShapeLine]) -> dict[str, bool | None]:
@@ -65,10 +63,16 @@ def test_the_shape_is_computed_both_ways() -> None:
             "held_out": {
                 "base": theirs, "patched": ours, "base + RL": theirs, "patched + RL": ours
             },
-            "known": {"base": [Count(8, 8)], "patched": [Count(8, 8 if ours is good else 7)]},
-            "control": {"base": bad, "patched": bad if ours is good else good},
+            "known": {
+                "base": [Count(8, 8)] * 150,
+                "patched": [Count(8, 8 if ours is good else 6)] * 150,
+            },
+            "control": {
+                "base": [Count(8, 0)] * 150,
+                "patched": [Count(8, 0 if ours is good else 4)] * 150,
+            },
         }  # fmt: skip
-        up, down = groups([4] * 10), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1])
+        up, down = groups([4] * 10, 40), groups([0, 0, 0, 1, 1, 0, 1, 1, 1, 1], 40)
         arms = {"base + RL": down, "patched + RL": up} if ours is good else {
             "base + RL": up, "patched + RL": down}  # fmt: skip
         return holds(shape_lines(conditions, evaluations, arms, dict.fromkeys(evaluations, ks)))
@@ -115,41 +119,6 @@ def test_a_funnel_that_does_not_add_up_is_an_error() -> None:
     assert funnel_table({"x": {"a": 1, "b": 2, "total": 3}}).rows[0][1] == "3"
     with pytest.raises(ValueError, match="does not add up at x"):
         funnel_table({"x": {"a": 1, "total": 3}})
-
-
-def test_nothing_breaks_out_of_the_json_island() -> None:
-    island = json_island([EVIL])
-    assert not set("<>&\u2028\u2029") & set(island)
-    assert json.loads(island) == [EVIL]
-
-
-def report_data(session: Session, made: Method) -> ReportData:
-    renderer = session.tools.renderer(session.setup.base)
-    return ReportData(
-        name="evil <name>", seed=0, funnel=funnel(session, made), conditions={}, guided={},
-        searches={},
-        evaluations={}, arms={}, courses={}, likelihoods=[], model_labels={}, error_steps=[1, 1, 2],
-        ks={},
-        traces=list(_traces(session.run, made, renderer)),
-    )  # fmt: skip
-
-
-def test_the_page_is_inert_and_whole(tmp_path: Path, recipe: Recipe, problem_file: Path) -> None:
-    problem = {"id": "p0", "problem": EVIL, "answer": "4", "reference_solution": EVIL}
-    problem_file.write_text(json.dumps(problem) + "\n")
-    data = run_to(tmp_path / "run", recipe, report_data)
-    page = render_html(data, [funnel_table(data.funnel)], [], draw_figures(data), {"code": EVIL})
-    assert "<img" not in page
-    assert not re.search(r"""(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?//""", page)
-    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    assert len(script) == 1
-    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in page
-    island = page.split('id="traces">')[1].split("</script>")[0]
-    trace = json.loads(island)[0]
-    assert trace["problem"] == EVIL
-    assert trace["outcome"] in ("accepted", "duplicate")
-    assert "innerHTML" not in page
 
 
 def test_status_and_show_read_files_alone(tmp_path: Path, finished_run: Path) -> None:

@@ -31,12 +31,10 @@ from midcourse.records import (
     Verdict,
 )
 from midcourse.report.audit import audit_rl, counts_table
-from midcourse.report.plots import can_draw
 from midcourse.report.rl import (
     RlCourse,
     agreement_table,
     group_table,
-    group_traces,
     read_course,
     read_log,
 )
@@ -254,22 +252,6 @@ def test_tables_of_groups_and_of_agreement(tmp_path: Path) -> None:
     assert agreement_table({"x": RlCourse([], {})}).rows == ()
 
 
-def test_the_viewer_s_groups_are_whole_bounded_and_spread(tmp_path: Path) -> None:
-    summaries = read_group_summaries(write(tmp_path))
-    problems = {f"p{i}": problem_of(f"p{i}", "4") for i in range(3)}
-
-    def shown(most: int) -> list[Any]:
-        return list(group_traces(tmp_path, "arm", summaries, problems, most))
-
-    assert len(shown(28)) == 7
-    assert [trace["group"] for trace in shown(8)] == [
-        "arm, iteration 0, group 0, from problem",
-        "arm, iteration 1, group 2, from problem",
-    ]
-    assert [len(trace["samples"]) for trace in shown(8)] == [4, 4]
-    assert shown(28)[2]["group"].endswith("group 0, from problem, replaced: not trained on")
-
-
 def test_rewarded_rollouts_are_graded_again(tmp_path: Path) -> None:
     iterations = [[group_of(0, 0, "10"), group_of(0, 1, "11")], [group_of(1, 2, "00")]]
     folder = write(tmp_path / "checkpoints" / "abc", iterations)
@@ -328,15 +310,7 @@ def test_a_report_shows_what_rl_sampled_and_a_finished_run_reads_it(rl_run: Path
     (agreement,) = tables["RL: do sampler and trainer agree?"]
     assert agreement[2:4] == ["2", "1.5e-06"]
     drawn = {path.stem for path in (rl_run / "report").glob("*.svg")}
-    assert not can_draw() or {"reward", "sampler_gap", "sampler_entropy"} <= drawn
+    assert {"reward", "zero_advantage", "group_kinds", "sampler_gap", "sampler_entropy"} <= drawn
     page = (rl_run / "report" / "report.html").read_text()
-    traces = json.loads(page.split('id="traces">')[1].split("</script>")[0])
-    groups = [trace for trace in traces if "samples" in trace]
-    assert len(groups) == 7
-    assert {trace["outcome"] for trace in groups} == {"base + RL"}
-    hostile = groups[5]["samples"][1]
-    assert (hostile["verdict"], hostile["advantage"], hostile["text"]) == (
-        "correct", "+0.750", EVIL
-    )  # fmt: skip
     assert "<img" not in page
-    assert page.count("<script>") == 1
+    assert "<script" not in page

@@ -152,8 +152,11 @@ def paired_difference(
     return bootstrap(pairs, difference, num_resamples=num_resamples, seed=seed)
 
 
-def wilson(num_correct: int, num_samples: int) -> Interval:
-    """Return a share with its 95 % Wilson interval: wider than zero where nothing succeeded."""
+def wilson(num_correct: float, num_samples: int) -> Interval:
+    """Return a share with its 95 % Wilson interval: wider than zero where nothing succeeded.
+
+    `num_correct` may be a sum of shares, e.g. of pass@k over `num_samples` problems.
+    """
     if not num_samples:
         return Interval(math.nan, math.nan, math.nan)
     z, share = 1.959964, num_correct / num_samples

@@ -15,8 +15,8 @@ from rich.text import Text
 from midcourse.metrics import Interval
 from midcourse.printable import printable
 
-#: How a number begins, or what stands for one that there is not.
-_NUMBER = re.compile(r"[-+<>≤≥~]?\d|–|$")
+#: What a cell of numbers may hold: a number first, then anything but words, save a few units.
+_NUMBER = re.compile(r"–|unknown|[-+−~]?\d(?:[^A-Za-z]|\b(?:e|s|min|h|drawn|USD)\b|e(?=[-+]?\d))*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,15 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers alone; the first one names the rows and never does."""
+        cells = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        return tuple(
+            bool(i and column) and all(map(_NUMBER.fullmatch, column))
+            for i, column in enumerate(cells)
+        )
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it; where it is too wide, intervals stand whole below their estimates."""
@@ -55,7 +64,7 @@ class Table:
             rows = [[cell.replace(" [", "\n[") for cell in row] for row in rows]
         for index, title in enumerate(map(printable, self.columns)):
             cells = [row[index] for row in rows]
-            if index == 0 or 2 * sum(map(_is_number, cells)) <= len(cells):
+            if not self.numeric[index]:
                 table.add_column(Text(title), overflow="fold")
                 continue
             pieces = [*title.split(), *(line for cell in cells for line in cell.split("\n"))]
@@ -71,10 +80,6 @@ class Table:
         cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
         head, *rest = (f"| {line} |" for line in cells)
         return [head, "|---" * len(self.columns) + "|", *rest]
-
-
-def _is_number(cell: str) -> bool:
-    return bool(_NUMBER.match(cell))
 
 
 def share(interval: Interval, digits: int = 2) -> str:

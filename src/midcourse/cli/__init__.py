@@ -5,6 +5,7 @@ failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 """
 
 from midcourse.cli import (
+    compare,
     data,
     doctor,
     experiments,
@@ -24,6 +25,7 @@ from midcourse.cli.entry import main
 #: The modules add their verbs to `app` when they are imported.
 __all__ = [
     "app",
+    "compare",
     "data",
     "doctor",
     "experiments",

@@ -15,9 +15,8 @@ from operator import eq
 from statistics import median
 from typing import NamedTuple
 
-from midcourse.experiments import estimates, results
+from midcourse.experiments import results
 from midcourse.experiments.catalogue import Experiment, Head, Row
-from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.experiments.readings import candidates_in_place, condition_counts, proposal_counts
 from midcourse.experiments.results import Maker, Result, judge, num_items
 from midcourse.experiments.runner import ExperimentRunner
@@ -25,6 +24,8 @@ from midcourse.metrics import Count, accuracy, mean
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Condition
+from midcourse.report import estimates
+from midcourse.report.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.report.figures import histogram_panel, panel
 from midcourse.report.plots import Panel
 from midcourse.steps import insert_step, split_steps
@@ -110,10 +111,10 @@ def _figure2(runner: ExperimentRunner, experiment: Experiment) -> Result:
     steps = [x.error_step + 1 for x in places]
     tenths = [min(9, 10 * x.error_step // x.num_steps) + 1 for x in places]
     panels = [
-        histogram_panel(found, (label, "interventions, %"), title)
-        for found, label, title in (
-            (steps, "step of the first error", "position"),
-            (tenths, "tenth of the rollout's steps", "relative position"),
+        histogram_panel(found, (label, "interventions, %"), title, least=least)
+        for found, label, title, least in (
+            (steps, "step of the first error", "position", ()),
+            (tenths, "tenth of the rollout's steps", "relative position", (1, 10)),
         )
     ]
     return Result(tables=[table], claims=judge(experiment.claims, sides), panels=panels)

@@ -13,15 +13,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from midcourse.errors import ConfigError
-from midcourse.experiments import estimates, readings, results
+from midcourse.experiments import readings, results
 from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
-from midcourse.experiments.estimates import Clusters, Counts, each, grouped, only
 from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
 from midcourse.experiments.results import Maker, Result, judge, num_items, text_cells
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.records import Likelihood, Verdict
+from midcourse.report import estimates
+from midcourse.report.estimates import Clusters, Counts, each, grouped, only
 from midcourse.table import Table
 
 SETS = {"train": "hard training problems", "held_out": "held-out problems"}

@@ -8,7 +8,6 @@ from dataclasses import replace
 from midcourse.config import HELD_OUT_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
-from midcourse.experiments.estimates import Clusters, Counts, grouped, pool
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
@@ -23,6 +22,7 @@ from midcourse.records import (
     Start,
 )
 from midcourse.report.collect import count_by_problem, tally
+from midcourse.report.estimates import Clusters, Counts, grouped, pool
 from midcourse.training.rl.store import read_group_counts
 
 BASE, PATCHED = Role(), Role(Start.PATCHED)

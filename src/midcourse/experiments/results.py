@@ -7,14 +7,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from midcourse.experiments import estimates
 from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure
-from midcourse.experiments.estimates import Clusters, Counts, T, estimate, flat, passes
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import accuracy, mean
+from midcourse.report import estimates
+from midcourse.report.estimates import (
+    Clusters,
+    Counts,
+    ShapeLine,
+    T,
+    estimate,
+    flat,
+    mean_share,
+    passed,
+    passes,
+)
 from midcourse.report.figures import panel
 from midcourse.report.plots import Panel
-from midcourse.report.shape import ShapeLine
 from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.table import Table, share
 
@@ -98,13 +107,13 @@ def pass_table(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> T
 def pass_panel(title: str, models: Mapping[str, Counts], ks: Sequence[int]) -> Panel:
     """Return pass@k by model and k."""
     curves = {name: {k: passes(counts, k) for k in ks} for name, counts in models.items()}
-    y = partial(estimate, statistic=mean, num_resamples=500)
+    y = partial(mean_share, num_resamples=500)
     return panel(curves, y, ("k", "pass@k, %"), title=title, log_x=True)
 
 
 def pass_cell(counts: Counts, k: int, num_resamples: int = 1000) -> str:
     """Return pass@k in per cent with its interval."""
-    return share(estimate(passes(counts, k), mean, num_resamples), 1)
+    return share(passed(counts, k, num_resamples), 1)
 
 
 def mean_cell(values: Clusters[float]) -> str:

@@ -18,18 +18,18 @@ from statistics import fmean
 from typing import NamedTuple
 
 from midcourse.config import HELD_OUT_SET, Recipe
-from midcourse.experiments import estimates, readings, results
+from midcourse.experiments import readings, results
 from midcourse.experiments.catalogue import Experiment, Row
-from midcourse.experiments.estimates import Clusters, Counts, each, flat, grouped, more
 from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated
 from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import accuracy, count_of, mean
 from midcourse.pipeline import Method, Session
 from midcourse.records import GroupCount
+from midcourse.report import estimates
+from midcourse.report.estimates import Clusters, Counts, ShapeLine, each, flat, grouped, more
 from midcourse.report.figures import arm_panel, panel, zero_advantage_panel
 from midcourse.report.plots import Panel
-from midcourse.report.shape import ShapeLine
 from midcourse.report.tables import none_correct, rl_table, windows
 from midcourse.table import Table, share
 

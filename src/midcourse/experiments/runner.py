@@ -16,11 +16,11 @@ from typing import TypeVar
 from midcourse.config import OpenAIConfig, Recipe, load_recipe
 from midcourse.engines import is_model
 from midcourse.experiments.catalogue import Row
-from midcourse.experiments.estimates import Clusters, pool
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import Reporter
 from midcourse.recipes import find_recipe
 from midcourse.records import content_id
+from midcourse.report.estimates import Clusters, pool
 
 T = TypeVar("T")
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,14 @@ from midcourse.records import (
     Likelihood,
     Problem,
     ProposalOutcome,
-    SftRow,
+    RowOutcome,
     Verdict,
 )
-from midcourse.rendering import Renderer
-from midcourse.report.rl import RlCourse, group_traces, read_course
+from midcourse.report.rl import RlCourse, read_course, read_log
 from midcourse.report.tables import GuidedCount
-from midcourse.run import Reader, Run, Stage
-from midcourse.stages.build_sft import IGNORED
+from midcourse.run import Reader, Run, Stage, Step
 from midcourse.stages.propose import begins_with_solution
-from midcourse.steps import split_steps
 
-#: Continuations shown per trace; the rest is counted.
-_SHOWN_CONTINUATIONS = 6
-#: Traces of proposals in the page, and rollouts of RL; tables count all.
-_SHOWN_TRACES = 500
 _LEAKS = "of them, substring rule"
 
 
@@ -59,48 +51,115 @@ class ReportData:
     error_steps: list[int]
     ks: dict[str, tuple[int, ...]]
     """The k of pass@k, by evaluation set."""
-    traces: list[dict[str, object]]
-    """Proposals with everything around them, and groups of RL, as the viewer shows them."""
+    problem_ids: dict[str, list[str]]
+    """Of the counts, in their order: by evaluation set, and of the hard problems as `HARD`."""
+    lengths: dict[str, Counter[int]]
+    """How many texts of a kind have so many tokens."""
+    sft_log: dict[int, dict[str, float]]
+    """What fine-tuning logged, by step from 0."""
 
 
-def collect(run: Run, method: Method, renderer: Renderer) -> ReportData:
-    """Read every artifact of a finished run. Raises ArtifactError if one is missing."""
+#: The name of the hard training problems among `ReportData.problem_ids`.
+HARD = "hard problems"
+
+
+def collect(run: Run, method: Method, *, partial: bool = False) -> ReportData:
+    """Read the artifacts of a run. Raises ArtifactError if one is missing.
+
+    Of a run that is not finished `partial` reads what is there.
+    """
+    there = partial_reader(run) if partial else _everything
     evaluations: dict[str, dict[str, list[Count]]] = {}
+    ids: dict[str, list[str]] = {}
     for (role, eval_set), graded in method.evaluation.all.items():
-        counts = count_by_problem(run, graded, method.evaluation.problems(run, eval_set))
-        evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
-    hard = method.hard.read(run)
-    verified = method.interventions.verified.items()
-    folders = {
-        model.label: run.path(model.trained)
-        for model in method.models.compared
-        if model.trained and model.role and model.role.rl
-    }
+        if there(graded.rollouts, graded.grades):
+            problems = method.evaluation.problems(run, eval_set)
+            counts = count_by_problem(run, graded, problems)
+            evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
+            ids[eval_set] = [problem.problem_id for problem in problems]
+    hard = method.hard.read(run) if there(*_selecting(method)) else []
+    if there(*_selecting(method)):
+        ids[HARD] = [problem.problem_id for problem in hard]
+    drawn = method.interventions.verified.items()
+    verified = {c: d for c, d in drawn if hard and there(d.rollouts, d.grades)}
     updates = run.recipe.train_rl.num_updates
-    courses = {arm: read_course(folder, updates) for arm, folder in folders.items()}
+    courses = {arm: read_course(folder, updates) for arm, folder in _arms(run, method, there)}
     arms = {arm: [group.count for group in course.groups] for arm, course in courses.items()}
-    candidates = method.interventions.candidates().read(run)
+    candidates = method.interventions.candidates()
+    proposed = candidates.read(run) if there(candidates.proposals) else []
     rl_counts = {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
+    patched = method.models.patched.trained
     return ReportData(
         name=run.recipe.name,
         seed=run.recipe.seed,
-        funnel=funnel_counts(run, method) | rl_counts,
-        guided=guided_counts(run, method),
+        funnel=funnel_counts(run, method, there) | rl_counts,
+        guided=guided_counts(run, method, there),
         conditions={
-            c: count_by_problem(run, d, hard) for c, d in verified if isinstance(d, Graded)
+            c: count_by_problem(run, d, hard) for c, d in verified.items() if isinstance(d, Graded)
         },
         searches={
-            c: stopped_by_problem(run, d, hard) for c, d in verified if isinstance(d, Searched)
+            c: stopped_by_problem(run, d, hard)
+            for c, d in verified.items()
+            if isinstance(d, Searched)
         },
         evaluations=evaluations,
         arms=arms,
         courses=courses,
-        likelihoods=[item for stage in method.evaluation.likelihoods for item in run.read(stage)],
+        likelihoods=[
+            item
+            for stage in method.evaluation.likelihoods
+            if there(stage)
+            for item in run.read(stage)
+        ],
         model_labels={model.name: model.label for model in method.models.compared},
-        error_steps=[p.error_step for p in candidates if p.error_step is not None],
+        error_steps=[p.error_step for p in proposed if p.error_step is not None],
         ks={eval_set: run.recipe.evaluate.ks_of(eval_set) for eval_set in evaluations},
-        traces=[*_traces(run, method, renderer), *_rl_traces(method, folders, courses)],
+        problem_ids=ids,
+        lengths=_lengths(run, method, there),
+        sft_log=read_log(run.path(patched), 1) if patched else {},
     )
+
+
+There = Callable[..., bool]
+"""Whether the steps that it is given can be read."""
+
+
+def _everything(*steps: Step) -> bool:
+    return True
+
+
+def partial_reader(run: Run) -> There:
+    """Return whether steps are complete: what can be read of a run that is not finished."""
+    return lambda *steps: all(run.is_complete(step) for step in steps)
+
+
+def _selecting(method: Method) -> list[Step]:
+    """Return the steps that say which problems are hard."""
+    written = method.setup.recipe.reference.write != "none"
+    hinted = [method.hinted_statuses] if method.hinted_statuses is not None else []
+    return [method.statuses, *([method.references] if written else []), *hinted]
+
+
+def _arms(run: Run, method: Method, there: There) -> Iterator[tuple[str, Path]]:
+    """Yield what is called how of RL, and where it lies; unfinished arms have a beginning."""
+    for model in method.models.compared:
+        if model.trained and model.role and model.role.rl:
+            folder = run.path(model.trained)
+            if folder.is_dir() or there(model.trained):
+                yield model.label, folder
+
+
+def _lengths(run: Run, method: Method, there: There) -> dict[str, Counter[int]]:
+    """Count the sampled tokens of rollouts, and of interventions that became rows."""
+    rollouts, rows = method.train.rollouts, method.models.step_rows
+    found: dict[str, Counter[int]] = {}
+    if there(rollouts):
+        found["rollouts"] = Counter(r.num_tokens for r in run.read(rollouts, ("token_ids",)))
+    if there(rows):
+        read = run.read(rows, ("input_ids", "labels"))
+        ready = (row for row in read if row.outcome is RowOutcome.READY)
+        found["interventions"] = Counter(row.intervention_tokens for row in ready)
+    return {kind: counts for kind, counts in found.items() if counts}
 
 
 def count_by_problem(reader: Reader, graded: Graded, problems: Sequence[Problem]) -> list[Count]:
@@ -133,7 +192,9 @@ def tally(reader: Reader, drawn: Drawn, key: Callable[[Grade], str]) -> dict[str
     return {name: Count(number, correct[name]) for name, number in samples.items()}
 
 
-def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
+def funnel_counts(
+    run: Run, method: Method, there: There = _everything
+) -> dict[str, dict[str, int]]:
     """Count every stage up to the rows by outcome, from the manifests."""
     interventions, recipe = method.interventions, method.setup.recipe
     stages: dict[str, Stage[Any, Any] | None] = {
@@ -153,16 +214,26 @@ def funnel_counts(run: Run, method: Method) -> dict[str, dict[str, int]]:
         stages["shifted"] = interventions.candidates().proposals
     if recipe.build_sft.is_baseline:
         stages[f"rows of source {recipe.build_sft.source}"] = method.models.rows
-    counts = {name: _outcomes(run, stage) if stage else {} for name, stage in stages.items()}
+    counts = {
+        name: _outcomes(run, stage) if stage else {}
+        for name, stage in stages.items()
+        if there(stage or method.proposals)
+    }
+    if not there(method.proposals):
+        return counts
     leaks = Counter(bool(p.leaks_substring) for p in run.read(method.proposals, ("turns",)))
     counts |= {_LEAKS: {"leak": leaks[True], "do not": leaks[False]}}
     guided = run.artifact(method.proposals).manifest.get("guided_solutions")
     return counts | ({"guided solutions": guided} if guided else {})
 
 
-def guided_counts(run: Run, method: Method) -> dict[Verdict, GuidedCount]:
+def guided_counts(
+    run: Run, method: Method, there: There = _everything
+) -> dict[Verdict, GuidedCount]:
     """Count proposals and candidates by what the grader says of their guided solutions."""
     config, interventions = method.setup.recipe.propose, method.interventions
+    if not there(method.proposals, interventions.verified[INTERVENTION].grades):
+        return {}
     made = [p for p in run.read(method.proposals, ("turns",)) if p.guided_verdict]
     candidates = interventions.candidates().read(run) if made else []
     kept = verified_ids(run, interventions.verified[INTERVENTION].grades)
@@ -193,64 +264,3 @@ def _group_kinds(groups: Sequence[GroupCount]) -> dict[str, int]:
     names = ("none correct", "mixed", "all correct")
     counts = {n: round(kind * of) if of else 0 for n, kind in zip(names, kinds, strict=True)}
     return {**counts, "ungraded": len(groups) - of, "total": len(groups)}
-
-
-def _traces(run: Run, method: Method, renderer: Renderer) -> Iterator[dict[str, object]]:
-    """Yield a trace per proposal, accepted or not; of very many, the first ones on disk."""
-    problems = {problem.problem_id: problem for problem in method.setup.problems.train}
-    proposals = list(islice(run.read(method.proposals), _SHOWN_TRACES))
-    shown = {proposal.proposal_id for proposal in proposals}
-    rollouts = {rollout.rollout_id: rollout for rollout in run.read(method.cases)}
-    continuations = _continuations(run, method.interventions.verified[INTERVENTION], shown)
-    rows = {r.proposal_id: r for r in run.read(method.models.step_rows) if r.proposal_id in shown}
-    for proposal in proposals:
-        problem, rollout = problems[proposal.problem_id], rollouts[proposal.rollout_id]
-        found, row = continuations[proposal.proposal_id], rows.get(proposal.proposal_id)
-        yield {
-            "problem_id": problem.problem_id,
-            "problem": problem.text,
-            "answer": problem.answer,
-            "reference": problem.reference_solution or "none",
-            "rollout_id": rollout.rollout_id,
-            "steps": [step.strip() for step in split_steps(rollout.text)],
-            "proposal_id": proposal.proposal_id,
-            "outcome": str(proposal.outcome),
-            "detail": proposal.detail,
-            "location": proposal.location,
-            "intervention": (proposal.intervention or "").strip(),
-            "turns": [[turn.prompt, turn.reply] for turn in proposal.turns],
-            "continuations": found[:_SHOWN_CONTINUATIONS],
-            "verdicts": dict(Counter(verdict for _, verdict in found)),
-            "tokens": _row_tokens(renderer, row) if row else [],
-        }
-
-
-def _rl_traces(
-    method: Method, folders: Mapping[str, Path], courses: Mapping[str, RlCourse]
-) -> Iterator[dict[str, object]]:
-    """Yield a trace per group of RL; the arms share the room."""
-    problems = {problem.problem_id: problem for problem in method.setup.problems.train}
-    for arm, folder in folders.items():
-        most = _SHOWN_TRACES // len(folders)
-        yield from group_traces(folder, arm, courses[arm].groups, problems, most)
-
-
-def _continuations(
-    run: Run, drawn: Drawn, proposal_ids: Collection[str]
-) -> Mapping[str, list[tuple[str, str]]]:
-    """Return (text, verdict) of each proposal's continuations; texts only of those shown."""
-    wanted = (g for g in run.read(drawn.grades) if g.parent_id in proposal_ids)
-    verdicts = {g.rollout_id: str(g.verdict) for g in wanted}
-    found = defaultdict[str, list[tuple[str, str]]](list)
-    for rollout in run.read(drawn.rollouts, ("token_ids",)):
-        if rollout.rollout_id in verdicts:
-            of = found[str(rollout.parent_id)]
-            text = rollout.text if len(of) < _SHOWN_CONTINUATIONS else ""
-            of.append((text, verdicts[rollout.rollout_id]))
-    return found
-
-
-def _row_tokens(renderer: Renderer, row: SftRow) -> list[tuple[str, bool]]:
-    """Return the last 200 tokens of a row with whether each is trained."""
-    pairs = list(zip(row.input_ids, row.labels, strict=True))[-200:]
-    return [(renderer.tokenizer.decode([token]), label != IGNORED) for token, label in pairs]

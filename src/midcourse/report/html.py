@@ -1,79 +1,106 @@
-"""One HTML file that needs no network: tables, figures, and a viewer of traces.
+"""A page as one HTML file that needs no network and runs no script.
 
-Text of models and data sets is untrusted. In tables it is escaped; in the viewer it travels as
-JSON in which nothing can end the element, and becomes text nodes. The page's policy allows the
-one script whose hash it names and nothing from outside.
+Text of models and data sets is untrusted: it is escaped wherever it stands. The page's policy
+allows nothing but its own style.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
+from itertools import count
 from string import Template
 
-from midcourse.report.collect import ReportData
-from midcourse.report.shape import ShapeLine
+from midcourse.printable import printable
+from midcourse.report.page import Block, Drawing, Facts, Page, Section, Sentences
+from midcourse.report.svg import style
 from midcourse.table import Table
 
 
-def render_html(
-    data: ReportData,
-    tables: Sequence[Table],
-    shape: Sequence[ShapeLine],
-    figures: Mapping[str, str],
-    facts: Mapping[str, str],
-) -> str:
-    """Return the report as one page; `figures` are SVG."""
-    script, style = _asset("viewer.js"), _asset("report.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    said = " · ".join(f"{escape(name)} {escape(value)}" for name, value in facts.items())
-    drawn = "".join(f"<figure>{svg}</figure>" for svg in figures.values())
-    return Template(_asset("report.html")).substitute(
-        policy=policy,
-        name=escape(data.name),
-        style=style,
-        facts=said,
-        tables=_shape(shape) + "".join(_table(table) for table in tables),
-        figures=drawn or "<p>matplotlib is not installed.</p>",
-        traces=json_island(data.traces),
-        script=script,
+def render_html(page: Page) -> str:
+    """Return a page as one file; its figures stand in it as SVG."""
+    numbers = count(1)
+    sections = [
+        _section(place, section, numbers) for place, section in enumerate(page.shown, start=1)
+    ]
+    entries = (
+        f'<li><a href="#s{place}">{_text(section.title)}</a></li>'
+        for place, section in enumerate(page.shown, start=1)
     )
-
-
-def json_island(data: object) -> str:
-    """Return JSON that nothing inside can break out of: no ``<``, ``>``, ``&``, no separators."""
-    text = json.dumps(data, ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    link = page.link
+    return Template(_asset("report.html")).substitute(
+        title=_text(page.title),
+        style=_asset("report.css") + style(),
+        summary=_text(page.summary),
+        entries="".join(entries),
+        link=f'<p class="go"><a href="{escape(link[0])}">{_text(link[1])}</a></p>' if link else "",
+        sections="".join(sections),
+    )
 
 
 def _asset(name: str) -> str:
     return (resources.files("midcourse.report") / "templates" / name).read_text("utf-8")
 
 
-def _shape(lines: Sequence[ShapeLine]) -> str:
-    rows = "".join(
-        f'<tr><td class="{"holds" if line.holds else "fails"}">{line.verdict}</td>'
-        f"{_cells('td', (line.claim, line.figures))}</tr>"
-        for line in lines
-    )
-    return f'<h2>The paper\'s shape</h2><div class="scroll"><table>{rows}</table></div>'
+def _text(text: str) -> str:
+    return escape(printable(text))
+
+
+def _section(place: int, section: Section, numbers: Iterator[int]) -> str:
+    """Return a section; drawings that follow one another share a grid."""
+    made, drawings = [f'<section id="s{place}"><h2>{_text(section.title)}</h2>'], list[str]()
+    for block in section.blocks:
+        if isinstance(block, Drawing):
+            drawings.append(_figure(block, next(numbers)))
+            continue
+        made += [_grid(drawings), _html(block)]
+        drawings = []
+    return "".join([*made, _grid(drawings), "</section>"])
+
+
+def _grid(drawings: Sequence[str]) -> str:
+    return f'<div class="figures">{"".join(drawings)}</div>' if drawings else ""
+
+
+def _figure(drawing: Drawing, number: int) -> str:
+    svg = drawing.svg.replace(f"<style>{style()}</style>", "")
+    title = f"<b>Figure {number}. {_text(drawing.title)}.</b>"
+    caption = f"<figcaption>{title} {_text(drawing.caption)}</figcaption>"
+    return f"<figure{' class=wide' if drawing.is_wide else ''}>{svg}{caption}</figure>"
+
+
+def _html(block: Block) -> str:
+    match block:
+        case str():
+            return f"<p>{_text(block)}</p>"
+        case Facts():
+            rows = (
+                f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in block.values
+            )
+            return f"<dl>{''.join(rows)}</dl>"
+        case Sentences():
+            items = (f"<li><b>{_text(mark)}</b> {_text(said)}</li>" for mark, said in block.items)
+            return f'<h3>{_text(block.title)}</h3><ul class="said">{"".join(items)}</ul>'
+        case Table():
+            return _table(block)
+        case Drawing():
+            raise TypeError("drawings stand in a grid")
 
 
 def _table(table: Table) -> str:
-    rows = "".join(f"<tr>{_cells('td', row)}</tr>" for row in table.rows)
+    head = _row("th", table.columns, table.numeric)
+    rows = "".join(_row("td", row, table.numeric) for row in table.rows)
+    note = f'<p class="note">{_text(table.note)}</p>' if table.note else ""
     return (
-        f'<h2>{escape(table.title)}</h2><div class="scroll"><table>'
-        f"<thead><tr>{_cells('th', table.columns)}</tr></thead><tbody>{rows}</tbody></table></div>"
-        f'<p class="note">{escape(table.note)}</p>'
+        f"<h3>{_text(table.title)}</h3>"
+        f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>{note}'
     )
 
 
-def _cells(tag: str, texts: Sequence[str]) -> str:
-    return "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+def _row(tag: str, cells: Sequence[str], numeric: Sequence[bool]) -> str:
+    made = (
+        f"<{tag}{' class=n' if is_number else ''}>{_text(cell)}</{tag}>"
+        for cell, is_number in zip(cells, numeric, strict=True)
+    )
+    return f"<tr>{''.join(made)}</tr>"

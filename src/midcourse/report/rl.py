@@ -1,4 +1,4 @@
-"""What a report says of RL next to its rewards: groups, tokens, agreement, and rollouts to read.
+"""What a report says of RL next to its rewards: groups, tokens, agreement.
 
 Iterations are counted from 0, as the records count them; only windows of a table begin at 1.
 """
@@ -6,7 +6,6 @@ Iterations are counted from 0, as the records count them; only windows of a tabl
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,16 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.metrics import mean
-from midcourse.records import Problem
 from midcourse.report.tables import WINDOW
 from midcourse.store.index import read_index
 from midcourse.table import Table
 from midcourse.training.rl.store import (
     GroupSummary,
-    RlMember,
-    group_of,
     read_group_summaries,
-    read_rl,
 )
 
 
@@ -126,52 +121,3 @@ def _windows(by_iteration: Iterable[tuple[int, Any]]) -> Iterator[tuple[str, lis
 def _cell(measure: Measure, entries: Sequence[Mapping[str, float]]) -> str:
     values = [entry[measure.name] for entry in entries if measure.name in entry]
     return format(measure.combine(values), measure.form) if values else "–"
-
-
-def group_traces(
-    folder: Path,
-    arm: str,
-    groups: Sequence[GroupSummary],
-    problems: Mapping[str, Problem],
-    most: int,
-) -> Iterator[dict[str, object]]:
-    """Yield groups as the viewer shows them: whole, evenly spread over RL.
-
-    They hold `most` rollouts together, or little more.
-    """
-    num_rollouts = sum(_size(group) for group in groups)
-    shown = groups[:: max(1, -(-num_rollouts // most))]
-    wanted = {(group.count.iteration, group.index) for group in shown}
-    for key, members in groupby(read_rl(folder, ("token_ids",)), key=group_of):
-        if key in wanted:
-            found = list(members)
-            yield _trace(arm, found, problems[found[0][0].problem_id])
-
-
-def _size(group: GroupSummary) -> int:
-    return group.count.num_correct + group.count.num_incorrect + group.count.num_ungraded
-
-
-def _trace(arm: str, members: Sequence[RlMember], problem: Problem) -> dict[str, object]:
-    rollout, _, sample = members[0]
-    given = f"{rollout.condition}{f' {rollout.parent_id}' if rollout.parent_id else ''}"
-    state = "" if sample.is_trained else ", replaced: not trained on"
-    return {
-        "problem_id": problem.problem_id,
-        "problem": problem.text,
-        "answer": problem.answer,
-        "reference": problem.reference_solution or "none",
-        "outcome": arm,
-        "place": f" {sample.iteration}/{sample.group}",
-        "group": f"{arm}, iteration {sample.iteration}, group {sample.group}, from {given}{state}",
-        "verdicts": dict(Counter(str(grade.verdict) for _, grade, _ in members)),
-        "samples": [
-            {
-                "rollout_id": rollout.rollout_id,
-                "verdict": str(grade.verdict),
-                "advantage": f"{sample.advantage:+.3f}",
-                "text": rollout.text,
-            }
-            for rollout, grade, sample in members
-        ],
-    }

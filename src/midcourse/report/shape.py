@@ -1,42 +1,42 @@
 """Does the paper's shape hold here? One line each, computed, with the figures it rests on.
 
-"does not hold" and "cannot tell" are results as good as "holds": they are printed the same way.
+Only runs that the paper's expectations are about are asked: those of its own problems and model,
+and the lab's. "does not hold" and "cannot tell" are results as good as "holds": they are printed
+the same way. Every line rests on an interval; nothing is said from one number against another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from midcourse.metrics import (
-    Count,
-    accuracy,
-    bootstrap,
-    coverage,
-    mean_pass_at_k,
-    paired_difference,
-    wilson,
-)
+from midcourse.config import Recipe, load_recipe
+from midcourse.metrics import Count, Interval, accuracy, bootstrap, count_of, mean
 from midcourse.records import Condition, GroupCount
-from midcourse.report.tables import none_correct, pooled, windows
+from midcourse.report.estimates import (
+    MARGIN,
+    Counts,
+    ShapeLine,
+    by_place,
+    covered,
+    grouped,
+    mean_difference,
+    more,
+    more_accurate,
+    passed,
+    passes,
+)
+from midcourse.report.tables import WINDOW, none_correct, windows
 from midcourse.table import share
 
 
-@dataclass(frozen=True, slots=True)
-class ShapeLine:
-    """One expectation, e.g. "intervention ≥ 10 × original step": holds, with figures."""
-
-    claim: str
-    holds: bool | None
-    """None: the data cannot tell."""
-    figures: str
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        return {True: "holds", False: "does not hold", None: "cannot tell"}[self.holds]
+def is_of_paper(recipe: Recipe) -> bool:
+    """Whether a recipe is about the paper's problems and base model, or about the lab's."""
+    if recipe.problems.kind == "lab":
+        return True
+    theirs = load_recipe("paper/int", overlays=["scale/paper"])
+    return recipe.problems == theirs.problems and recipe.model.path == theirs.model.path
 
 
 def shape_lines(
@@ -47,12 +47,14 @@ def shape_lines(
 ) -> list[ShapeLine]:
     """Return a line for every expectation that the inputs allow to check."""
     held_out, known, control = (
-        evaluations.get(eval_set, {}) for eval_set in ("held_out", "known", "control")
+        {name: by_place(counts) for name, counts in evaluations.get(eval_set, {}).items()}
+        for eval_set in ("held_out", "known", "control")
     )
+    given = {condition: by_place(counts) for condition, counts in conditions.items()}
     sft, rl = ("base", "patched"), ("base + RL", "patched + RL")
     steps = (Condition.PREFIX_ERROR, Condition.PREFIX_INTERVENTION)
     checks: list[_Check] = [
-        (conditions, steps, _intervention_lines),
+        (given, steps, _intervention_lines),
         (held_out, sft, partial(_pass_lines, ks=ks.get("held_out", ()))),
         (known, sft, _cost_lines),
         (control, sft, _control_lines),
@@ -69,62 +71,94 @@ def shape_lines(
 
 _Check = tuple[Mapping[Any, Any], tuple[str, str], Callable[[Any, Any], list[ShapeLine]]]
 """What was counted, the two sides of a comparison, and what is said of them."""
-Counts = Sequence[Count]
 
 
 def _intervention_lines(theirs: Counts, ours: Counts) -> list[ShapeLine]:
-    low, (correct, samples) = bootstrap(ours, accuracy).low, pooled(theirs)
-    # Where nothing succeeds the bootstrap has no width: Wilson's bound is the honest one.
-    high = max(bootstrap(theirs, accuracy).high, wilson(correct, samples).high)
-    figures = f"at least {100 * low:.2f} % against at most {100 * high:.3f} %, n = {samples:,}"
-    ratio = ShapeLine("intervention ≥ 10 × original step in accuracy", low >= 10 * high, figures)
-    covered, before = coverage(ours), coverage(theirs)
-    figures = f"{covered}/{len(ours)} problems against {before}/{len(theirs)}"
-    return [ratio, ShapeLine("intervention covers more problems", covered > before, figures)]
+    ratio = more_accurate("intervention ≥ 10 × original step in accuracy", ours, theirs, 10)
+    wider = more("intervention covers more problems", covered(ours), covered(theirs), accuracy)
+    return [ratio, wider]
 
 
 def _pass_lines(base: Counts, patched: Counts, ks: Sequence[int]) -> list[ShapeLine]:
-    pairs = [(k, _percent_passed(base, k), _percent_passed(patched, k)) for k in ks]
-    figures = ", ".join(f"@{k} {before:.1f} → {after:.1f}" for k, before, after in pairs)
-    holds = all(after > before for _, before, after in pairs)
-    return [ShapeLine("patched above base at every k on held-out problems", holds, f"{figures} %")]
+    gains = {k: mean_difference(passes(patched, k), passes(base, k)) for k in ks}
+    figures = ", ".join(f"@{k} {points(gain)}" for k, gain in gains.items())
+    claim = "patched above base at every k on held-out problems"
+    return [ShapeLine(claim, _all_above(gains.values()), f"gain {figures} points")]
 
 
-def _percent_passed(counts: Counts, k: int = 1) -> float:
-    return 100 * mean_pass_at_k(counts, k)
+def _all_above(gains: Iterable[Interval]) -> bool | None:
+    """Return whether all lie above zero; False if one lies below."""
+    found = list(gains)
+    if any(gain.high < 0 for gain in found):
+        return False
+    return True if all(gain.low > 0 for gain in found) else None
+
+
+def points(gain: Interval) -> str:
+    """Return a difference of shares in points, ``+3.9 [+0.4, +8.2]``."""
+    middle, low, high = (f"{100 * x:+.1f}" for x in (gain.estimate, gain.low, gain.high))
+    return f"{middle} [{low}, {high}]"
 
 
 def _cost_lines(base: Counts, patched: Counts) -> list[ShapeLine]:
-    before, after = _percent_passed(base), _percent_passed(patched)
-    claim = "the patch costs at most 3 points on known notions"
-    return [ShapeLine(claim, after >= before - 3, f"pass@1 {before:.1f} → {after:.1f} %")]
+    change = mean_difference(passes(patched, 1), passes(base, 1))
+    holds = True if change.low >= -MARGIN else False if change.high < -MARGIN else None
+    claim = f"the patch costs at most {100 * MARGIN:.0f} points on known notions"
+    return [ShapeLine(claim, holds, f"{_both(base, patched)}, change {points(change)} points")]
+
+
+def _both(base: Counts, patched: Counts) -> str:
+    before, after = (100 * passed(counts, 1).estimate for counts in (base, patched))
+    return f"pass@1 {before:.1f} → {after:.1f} %"
 
 
 def _control_lines(base: Counts, patched: Counts) -> list[ShapeLine]:
-    before, after = 100 * accuracy(base), 100 * accuracy(patched)
-    gain = paired_difference(base, patched, accuracy)
-    points, low, high = (f"{100 * x:+.1f}" for x in (gain.estimate, gain.low, gain.high))
-    figures = f"{before:.1f} → {after:.1f} %, gain {points} [{low}, {high}] points"
-    return [ShapeLine("a notion that was never patched gains nothing", gain.low <= 0, figures)]
+    """Nothing is gained if the whole interval lies within the margin, not if it holds zero."""
+    gain = mean_difference(passes(patched, 1), passes(base, 1))
+    is_within = gain.low > -MARGIN and gain.high < MARGIN
+    holds = True if is_within else False if gain.low > MARGIN or gain.high < -MARGIN else None
+    claim = f"a notion that was never patched gains nothing (within {100 * MARGIN:.0f} points)"
+    return [ShapeLine(claim, holds, f"{_both(base, patched)}, gain {points(gain)} points")]
+
+
+def group_clusters(groups: Iterable[GroupCount]) -> dict[str, list[Count]]:
+    """Return the graded groups of RL by problem: groups of one hang together."""
+    return grouped((group.problem_id, count_of(group)) for group in groups)
+
+
+def by_window(groups: Sequence[GroupCount]) -> dict[int, dict[str, list[Count]]]:
+    """Return the groups of every `WINDOW` iterations by problem, by the first iteration."""
+    members = grouped((g.iteration - g.iteration % WINDOW, g) for g in groups)
+    return {first: group_clusters(found) for first, found in sorted(members.items())}
 
 
 def _rl_lines(base: Sequence[GroupCount], patched: Sequence[GroupCount]) -> list[ShapeLine]:
-    theirs, ours = ([counts for _, counts in windows(groups)] for groups in (base, patched))
-    ratios = [(none_correct(a), none_correct(b)) for a, b in zip(ours, theirs, strict=False)]
-    by_window = "  ".join(f"{100 * a:.0f}/{100 * b:.0f}" for a, b in ratios)
-    last, other, first = (bootstrap(c, accuracy) for c in (ours[-1], theirs[-1], theirs[0]))
-    start = first.estimate
-    lower = "zero-advantage ratio lower from the patched model throughout RL"
-    figures = f"reward {share(last, 1)} against {share(other, 1)} %"
-    begins = f"{100 * start:.1f} % in the first window"
+    theirs, ours = by_window(base), by_window(patched)
+    both = [first for first in ours if first in theirs]
+    lower = [more("", theirs[first], ours[first], none_correct) for first in both]
+    ratios = "  ".join(
+        f"{100 * none_correct(b):.0f}/{100 * none_correct(a):.0f}"
+        for (_, a), (_, b) in zip(windows(base), windows(patched), strict=False)
+    )
+    holds = [line.holds for line in lower]
+    always = False if False in holds else None if None in holds else True
+    lower_in = f"lower beyond its interval in {holds.count(True)} of {len(holds)} windows"
+    claim = "zero-advantage ratio lower from the patched model throughout RL"
     return [
-        ShapeLine(lower, all(a < b for a, b in ratios), f"patched/base % by window: {by_window}"),
-        ShapeLine("InT + RL above RL in the last window", last.estimate > other.estimate, figures),
-        ShapeLine("the base starts RL at 3-15 % reward", 0.03 <= start <= 0.15, begins),
+        ShapeLine(claim, always, f"patched/base % by window: {ratios}; {lower_in}"),
+        more("InT + RL above RL in the last window", ours[both[-1]], theirs[both[-1]], accuracy),
+        _start_line(bootstrap(windows(base)[0][1], accuracy)),
     ]
 
 
+def _start_line(start: Interval) -> ShapeLine:
+    is_inside = start.low >= 0.03 and start.high <= 0.15
+    is_outside = start.high < 0.03 or start.low > 0.15
+    holds = True if is_inside else False if is_outside else None
+    figures = f"{share(start, 1)} % in the first window"
+    return ShapeLine("the base starts RL at 3-15 % reward", holds, figures)
+
+
 def _rl_pass_lines(base: Counts, patched: Counts) -> list[ShapeLine]:
-    theirs, ours = _percent_passed(base), _percent_passed(patched)
-    figures = f"pass@1 {ours:.1f} % against {theirs:.1f} %"
-    return [ShapeLine("InT + RL above RL on held-out problems", ours > theirs, figures)]
+    claim = "InT + RL above RL on held-out problems"
+    return [more(claim, passes(patched, 1), passes(base, 1), mean)]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from midcourse.metrics import (
     Count,
@@ -19,10 +18,10 @@ from midcourse.metrics import (
     coverage,
     group_shares,
     mean,
-    mean_pass_at_k,
     wilson,
 )
 from midcourse.records import Condition, GroupCount, Likelihood, Verdict
+from midcourse.report.estimates import by_place, passed
 from midcourse.table import Table, share
 
 #: Iterations of RL that are read together.
@@ -147,11 +146,14 @@ def pass_at_k_table(
         smallest = min(c.num_samples for counts in models.values() for c in counts)
         rows = []
         for k in (k for k in ks[eval_set] if k <= smallest):
-            passed = partial(bootstrap, statistic=partial(mean_pass_at_k, k=k), num_resamples=500)
-            rows.append((str(k), *(share(passed(counts), 1) for counts in models.values())))
+            cells = (share(passed(by_place(c), k, 500), 1) for c in models.values())
+            rows.append((str(k), *cells))
         sizes = {(len(counts), pooled(counts)[1]) for counts in models.values()}
         of = " or ".join(f"{problems} problems, {n:,} samples" for problems, n in sorted(sizes))
-        note = f"{of} per model. Unbiased estimate; 95 % bootstrap over problems."
+        note = (
+            f"{of} per model. Unbiased estimate; 95 % bootstrap over problems, Wilson's where all "
+            "problems agree."
+        )
         title = f"pass@k on {eval_set}, %"
         tables.append(Table(title, ("k", *models), tuple(rows), note))
     return tables

@@ -1,4 +1,4 @@
-"""Writes the report of a run, and says it: ``report.html``, ``tables.json``, figures as SVG."""
+"""Writes the report of a run, and says it: ``report.html``, ``report.md``, ``tables.json``, SVG."""
 
 from __future__ import annotations
 
@@ -16,24 +16,18 @@ from midcourse.pipeline import Method, Session
 from midcourse.printable import printable
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
+from midcourse.report.facts import cost_table, read_costs, run_facts
 from midcourse.report.figures import draw_figures
+from midcourse.report.findings import findings, not_measured, summary
 from midcourse.report.html import render_html
-from midcourse.report.rl import agreement_table, group_table
-from midcourse.report.shape import ShapeLine, shape_lines
-from midcourse.report.tables import (
-    condition_table,
-    funnel_table,
-    guided_table,
-    likelihood_table,
-    pass_at_k_table,
-    rl_table,
-)
+from midcourse.report.layout import Report, report_page
+from midcourse.report.markdown import render_markdown
+from midcourse.report.shape import is_of_paper, shape_lines
 from midcourse.run import code_revision, package_versions
 from midcourse.store.checksums import describe_files
 from midcourse.store.files import make_folder, write_checked_json, write_durably
 from midcourse.store.index import read_index
 from midcourse.store.repair import check_run
-from midcourse.table import Table
 from midcourse.viewer.write import VIEW, write_view
 
 #: The bare counts behind the tables.
@@ -62,43 +56,55 @@ def is_reported(run_dir: Path) -> bool:
 
 def write_report(session: Session, made: Method) -> None:
     """Collect, write and print the report of a finished run. Nothing is sampled or trained."""
-    run = session.run
-    data = collect(run, made, session.tools.renderer(made.setup.base))
-    tables = [
-        funnel_table(data.funnel),
-        *([guided_table(data.guided)] if data.guided else []),
-        condition_table(data.conditions, data.searches),
-        *pass_at_k_table(data.evaluations, data.ks),
-        *(_rl_tables(data) if data.arms else []),
-        likelihood_table(data.likelihoods, data.model_labels),
-    ]
+    run, recipe = session.run, made.setup.recipe
+    data, costs = collect(run, made), read_costs(run.directory)
     shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
-    code, versions = code_revision(), package_versions()
-    facts = {"recipe": data.name, "seed": str(data.seed), "code": code, **versions}
-    figures = draw_figures(data)
-    page = render_html(data, tables, shape, figures, facts)
-    content = {
-        "facts": facts,
-        "tables": [asdict(table) for table in tables],
-        "shape": [{**asdict(line), "verdict": line.verdict} for line in shape],
-        # So that runs of several seeds can be put together.
-        "counts": TypeAdapter(ReportData).dump_python(data, include=_COUNTS),
-        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
-    _say(tables, shape)
+    report = Report(
+        data=data,
+        facts=run_facts(recipe, costs, code_revision()),
+        findings=findings(data),
+        missing=not_measured(data, recipe),
+        shape=shape if is_of_paper(recipe) else [],
+        costs=cost_table(costs),
+        drawings=draw_figures(data),
+    )
+    _say(report)
     folder, console = run.directory / "report", open_console()
     if os.access(run.directory, os.W_OK):
-        _write(
-            folder, {"report.html": page, **{f"{n}.svg": s for n, s in figures.items()}}, content
-        )
+        _write(folder, _files(report), _content(report))
         write_view(run.directory, run.directory / VIEW)
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))
 
 
-def _rl_tables(data: ReportData) -> list[Table]:
-    return [rl_table(data.arms), group_table(data.courses), agreement_table(data.courses)]
+def _files(report: Report) -> dict[str, str]:
+    """Return the texts of all files but ``tables.json``, by name."""
+    page = report_page(report)
+    drawn = {f"{drawing.name}.svg": drawing.svg for drawing in page.drawings}
+    return {"report.html": render_html(page), "report.md": render_markdown(page), **drawn}
+
+
+def _content(report: Report) -> dict[str, object]:
+    """Return what ``tables.json`` holds."""
+    return {
+        "facts": {
+            "recipe": report.data.name,
+            "seed": str(report.data.seed),
+            "code": code_revision(),
+            **package_versions(),
+        },
+        "run": report.facts,
+        "summary": summary(report.data, report.findings),
+        "findings": [asdict(finding) for finding in report.findings],
+        "not_measured": report.missing,
+        "tables": [asdict(table) for table in report.tables],
+        "costs": asdict(report.costs),
+        "shape": [{**asdict(line), "verdict": line.verdict} for line in report.shape],
+        # So that runs of several seeds can be put together.
+        "counts": TypeAdapter(ReportData).dump_python(report.data, include=_COUNTS),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
 
 
 def _write(folder: Path, texts: Mapping[str, str], tables: Mapping[str, object]) -> None:
@@ -110,12 +116,18 @@ def _write(folder: Path, texts: Mapping[str, str], tables: Mapping[str, object])
     write_checked_json(folder / "tables.json", {**tables, "files": files})
 
 
-def _say(tables: list[Table], shape: list[ShapeLine]) -> None:
+def _say(report: Report) -> None:
     console = open_console()
-    for table in tables:
+    for table in report.tables:
         console.print(table.rich())
-    console.print(Text("\nThe paper's shape", style="bold"))
-    for line in shape:
+    console.print(Text("\nWhat came out", style="bold"))
+    for finding in report.findings:
+        console.print(Text(printable(f"  {finding.sentence}")))
+    for missing in report.missing:
+        console.print(Text(printable(f"  Not measured: {missing}"), style="yellow"))
+    if report.shape:
+        console.print(Text("\nThe paper's shape", style="bold"))
+    for line in report.shape:
         colour = {True: "green", False: "red", None: "yellow"}[line.holds]
         mark = Text(f"  {line.verdict:<14}", colour)
         console.print(mark + Text(printable(f"{line.claim}: {line.figures}"), style="default"))

@@ -1,0 +1,297 @@
+"""Comparisons with intervals: a claim holds, does not hold, or the data cannot tell.
+
+Samples of one problem hang together, so problems are resampled whole, and both sides of a
+comparison are resampled together: a problem that both saw enters both, or neither. A claim holds
+if the 95 % interval of the difference lies above zero, does not hold if it lies below, and is left
+open in between.
+
+Where all problems agree a bootstrap has no width, however few they are. Wilson's interval over
+problems then stands for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from statistics import stdev, variance
+from typing import TypeVar
+
+from midcourse.metrics import Count, Interval, accuracy, bootstrap, mean, pass_at_k, wilson
+
+T = TypeVar("T")
+U = TypeVar("U")
+K = TypeVar("K", bound=Hashable)
+
+Clusters = Mapping[str, Sequence[T]]
+"""By problem id, one item (a count, a number) of each run or text that belongs to it."""
+Counts = Clusters[Count]
+Statistic = Callable[[Sequence[T]], float]
+
+#: The margin of equivalence, as a share: a change is "nothing" if its whole interval lies within.
+#: It is a choice: the three points that the lab's claim about a patch's cost has always allowed.
+MARGIN = 0.03
+#: Fewer problems can tell nothing at 5 %: if all five of five agree, a sign test gives 6 %.
+MIN_PROBLEMS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeLine:
+    """One expectation, e.g. "intervention ≥ 10 × original step": holds, with figures."""
+
+    claim: str
+    holds: bool | None
+    """None: the data cannot tell."""
+    figures: str
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return {True: "holds", False: "does not hold", None: "cannot tell"}[self.holds]
+
+
+def grouped(items: Iterable[tuple[K, T]]) -> dict[K, list[T]]:
+    """Return the items by what they are paired with, e.g. their problem."""
+    found: dict[K, list[T]] = {}
+    for key, item in items:
+        found.setdefault(key, []).append(item)
+    return found
+
+
+def pool(runs: Iterable[Clusters[T]]) -> dict[str, list[T]]:
+    """Join runs of several seeds; the same problem in two of them stays one cluster."""
+    return grouped((p, item) for run in runs for p, items in run.items() for item in items)
+
+
+def each(clusters: Clusters[T], function: Callable[[T], U]) -> dict[str, list[U]]:
+    """Return what a function makes of every item."""
+    return {problem_id: list(map(function, items)) for problem_id, items in clusters.items()}
+
+
+def only(clusters: Clusters[T], chosen: Callable[[T], bool]) -> dict[str, list[T]]:
+    """Return the items that are chosen; a problem without any is left out."""
+    return grouped((p, item) for p, items in clusters.items() for item in items if chosen(item))
+
+
+def flat(clusters: Clusters[T]) -> list[T]:
+    """Return all items of all clusters."""
+    return _joined(clusters.values())
+
+
+def _joined(members: Iterable[Sequence[T]]) -> list[T]:
+    return list(chain.from_iterable(members))
+
+
+def covered(clusters: Counts) -> dict[str, list[Count]]:
+    """Turn counts into one trial per problem and run: was any sample correct? (coverage)."""
+    return each(clusters, lambda count: Count(1, int(count.is_solved)))
+
+
+def passes(clusters: Counts, k: int) -> dict[str, list[float]]:
+    """Turn counts into pass@k of each problem and run."""
+    return each(clusters, lambda count: pass_at_k(count.num_samples, count.num_correct, k))
+
+
+def estimate(clusters: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000) -> Interval:
+    """Return a statistic of all items with its interval, clusters resampled whole."""
+    members = list(clusters.values())
+    return bootstrap(members, lambda drawn: statistic(_joined(drawn)), num_resamples=num_resamples)
+
+
+def by_place(counts: Sequence[T]) -> dict[str, list[T]]:
+    """Return counts of a list of problems as clusters, for comparisons within one run."""
+    return {str(place): [count] for place, count in enumerate(counts)}
+
+
+def passed(counts: Counts, k: int, num_resamples: int = 1000) -> Interval:
+    """Return mean pass@k with its interval, as `mean_share` makes it."""
+    return mean_share(passes(counts, k), num_resamples)
+
+
+def mean_share(shares: Clusters[float], num_resamples: int = 1000) -> Interval:
+    """Return the mean of shares; its interval is Wilson's over problems where all are equal."""
+    found, every = estimate(shares, mean, num_resamples), flat(shares)
+    if len(set(every)) != 1:
+        return found
+    return wilson(every[0] * len(shares), len(shares))
+
+
+def difference(
+    ours: Clusters[T],
+    theirs: Clusters[T],
+    statistic: Statistic[T],
+    *,
+    factor: float = 1.0,
+    margins: tuple[float, float] = (0.0, 0.0),
+) -> Interval:
+    """Return ``statistic(ours) − factor · statistic(theirs)``, problems resampled on both sides.
+
+    `margins` widen the interval downward and upward.
+    """
+    pairs = [(ours.get(p, ()), theirs.get(p, ())) for p in sorted(ours.keys() | theirs.keys())]
+
+    def apart(drawn: Sequence[tuple[Sequence[T], Sequence[T]]]) -> float:
+        left, right = (_joined(side) for side in zip(*drawn, strict=True))
+        return statistic(left) - factor * statistic(right)
+
+    found = bootstrap(pairs, apart)
+    return Interval(found.estimate, found.low - margins[0], found.high + margins[1])
+
+
+def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
+    """Return the difference of means of shares, e.g. of pass@k, over problems that both have.
+
+    Where it is the same for all problems, its interval is as wide as Wilson's over them.
+    """
+    found = difference(ours, theirs, mean)
+    both = ours.keys() & theirs.keys()
+    apart = {round(mean(ours[p]) - mean(theirs[p]), 12) for p in both}
+    if len(apart) != 1 or ours.keys() != theirs.keys():
+        return found
+    size, num_problems = abs(found.estimate), len(ours)
+    outer = wilson(size * num_problems, num_problems)
+    ends = (outer.low, outer.high) if size else (-outer.high, outer.high)
+    low, high = sorted(math.copysign(1, found.estimate) * end for end in ends)
+    return Interval(found.estimate, low, high)
+
+
+def unpaired_difference(
+    ours: Clusters[T], theirs: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000
+) -> Interval:
+    """Return ``statistic(ours) − statistic(theirs)`` of two sets of problems of their own.
+
+    The sides are independent: their distances to the ends of the interval add up in squares.
+    """
+    left, right = (estimate(side, statistic, num_resamples) for side in (ours, theirs))
+    below = math.hypot(left.estimate - left.low, right.high - right.estimate)
+    above = math.hypot(left.high - left.estimate, right.estimate - right.low)
+    middle = left.estimate - right.estimate
+    return Interval(middle, middle - below, middle + above)
+
+
+#: The 97.5 % points of Student's t, by degrees of freedom from 1.
+_T = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+    2.080,
+    2.074,
+    2.069,
+    2.064,
+    2.060,
+    2.056,
+    2.052,
+    2.048,
+    2.045,
+    2.042,
+)
+#: With two runs an interval by t is 18 standard deviations wide: we give the SD alone.
+MIN_RUNS = 3
+
+
+def over_runs(values: Sequence[float]) -> Interval:
+    """Return the mean of one number of every run with its interval by Student's t.
+
+    The unit is the run: this is what a claim about training needs. Its ends are NaN with fewer
+    than `MIN_RUNS` runs.
+    """
+    middle = mean(values)
+    if len(values) < MIN_RUNS:
+        return Interval(middle, math.nan, math.nan)
+    half = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(middle, middle - half, middle + half)
+
+
+def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Return the difference of the means of two sets of runs, by Welch's t; the unit is the run.
+
+    Its ends are NaN if a side has fewer than `MIN_RUNS` runs.
+    """
+    middle = mean(ours) - mean(theirs)
+    if min(len(ours), len(theirs)) < MIN_RUNS:
+        return Interval(middle, math.nan, math.nan)
+    left, right = (variance(side) / len(side) for side in (ours, theirs))
+    if not left + right:
+        return Interval(middle, middle, middle)
+    each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
+    half = _t(int((left + right) ** 2 / each)) * math.sqrt(left + right)
+    return Interval(middle, middle - half, middle + half)
+
+
+def _t(freedom: int) -> float:
+    """Return the 97.5 % point of Student's t, of beyond 30 degrees of freedom that of 30."""
+    return _T[min(max(freedom, 1), len(_T)) - 1]
+
+
+def more(
+    claim: str,
+    ours: Clusters[T],
+    theirs: Clusters[T],
+    statistic: Statistic[T],
+    *,
+    factor: float = 1.0,
+    tolerance: float | None = None,
+    margins: tuple[float, float] = (0.0, 0.0),
+    scale: float = 100.0,
+    unit: str = " %",
+) -> ShapeLine:
+    """Return whether a statistic is larger for `ours` than `factor` times that for `theirs`.
+
+    With a tolerance, in the statistic's own unit, whether the two differ by less. `margins` widen
+    the interval downward and upward; `scale` and `unit` are for the words.
+    """
+    found = difference(ours, theirs, statistic, factor=factor, margins=margins)
+    low, high = found.low, found.high
+    values = statistic(flat(ours)), statistic(flat(theirs)), found.estimate, low, high
+    left, right, middle, lower, upper = (f"{scale * value:.3g}" for value in values)
+    name = "difference" if factor == 1 else f"ours − {factor:g} × theirs"
+    words = f"{left} against {right}{unit}; {name} {middle} [{lower}, {upper}]"
+    is_above, is_below = low > (tolerance or 0), high < -(tolerance or 0)
+    if tolerance is None:
+        return ShapeLine(claim, True if is_above else False if is_below else None, words)
+    is_close = -tolerance < low and high < tolerance
+    holds = True if is_close else False if is_above or is_below else None
+    return ShapeLine(claim, holds, f"{words}, tolerance {scale * tolerance:.3g}")
+
+
+def more_accurate(claim: str, ours: Counts, theirs: Counts, factor: float = 1.0) -> ShapeLine:
+    """Return whether `ours` succeeds more than `factor` times as often as `theirs`.
+
+    Where nothing of one side succeeds its resamples are all zero; Wilson's bound, which knows the
+    number of samples, then stands for it.
+    """
+    margins = accuracy_margins(ours, theirs, factor)
+    line = more(claim, ours, theirs, accuracy, factor=factor, margins=margins)
+    samples = (f"{sum(count.num_samples for count in flat(side)):,}" for side in (ours, theirs))
+    return replace(line, figures=f"{line.figures}; n = {' and '.join(samples)}")
+
+
+def accuracy_margins(ours: Counts, theirs: Counts, factor: float = 1.0) -> tuple[float, float]:
+    """Return by how much an interval of accuracies widens where nothing of a side succeeded."""
+    return factor * _upper_of_zero(theirs), _upper_of_zero(ours)
+
+
+def _upper_of_zero(counts: Counts) -> float:
+    """Return how high the share may be where nothing succeeded; 0 if anything did."""
+    every = flat(counts)
+    if any(count.num_correct for count in every):
+        return 0.0
+    return wilson(0, sum(count.num_samples for count in every)).high
