@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows of plain values; the columns are those of the first row."""
+    """Write rows of plain values, at least one; the columns are those of the first row."""
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path, compression="zstd")
 
 
