@@ -48,6 +48,8 @@ def _stage(
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
             _complete(session, name, steps_of(made))
+            if verbs is train_app:
+                _write_cards(session, made)
 
     verbs.command(name, help=doc)(command)
 
@@ -59,6 +61,13 @@ def _complete(session: Session, name: str, steps: Iterable[Step]) -> None:
     session.complete(*steps)
     for folder in dict.fromkeys(session.run.path(step) for step in steps):
         session.run.reporter.say(f"{name}: complete in {folder}")
+
+
+def _write_cards(session: Session, made: Method) -> None:
+    """Write the card of every trained model, with what is known of it by now."""
+    from midcourse.export.cards import write_cards
+
+    write_cards(session.run, made)
 
 
 def _both(drawn: Iterable[Drawn]) -> list[Step]:
@@ -152,6 +161,7 @@ def run(
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)
+        _write_cards(session, made)
 
 
 @app.command()
@@ -163,6 +173,7 @@ def report(
         from midcourse.report.write import write_report
 
         write_report(session, made)
+        _write_cards(session, made)
 
 
 @app.command()

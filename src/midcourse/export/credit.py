@@ -25,8 +25,8 @@ _COLUMNS = {
     "kind": "`intervention`: what it wrote in place of the step; `original_step`: the step itself",
     "input_ids": "prompt, prefix and the step of that kind, as ids that were sampled from",
     "segments": "`[name, start, end]`, end excluded: `prompt`, `prefix`, then the kind",
-    "weights": "per token: 1 in an intervention, -1 in an original step, 0 before them",
-    "advantages": "per token: `value_after - value_before` in the step, else 0; null if not measured",
+    "weights": "per token: 1 in a verified intervention, -1 in an original step, else 0",
+    "advantages": "per token: `value_after - value_before` in the step, else 0; null if unmeasured",
     "value_before": "share of correct continuations of the prefix alone; null if not measured",
     "value_after": "the same after the step of that kind",
     "num_before": "how many continuations that is of",
@@ -67,7 +67,7 @@ def _rows(evidence: Evidence) -> Iterator[dict[str, object]]:
             continue
         pair = pair_of(name, chosen[name], rejected[name])
         for step in (
-            _Step("intervention", INTERVENTION, pair.chosen_ids, 1),
+            _Step("intervention", INTERVENTION, pair.chosen_ids, int(case.is_verified)),
             _Step("original_step", Condition.PREFIX_ERROR, pair.rejected_ids, -1),
         ):
             yield _row(case, step, pair.prompt_ids, len(chosen[name].prompt_ids))

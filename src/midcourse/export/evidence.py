@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from midcourse.engines import resolve_model
@@ -129,8 +129,14 @@ class Evidence:
     def problems(self) -> dict[str, Problem]:
         """Return the training problems by id, the hard ones with the references they have."""
         method = self.finished.method
-        known = {p.problem_id: p for p in method.setup.problems.train}
-        return known | {p.problem_id: p for p in method.hard.read(self.finished.run)}
+        hard = {p.problem_id: p for p in method.hard.read(self.finished.run)}
+        return {
+            problem.problem_id: replace(
+                problem,
+                reference_solution=hard.get(problem.problem_id, problem).reference_solution,
+            )
+            for problem in method.setup.problems.train
+        }
 
     def cases(self) -> list[Case]:
         """Return every proposal with its outcome and the verdicts on its continuations.
@@ -208,12 +214,12 @@ class Evidence:
         method, run = self.finished.method, self.finished.run
         for (role, eval_set), drawn in method.evaluation.all.items():
             if run.is_complete(drawn.grades):
-                problems = method.evaluation.problems(run, eval_set)
+                whole = method.setup.problems.evaluation.get(eval_set, ())
                 yield RolloutSet(
                     name=f"evaluate {eval_set}",
                     model=method.models.in_role(role).label,
                     drawn=drawn,
-                    problems={problem.problem_id: problem for problem in problems},
+                    problems={p.problem_id: p for p in whole} or self.problems(),
                     users=method.evaluation.sources.questions(eval_set).items,
                     contexts={},
                 )
