@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
-
-from httpx import HTTPError
 
 from midcourse.engines import require_undamaged
 from midcourse.errors import ArtifactError, ConfigError, EngineError, MissingExtra
@@ -78,13 +77,15 @@ class HuggingFaceHub:
 
     def is_private(self, upload: Upload) -> bool | None:
         """Return whether the repository is private; None if there is none that we may see."""
-        if not self.api.repo_exists(upload.repo, repo_type=upload.kind):
-            return None
-        return bool(self.api.repo_info(upload.repo, repo_type=upload.kind).private)
+        with _in_one_line(upload):
+            if not self.api.repo_exists(upload.repo, repo_type=upload.kind):
+                return None
+            return bool(self.api.repo_info(upload.repo, repo_type=upload.kind).private)
 
     def create(self, upload: Upload) -> None:
         """Make the repository."""
-        self.api.create_repo(upload.repo, repo_type=upload.kind, private=upload.private)
+        with _in_one_line(upload):
+            self.api.create_repo(upload.repo, repo_type=upload.kind, private=upload.private)
 
     def commit(self, upload: Upload) -> str:
         """Put the files into it as one commit."""
@@ -94,10 +95,24 @@ class HuggingFaceHub:
             CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(upload.folder / name))
             for name in upload.files
         ]
-        made = self.api.create_commit(
-            upload.repo, files, commit_message="Add files made by midcourse", repo_type=upload.kind
-        )
+        said = "Add files made by midcourse"
+        with _in_one_line(upload):
+            made = self.api.create_commit(
+                upload.repo, files, commit_message=said, repo_type=upload.kind
+            )
         return str(made.commit_url)
+
+
+@contextmanager
+def _in_one_line(upload: Upload) -> Iterator[None]:
+    """Turn what the hub's library raises, of its own or of its HTTP client's, into EngineError."""
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EngineError(f"push: cannot put files into {upload.repo}: {reason}") from error
 
 
 def open_hub() -> HuggingFaceHub:
@@ -119,18 +134,14 @@ def push(upload: Upload, hub: Hub) -> str:
 
     Raises ConfigError if it is public and that was not asked for, EngineError if the hub refuses.
     """
-    try:
-        is_private = hub.is_private(upload)
-        if is_private is False and upload.private:
-            raise ConfigError(
-                f"push: {upload.repo} is there and public: give --public, or another --to"
-            )
-        if is_private is None:
-            hub.create(upload)
-        return hub.commit(upload)
-    except (OSError, ValueError, HTTPError) as error:  # all that huggingface_hub raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EngineError(f"push: cannot put files into {upload.repo}: {reason}") from error
+    is_private = hub.is_private(upload)
+    if is_private is False and upload.private:
+        raise ConfigError(
+            f"push: {upload.repo} is there and public: give --public, or another --to"
+        )
+    if is_private is None:
+        hub.create(upload)
+    return hub.commit(upload)
 
 
 def prepare(
@@ -169,14 +180,15 @@ def _of_run(finished: FinishedRun, what: What, role: str, scratch: Path) -> Path
 
 
 def _model(finished: FinishedRun, role: str) -> Model:
-    """Return the trained model of a name, or the last that the recipe compares."""
+    """Return the trained model of a name, or the last that is there of those compared."""
+    run = finished.run
     trained = {model.label: model for model in finished.method.models.compared if model.trained}
-    if not trained:
-        raise ArtifactError(f"push: the recipe of {finished.run.directory} trains no model")
-    name = role or list(trained)[-1]
-    if name not in trained:
+    there = [name for name, m in trained.items() if m.trained and run.is_complete(m.trained)]
+    if role and role not in trained:
         raise ConfigError(f"push: no trained model {role!r}: there are {', '.join(trained)}")
-    return trained[name]
+    if not (role or there):
+        raise ArtifactError(f"push: {run.directory} has no trained model yet")
+    return trained[role or there[-1]]
 
 
 def _checked_files(folder: Path) -> Iterator[str]:
