@@ -48,6 +48,8 @@ RUN = {
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
+    "midcourse export runs/my --format proposals --out handover/proposals":
+        "handover/proposals/proposals.parquet",
     "midcourse localize first_error.jsonl --baselines-only": "most common",
     "midcourse plan paper/int --with scale/paper-8gpu": "Plan of int",
     "midcourse plan my.toml --assume rollout_tokens=5000 --assume hard_share=0.042 --device h200":
@@ -64,6 +66,7 @@ NOT_RUN = {
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
     "midcourse plan my.toml --device my-gpu.toml": "tests/test_planning.py writes a data sheet",
+    "midcourse push runs/my": "needs a trained model; tests/test_handover.py has one",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
     "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,30 @@ def test_traces_hold_the_ids_that_were_sampled_from(tmp_path: Path, verified_run
         assert tuple(ids[-sampled:]) == rollout.token_ids
         assert replied["mask"] == [False] * (len(replied["mask"]) - sampled) + [True] * sampled
         assert trace["rewards"]["correct"] == {"score": 1.0}
+
+
+def run_snippets(folder: Path) -> None:
+    """Run the Python of a README as a reader would, in its folder."""
+    for source in re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL):
+        exec(compile(source, str(folder), "exec"), {})
+
+
+@pytest.mark.parametrize("name", ["proposals", "credit", "jsonl"])
+def test_snippets_run(
+    tmp_path: Path, verified_run: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_run(verified_run, name, tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    run_snippets(tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_snippet_for_preferences_trains_on_their_ids(
+    tmp_path: Path, verified_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scripted run's tokens are not the model's, which is as good for a test."""
+    export_run(verified_run, "dpo", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    run_snippets(tmp_path / "out")
+    assert (tmp_path / "out" / "patched" / "model.safetensors").is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import threading
 from base64 import b64decode
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from conftest import scripted_recipe, write_problems, write_script
+from midcourse.cli import app
 from midcourse.config import Recipe
 from midcourse.engines import model_fingerprint
+from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, EngineError
 from midcourse.export import export_run
 from midcourse.export.cards import write_cards
@@ -112,6 +116,17 @@ def test_a_manifest_that_is_written_again_lists_no_card(trained: Path) -> None:
 def _finish(session: Session, made: Method) -> None:
     assert made.models.patched.trained is not None
     session.run.finish(made.models.patched.trained, WorkTimer.begin(), {"num_rows": 3.0})
+
+
+@pytest.mark.slow
+def test_the_snippet_of_a_card_runs(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = (model_folder(trained) / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    monkeypatch.chdir(base_folder())
+    exec(compile(snippet, "card", "exec"), {})
+    assert capsys.readouterr().out.strip()
 
 
 # --- push ----------------------------------------------------------------------------------------
@@ -216,6 +231,14 @@ def test_refusals_of_push_are_one_line(trained: Path, tmp_path: Path) -> None:
         prepared(trained)
 
 
+def test_a_dry_run_lists_what_would_go(trained: Path) -> None:
+    said = CliRunner().invoke(app, ["push", str(trained), "--to", "me/it", "--dry-run"]).output
+    assert "model.safetensors  100 bytes" in said
+    assert "would go to model me/it, private if new; nothing was sent" in said
+    said = CliRunner().invoke(app, ["push", str(trained), "--to", "me/it", "--what", "x"]).output
+    assert "Invalid value" in said
+
+
 @dataclass
 class HubServer:
     """Speaks as much of the hub's protocol as a push needs, and remembers the files."""
@@ -243,7 +266,11 @@ class HubServer:
         for line in map(json.loads, body.splitlines()):
             if line["key"] == "file":
                 self.files[line["value"]["path"]] = b64decode(line["value"]["content"])
-        commit = {"commitUrl": f"{self.url}/datasets/me/it/commit/1", "commitOid": "1", "success": True}
+        commit = {
+            "commitUrl": f"{self.url}/datasets/me/it/commit/1",
+            "commitOid": "1",
+            "success": True,
+        }
         return 200, commit
 
 

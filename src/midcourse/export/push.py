@@ -106,7 +106,8 @@ class HuggingFaceHub:
 @contextmanager
 def _in_one_line(upload: Upload) -> Iterator[None]:
     """Turn what the hub's library raises, of its own or of its HTTP client's, into EngineError."""
-    from huggingface_hub.errors import HTTPError
+    # The base of all errors of its HTTP client, which has been another one in every major release.
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
     try:
         yield
