@@ -194,6 +194,7 @@ def test_what_is_private_does_not_go_to_a_public_place(trained: Path) -> None:
         ("notes.txt", "my token is hf_" + 34 * "a"),
         ("notes.md", "x" * (2**20 - 10) + " sk-" + 40 * "b"),
         ("deep/key.json", "-----BEGIN RSA PRIVATE KEY-----"),
+        ("origin.txt", "https://me:secret@example.org/x"),
         (".env", "A=1"),
         ("id_rsa", ""),
     ],
@@ -208,8 +209,11 @@ def test_a_folder_with_a_key_in_it_stays_here(trained: Path, name: str, content:
 
 
 def test_words_that_look_a_little_like_keys_may_go(trained: Path) -> None:
-    (model_folder(trained) / "notes.md").write_text("task-completion-of-a-long-problem, hf_model")
-    assert "notes.md" in prepared(trained).files
+    said = "task-completion-of-a-long-problem, hf_model, https://example.org:80/a@b"
+    (model_folder(trained) / "notes.md").write_text(said)
+    (model_folder(trained) / ".git").mkdir()
+    (model_folder(trained) / ".git" / "config").write_text("")
+    assert prepared(trained).files[2:] == ("model.safetensors", "notes.md")
 
 
 def test_refusals_of_push_are_one_line(trained: Path, tmp_path: Path) -> None:

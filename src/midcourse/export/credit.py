@@ -61,7 +61,7 @@ class _Step:
 def _rows(evidence: Evidence) -> Iterator[dict[str, object]]:
     chosen = evidence.contexts(INTERVENTION)
     rejected = evidence.contexts(Condition.PREFIX_ERROR)
-    for case in evidence.cases():
+    for case in evidence.cases:
         name = case.proposal.proposal_id
         if INTERVENTION not in case.tallies:
             continue

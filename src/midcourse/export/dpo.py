@@ -72,7 +72,7 @@ def verified_pairs(evidence: Evidence) -> Iterator[tuple[Case, StepPair]]:
     """Yield every verified proposal with its pair of ids."""
     chosen = evidence.contexts(INTERVENTION)
     rejected = evidence.contexts(Condition.PREFIX_ERROR)
-    for case in evidence.cases():
+    for case in evidence.cases:
         name = case.proposal.proposal_id
         if case.is_verified:
             pair = pair_of(name, chosen[name], rejected[name])

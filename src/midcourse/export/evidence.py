@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from midcourse.engines import resolve_model
@@ -63,9 +64,9 @@ class Case:
     proposal: Proposal
     """Without its turns."""
     problem: Problem
-    """With the reference that the proposer saw."""
+    """With its reference solution, where it was written too."""
     rollout: Rollout
-    """The failed attempt that it is about."""
+    """The failed attempt that it is about, without its ids."""
     tallies: Mapping[Condition, Tally]
     """By the conditions under which it was continued; empty if it was not verified."""
     row: RowOutcome | None
@@ -99,7 +100,7 @@ class RolloutSet:
         return not isinstance(self.drawn, Searched)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Evidence:
     """A run opened for formats that go beyond its rows; it is read as they ask."""
 
@@ -118,7 +119,7 @@ class Evidence:
     def values(self) -> dict[str, str]:
         """Return what fills the placeholders of the snippets."""
         recipe = self.finished.run.recipe
-        verified = sum(case.is_verified for case in self.cases()) if self.has_proposals else 0
+        verified = sum(case.is_verified for case in self.cases) if self.has_proposals else 0
         return snippet_values(self.name, self.model, recipe, verified)
 
     @property
@@ -138,8 +139,9 @@ class Evidence:
             for problem in method.setup.problems.train
         }
 
+    @cached_property
     def cases(self) -> list[Case]:
-        """Return every proposal with its outcome and the verdicts on its continuations.
+        """Every proposal with its outcome and the verdicts on its continuations.
 
         Raises ArtifactError if proposals are not complete.
         """
@@ -148,7 +150,8 @@ class Evidence:
         # Where interventions are moved to other places, the moved ones are proposals of their own.
         stages = [made] if made.key == continued.key else [made, continued]
         run.require(method.proposals)
-        problems, rollouts = self.problems(), {r.rollout_id: r for r in run.read(method.cases)}
+        asked = run.read(method.cases, ("token_ids",))
+        problems, rollouts = self.problems(), {rollout.rollout_id: rollout for rollout in asked}
         tallies, rows = self._tallies(), self._row_outcomes()
         return [
             Case(

@@ -34,20 +34,20 @@ Json = dict[str, Any]
 def write(evidence: Evidence, out: Path) -> list[Part]:
     """Write one log per model and evaluation set, and per condition that was verified."""
     renderer = evidence.finished.renderer
-    known = evidence.cases() if evidence.has_proposals else []
+    known = evidence.cases if evidence.has_proposals else []
     cases = {case.proposal.proposal_id: case for case in known}
     parts = list[Part]()
     for found in evidence.rollout_sets():
-        samples = list(_samples(evidence, found, renderer, cases))
-        header = _header(evidence, found, samples)
         name = f"{found.name}-{found.model}".replace(" ", "-").replace("+", "and")
-        when = header["eval"]["created"].partition(".")[0].replace(":", "-")
-        path = f"{when}_{name}_{header['eval']['task_id']}.eval"
-        _write_log(out / path, header, samples)
-        parts.append(
-            Part(path=path, what=f"{len(samples)} rollouts of {found.model}, {found.name}")
-        )
+        when = evidence.finished_at(found.drawn.grades).partition(".")[0].replace(":", "-")
+        path = f"{when}_{name}_{_log_id(evidence, found)}.eval"
+        number = _write_log(out / path, evidence, found, _samples(evidence, found, renderer, cases))
+        parts.append(Part(path=path, what=f"{number} rollouts of {found.model}, {found.name}"))
     return parts
+
+
+def _log_id(evidence: Evidence, found: RolloutSet) -> str:
+    return content_id(evidence.name, found.name, found.model, found.drawn.grades.key)
 
 
 def _samples(
@@ -117,7 +117,7 @@ def _metadata(rollout: Rollout, grade: Grade, source: str, case: Case | None) ->
 def _header(evidence: Evidence, found: RolloutSet, samples: Sequence[Json]) -> Json:
     run = evidence.finished.run
     manifest = run.artifact(found.drawn.rollouts).manifest
-    name = content_id(evidence.name, found.name, found.model, found.drawn.grades.key)
+    name = _log_id(evidence, found)
     ids = list(dict.fromkeys(sample["id"] for sample in samples))
     created = evidence.finished_at(found.drawn.grades)
     sampled = evidence.finished_at(found.drawn.rollouts)
@@ -166,14 +166,19 @@ def _results(samples: Sequence[Json], found: RolloutSet) -> Json:
     return {"total_samples": number, "completed_samples": number, "scores": scores}
 
 
-def _write_log(path: Path, header: Json, samples: Sequence[Json]) -> None:
-    start = {name: header[name] for name in ("version", "eval", "plan")}
+def _write_log(path: Path, evidence: Evidence, found: RolloutSet, samples: Iterator[Json]) -> int:
+    """Write one log, sample by sample; return how many there are."""
+    summaries = list[Json]()
     with ZipFile(path, "w", ZIP_DEFLATED) as log:
-        _add(log, "_journal/start.json", start)
         for sample in samples:
             _add(log, f"samples/{sample['id']}_epoch_{sample['epoch']}.json", sample)
-        _add(log, "summaries.json", [_summary(sample) for sample in samples])
+            summaries.append(_summary(sample))
+        header = _header(evidence, found, summaries)
+        start = {name: header[name] for name in ("version", "eval", "plan")}
+        _add(log, "_journal/start.json", start)
+        _add(log, "summaries.json", summaries)
         _add(log, "header.json", header)
+    return len(summaries)
 
 
 def _add(log: ZipFile, name: str, content: object) -> None:

@@ -44,7 +44,7 @@ _COLUMNS = {
 
 def write(evidence: Evidence, out: Path) -> list[Part]:
     """Write ``proposals.jsonl`` and the same as ``proposals.parquet``."""
-    rows = [_row(case) for case in evidence.cases()]
+    rows = [_row(case) for case in evidence.cases]
     write_jsonl(out / "proposals.jsonl", rows)
     write_parquet(out / "proposals.parquet", rows)
     what = f"{len(rows)} proposals, accepted or not"

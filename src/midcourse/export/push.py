@@ -26,13 +26,16 @@ _SECRET_NAME = re.compile(
     r"\.env(\..*)?|.*\.(pem|key|p12|pfx)|id_(rsa|ed25519|ecdsa)|\.netrc|\.npmrc|\.pypirc"
     r"|credentials(\.json)?|stored_tokens|token(\.txt)?"
 )
-#: What keys look like: of the hub, of model APIs, of clouds, of code hosts; and private keys.
+#: What keys look like: of the hub, of model APIs, of clouds, of code hosts; private keys, and
+#: passwords in URLs.
 _SECRET = re.compile(
     rb"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|AKIA[0-9A-Z]{16}"
     rb"|gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40,}|xox[bap]-[A-Za-z0-9-]{20,}"
-    rb"|AIza[A-Za-z0-9_-]{35})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+    rb"|AIza[A-Za-z0-9_-]{35})|-----BEGIN [A-Z ]*PRIVATE KEY-----|://[\w.-]+:[^\s/@\"]+@"
 )
 _NOT_TEXT = {".safetensors", ".parquet", ".arrow", ".eval"}
+#: Folders that tools leave behind.
+_TOOLS = {".git", ".cache", "__pycache__"}
 _BLOCK = 1 << 20
 #: As long as anything that has to be recognised across two blocks.
 _OVERLAP = 256
@@ -205,13 +208,15 @@ def _checked_files(folder: Path) -> Iterator[str]:
             "data set's by 'midcourse export'"
         )
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = path.relative_to(folder)
+        if not _TOOLS.isdisjoint(name.parts):
+            continue
         if path.is_symlink():
             raise ArtifactError(f"push: {path} is a link: put the file itself there")
         if path.is_file():
             if _SECRET_NAME.fullmatch(path.name) or _holds_secret(path):
                 raise ArtifactError(f"push: {path} looks like it holds a key: remove it")
-            yield name
+            yield name.as_posix()
 
 
 def _holds_secret(path: Path) -> bool:

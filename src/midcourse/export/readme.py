@@ -81,7 +81,7 @@ def about_cases(evidence: Evidence) -> str:
     """Say how many proposals there are, and what was verified under which conditions."""
     if not evidence.has_proposals:
         return "The run has no proposals yet."
-    cases = evidence.cases()
+    cases = evidence.cases
     accepted = sum(case.proposal.outcome is ProposalOutcome.ACCEPTED for case in cases)
     continued = Counter(str(condition) for case in cases for condition in case.tallies)
     verified = sum(case.is_verified for case in cases)
