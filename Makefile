@@ -100,19 +100,21 @@ EXPORTS := .venv-exports
 # Each project pins versions that the others do not take: one environment per project.
 # torchvision and torchaudio come as CUDA builds, which a CPU build of torch cannot load.
 $(EXPORTS)/.installed:
-	for name in llama_factory verl verifiers; do $(PYTHON) -m venv $(EXPORTS)/$$name || exit 1; done
+	for name in llama_factory verl verifiers inspect; do $(PYTHON) -m venv $(EXPORTS)/$$name || exit 1; done
 	$(EXPORTS)/llama_factory/bin/python -m pip install --quiet torch==2.13.0 llamafactory==0.9.5
 	$(EXPORTS)/llama_factory/bin/python -m pip uninstall --quiet --yes torchvision torchaudio
 	$(EXPORTS)/verl/bin/python -m pip install --quiet torch==2.13.0 verl==0.9.1 httpx pydantic rich typer \
 	  math-verify==0.9.0  # its parser works with the antlr4 4.9 that verl's omegaconf wants
 	$(EXPORTS)/verifiers/bin/python -m pip install --quiet verifiers==0.4.0 httpx pyarrow pydantic rich typer \
 	  'math-verify[antlr4_13_2]==0.9.0'
+	$(EXPORTS)/inspect/bin/python -m pip install --quiet inspect-ai==0.3.285
 	touch $@
 
 test-exports: $(STAMP) $(EXPORTS)/.installed  ## the hand-over formats, loaded by the other projects' own loaders
 	MIDCOURSE_LLAMA_FACTORY_PYTHON=$(CURDIR)/$(EXPORTS)/llama_factory/bin/python \
 	MIDCOURSE_VERL_PYTHON=$(CURDIR)/$(EXPORTS)/verl/bin/python \
 	MIDCOURSE_VERIFIERS_PYTHON=$(CURDIR)/$(EXPORTS)/verifiers/bin/python \
+	MIDCOURSE_INSPECT_PYTHON=$(CURDIR)/$(EXPORTS)/inspect/bin/python \
 	$(BIN)/pytest tests/test_export.py
 
 bench: $(STAMP)  ## every benchmark, one table of ratios

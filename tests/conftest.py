@@ -14,6 +14,7 @@ from midcourse.config import Recipe, VllmConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.vllm_engine import VllmEngine
+from midcourse.pipeline import Method, Session
 from midcourse.rendering import Renderer
 from runs import ready, run_to
 
@@ -171,6 +172,21 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scripted")
     data = scripted_recipe(write_problems(folder), write_script(folder))
     run_to(folder / "run", Recipe.model_validate(data), ready)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def verified_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, continued from under every condition of its recipe: only to be read."""
+    folder = tmp_path_factory.mktemp("verified")
+    data = scripted_recipe(write_problems(folder), write_script(folder))
+
+    def verify(session: Session, made: Method) -> None:
+        for drawn in made.interventions.verified.values():
+            session.complete(drawn.rollouts, drawn.grades)
+        session.complete(made.models.rows)
+
+    run_to(folder / "run", Recipe.model_validate(data), verify)
     return folder / "run"
 
 

@@ -83,6 +83,8 @@ RUN = {
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
+    "midcourse export runs/my --format proposals --out handover/proposals":
+        "handover/proposals/proposals.parquet",
     "midcourse localize first_error.jsonl --baselines-only": "most common",
     "midcourse plan paper/int --with scale/paper-8gpu": "Plan of int",
     "midcourse plan my.toml --assume rollout_tokens=5000 --assume hard_share=0.042 --device h200":
@@ -106,12 +108,12 @@ NOT_RUN = {
     "midcourse show runs/trial": "needs the line before it",
     "midcourse repair runs/my --failed": "tests/faults repairs what a server failed",
     "midcourse run paper/int": "minutes of training",
-    "midcourse report my.toml": "needs a finished run; tests/test_report.py writes a report",
     "midcourse compare": "needs two runs; tests/test_compare.py makes them",
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",
     "midcourse plan my.toml --device my-gpu.toml": "tests/test_planning.py writes a data sheet",
+    "midcourse push runs/my": "needs a trained model; tests/test_handover.py has one",
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
     "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,9 +31,11 @@ from midcourse.export.handover import (
     Task,
 )
 from midcourse.export.rewards import reward
+from midcourse.export.settings import grpo_settings, sft_settings
 from midcourse.pipeline import open_run
 from midcourse.pipeline.contexts import ready_rows
-from midcourse.records import Gold, Problem, RowOutcome, RowSource, SftRow
+from midcourse.pipeline.interventions import INTERVENTION
+from midcourse.records import Gold, Problem, RowOutcome, RowSource, SftRow, token_ids_sha
 from midcourse.rendering import Renderer
 from runs import ready, run_to
 
@@ -48,6 +51,20 @@ def lab_handover() -> Handover:
     from transformers import AutoTokenizer
 
     return handover_in(Renderer(AutoTokenizer.from_pretrained(BASE)))
+
+
+#: As small as a training can be, so that a README's snippet runs in seconds.
+TINY = Recipe.model_validate(
+    {
+        "name": "lab",
+        "model": {"path": "lab"},
+        "train_sft": {"num_epochs": 1, "batch_size": 2, "micro_batch_size": 1},
+        "train_rl": {
+            "num_iterations": 1, "prompts_per_iteration": 2, "num_generations": 2,
+            "num_updates": 1, "micro_batch_size": 4, "sampling": {"max_tokens": 4},
+        },
+    }
+)  # fmt: skip
 
 
 def handover_in(renderer: Renderer) -> Handover:
@@ -78,7 +95,7 @@ def handover_in(renderer: Renderer) -> Handover:
             )
         )  # fmt: skip
         tasks.append(Task(problem=problem, user=problem.text))
-    return Handover(name="lab", rows=rows, tasks=tasks, renderer=renderer, model=BASE)
+    return Handover(name="lab", rows=rows, tasks=tasks, renderer=renderer, model=BASE, recipe=TINY)
 
 
 def fidelity(parts: Sequence[Part]) -> dict[str, str]:
@@ -221,6 +238,40 @@ def test_a_suffix_is_told_apart(tmp_path: Path, recipe_data: dict[str, Any]) -> 
     assert "nothing closes the turn" not in page
 
 
+def test_a_readme_says_what_was_not_verified(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
+    recipe_data["build_sft"] = {"filter": False}
+    recipe_data["propose"]["num_proposals"] = 1
+    script = Path(recipe_data["engine"]["script"])
+    script.write_text(script.read_text().replace("boxed{4}", "boxed{6}"))
+    run_to(tmp_path / "run", Recipe.model_validate(recipe_data), ready)
+    parts = export_run(tmp_path / "run", "trl", tmp_path / "out")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "**3 of 3 interventions are not verified**" in page
+    assert "3 of 3 not verified" in fidelity(parts)["sft.parquet"]
+    assert "was verified" not in page
+    assert FAITHFUL not in page
+
+
+@pytest.mark.parametrize(
+    ("build_sft", "said", "unsaid"),
+    [
+        ({"prefix": "dropped"}, "without the prefix", "sampled prefix"),
+        ({"prefix": "masked"}, "what follows the prefix", "all that follows the prompt"),
+        ({"source": "reference"}, "not interventions", "Every intervention"),
+        ({"source": "original_step"}, "*wrong* step", "Every intervention"),
+    ],
+)
+def test_a_readme_says_what_the_rows_are(
+    tmp_path: Path, recipe_data: dict[str, Any], build_sft: dict[str, Any], said: str, unsaid: str
+) -> None:
+    run_to(tmp_path / "run", Recipe.model_validate({**recipe_data, "build_sft": build_sft}), ready)
+    export_run(tmp_path / "run", "trl", tmp_path / "out")
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert said in page
+    assert unsaid not in page
+    assert (FAITHFUL in page) is (build_sft == {"prefix": "masked"})
+
+
 def test_rows_for_pipelinerl(tmp_path: Path, finished_run: Path) -> None:
     export_run(finished_run, "pipelinerl", tmp_path / "out")
     rows = [json.loads(x) for x in (tmp_path / "out" / "scripted.jsonl").read_text().splitlines()]
@@ -241,7 +292,7 @@ def test_refusals_are_one_line(tmp_path: Path, recipe: Recipe, finished_run: Pat
     export_run(finished_run, "trl", tmp_path / "out")
     with pytest.raises(ArtifactError, match="not empty"):
         export_run(finished_run, "trl", tmp_path / "out")
-    empty = Handover(name="x", rows=[], tasks=[], renderer=Renderer(ByteTokenizer()), model="lab")
+    empty = replace(handover_in(Renderer(ByteTokenizer())), rows=[])
     with pytest.raises(ArtifactError, match="no row is ready"):
         write_format(empty, "jsonl", tmp_path / "other")
 
@@ -259,9 +310,7 @@ def test_texts_that_encode_otherwise_are_counted() -> None:
         row=apart, problem=first.problem, user=first.user, prefix="",
         intervention=first.intervention, suffix="",
     )  # fmt: skip
-    changed = Handover(
-        name="x", rows=[other, handover.rows[1]], tasks=[], renderer=handover.renderer, model=BASE
-    )
+    changed = replace(handover, rows=[other, handover.rows[1]])
     assert apart.input_ids != first.row.input_ids
     assert changed.text_losses() == ["1 of 2 rows get other ids when their text is encoded again"]
 
@@ -322,7 +371,48 @@ def test_trl_takes_the_prompts(tmp_path: Path) -> None:
         assert ids == handover.renderer.prompt_ids([{"role": "user", "content": task.user}])
 
 
-def load_with(project: str, *arguments: str) -> dict[str, Any]:
+def snippets(page: str) -> list[str]:
+    """Return the Python of a README."""
+    return re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_snippets_for_trl_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_format(lab_handover(), "trl", tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    monkeypatch.syspath_prepend(".")
+    sft, grpo = snippets((tmp_path / "out" / "README.md").read_text())
+    for source, folder in ((sft, "patched"), (grpo, "patched-rl")):
+        exec(compile(source, folder, "exec"), {})
+        assert (tmp_path / "out" / folder / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_the_settings_that_go_over_are_those_that_train_here(tmp_path: Path) -> None:
+    from midcourse.training.common import Machine, Setting
+    from midcourse.training.rl.trainer import rl_arguments
+    from midcourse.training.sft import sft_arguments
+
+    recipe = Recipe.model_validate(
+        {
+            "name": "x",
+            "model": {"path": "lab"},
+            "train_sft": {"batch_size": 8, "warmup_ratio": 0.3, "min_lr_rate": 0.2},
+            "train_rl": {"loss": "token_sum", "clip_high": 0.3, "prompts_per_iteration": 4},
+        }
+    )
+    setting = Setting("lab", tmp_path, 3, print)
+    ours = sft_arguments(recipe.train_sft, setting, 20, Machine(has_gpu=False, num_processes=1))
+    theirs = sft_settings(recipe.train_sft, 20, 3)
+    assert theirs.pop("warmup_steps") == 4  # of 12 steps; here it is a share
+    assert theirs == {name: ours[name] for name in theirs}
+    arguments = rl_arguments(recipe.train_rl, 4, 512, setting, 1)
+    for name, value in grpo_settings(recipe.train_rl, 3).items():
+        assert getattr(arguments, name) == value, name
+
+
+def load_with(project: str, *arguments: str, script: str = "") -> Any:
     """Run a loader in the other project's own environment and return what it printed."""
     variable = f"MIDCOURSE_{project.upper()}_PYTHON"
     python = os.environ.get(variable)
@@ -330,12 +420,11 @@ def load_with(project: str, *arguments: str) -> dict[str, Any]:
         pytest.skip(f"{variable} is not set: make test-exports sets up {project}")
     source = str(Path(__file__).parent.parent / "src")
     done = subprocess.run(
-        [python, str(LOADERS / f"{project}_loader.py"), *arguments],
+        [python, str(LOADERS / f"{script or project}_loader.py"), *arguments],
         capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": source},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return loaded
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -374,3 +463,43 @@ def test_verifiers_loads_it(tmp_path: Path) -> None:
     loaded = load_with("verifiers", str(tmp_path / "out"))
     assert loaded["prompts"] == [task.user for task in handover.tasks]
     assert loaded["rewards"] == {"right": 1.0, "wrong": 0.0, "valid": True}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_inspect_reads_the_logs(tmp_path: Path, verified_run: Path) -> None:
+    export_run(verified_run, "inspect", tmp_path / "out")
+    logs = {log["task"]: log for log in load_with("inspect", str(tmp_path / "out"))}
+    log = logs["verify prefix_intervention"]
+    assert (log["status"], log["model"], log["value"]) == ("success", "base", "C")
+    assert log["metrics"] == {"accuracy": 1.0, "stderr": 0.0}
+    assert log["num_samples"] == log["num_summaries"] == 24
+    assert log["roles"] == ["user", "assistant", "assistant"]
+    assert log["metadata"]["verdicts"]["prefix_intervention"] == {"correct": 4}
+    assert logs["verify problem"]["roles"] == ["user", "assistant"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_verifiers_reads_the_traces(tmp_path: Path, verified_run: Path) -> None:
+    export_run(verified_run, "traces", tmp_path / "out")
+    loaded = load_with("verifiers", str(tmp_path / "out"), script="traces")
+    found = loaded["verify-prefix_intervention-base"]
+    assert (found["num_episodes"], found["reward"]) == (24, 24.0)
+    finished = open_run(verified_run)
+    drawn = finished.method.interventions.verified[INTERVENTION]
+    rollout = next(finished.read(drawn.rollouts))
+    assert token_ids_sha(found["token_ids"][: -len(rollout.token_ids)]) == rollout.prompt_sha
+    assert sum(found["sampled"]) == len(rollout.token_ids)
+    assert found["reply"].endswith(rollout.text)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_llama_factory_loads_the_preferences(tmp_path: Path, verified_run: Path) -> None:
+    """The scripted run's tokens are not a model's: its texts are read with the lab's tokenizer."""
+    export_run(verified_run, "dpo", tmp_path / "out")
+    loaded = load_with("llama_factory", str(tmp_path / "out"))
+    rows = pq.read_table(tmp_path / "out" / "dpo.parquet").to_pylist()
+    for side in ("chosen", "rejected"):
+        assert loaded[side] == [row["prefix"] + row[side] for row in rows]

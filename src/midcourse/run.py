@@ -31,6 +31,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from midcourse.config import KEYS_VERSION, Recipe, explain
+from midcourse.engines import is_card
 from midcourse.engines.metered import Meter
 from midcourse.engines.served import Facts, differences
 from midcourse.errors import ArtifactError, EngineError
@@ -236,9 +237,10 @@ def trained_files(folder: Path) -> list[Path]:
     """Return what a training made, in its folder: models, and what it sampled and counted.
 
     Its checkpoints go, and its job and its logs may be tidied away: no result is read from them
-    but the report's table of how sampler and trainer agree.
+    but the report's table of how sampler and trainer agree. A card is written again when more is
+    known.
     """
-    made = [path for path in folder.glob("*/**/*") if path.is_file()]
+    made = [path for path in folder.glob("*/**/*") if path.is_file() and not is_card(path)]
     return [p for p in made if not p.relative_to(folder).parts[0].startswith("checkpoint-")]
 
 

@@ -34,7 +34,7 @@ from midcourse.pipeline import Method, Session, open_run
 from midcourse.plan.measure import Clock as MeasuredTime
 from midcourse.plan.measure import measure
 from midcourse.rendering import Renderer
-from midcourse.report.status import show_proposals
+from midcourse.report.show import find, panels, read_view
 from midcourse.store.stage import read_manifest
 from runs import ready, run_to
 from test_cli import toml
@@ -378,7 +378,8 @@ def test_ids_that_want_to_be_paths_stay_ids(
         assert export_run(hostile_run, name, out)
     for name in IDS:
         console = Console(file=io.StringIO())
-        console.print(show_proposals(hostile_run, name))
+        view = read_view(hostile_run, with_rollouts=True)
+        console.print(panels(view, find(view, name)))
     assert outside(tmp_path) == before
     assert {path.name for path in (tmp_path / "in").iterdir()} == {
         "run", *(f"out-{name}" for name in FORMATS)

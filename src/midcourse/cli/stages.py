@@ -60,6 +60,8 @@ def _stage(name: str, doc: str, steps_of: StepsOf, verbs: typer.Typer = app) -> 
         with _session(recipe, with_, set_, run_dir) as (session, made):
             asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
             _complete(session, made, full_name, steps_of(made), asked)
+            if verbs is train_app:
+                _write_cards(session, made)
 
     verb(Group.STAGES, f"midcourse {full_name} my.toml", name, doc=doc, of=verbs)(command)
 
@@ -78,6 +80,13 @@ def _complete(
     at = _FLOW.index(name) + 1 if name in _FLOW else 0
     later = {verb: _VERBS[verb] for verb in _FLOW[at:]}
     session.run.reporter.say(f"Next: {asked.command(following(session, made, later))}")
+
+
+def _write_cards(session: Session, made: Method) -> None:
+    """Write the card of every trained model, with what is known of it by now."""
+    from midcourse.export.cards import write_cards
+
+    write_cards(session.run, made)
 
 
 def _both(drawn: Iterable[Drawn]) -> list[Step]:
@@ -174,6 +183,7 @@ def run(
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)
+        _write_cards(session, made)
         say_totals(session)
 
 
@@ -186,6 +196,7 @@ def report(
         from midcourse.report.write import write_report
 
         write_report(session, made)
+        _write_cards(session, made)
 
 
 @verb(Group.START, "midcourse warmup my.toml")

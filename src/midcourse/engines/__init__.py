@@ -9,7 +9,9 @@ from midcourse.engines.kinds import (
     open_renderer,
 )
 from midcourse.engines.models import (
+    CARD_MARK,
     IDENTITY,
+    is_card,
     is_model,
     model_fingerprint,
     model_folder,
@@ -20,11 +22,13 @@ from midcourse.engines.models import (
 )
 
 __all__ = [
+    "CARD_MARK",
     "IDENTITY",
     "check_context",
     "check_model",
     "check_servers",
     "engine_identity",
+    "is_card",
     "is_model",
     "model_fingerprint",
     "model_folder",

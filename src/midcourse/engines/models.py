@@ -21,6 +21,8 @@ from midcourse.store.checksums import require_whole
 
 #: A file in a model folder that names the training which made it.
 IDENTITY = "identity.json"
+#: How the card begins that we write next to the weights of a trained model.
+CARD_MARK = "---\n# Written by midcourse."
 #: Files next to a hub model's safetensors that nothing here loads.
 _NOT_LOADED = ("original/*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack")
 
@@ -122,12 +124,23 @@ def model_fingerprint(path: str, revision: str | None = None) -> dict[str, objec
         return {"name": path, "commit": hub_commit(path, revision)}
     if (folder / IDENTITY).is_file():
         return {"identity": (folder / IDENTITY).read_text("utf-8")}
-    files = sorted(file for file in folder.iterdir() if file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.is_file() and not is_card(file))
     small = [f for f in files if f.suffix == ".json" and f.stat().st_size < 100_000]
     return {
         "files": {file.name: _sampled_sha(file) for file in files if file not in small},
         "json": {file.name: file.read_text("utf-8") for file in small},
     }
+
+
+def is_card(file: Path) -> bool:
+    """Whether a file is a card of ours: written again when more is known, it tells no models apart.
+
+    A card that came with a model of the hub is a file like any other.
+    """
+    if file.name != "README.md":
+        return False
+    with file.open("rb") as content:
+        return content.read(len(CARD_MARK)) == CARD_MARK.encode()
 
 
 def _sampled_sha(file: Path, num_blocks: int = 256, block_bytes: int = 65_536) -> str:

@@ -6,20 +6,33 @@ what is lost; a format that closes the turn is labelled "not faithful: adds end-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.export import jsonl, llama_factory, pipelinerl, trl, verifiers, verl
-from midcourse.export.files import template
+from midcourse.export import (
+    credit,
+    dpo,
+    inspect_logs,
+    jsonl,
+    llama_factory,
+    pipelinerl,
+    proposals,
+    traces,
+    trl,
+    verifiers,
+    verl,
+)
+from midcourse.export.evidence import Evidence
 from midcourse.export.handover import Handover, Part, gather
-from midcourse.records import RowSource
+from midcourse.export.readme import about_cases, about_rows, data_card
+from midcourse.pipeline import open_run
 
-__all__ = ["FORMATS", "export_run", "write_format"]
+__all__ = ["FORMATS", "ROW_FORMATS", "RUN_FORMATS", "export_run", "write_format"]
 
-#: By name: writes its files into a folder and says what they are. How to use them is said by the
-#: template of that name.
-FORMATS: dict[str, Callable[[Handover, Path], list[Part]]] = {
+#: Of rows and problems, by name: writes its files into a folder and says what they are. How to use
+#: them is said by the template of that name.
+ROW_FORMATS: dict[str, Callable[[Handover, Path], list[Part]]] = {
     "trl": trl.write,
     "llama-factory": llama_factory.write,
     "verl": verl.write,
@@ -27,55 +40,47 @@ FORMATS: dict[str, Callable[[Handover, Path], list[Part]]] = {
     "pipelinerl": pipelinerl.write,
     "jsonl": jsonl.write,
 }
+#: Of whatever is complete, rows or no rows.
+RUN_FORMATS: dict[str, Callable[[Evidence, Path], list[Part]]] = {
+    "proposals": proposals.write,
+    "dpo": dpo.write,
+    "credit": credit.write,
+    "inspect": inspect_logs.write,
+    "traces": traces.write,
+}
+FORMATS = (*ROW_FORMATS, *RUN_FORMATS)
 
 
 def export_run(run_dir: Path, format_name: str, out: Path) -> list[Part]:
-    """Write one format of a finished run to `out`, an empty or new folder.
+    """Write one format of a run to `out`, an empty or new folder.
 
-    Raises MidcourseError: an unknown format, a run without rows, a folder that is not empty.
+    Raises MidcourseError: an unknown format, a run that lacks what it needs, a folder in use.
     """
     if format_name not in FORMATS:
         raise ConfigError(f"no format {format_name!r}: there are {', '.join(FORMATS)}")
-    return write_format(gather(run_dir), format_name, out)
-
-
-def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
-    """Write one format and its README. Raises ArtifactError if there is nothing to write."""
-    if not handover.rows:
-        raise ArtifactError("export: no row is ready: look at 'midcourse status'")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArtifactError(f"{out} is there and not empty: give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    parts = FORMATS[format_name](handover, out)
-    usage = template(f"{format_name}.md").replace("{name}", handover.name)
-    (out / "README.md").write_text(_readme(handover, format_name, parts, usage), "utf-8")
+    finished = open_run(run_dir)
+    if format_name in ROW_FORMATS:
+        return write_format(gather(finished), format_name, out)
+    evidence = Evidence(finished)
+    _begin(out)
+    parts = RUN_FORMATS[format_name](evidence, out)
+    card = data_card(evidence.name, format_name, parts, about_cases(evidence), evidence.values())
+    (out / "README.md").write_text(card, "utf-8")
     return parts
 
 
-def _readme(handover: Handover, format_name: str, parts: Sequence[Part], usage: str) -> str:
-    lines = [
-        f"# {handover.name}, for {format_name}",
-        "",
-        "Made by `midcourse export`. " + _what_a_row_is(handover),
-        "",
-        "| file | holds | |",
-        "|---|---|---|",
-        *(f"| `{part.path}` | {part.what} | {part.fidelity} |" for part in parts),
-        "",
-        usage.strip(),
-    ]
-    return "\n".join(lines) + "\n"
+def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
+    """Write one format of rows, and its README. Raises ArtifactError if there is no row."""
+    if not handover.rows:
+        raise ArtifactError("export: no row is ready: look at 'midcourse status'")
+    _begin(out)
+    parts = ROW_FORMATS[format_name](handover, out)
+    card = data_card(handover.name, format_name, parts, about_rows(handover), handover.values())
+    (out / "README.md").write_text(card, "utf-8")
+    return parts
 
 
-def _what_a_row_is(handover: Handover) -> str:
-    rows = [row.row for row in handover.rows]
-    closed = sum(row.closes_turn for row in rows)
-    if closed or rows[0].source is not RowSource.INTERVENTION:
-        return (
-            f"The {len(rows)} rows are of source `{rows[0].source}`; {closed} of them end with an "
-            "end-of-turn that is trained."
-        )
-    return (
-        "A row is a prompt, a sampled prefix and the intervention that was verified to lead on "
-        "from it; training stops there, and nothing closes the turn."
-    )
+def _begin(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ArtifactError(f"{out} is there and not empty: give another --out")
+    out.mkdir(parents=True, exist_ok=True)

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows of plain values; the columns are those of the first row."""
+    """Write rows of plain values, at least one; the columns are those of the first row."""
     pq.write_table(pa.Table.from_pylist([dict(row) for row in rows]), path, compression="zstd")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write one object per line."""
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), "utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_json(path: Path, data: object) -> None:

@@ -6,14 +6,15 @@ them for formats that take nothing else; `text_losses` counts what such a format
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from midcourse.config import Recipe
 from midcourse.engines import resolve_model
-from midcourse.pipeline import open_run
+from midcourse.export.settings import snippet_values
+from midcourse.pipeline import FinishedRun
 from midcourse.pipeline.contexts import ready_rows
-from midcourse.records import Problem, SftRow
+from midcourse.records import Problem, RowSource, SftRow
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
 
@@ -31,6 +32,8 @@ class Part:
     """What it holds, in a few words, with a count."""
     fidelity: str = ""
     """For what is trained on: how it relates to what was verified; else empty."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Of a table: what each column holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +74,30 @@ class Handover:
     renderer: Renderer
     model: str
     """The base model: a folder or a hub name."""
+    recipe: Recipe
+
+    @property
+    def ids_are(self) -> str:
+        """How the rows' ids and labels relate to what was verified."""
+        rows, config = [row.row for row in self.rows], self.recipe.build_sft
+        if any(row.source is not RowSource.INTERVENTION for row in rows):
+            return f"the ids that midcourse trains on; rows of source {rows[0].source}"
+        if unverified := sum(not row.num_correct for row in rows):
+            return f"the ids that midcourse trains on; {unverified} of {len(rows)} not verified"
+        if config.prefix == "dropped":
+            return "the ids that were verified, without the prefix that stood before them"
+        if config.suffix:
+            return "the ids that were verified, then those of a correct continuation"
+        return FAITHFUL
 
     @property
     def max_tokens(self) -> int:
         """Length of the longest row."""
         return max((len(row.row.input_ids) for row in self.rows), default=0)
+
+    def values(self) -> dict[str, str]:
+        """Return what fills the placeholders of the snippets."""
+        return snippet_values(self.name, self.model, self.recipe, len(self.rows))
 
     def text_losses(self) -> list[str]:
         """Say what is lost for how many rows where texts are handed over instead of ids."""
@@ -101,12 +123,11 @@ def conversation(*turns: str) -> list[dict[str, str]]:
     return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
 
 
-def gather(run_dir: Path) -> Handover:
+def gather(finished: FinishedRun) -> Handover:
     """Read a run whose rows are built; nothing is sampled or written.
 
     Raises ArtifactError if a stage is missing.
     """
-    finished = open_run(run_dir)
     run, method, renderer = finished.run, finished.method, finished.renderer
     problems = {problem.problem_id: problem for problem in method.setup.problems.train}
     solve = method.setup.prompts["solve"]
@@ -124,6 +145,7 @@ def gather(run_dir: Path) -> Handover:
         ],
         renderer=renderer,
         model=resolve_model(run.recipe.model.path),
+        recipe=run.recipe,
     )
 
 

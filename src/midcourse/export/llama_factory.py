@@ -7,14 +7,17 @@ from the model's chat template, and then is `llamafactory-cli`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from midcourse.errors import MissingExtra
 from midcourse.export.files import copy_file, write_json
-from midcourse.export.handover import FAITHFUL, Handover, Part, conversation
+from midcourse.export.handover import Handover, Part, conversation
+from midcourse.export.settings import llama_factory_settings
 from midcourse.rendering import Renderer
 
-_TEMPLATE = "midcourse_open_turn"
+#: The name of the template that ``open_turn.py`` registers.
+TEMPLATE = "midcourse_open_turn"
 
 
 def write(handover: Handover, out: Path) -> list[Part]:
@@ -23,17 +26,16 @@ def write(handover: Handover, out: Path) -> list[Part]:
     rows = [{"messages": conversation(row.user, row.response)} for row in handover.rows]
     write_json(out / "midcourse_sft.json", rows)
     write_json(out / "dataset_info.json", {"midcourse_sft": _DATASET_INFO})
-    write_json(out / "template.json", _template(handover.renderer))
-    copy_file("llama_factory_open_turn.py", out / "open_turn.py")
-    data = {"dataset_dir": ".", "dataset": "midcourse_sft"}
+    write_template(handover.renderer, out)
     # LLaMA-Factory asks for a data set also where it will read the ids alone.
-    _write_config(out / "sft_ids.yaml", handover, {**data, "tokenized_path": "tokenized"})
-    _write_config(out / "sft_texts.yaml", handover, {**data, "template": _TEMPLATE})
+    common = _settings(handover)
+    write_config(out / "sft_ids.yaml", {**common, "tokenized_path": "tokenized"})
+    write_config(out / "sft_texts.yaml", {**common, "template": TEMPLATE})
     losses = handover.text_losses() or ["every row gets the same ids again"]
     fidelity = "; ".join(["leaves the turn open with `open_turn.py`", *losses])
     number = f"{len(rows)} rows"
     return [
-        Part(path="tokenized", what=f"{number} of ids and labels", fidelity=FAITHFUL),
+        Part(path="tokenized", what=f"{number} of ids and labels", fidelity=handover.ids_are),
         Part(path="midcourse_sft.json", what=f"{number} as texts", fidelity=fidelity),
         Part(path="dataset_info.json", what="what LLaMA-Factory must know of the texts"),
         Part(path="open_turn.py", what="registers the template, then is llamafactory-cli"),
@@ -42,16 +44,18 @@ def write(handover: Handover, out: Path) -> list[Part]:
     ]
 
 
+#: Who speaks in messages as OpenAI writes them.
+ROLE_TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+}
 _DATASET_INFO = {
     "file_name": "midcourse_sft.json",
     "formatting": "sharegpt",
     "columns": {"messages": "messages"},
-    "tags": {
-        "role_tag": "role",
-        "content_tag": "content",
-        "user_tag": "user",
-        "assistant_tag": "assistant",
-    },
+    "tags": ROLE_TAGS,
 }
 
 
@@ -70,22 +74,33 @@ def _write_ids(handover: Handover, folder: Path) -> None:
     DatasetDict({"train": Dataset.from_dict(columns)}).save_to_disk(folder)
 
 
-def _template(renderer: Renderer) -> dict[str, str]:
-    """Return what the chat template puts before and after a single user message."""
+def write_template(renderer: Renderer, out: Path) -> None:
+    """Write ``template.json``, what the chat template puts around a user message, and its script.
+
+    The script registers it without a closed turn, and then is `llamafactory-cli`.
+    """
     before, after = renderer.around_user()
-    return {"name": _TEMPLATE, "before_user": before, "after_user": after}
+    given = {"name": TEMPLATE, "before_user": before, "after_user": after}
+    write_json(out / "template.json", given)
+    copy_file("llama_factory_open_turn.py", out / "open_turn.py")
 
 
-def _write_config(path: Path, handover: Handover, data: dict[str, str]) -> None:
-    """Write the arguments that a faithful run needs; YAML reads JSON values."""
-    values: dict[str, object] = {
+def write_config(path: Path, values: Mapping[str, object]) -> None:
+    """Write a config; YAML reads JSON values."""
+    given = {"do_train": True, "dataset_dir": ".", **values}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in given.items()]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _settings(handover: Handover) -> dict[str, object]:
+    """Return the arguments that a faithful run needs, with the recipe's numbers."""
+    recipe = handover.recipe
+    return {
         "stage": "sft",
-        "do_train": True,
         "model_name_or_path": handover.model,
-        **data,
+        "dataset": "midcourse_sft",
         "cutoff_len": handover.max_tokens + 1,
         "train_on_prompt": False,
         "packing": False,
+        **llama_factory_settings(recipe.train_sft, len(handover.rows), recipe.seed),
     }
-    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
-    path.write_text("\n".join(lines) + "\n", "utf-8")

@@ -7,6 +7,15 @@ from pathlib import Path
 from midcourse.export.files import copy_file, write_parquet
 from midcourse.export.handover import ADDS_END_OF_TURN, Handover, Part, conversation
 
+_TASKS = {
+    "data_source": "data set or kind of the problem",
+    "prompt": "the user message, as a conversation",
+    "ability": "the checker",
+    "reward_model": "`ground_truth`: what the checker compares with",
+    "extra_info": "index, split, problem id and checker",
+}
+_ROWS = {"messages": "the user message and the assistant's reply"}
+
 
 def write(handover: Handover, out: Path) -> list[Part]:
     """Write ``rl.parquet``, ``reward.py`` and ``sft.parquet``."""
@@ -33,7 +42,9 @@ def write(handover: Handover, out: Path) -> list[Part]:
     ending = "closes the turn, as these rows do" if closed else ADDS_END_OF_TURN
     fidelity = "; ".join([ending, *handover.text_losses()])
     return [
-        Part(path="rl.parquet", what=f"{len(tasks)} prompts with golds"),
+        Part(path="rl.parquet", what=f"{len(tasks)} prompts with golds", columns=_TASKS),
         Part(path="reward.py", what="midcourse's grader as compute_score"),
-        Part(path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity),
+        Part(
+            path="sft.parquet", what=f"{len(rows)} conversations", fidelity=fidelity, columns=_ROWS
+        ),
     ]

@@ -13,6 +13,9 @@ from midcourse.checkers import checker_named
 from midcourse.export.rewards import reward
 from midcourse.records import Gold
 
+#: verifiers finds a taskset by it.
+__all__ = ["MidcourseTaskset"]
+
 
 class ProblemData(vf.TaskData):
     """One problem."""
