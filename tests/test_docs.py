@@ -86,6 +86,11 @@ RUN = {
     "midcourse export runs/my --format proposals --out handover/proposals":
         "handover/proposals/proposals.parquet",
     "midcourse localize first_error.jsonl --baselines-only": "most common",
+    "midcourse keys": "| `seed` | `0` |",
+    "midcourse keys train_rl": "| `train_rl.loss` |",
+    "midcourse keys train_rl --json": '"name": "train_rl.loss"',
+    "midcourse keys --schema > recipe.schema.json": "",
+    "midcourse plan paper/int --with scale/paper-8gpu --json": '"recipe": "int"',
     "midcourse plan paper/int --with scale/paper-8gpu": "Plan of int",
     "midcourse plan my.toml --assume rollout_tokens=5000 --assume hard_share=0.042 --device h200":
         "Plan of my",

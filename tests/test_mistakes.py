@@ -232,3 +232,16 @@ def paths(data: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[s
         yield (*above, key)
         if isinstance(value, dict):
             yield from paths(value, (*above, key))
+
+
+def test_the_documented_mistakes_are_what_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text("utf-8")
+    section = page.partition("## What is wrong with a recipe")[2]
+    recipe, said = re.findall(r"```(?:toml|text)\n(.*?)```", section, re.S)[:2]
+    monkeypatch.chdir(tmp_path)
+    Path("wrong.toml").write_text(recipe)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("wrong.toml", ["grade.num_workers=many"])
+    assert f"midcourse: {caught.value}\n" == said

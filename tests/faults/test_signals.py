@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from midcourse.cli.entry import command_line
 from midcourse.processes import Interrupted, end
 from midcourse.store.stage import read_manifest
 from midcourse.training.checkpoints import mark_complete
@@ -140,6 +141,51 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, recipe_file
         assert one.name == other.name
         assert read_manifest(one)["parts"] == read_manifest(other)["parts"]
         assert sorted(p.name for p in one.iterdir()) == sorted(p.name for p in other.iterdir())
+
+
+def test_a_benchmark_of_first_errors_says_what_is_kept(tmp_path: Path, script_file: Path) -> None:
+    case = {"problem": "2 + 2?", "steps": ["Two.", "So 5."], "label": 1, "generator": "g",
+            "final_answer_correct": False}  # fmt: skip
+    cases = tmp_path / "cases.jsonl"
+    cases.write_text("".join(json.dumps({**case, "id": f"c{i}"}) + "\n" for i in range(20_000)))
+    run = tmp_path / "run"
+    typed = ["localize", str(cases), "--engine", "scripted", "--run-dir", str(run),
+             *(part for key in (f"engine.script={script_file}", "prompts=lab",
+                                "propose.turns=single") for part in ("--set", key))]  # fmt: skip
+    process = start(*typed)
+    wait_for(lambda: has_begun(run, "localize"))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert re.search(r"SIGINT; localize with\w* reference: [\d,]+ of 20,000 kept; to go on: ", said)
+    assert said.endswith(f"{shlex.join(typed)}\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (["run", "my recipe.toml"], "run 'my recipe.toml'"),
+        (["run", "a", "--set", "x.urls=http://me:pw@h/v1"], "run a --set x.urls=http://h/v1"),
+        (["push", "--token", "hf_x", "--out=y"], "push --token … --out=y"),
+        (["push", "--token=hf_x", "y"], "push --token=… y"),
+        (["run", "a", "--set", "engine.api_key_env=MY_KEY"],
+         "run a --set engine.api_key_env=MY_KEY"),
+        (["run", "a", "--set", "x.password=a\nb"], "run a --set x.password=…"),
+    ],
+)  # fmt: skip
+def test_the_command_to_go_on_with_is_what_was_typed_without_secrets(
+    typed: list[str], shown: str
+) -> None:
+    module = ["python", "-m", "midcourse", *typed]
+    said = command_line(["/x/midcourse/__main__.py", *typed], module)
+    assert (
+        said.replace("'…'", "…")
+        .replace("'--token=…'", "--token=…")
+        .replace("'x.password=…'", "x.password=…")
+        == f"python -m midcourse {shown}"
+    )
+    script = command_line(["/not/on/the/path/midcourse", *typed], ["python", "x", *typed])
+    assert script.startswith(f"/not/on/the/path/midcourse {typed[0]} ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -93,7 +93,7 @@ app = typer.Typer(
 )
 train_app = typer.Typer(cls=_Verbs, no_args_is_help=True)
 lab_app = typer.Typer(cls=_Verbs, no_args_is_help=True)
-recipes_app = typer.Typer()
+recipes_app = typer.Typer(cls=_Verbs)
 app.add_typer(
     train_app,
     name="train",

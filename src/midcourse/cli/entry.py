@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -46,7 +47,8 @@ def main() -> None:
         if interrupted := interruption():
             code = interrupted.exit_code
             kept = "" if hasattr(interrupted, "__notes__") else "; what is complete is kept"
-            said = f"{interrupted.message()}{kept}; to go on: {command_line()}"
+            again = command_line(sys.argv, sys.orig_argv)
+            said = f"{interrupted.message()}{kept}; to go on: {again}"
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
@@ -54,22 +56,25 @@ def main() -> None:
     _end(code, said)
 
 
-def command_line() -> str:
-    """Return the user's own command, as a shell reads it, without passwords and keys."""
+def command_line(arguments: Sequence[str], original: Sequence[str]) -> str:
+    """Return the user's own command, as a shell reads it, without passwords and keys.
+
+    `arguments` are Python's ``sys.argv``, `original` its ``sys.orig_argv``.
+    """
     from midcourse.config import without_credentials
 
-    program, *given = sys.argv
+    program, *given = arguments
     start = [Path(program).name]
     if start == ["__main__.py"]:  # python -m midcourse
-        start = sys.orig_argv[: len(sys.orig_argv) - len(given)]
+        start = list(original[: len(original) - len(given)])
     elif shutil.which(start[0]) != program:
         start = [program]
-    shown = [_SECRET.sub(r"\1…", without_credentials(word)) for word in given]
     hidden = [
-        "…" if _SECRET.fullmatch(f"{before}=") else word
-        for before, word in zip(["", *shown], shown, strict=False)
+        "…" if "=" not in before and _SECRET.fullmatch(f"{before}=") else word
+        for before, word in zip(["", *given], given, strict=False)
     ]
-    return shlex.join([*start, *hidden])
+    shown = (_SECRET.sub(r"\1…", without_credentials(word)) for word in hidden)
+    return shlex.join([*start, *shown])
 
 
 def _run_app() -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 #: Lines of one statement up to which its end is looked for: each of them is tried.
 _LONGEST = 500
 
 
-def key_lines(text: str) -> dict[tuple[str, ...], int]:
+@lru_cache(maxsize=8)
+def key_lines(text: str) -> Mapping[tuple[str, ...], int]:
     """Return the line, counted from 1, at which each key and each section first stands.
 
     A statement is a header or ``key = value``; it ends at the first line at which tomllib can
