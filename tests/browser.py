@@ -37,7 +37,7 @@ document.addEventListener('securitypolicyviolation', (event) => {
 """
 
 
-@dataclass  # not frozen: playwright keeps a field of its own on who listens
+@dataclass(eq=False)  # not frozen: playwright keeps a field of its own on who listens
 class Opened:
     """A page, with what it asked for, said and let through."""
 

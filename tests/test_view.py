@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from browser import headless, needs_chromium, opened
 from made_runs import made_run
 from midcourse.cli import app
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError
+from midcourse.pipeline import Method, Session
 from midcourse.report.write import is_reported, write_report
 from midcourse.store.repair import check_run
 from runs import run_to
@@ -89,13 +92,26 @@ def test_a_directory_of_several_recipes_is_one_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_report_comes_with_its_viewer(tmp_path: Path, recipe: Recipe) -> None:
-    recipe = recipe.model_copy(
-        update={"evaluate": recipe.evaluate.model_copy(update={"models": ("base",)})}
-    )
+@needs_chromium
+def test_a_browser_shows_what_was_collected(tmp_path: Path) -> None:
+    long = "Two and two, as everybody knows, are never five.\n\nSo 2 + 2 = 5.\n\nThe end."
+    run = made_run(tmp_path / "run", 2, num_proposals=3, text=lambda _: long).directory
+    assert view(run).exit_code == 0
+    with headless() as browser, opened(browser, run / "report" / "view.html", "#r1-2") as seen:
+        said = seen.page.locator("#trace").inner_text()
+        assert "Proposal r1-2" in said
+        assert "2 + 2 is four, r1-2." in said
+        assert said.count("as everybody knows") >= 2, "steps and continuations share the text"
+        assert "1 of 4 correct" in said
+        seen.quiet()
+
+
+@pytest.mark.slow
+def test_a_report_comes_with_its_viewer(tmp_path: Path, recipe_data: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate({**recipe_data, "evaluate": {"models": ["base"]}})
     directory = tmp_path / "run"
 
-    def report(session: object, made: object) -> None:
+    def report(session: Session, made: Method) -> None:
         for steps in made.steps():
             session.complete(*steps)
         write_report(session, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, make_dataclass, replace
@@ -37,6 +38,7 @@ from midcourse.viewer.collect import collect_view
 from midcourse.viewer.data import Item, Kind, ProposalBody, RolloutBody, View
 from midcourse.viewer.proposals import NO_ROOM
 from midcourse.viewer.room import Room, Shown, Size, first_of_each, telling
+from midcourse.viewer.sharing import shared
 from runs import run_to
 from test_rl_records import EVIL, ITERATIONS, write
 
@@ -461,6 +463,24 @@ def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
     folder = run.stage("likelihood", "base", earlier, [old], lambda i: "k")
     assert list(read_stage(folder, Likelihood)) == [row]
     assert not facts(collect_view(run.directory), "cannot be read")
+
+
+def test_a_text_of_several_places_is_written_once() -> None:
+    text = "It stands in the steps of two proposals, and in what was asked."
+    steps, turns = [text, "So."], [(f"Review {text}", text), (text, "So.")]
+    bodies = [
+        ProposalBody(
+            rollout_id="r", answer="", steps=steps, intervention="", detail="", turns=turns,
+            continuations=[], tokens=[],
+        ),
+        RolloutBody(context="", steps=[text], answer=""),
+    ]  # fmt: skip
+    chunk = json.dumps(shared(bodies))
+    assert chunk.count(text) == 2
+    assert json.loads(chunk)["texts"] == [text]
+    first, second = json.loads(chunk)["bodies"]
+    assert (first["steps"], second["steps"]) == ([0, "So."], [0])
+    assert first["turns"] == [[f"Review {text}", 0], [0, "So."]]
 
 
 # --- size ----------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ async function searchTexts(query, onprogress) {
 async function searchChunk(number, among, run) {
   const written = JSON.stringify(search.query).slice(1, -1).toLowerCase();
   if (!(await loweredText(number)).includes(written)) return;
-  const bodies = JSON.parse(await chunkText(number));
+  const bodies = bodiesIn(await chunkText(number));
   if (run !== search.run) return;
   for (const item of among) {
     if (textsOf(bodies[item.position]).includes(search.query)) search.hits.add(item.at);

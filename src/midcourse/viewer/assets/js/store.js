@@ -28,10 +28,22 @@ async function chunkText(number) {
   return new Response(stream).text();
 }
 
+/** Returns the bodies of a chunk's JSON, in which a number stands for a text of several places. */
+function bodiesIn(json) {
+  const { texts, bodies } = JSON.parse(json);
+  const told = (text) => (typeof text === "number" ? texts[text] : text);
+  for (const body of bodies) {
+    body.steps = body.steps.map(told);
+    body.turns &&= body.turns.map((turn) => turn.map(told));
+    for (const one of body.continuations ?? []) one.text = told(one.text);
+  }
+  return bodies;
+}
+
 const opened = new Map(); // the chunks looked at last, oldest first
 
 function chunk(number) {
-  const known = opened.get(number) ?? chunkText(number).then(JSON.parse);
+  const known = opened.get(number) ?? chunkText(number).then(bodiesIn);
   opened.delete(number);
   opened.set(number, known);
   if (opened.size > 24) opened.delete(opened.keys().next().value);
