@@ -22,7 +22,7 @@ from typing import Any
 from midcourse.printable import printable
 from midcourse.viewer.data import Item, View, ViewedProblem
 from midcourse.viewer.meanings import all_meanings
-from midcourse.viewer.sharing import shared
+from midcourse.viewer.sharing import members, shared
 
 #: Our script, in the order in which its parts are read.
 SCRIPTS = (
@@ -77,13 +77,9 @@ def json_island(data: object) -> str:
 def _json(data: object) -> bytes:
     """Return JSON in which half of a surrogate pair is written as its escape."""
     text = json.dumps(
-        data, default=_members, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        data, default=members, ensure_ascii=False, allow_nan=False, separators=(",", ":")
     )
     return text.encode("utf-8", "backslashreplace")
-
-
-def _members(record: Any) -> dict[str, object]:
-    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _index(view: View) -> dict[str, object]:

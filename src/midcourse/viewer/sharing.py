@@ -32,14 +32,15 @@ def _with_texts(
     body: ProposalBody | RolloutBody, put: Callable[[str], object]
 ) -> dict[str, object]:
     """Return a body's fields with what `put` makes of every text of some length."""
-    found = {**_fields(body), "steps": [put(step) for step in body.steps]}
+    found = {**members(body), "steps": [put(step) for step in body.steps]}
     if isinstance(body, ProposalBody):
         found["turns"] = [[put(text) for text in turn] for turn in body.turns]
         found["continuations"] = [
-            {**_fields(one), "text": put(one.text)} for one in body.continuations
+            {**members(one), "text": put(one.text)} for one in body.continuations
         ]
     return found
 
 
-def _fields(record: Any) -> dict[str, object]:
+def members(record: Any) -> dict[str, object]:
+    """Return a record's fields by name, not deeper."""
     return {field.name: getattr(record, field.name) for field in fields(record)}
