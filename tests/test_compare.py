@@ -53,10 +53,10 @@ def make_run(tmp_path_factory: pytest.TempPathFactory) -> MakeRun:
     return make
 
 
-def table(tables: dict[str, list[Table]], title: str) -> dict[str, tuple[str, ...]]:
+def table(tables: dict[str, list[Table]], title: str) -> dict[str, list[str]]:
     """Return the rows of a table by their first cell."""
     (found,) = (one for under in tables.values() for one in under if one.title == title)
-    return {first: cells for first, *cells in found.rows}  # type: ignore[misc]
+    return {row[0]: list(row[1:]) for row in found.rows}
 
 
 def compared(*runs: Path, seeds: bool | None = None) -> tuple[list[ComparedRun], dict[str, Any]]:

@@ -69,14 +69,7 @@ def collect(run: Run, method: Method, *, partial: bool = False) -> ReportData:
     Of a run that is not finished `partial` reads what is there.
     """
     there = partial_reader(run) if partial else _everything
-    evaluations: dict[str, dict[str, list[Count]]] = {}
-    ids: dict[str, list[str]] = {}
-    for (role, eval_set), graded in method.evaluation.all.items():
-        if there(graded.rollouts, graded.grades):
-            problems = method.evaluation.problems(run, eval_set)
-            counts = count_by_problem(run, graded, problems)
-            evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
-            ids[eval_set] = [problem.problem_id for problem in problems]
+    evaluations, ids = _evaluated(run, method, there)
     hard = method.hard.read(run) if there(*_selecting(method)) else []
     if there(*_selecting(method)):
         ids[HARD] = [problem.problem_id for problem in hard]
@@ -88,7 +81,7 @@ def collect(run: Run, method: Method, *, partial: bool = False) -> ReportData:
     candidates = method.interventions.candidates()
     proposed = candidates.read(run) if there(candidates.proposals) else []
     rl_counts = {f"groups of {arm}": _group_kinds(groups) for arm, groups in arms.items()}
-    patched = method.models.patched.trained
+    patched, scored = method.models.patched.trained, method.evaluation.likelihoods
     return ReportData(
         name=run.recipe.name,
         seed=run.recipe.seed,
@@ -105,12 +98,7 @@ def collect(run: Run, method: Method, *, partial: bool = False) -> ReportData:
         evaluations=evaluations,
         arms=arms,
         courses=courses,
-        likelihoods=[
-            item
-            for stage in method.evaluation.likelihoods
-            if there(stage)
-            for item in run.read(stage)
-        ],
+        likelihoods=[item for stage in scored if there(stage) for item in run.read(stage)],
         model_labels={model.name: model.label for model in method.models.compared},
         error_steps=[p.error_step for p in proposed if p.error_step is not None],
         ks={eval_set: run.recipe.evaluate.ks_of(eval_set) for eval_set in evaluations},
@@ -118,6 +106,21 @@ def collect(run: Run, method: Method, *, partial: bool = False) -> ReportData:
         lengths=_lengths(run, method, there),
         sft_log=read_log(run.path(patched), 1) if patched else {},
     )
+
+
+def _evaluated(
+    run: Run, method: Method, there: There
+) -> tuple[dict[str, dict[str, list[Count]]], dict[str, list[str]]]:
+    """Return the counts by set and model, and the ids of each set's problems in their order."""
+    evaluations: dict[str, dict[str, list[Count]]] = {}
+    ids: dict[str, list[str]] = {}
+    for (role, eval_set), graded in method.evaluation.all.items():
+        if there(graded.rollouts, graded.grades):
+            problems = method.evaluation.problems(run, eval_set)
+            counts = count_by_problem(run, graded, problems)
+            evaluations.setdefault(eval_set, {})[method.models.in_role(role).label] = counts
+            ids[eval_set] = [problem.problem_id for problem in problems]
+    return evaluations, ids
 
 
 There = Callable[..., bool]
