@@ -487,6 +487,9 @@ def test_the_command_warms_up_and_shows_its_measure(
     assert done.exit_code == 0, done.output
     assert "warmup: complete in" in done.output
     assert "+ verification" in done.output
+    card = (tmp_path / "run" / "verification" / "model" / "final" / "README.md").read_text()
+    assert "the verification of attempts whose first error is known" in card
+    assert "+ verification" in card
     status = CliRunner().invoke(app, ["status", str(tmp_path / "run")])
     assert "worked" in status.output
 

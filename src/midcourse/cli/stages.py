@@ -205,6 +205,7 @@ def warmup(
 ) -> None:
     """Teach a small model to answer and to verify, before the method begins; measure it."""
     from midcourse.config import load_recipe
+    from midcourse.export.cards import write_warmup_cards
     from midcourse.pipeline import open_session
     from midcourse.progress import ConsoleProgress, open_console
     from midcourse.warmup.check import check_table
@@ -215,5 +216,7 @@ def warmup(
     with open_session(made, directory, ConsoleProgress(console), setup=setup) as session:
         prepared = Warmup(session)
         folder = prepared.complete()
-        console.print(check_table(prepared))
+        checked = check_table(prepared)
+        console.print(checked)
+        write_warmup_cards(prepared, checked)
         session.run.reporter.say(f"warmup: complete in {folder}")

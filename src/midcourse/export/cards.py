@@ -7,11 +7,11 @@ what tells models apart, and of no checksum (`midcourse.engines.is_card`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from midcourse.config import ModelConfig
+from midcourse.config import ModelConfig, Recipe
 from midcourse.engines import CARD_MARK
 from midcourse.metrics import Count, accuracy, bootstrap
 from midcourse.pipeline import Graded, Method, Model
@@ -20,6 +20,8 @@ from midcourse.records import Role, Start
 from midcourse.report.collect import count_by_problem
 from midcourse.run import Run
 from midcourse.store.files import write_durably
+from midcourse.table import Table
+from midcourse.warmup.run import Warmup
 
 _CARD = "README.md"
 _USE = """\
@@ -38,6 +40,12 @@ with torch.no_grad():
     reply = model.generate(**inputs, max_new_tokens=200)
 print(tokenizer.decode(reply[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```"""
+
+_LIMITS = """\
+For research on how models learn from their own mistakes. Only what stands above was measured:
+nothing is known of other tasks, of languages, of safety, or of whether a derivation is sound whose
+answer is right. The licence is that of the base model; what was trained on may add conditions of
+its own: set `license` before you share this."""
 
 
 def write_cards(run: Run, made: Method) -> list[Path]:
@@ -68,20 +76,42 @@ def _trained(run: Run, made: Method) -> Iterator[Model]:
             yield model
 
 
+def write_warmup_cards(prepared: Warmup, checked: Table) -> list[Path]:
+    """Write the cards of a warm-up that is complete; `checked` says how well each verifies."""
+    run, cards = prepared.session.run, list[Path]()
+    taught = {
+        "worked solutions": prepared.worked,
+        "the verification of attempts whose first error is known": prepared.verification,
+    }
+    for what, model in taught.items():
+        assert model.trained is not None
+        manifest = run.artifact(model.trained).manifest
+        done = f"SFT on {manifest['counts']['num_rows']:,.0f} rows: {what}."
+        measured = [f"{checked.title}.", "", *checked.markdown()]
+        path = run.path(model.trained) / model.folder / _CARD
+        write_durably(path, _card(run.recipe, model, manifest, done, measured).encode())
+        cards.append(path)
+    return cards
+
+
 def model_card(run: Run, made: Method, model: Model) -> str:
     """Return the card of a trained model that is complete, from its manifest and evaluations."""
     assert model.trained is not None
     manifest = run.artifact(model.trained).manifest
-    tuned = isinstance(model.trained.settings, TuneSettings)
-    method = model.trained.settings.config.method if tuned else "grpo"
-    base = _base(run.recipe.model)
+    done, measured = _what_was_done(run, made, model), _evaluation(run, made, model)
+    return _card(run.recipe, model, manifest, done, measured)
+
+
+def _card(
+    recipe: Recipe, model: Model, manifest: Mapping[str, Any], done: str, measured: list[str]
+) -> str:
     lines = [
-        *_metadata(run.recipe.model, method),
+        *_metadata(recipe.model, model),
         "",
-        f"# {run.recipe.name}: {model.label}",
+        f"# {recipe.name}: {model.label}",
         "",
-        f"{base}, trained by midcourse as its recipe `{run.recipe.name}` says (seed "
-        f"{run.recipe.seed}): {_what_was_done(run, made, model)}",
+        f"{_base(recipe.model)}, trained by midcourse as its recipe `{recipe.name}` says (seed "
+        f"{recipe.seed}): {done}",
         "",
         "## Use",
         "",
@@ -93,20 +123,18 @@ def model_card(run: Run, made: Method, model: Model) -> str:
         "",
         "## Evaluation",
         "",
-        *_evaluation(run, made, model),
+        *measured,
         "",
         "## Intended use and limits",
         "",
-        "For research on how models learn from their own mistakes. Only the final answers of the "
-        "sets above were measured: nothing is known of other tasks, of languages, of safety, or of "
-        "whether a derivation is sound whose answer is right. The licence is that of the base "
-        "model; what was trained on may add conditions of its own: set `license` before you share "
-        "this.",
+        _LIMITS,
     ]
     return "\n".join(lines) + "\n"
 
 
-def _metadata(base: ModelConfig, method: str) -> list[str]:
+def _metadata(base: ModelConfig, model: Model) -> list[str]:
+    settings = model.trained.settings if model.trained else None
+    method = settings.config.method if isinstance(settings, TuneSettings) else "grpo"
     is_hub_name = base.path != "lab" and not Path(base.path).is_dir()
     return [
         f"{CARD_MARK} Set `license` before you share it.",
@@ -123,10 +151,10 @@ def _metadata(base: ModelConfig, method: str) -> list[str]:
 
 
 def _base(base: ModelConfig) -> str:
-    """Return what was trained, in words; of a folder its last name, not where it lies."""
+    """Return what was trained, in words; of an absolute path the last name, not where it lies."""
     if base.path == "lab":
         return "The toy model of midcourse's lab"
-    name = Path(base.path).name if Path(base.path).is_dir() else base.path
+    name = Path(base.path).name if Path(base.path).is_absolute() else base.path
     return f"`{name}`" + (f" at revision `{base.revision}`" if base.revision else "")
 
 
@@ -200,8 +228,5 @@ def _shown(counts: list[Count]) -> str:
     return f"{found.estimate:.1%} [{found.low:.1%}, {found.high:.1%}]"
 
 
-def _table(head: tuple[str, ...], rows: Any) -> Iterator[str]:
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(str(cell) for cell in row) + " |"
+def _table(head: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> list[str]:
+    return Table("", head, tuple(tuple(map(str, row)) for row in rows)).markdown()
