@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from midcourse.tokens import duration, number
 #: Columns where the output is not a terminal: wide enough for every table.
 _FILE_COLUMNS = 110
 _BAR_COLUMNS = 24
+#: The rate and what it promises are of so many seconds: a model that was loaded, or a server that
+#: was slow at first, is forgotten.
+_PACE_SECONDS = 60.0
 #: What is said of how things go, where there is nothing to say.
 _NOTHING = str
 #: How outcomes are called where their names are those of an interface.
@@ -131,17 +135,26 @@ class Shown:
     clock: Callable[[], float] = time.monotonic
     note: str = ""
     tokens: int = 0
-    _resumed: int = field(init=False)
     _began: float = field(init=False)
+    _start: tuple[float, int, int] = field(init=False)
+    _points: deque[tuple[float, int, int]] = field(init=False)
+    """When how many were done, with how many tokens: the start, then the last minute."""
 
     def __post_init__(self) -> None:
-        self._resumed, self._began = self.done, self.clock()
+        self._began = self.clock()
+        self._start = (self._began, self.done, 0)
+        self._points = deque([self._start])
 
     def advance(self, count: int = 1, note: str = "", tokens: int = 0) -> None:
         """Count."""
         self.done += count
         self.tokens += tokens
         self.note = note or self.note
+        now = self.clock()
+        if now - self._points[-1][0] >= 1.0:
+            self._points.append((now, self.done, self.tokens))
+            while len(self._points) > 2 and now - self._points[1][0] > _PACE_SECONDS:
+                self._points.popleft()
 
     @property
     def seconds(self) -> float:
@@ -152,16 +165,14 @@ class Shown:
         """Return how far it is, how fast it goes, what came of it, and how long it will take."""
         of = f" of {self.total:,}" if self.total else ""
         share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
-        return self._joined(f"{self.done:,}{of}", share, *self.course(), self._eta())
-
-    def course(self) -> tuple[str, ...]:
-        """Return rate, outcomes and elapsed time."""
-        return self._rate(), self._said(), duration(self.seconds)
+        since = self._points[0]
+        course = (self._rate(since), self._said(), duration(self.seconds), self._eta(since))
+        return self._joined(f"{self.done:,}{of}", share, *course)
 
     def last_line(self) -> str:
         """Return what it came to."""
         took = f"{self.done:,} done in {duration(self.seconds)}"
-        return self._joined(took, self._rate(), self._said())
+        return self._joined(took, self._rate(self._start), self._said())
 
     def _joined(self, first: str, *parts: str) -> str:
         return printable(f"  {self.label}: " + " · ".join(filter(None, (first, *parts))), keep="")
@@ -169,17 +180,20 @@ class Shown:
     def _said(self) -> str:
         return " · ".join(filter(None, (self.note, self.words())))
 
-    def _rate(self) -> str:
-        seconds, fresh = max(self.seconds, 1e-3), self.done - self._resumed
+    def _rate(self, since: tuple[float, int, int]) -> str:
+        then, done, tokens = since
+        seconds = max(self.clock() - then, 1e-3)
         if self.tokens:
-            return f"{number(self.tokens / seconds)} tok/s"
+            return f"{number((self.tokens - tokens) / seconds)} tok/s"
+        fresh = self.done - done
         return f"{number(fresh / seconds)}/s" if fresh >= seconds else ""
 
-    def _eta(self) -> str:
-        fresh = self.done - self._resumed
-        if not self.total or not fresh or self.done >= self.total:
+    def _eta(self, since: tuple[float, int, int]) -> str:
+        then, done, _ = since
+        if not self.total or self.done >= self.total or self.done <= done:
             return ""
-        return f"ETA {duration((self.total - self.done) / fresh * self.seconds)}"
+        each = (self.clock() - then) / (self.done - done)
+        return f"ETA {duration((self.total - self.done) * each)}"
 
 
 class ConsoleProgress:
@@ -191,7 +205,7 @@ class ConsoleProgress:
 
     def say(self, text: str) -> None:
         """Print one line, as it is: neither markup nor control sequences are read from it."""
-        self._console.print(Text(printable(text)))
+        self._console.print(Text(printable(text)), soft_wrap=True)
 
     @contextmanager
     def task(
@@ -216,7 +230,7 @@ class ConsoleProgress:
 
         def tell() -> None:
             while not ended.wait(max(self._every_seconds, shown.seconds / 60)):
-                self._console.print(Text(shown.line()))
+                self._console.print(Text(shown.line()), soft_wrap=True)
 
         teller = threading.Thread(target=tell, daemon=True)
         teller.start()
