@@ -82,6 +82,7 @@ RUN = {
     "midcourse repair runs/my": "",
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
+    "midcourse view runs/my": "report/view.html",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
     "midcourse export runs/my --format proposals --out handover/proposals":
         "handover/proposals/proposals.parquet",
@@ -102,6 +103,7 @@ NOT_RUN = {
     "midcourse init": "needs a model and a server; tests/test_start.py runs what it writes",
     "midcourse doctor my.toml": "as above",
     "midcourse validate mine.csv": "tests/test_data_verbs.py runs it on such a file",
+    "midcourse view runs/my --id": "opens a browser, at an id of a run",
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; the tutorial's test runs the verb",
     "midcourse train": "trains; the tutorial's test trains both by `run`",

@@ -468,7 +468,7 @@ def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
 def test_a_text_of_several_places_is_written_once() -> None:
     text = "It stands in the steps of two proposals, and in what was asked."
     steps, turns = [text, "So."], [(f"Review {text}", text), (text, "So.")]
-    bodies = [
+    bodies: list[ProposalBody | RolloutBody] = [
         ProposalBody(
             rollout_id="r", answer="", steps=steps, intervention="", detail="", turns=turns,
             continuations=[], tokens=[],
