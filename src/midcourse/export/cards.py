@@ -167,7 +167,7 @@ def _what_was_done(run: Run, made: Method, model: Model) -> str:
     patched = made.models.patched
     rows = f"rows of source `{source}`"
     if source == "intervention":
-        chosen = "verified" if run.recipe.build_sft.filter else "NOT all verified"
+        chosen = "verified" if run.recipe.build_sft.filter else "whether verified or not"
         rows = f"interventions in its own failed attempts ({chosen})"
     if isinstance(model.trained.settings, TuneSettings):
         how = "preferring them to the steps they replace" if patched.label == "Step-DPO" else "SFT"
