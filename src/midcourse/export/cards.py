@@ -16,7 +16,7 @@ from midcourse.engines import CARD_MARK
 from midcourse.metrics import Count, accuracy, bootstrap
 from midcourse.pipeline import Graded, Method, Model
 from midcourse.pipeline.models import TuneSettings
-from midcourse.records import Role, Start
+from midcourse.records import Role, RowOutcome, Start
 from midcourse.report.collect import count_by_problem
 from midcourse.run import Run
 from midcourse.store.files import write_durably
@@ -86,7 +86,8 @@ def write_warmup_cards(prepared: Warmup, checked: Table) -> list[Path]:
     for what, model in taught.items():
         assert model.trained is not None
         manifest = run.artifact(model.trained).manifest
-        done = f"SFT on {manifest['counts']['num_rows']:,.0f} rows: {what}."
+        rows = run.artifact(model.trained.settings.rows).manifest["counts"]
+        done = f"SFT on {rows[RowOutcome.READY]:,} rows: {what}."
         measured = [f"{checked.title}.", "", *checked.markdown()]
         path = run.path(model.trained) / model.folder / _CARD
         write_durably(path, _card(run.recipe, model, manifest, done, measured).encode())
@@ -166,7 +167,7 @@ def _what_was_done(run: Run, made: Method, model: Model) -> str:
     patched = made.models.patched
     rows = f"rows of source `{source}`"
     if source == "intervention":
-        chosen = "verified" if run.recipe.build_sft.filter else "NOT all verified"
+        chosen = "verified" if run.recipe.build_sft.filter else "whether verified or not"
         rows = f"interventions in its own failed attempts ({chosen})"
     if isinstance(model.trained.settings, TuneSettings):
         how = "preferring them to the steps they replace" if patched.label == "Step-DPO" else "SFT"
