@@ -33,6 +33,7 @@ from midcourse.records import (
 )
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
+from midcourse.store.files import write_checked_json
 from midcourse.store.stage import JOURNAL, read_manifest, read_stage
 from midcourse.viewer.collect import collect_view
 from midcourse.viewer.data import Item, Kind, ProposalBody, RolloutBody, View
@@ -451,6 +452,10 @@ def test_rows_show_their_tokens_with_probabilities_of_both_models(tmp_path: Path
     assert not third
     trained = {name for name, item in of_kind(view, Kind.PROPOSAL).items() if item.trained}
     assert trained == {proposal.proposal_id for proposal in proposals[:2]}
+    baseline = {"name": "made", "build_sft": {"source": "reference"}}
+    write_checked_json(run.directory / "config.resolved.json", baseline)
+    view = collect_view(run.directory)
+    assert not any(item.trained for item in view.items), "other rows were trained on"
 
 
 def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def add_proposal(
         title=title_of(proposal.intervention, *(turn.reply for turn in proposal.turns[::-1])),
         chunk=0,
         position=0,
-        model=builder.names.label(proposal.proposer),
+        model=arm or builder.names.label(proposal.proposer),
         verified=num_correct > 0 if own else None,
         trained=tokens is not None,
         num_correct=num_correct,
