@@ -286,7 +286,19 @@ def test_what_another_release_wrote_in_another_form_is_named(tmp_path: Path) -> 
     part.rename(part.with_name("part-00000.parquet"))
     view = collect_view(run.directory)
     assert len(of_kind(view, Kind.ROLLOUT)) == 2
-    assert "an earlier midcourse" in facts(view, "cannot be read")[0]
+    earlier, lost = facts(view, "cannot be read")
+    assert "an earlier midcourse" in earlier
+    assert lost.startswith("8 continuations in sample/")
+
+
+def test_a_proposal_whose_continuations_are_not_graded_yet_is_not_called_unverified(
+    tmp_path: Path,
+) -> None:
+    run = made_run(tmp_path / "run", 1)
+    for part in run.directory.glob("grade/*/part-*"):
+        part.unlink()
+    (item,) = of_kind(collect_view(run.directory), Kind.PROPOSAL).values()
+    assert (item.verified, item.num_correct, item.num_continuations) == (None, 0, 4)
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
