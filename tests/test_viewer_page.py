@@ -40,7 +40,7 @@ def test_the_page_names_its_own_scripts_and_allows_no_others() -> None:
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe" not in policy
     assert "trusted-types 'none'" in policy
-    assert not re.findall(r'\b(?:src|href)="|url\(|@import', page.split('id="index"')[0])
+    assert not re.findall(r'\b(?:src|href)="|url\((?!data:)|@import', page.split('id="index"')[0])
     assert page.count("<script>") == 2
 
 
@@ -459,7 +459,8 @@ def test_what_cannot_be_seen_is_written_out(show: Show) -> None:
         text = seen.page.locator(".step.error").inner_text()
         shown = seen.page.locator(".side .card").first.inner_text()
         assert "\\u2028owned()\\u2029 \\u202egnitirw\\u202c \\x1b[31m \\x07 \\x00" in shown
-        assert not set("\u2028\u202e\x1b\x07\u200b") & set(text + shown + seen.page.title())
+        assert "\u200b" not in shown  # KaTeX has some of its own in formulas
+        assert not set("\u2028\u202e\x1b\x07") & set(text + shown + seen.page.title())
 
 
 @slow

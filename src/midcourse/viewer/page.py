@@ -1,9 +1,9 @@
 """Writes the viewer: one HTML file that opens from disk and makes no request.
 
 Text of models and data sets is untrusted. It travels as JSON in which nothing can end the element,
-or compressed, and the page's script makes text nodes of it; formulas become MathML. The page's
-policy allows the two scripts and the style whose hashes it names, and nothing else: no request, no
-event attribute, no markup from text.
+or compressed, and the page's script makes text nodes of it; KaTeX makes elements of formulas. The
+page's policy allows the two scripts and the style whose hashes it names, fonts inside the page, and
+nothing else: no request, no event attribute, no markup from text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from html import escape
@@ -24,6 +25,7 @@ from midcourse.viewer.data import Item, View, ViewedProblem
 from midcourse.viewer.meanings import all_meanings
 from midcourse.viewer.sharing import members, shared
 
+_ASSETS = resources.files("midcourse.viewer") / "assets"
 #: Our script, in the order in which its parts are read.
 SCRIPTS = (
     "dom",
@@ -47,11 +49,12 @@ SCRIPTS = (
 
 def write_page(view: View) -> Iterator[bytes]:
     """Yield the page piece by piece: the index first, then every chunk as it is read."""
-    style, typesetter, script = _asset("page.css"), _typesetter(), _script()
+    style, typesetter, script = _style(), _typesetter(), _script()
     sources = " ".join(map(_source, (typesetter, script)))
     policy = (
-        f"default-src 'none'; script-src {sources}; style-src {_source(style)}; base-uri 'none'; "
-        "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+        f"default-src 'none'; script-src {sources}; style-src {_source(style)}; font-src data:; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; "
+        "trusted-types 'none'"
     )
     head = Template(_asset("page.html")).substitute(
         policy=policy, name=escape(printable(view.name, keep="")), style=style
@@ -106,6 +109,21 @@ def _script() -> str:
     return f'(() => {{\n"use strict";\n{parts}}})();\n'
 
 
+def _style() -> str:
+    faces = re.sub(r"@font-face\{[^}]*\}", _face, _asset("katex/katex.min.css"))
+    return f"{faces}\n{_asset('page.css')}"
+
+
+def _face(rule: re.Match[str]) -> str:
+    """Return a font's rule with the font inside it; nothing if we do not have that font."""
+    (name,) = re.findall(r"fonts/([\w-]+\.woff2)", rule[0])
+    file = _ASSETS / "katex" / name
+    if not file.is_file():
+        return ""
+    data = base64.b64encode(file.read_bytes()).decode()
+    return re.sub(r"src:[^}]*", f'src:url(data:font/woff2;base64,{data}) format("woff2")', rule[0])
+
+
 def _typesetter() -> str:
     notice = f"{_asset('katex/NOTICE')}\n{_asset('katex/LICENSE')}"
     return f"/*!\n{notice}*/\n{_asset('katex/katex.min.js')}"
@@ -117,4 +135,4 @@ def _source(text: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("midcourse.viewer") / "assets" / name).read_text("utf-8")
+    return (_ASSETS / name).read_text("utf-8")

@@ -1,16 +1,16 @@
-// LaTeX to MathML, by KaTeX. A formula that is too large, too deep, defines macros, links, or is
-// not understood stays as it was written.
+// LaTeX to elements, by KaTeX: drawn as HTML, and as MathML for screen readers. A formula that is
+// too large, too deep, defines macros, links, or is not understood stays as it was written.
 
-const MATH = { characters: 2000, depth: 60, nodes: 4000, braces: 40 };
-const REFUSED = /\\(?:[gex]?def|let|futurelet|global|long|(?:re)?newcommand|providecommand|href|url|includegraphics|html[A-Za-z]*|fcolorbox|char|verb|csname)(?![A-Za-z])/;
+const MATH = { characters: 2000, depth: 120, nodes: 8000, braces: 40 };
+const REFUSED = /\\(?:[gex]?def|let|futurelet|global|long|(?:re)?newcommand|providecommand|href|url|includegraphics|html[A-Za-z]*|char|verb|csname)(?![A-Za-z])/;
 const KATEX = {
-  output: "mathml", trust: false, strict: "ignore", throwOnError: true, maxExpand: 200, maxSize: 12,
+  output: "htmlAndMathml", trust: false, strict: "ignore", throwOnError: true, maxExpand: 200, maxSize: 12,
 };
 const ELEMENTS = new Set(("span math semantics annotation mtext mn mo mi mspace mover munder munderover msup msub "
-  + "msubsup mfrac mroot msqrt mtable mtr mtd mlabeledtr mrow menclose mstyle mpadded mphantom").split(" "));
+  + "svg path line msubsup mfrac mroot msqrt mtable mtr mtd mlabeledtr mrow menclose mstyle mpadded mphantom").split(" "));
 const ATTRIBUTES = new Set(("accent accentunder class columnalign columnlines columnspacing depth display displaystyle encoding "
   + "fence height largeop linebreak linethickness lspace mathbackground mathcolor mathsize mathvariant maxsize "
-  + "minsize notation rowlines rowspacing rspace scriptlevel separator stretchy valign voffset width xmlns side").split(" "));
+  + "aria-hidden d preserveAspectRatio stroke-width style viewBox x1 x2 y1 y2 minsize notation rowlines rowspacing rspace scriptlevel separator stretchy valign voffset width xmlns side").split(" "));
 
 const typesetBefore = new Map();
 
@@ -28,8 +28,7 @@ function render(tex, display) {
   if (tex.length > MATH.characters || REFUSED.test(tex) || visible(tex) !== tex || braceDepth(tex) > MATH.braces) return null;
   const host = el("span", { class: display ? "math display" : "math" });
   try {
-    // Its bold \pmb would need a style attribute, which the page's policy forbids.
-    katex.render(tex, host, { ...KATEX, displayMode: display, macros: { "\\pmb": "\\boldsymbol" } });
+    host.append(nodesOf(katex.__renderToDomTree(tex, { ...KATEX, displayMode: display })));
   } catch {
     return null;
   }
@@ -37,6 +36,22 @@ function render(tex, display) {
   host.querySelectorAll("annotation").forEach((node) => node.remove());
   host.querySelector("math")?.setAttribute("alttext", tex);
   return host;
+}
+
+/** Makes nodes of KaTeX's tree. Its style attributes the page's policy would refuse: they are set as properties. */
+function nodesOf(tree) {
+  const open = [tree];
+  for (let node; (node = open.pop());) {
+    if (node.attributes?.style) node.attributes["data-style"] = node.attributes.style;
+    delete node.attributes?.style;
+    open.push(...(node.children ?? []));
+  }
+  const made = tree.toNode();
+  made.querySelectorAll("[data-style]").forEach((node) => {
+    node.style.cssText = node.dataset.style;
+    node.removeAttribute("data-style");
+  });
+  return made;
 }
 
 function braceDepth(tex) {
@@ -48,7 +63,7 @@ function braceDepth(tex) {
   return deepest;
 }
 
-/** Whether a tree that is not yet in the page holds only what MathML draws, and not too much of it. */
+/** Whether a tree that is not yet in the page holds only what formulas are drawn with, and not too much of it. */
 function isInert(host) {
   const open = [[host, 0]];
   for (let seen = 0; open.length; seen += 1) {

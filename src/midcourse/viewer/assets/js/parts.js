@@ -38,9 +38,9 @@ function answers(gold, answer, item) {
       el("dd", { class: verdict }, answer ? [mark(verdict), " ", answerText(answer)] : el("span", { class: "dim" }, "none"))));
 }
 
-/** An answer is LaTeX without dollars, or a number, or a word. */
+/** An answer is often LaTeX without dollars. */
 function answerText(answer) {
-  const looksLikeMath = /[\\^_=]|^[-+\d.,/ ]+$/.test(answer) && !answer.includes("$");
+  const looksLikeMath = /[\\^_]/.test(answer) && !answer.includes("$");
   const formula = show.raw || !looksLikeMath ? null : typeset(answer, false);
   return formula ?? phrase(answer);
 }

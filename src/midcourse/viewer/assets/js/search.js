@@ -43,10 +43,11 @@ async function searchTexts(query, onprogress) {
   search.hits = new Set();
   if (!search.query) return onprogress(1);
   let told = performance.now(), done = 0;
-  for (const [number, among] of itemsOfChunk) {
+  for (const waiting = [...itemsOfChunk]; waiting.length;) {
     if (run !== search.run) return;
-    await searchChunk(number, among, run);
-    done += 1;
+    const batch = waiting.splice(0, 4); // while one is searched, the browser decompresses the others
+    await Promise.all(batch.map(([number, among]) => searchChunk(number, among, run)));
+    done += batch.length;
     if (performance.now() - told < 60) continue;
     onprogress(done / itemsOfChunk.size);
     await new Promise((resume) => { setTimeout(resume); });
