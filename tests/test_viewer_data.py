@@ -33,6 +33,7 @@ from midcourse.records import (
 )
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
+from midcourse.store.files import write_checked_json
 from midcourse.store.stage import JOURNAL, read_manifest, read_stage
 from midcourse.viewer.collect import collect_view
 from midcourse.viewer.data import Item, Kind, ProposalBody, RolloutBody, View
@@ -285,7 +286,19 @@ def test_what_another_release_wrote_in_another_form_is_named(tmp_path: Path) -> 
     part.rename(part.with_name("part-00000.parquet"))
     view = collect_view(run.directory)
     assert len(of_kind(view, Kind.ROLLOUT)) == 2
-    assert "an earlier midcourse" in facts(view, "cannot be read")[0]
+    earlier, lost = facts(view, "cannot be read")
+    assert "an earlier midcourse" in earlier
+    assert lost.startswith("8 continuations in sample/")
+
+
+def test_a_proposal_whose_continuations_are_not_graded_yet_is_not_called_unverified(
+    tmp_path: Path,
+) -> None:
+    run = made_run(tmp_path / "run", 1)
+    for part in run.directory.glob("grade/*/part-*"):
+        part.unlink()
+    (item,) = of_kind(collect_view(run.directory), Kind.PROPOSAL).values()
+    assert (item.verified, item.num_correct, item.num_continuations) == (None, 0, 4)
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
@@ -451,6 +464,10 @@ def test_rows_show_their_tokens_with_probabilities_of_both_models(tmp_path: Path
     assert not third
     trained = {name for name, item in of_kind(view, Kind.PROPOSAL).items() if item.trained}
     assert trained == {proposal.proposal_id for proposal in proposals[:2]}
+    baseline = {"name": "made", "build_sft": {"source": "reference"}}
+    write_checked_json(run.directory / "config.resolved.json", baseline)
+    view = collect_view(run.directory)
+    assert not any(item.trained for item in view.items), "other rows were trained on"
 
 
 def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:

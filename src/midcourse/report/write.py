@@ -71,8 +71,8 @@ def write_report(session: Session, made: Method) -> None:
     _say(report)
     folder, console = run.directory / "report", open_console()
     if os.access(run.directory, os.W_OK):
-        _write(folder, _files(report), _content(report))
         write_view(run.directory, run.directory / VIEW)
+        _write(folder, _files(report), _content(report))
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))
