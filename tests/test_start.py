@@ -23,7 +23,7 @@ from midcourse.errors import ConfigError, DataError
 from midcourse.records import Problem
 from midcourse.start.checks import Check, Level
 from midcourse.start.doctor import examine
-from midcourse.start.init import Plan, Sizes, recipe_text
+from midcourse.start.init import FirstRun, Sizes, recipe_text
 from midcourse.start.init import Proposer as Server
 from midcourse.start.problems import Survey
 
@@ -154,7 +154,7 @@ def test_the_documented_recipe_is_what_init_writes() -> None:
     sizes = Sizes.of(has_gpu=False, context=8192, prompt=300, parameters=135_000_000)
     proposer = Server("http://127.0.0.1:8000/v1", "big")
     words = "135.0 million parameters, 8,192 tokens of context"
-    plan = Plan("my", "./my-model", words, "transformers", train, held_out, proposer, sizes)
+    plan = FirstRun("my", "./my-model", words, "transformers", train, held_out, proposer, sizes)
     page = Path(__file__).parent.parent / "docs" / "recipes.md"
     assert f"```toml\n{recipe_text(plan)}```" in page.read_text()
 

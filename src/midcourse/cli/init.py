@@ -13,7 +13,7 @@ from midcourse.cli.data import column_map
 from midcourse.errors import ConfigError, MidcourseError
 
 if TYPE_CHECKING:
-    from midcourse.start.init import Plan, Proposer
+    from midcourse.start.init import FirstRun, Proposer
     from midcourse.start.problems import Survey
 
 
@@ -44,7 +44,7 @@ def init(
     What is not given is asked on a terminal. E.g. midcourse init my.toml --model ./my-model
     --problems mine.csv --held-out held-out.jsonl
     """
-    from midcourse.start.init import make_plan, name_of
+    from midcourse.start.init import name_of, plan_first_run
     from midcourse.start.problems import survey
 
     name = name_of(file)
@@ -59,7 +59,7 @@ def init(
         proposer = _ask("--proposer", "URL of a proposer server (empty: the model itself)", "")
     server = _server(proposer, proposer_model, api_key_env) if proposer else None
     kept_out = _shown(survey(held_out)) if held_out else None
-    _finish(file, make_plan(name, model, engine, train, kept_out, server), force=force)
+    _finish(file, plan_first_run(name, model, engine, train, kept_out, server), force=force)
 
 
 def _ask(option: str, question: str, default: str | None = None) -> str:
@@ -84,7 +84,7 @@ def _shown(found: Survey) -> Survey:
     return found
 
 
-def _finish(file: Path, plan: Plan, *, force: bool) -> None:
+def _finish(file: Path, plan: FirstRun, *, force: bool) -> None:
     """Write the recipe, check it and say what comes next."""
     from midcourse.start.checks import Level
     from midcourse.start.doctor import recipe_checks

@@ -91,18 +91,24 @@ def recipe_checks(recipe: Recipe, directory: Path) -> Iterator[Check]:
         if not speaks_messages(role.engine):
             yield from model_checks(role.name, role.engine, role.model)
         yield from engine_checks(role.name, role.engine, role.sampling.record())
-    made = None
     loaded = [role.model for role in _roles(recipe) if not speaks_messages(role.engine)]
     if sets is not None and all(map(is_whole, loaded)):
         yield from _length_checks(recipe, sets.train)
-        try:
-            made = method(Setup.with_problems(recipe, sets, identify_model))
-            yield ok("prompts", f"{recipe.prompts}: every file that the recipe uses")
-        except MidcourseError as error:
-            yield problem("prompts", str(error))
-    if made is not None:
-        yield tried("stages", lambda: _stages(recipe, directory, made))
+        yield from _stage_checks(recipe, directory, sets)
+    else:
+        yield warning("stages", "not checked: problems or a model are not here")
     yield disk_check(directory, _planned_bytes(recipe))
+
+
+def _stage_checks(recipe: Recipe, directory: Path, sets: ProblemSets) -> Iterator[Check]:
+    """Compose the method, and ask every stage whether it could be made."""
+    try:
+        made = method(Setup.with_problems(recipe, sets, identify_model))
+    except MidcourseError as error:
+        yield problem("recipe", str(error))
+        return
+    yield ok("prompts", f"{recipe.prompts}: every file that the recipe uses")
+    yield tried("stages", lambda: _stages(recipe, directory, made))
 
 
 def _problem_checks(recipe: Recipe, sets: ProblemSets) -> Iterator[Check]:

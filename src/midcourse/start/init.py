@@ -75,7 +75,7 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class FirstRun:
     """What a recipe is written from."""
 
     name: str
@@ -89,14 +89,14 @@ class Plan:
     sizes: Sizes
 
 
-def make_plan(
+def plan_first_run(
     name: str,
     model: str,
     engine: str | None,
     train: Survey,
     held_out: Survey | None,
     proposer: Proposer | None,
-) -> Plan:
+) -> FirstRun:
     """Look at the model, and choose. Raises MidcourseError where a run could not begin."""
     for found in (train, held_out):
         if found is not None and found.complaints:
@@ -114,7 +114,7 @@ def make_plan(
         prompt = longest_prompt(renderer, [solve.render(problem=p.text) for p in train.problems])
     kind = engine or ("vllm" if has_gpu and installed("vllm") else "transformers")
     sizes = Sizes.of(has_gpu=has_gpu, context=context, prompt=prompt, parameters=parameters)
-    return Plan(name, model, words, kind, train, held_out, proposer, sizes)
+    return FirstRun(name, model, words, kind, train, held_out, proposer, sizes)
 
 
 def _unusable(found: Survey) -> str:
@@ -130,13 +130,13 @@ def _unusable(found: Survey) -> str:
     )
 
 
-def recipe_text(plan: Plan) -> str:
+def recipe_text(plan: FirstRun) -> str:
     """Return the recipe as TOML, at most 40 lines."""
     head, *sections = _head(plan), _problems(plan), _sampling(plan), _training(plan)
     return "\n\n".join("\n".join(lines) for lines in (head, *sections)) + "\n"
 
 
-def _head(plan: Plan) -> list[str]:
+def _head(plan: FirstRun) -> list[str]:
     """Return what stands above the sections: names, servers, who writes missing references."""
     lines = [
         f"# A first, small run. Check: midcourse doctor {plan.name}.toml; all keys: midcourse keys",
@@ -160,7 +160,7 @@ def _server(server: Proposer) -> str:
     return f'{{ kind = "openai", {named}, chat = true{key} }}'
 
 
-def _problems(plan: Plan) -> list[str]:
+def _problems(plan: FirstRun) -> list[str]:
     train, held_out = plan.train, plan.held_out
     lines = ["[problems]", f"path = {_text(train.place)}  # {len(train.problems):,} problems"]
     if train.column_map:
@@ -174,7 +174,7 @@ def _problems(plan: Plan) -> list[str]:
     return lines
 
 
-def _sampling(plan: Plan) -> list[str]:
+def _sampling(plan: FirstRun) -> list[str]:
     sizes, own = plan.sizes, f"sampling.max_tokens = {plan.sizes.max_tokens}"
     asked = 4096 if plan.proposer else sizes.proposer_tokens
     without = ['reference = "none"  # there are none'] if _goes_without(plan) else []
@@ -193,20 +193,20 @@ def _sampling(plan: Plan) -> list[str]:
     ]
 
 
-def _lacks_all(plan: Plan) -> bool:
+def _lacks_all(plan: FirstRun) -> bool:
     return plan.train.num_without_reference == len(plan.train.problems)
 
 
-def _goes_without(plan: Plan) -> bool:
+def _goes_without(plan: FirstRun) -> bool:
     """Whether nobody but the base could write references, which has no example either."""
     return _lacks_all(plan) and plan.proposer is None
 
 
-def _writes_references(plan: Plan) -> bool:
+def _writes_references(plan: FirstRun) -> bool:
     return bool(plan.train.num_without_reference) and not _goes_without(plan)
 
 
-def _training(plan: Plan) -> list[str]:
+def _training(plan: FirstRun) -> list[str]:
     sizes = plan.sizes
     rate, lora = ("1e-4", [f"lora_rank = {sizes.lora_rank}"]) if sizes.lora_rank else ("1e-5", [])
     return [
@@ -233,7 +233,7 @@ def _text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_recipe(file: Path, plan: Plan, *, force: bool) -> Recipe:
+def write_recipe(file: Path, plan: FirstRun, *, force: bool) -> Recipe:
     """Write a recipe and load it. Raises ConfigError if a file is there and not to be replaced."""
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already: give --force to overwrite it")
@@ -241,7 +241,7 @@ def write_recipe(file: Path, plan: Plan, *, force: bool) -> Recipe:
     return load_recipe(file)
 
 
-def remarks(plan: Plan) -> Iterator[str]:
+def remarks(plan: FirstRun) -> Iterator[str]:
     """Yield what a user should know of what was chosen."""
     lacking = plan.train.num_without_reference
     if _goes_without(plan):

@@ -50,7 +50,9 @@ def is_whole(model: ModelConfig) -> bool:
         folder = local_folder(model)
     except MidcourseError:
         return False
-    return folder is not None and all(any(folder.glob(f)) for f in ("*.safetensors", "token*"))
+    if folder is None or not any(folder.glob("token*")):
+        return False
+    return any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir())
 
 
 def count_parameters(folder: Path) -> int | None:
