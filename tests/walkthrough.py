@@ -61,9 +61,8 @@ def run(folder: Path) -> list[str]:
 
 
 def masked(text: str) -> list[str]:
-    """Return lines without figures and layout: a machine may round and time otherwise."""
-    plain = re.sub(r"[0-9a-f]{10,}|\d[\d,.]*", "#", re.sub(r"[─━]+", "─", text))
-    return [" ".join(line.split()) for line in plain.splitlines() if line.strip()]
+    """Return the words, sorted, without figures: another machine rounds and wraps otherwise."""
+    return sorted(re.sub(r"[0-9a-f]{10,}|\d[\d,.]*", "#", re.sub("─+", "─", text)).split())
 
 
 def _script(port: str) -> list[str]:
@@ -78,7 +77,8 @@ def _script(port: str) -> list[str]:
         if block.mark.startswith("file: "):
             lines += [f"cat > {block.mark.removeprefix('file: ')} <<'END'", f"{text}END"]
         elif block.language == "sh":
-            lines += [f"echo '{_NEXT}'", *filter(_is_there, text.splitlines())]
+            commands = text.replace("\\\n", " ").splitlines()
+            lines += [f"echo '{_NEXT}'", *filter(_is_there, commands)]
         elif block.language == "python":
             lines += ["python - > python.txt <<'END'", f"{text}END"]
     return lines

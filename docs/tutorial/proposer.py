@@ -25,6 +25,8 @@ def answer(messages: list[dict[str, str]]) -> str:
         )
     ]
     attempt = re.findall(r"^Substep (\d+): (.+)$", messages[-1]["content"], re.MULTILINE)
+    if not right:
+        return "Show me a problem and its reference solution."
     if not attempt:
         return "\n\n".join([*right, rf"\boxed{{{right[-1].split()[-1]}}}"])
     for (number, step), equation in zip(attempt, right, strict=False):
