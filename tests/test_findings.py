@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from midcourse.config import Recipe, load_recipe
-from midcourse.metrics import Count, mean
+from midcourse.metrics import Count, Interval
 from midcourse.records import Condition
 from midcourse.report.collect import HARD, ReportData
 from midcourse.report.estimates import (
     MARGIN,
     MIN_PROBLEMS,
+    accuracy_of,
     between_runs,
     by_place,
     mean_difference,
@@ -111,8 +112,10 @@ def test_differences_have_a_width_where_all_problems_agree() -> None:
     assert nothing.low == -nothing.high < -0.2
     assert everything.estimate == 1
     assert everything.low == pytest.approx(0.722, abs=1e-2)
-    apart = unpaired_difference({"a": [0.0], "b": [1.0]}, {"c": [0.0], "d": [1.0]}, mean)
-    assert apart.low < 0 < apart.high
+    apart = unpaired_difference(Interval(0.5, 0.1, 0.9), Interval(0.5, 0.2, 0.8))
+    assert [round(end, 9) for end in (apart.low, apart.high)] == [-0.5, 0.5]
+    nothing = accuracy_of({"a": [Count(50, 0)], "b": [Count(50, 0)]})
+    assert 0 < nothing.high < 0.05, "Wilson's over 100 samples"
 
 
 def test_intervals_over_runs_need_three_of_them() -> None:

@@ -29,11 +29,13 @@ from midcourse.report.estimates import (
     Clusters,
     Statistic,
     accuracy_margins,
+    accuracy_of,
     between_runs,
     difference,
     flat,
     grouped,
     mean_difference,
+    mean_share,
     passes,
     pool,
     unpaired_difference,
@@ -144,6 +146,11 @@ class Measure:
     """Empty if the run does not have it."""
     statistic: Statistic[Any]
 
+    def alone(self, clusters: Clusters[Any], num_resamples: int = 1000) -> Interval:
+        """Return the number with its interval, problems resampled."""
+        alone = accuracy_of if self.statistic is accuracy else mean_share
+        return alone(clusters, num_resamples)
+
     def value(self, run: ComparedRun) -> float:
         """Return the number, as a share; NaN if the run does not have it."""
         return self.statistic(flat(self.read(run)))
@@ -165,7 +172,8 @@ def _conditions(data: ReportData) -> Iterator[Measure]:
             counts = run.data.conditions.get(condition, ())
             return run.by_problem(run.data.problem_ids[HARD], counts) if counts else {}
 
-        name = f"accuracy on hard problems, {PAPER_TABLE_1[condition][0]}"
+        given = PAPER_TABLE_1[condition][0].removeprefix("+ ")
+        name = f"accuracy on hard problems given {given}"
         yield Measure(name=name, read=read, statistic=accuracy)
 
 
@@ -270,7 +278,7 @@ def _over_problems(
     common = len(theirs.keys() & ours.keys())
     n = min(len(theirs), len(ours))
     if not common:
-        apart = unpaired_difference(ours, theirs, measure.statistic)
+        apart = unpaired_difference(measure.alone(ours), measure.alone(theirs))
         return apart, f"unpaired, {len(theirs)} and {len(ours)} problems", n
     if measure.statistic is accuracy:
         found = difference(ours, theirs, accuracy, margins=accuracy_margins(ours, theirs))

@@ -156,17 +156,25 @@ def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
     return Interval(found.estimate, low, high)
 
 
-def unpaired_difference(
-    ours: Clusters[T], theirs: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000
-) -> Interval:
-    """Return ``statistic(ours) − statistic(theirs)`` of two sets of problems of their own.
+def accuracy_of(counts: Counts, num_resamples: int = 1000) -> Interval:
+    """Return an accuracy with its interval, Wilson's over samples where none or all are correct."""
+    every = flat(counts)
+    correct, samples = (sum(c.num_correct for c in every), sum(c.num_samples for c in every))
+    return (
+        wilson(correct, samples)
+        if correct in (0, samples)
+        else estimate(counts, accuracy, num_resamples)
+    )
 
-    The sides are independent: their distances to the ends of the interval add up in squares.
+
+def unpaired_difference(ours: Interval, theirs: Interval) -> Interval:
+    """Return the difference of two independent estimates.
+
+    Their distances to the ends of the interval add up in squares.
     """
-    left, right = (estimate(side, statistic, num_resamples) for side in (ours, theirs))
-    below = math.hypot(left.estimate - left.low, right.high - right.estimate)
-    above = math.hypot(left.high - left.estimate, right.estimate - right.low)
-    middle = left.estimate - right.estimate
+    below = math.hypot(ours.estimate - ours.low, theirs.high - theirs.estimate)
+    above = math.hypot(ours.high - ours.estimate, theirs.estimate - theirs.low)
+    middle = ours.estimate - theirs.estimate
     return Interval(middle, middle - below, middle + above)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from midcourse.config import Recipe
@@ -77,6 +77,15 @@ def _cost(manifest: Mapping[str, object]) -> StageCost:
     )
 
 
+def wall_seconds(costs: Iterable[StageCost]) -> float:
+    """Return how long at least one stage was at work; trainings may work side by side."""
+    total, end = 0.0, datetime.min.replace(tzinfo=UTC)
+    for cost in sorted(costs, key=lambda cost: cost.started):
+        total += max(0.0, (cost.finished - max(cost.started, end)).total_seconds())
+        end = max(end, cost.finished)
+    return total
+
+
 def totals(costs: Iterable[StageCost]) -> dict[str, Tokens] | None:
     """Return the tokens of all stages by role; None if any stage does not say."""
     found: dict[str, Tokens] = {}
@@ -116,11 +125,11 @@ def cost_of(tokens: Mapping[str, Tokens] | None, recipe: Recipe) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time as people say it, ``1 h 04 min`` or ``12.3 s``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes = timedelta(minutes=round(seconds / 60)) // timedelta(minutes=1)
-    hours, rest = divmod(minutes, 60)
-    return f"{hours:,} h {rest:02d} min" if hours else f"{rest} min {seconds % 60:02.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, past = divmod(minutes, 60)
+    return f"{hours:,} h {past:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str, str]:
@@ -137,7 +146,7 @@ def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str
         "seed": str(recipe.seed),
         "code": revisions if revisions == code else f"{revisions} (report: {code})",
         "date": _dates(costs),
-        "wall time": duration(sum(c.seconds for c in costs)) + " in stages" if costs else UNKNOWN,
+        "wall time": duration(wall_seconds(costs)) if costs else UNKNOWN,
         **token_facts(tokens),
     }
     cost = cost_of(tokens, recipe)
