@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from midcourse.config import Recipe
 from midcourse.report.facts import (
@@ -44,22 +42,24 @@ def test_tokens_add_up_by_role_and_one_unknown_stage_makes_a_sum_unknown() -> No
     assert token_facts(None) == {"tokens": "unknown"}
     assert token_facts(totals(known))["tokens, policy"] == "15 in, 35 out, 3 requests"
     rows = cost_table([known[0], cost(None), cost({})]).rows
-    assert [row[3:] for row in rows] == [
+    assert [row[3:6] for row in rows] == [
         ("2", "10", "30"), ("unknown", "unknown", "unknown"), ("–", "–", "–")
     ]  # fmt: skip
 
 
-def test_a_cost_needs_prices_and_tokens(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimates_are_named_and_trained_tokens_stand_with_their_training() -> None:
+    tokens = {"proposer": Tokens(3, 8, 2, estimated=2)}
+    assert token_facts(tokens)["tokens, proposer"].endswith("3 requests, 2 of them estimated")
+    (row,) = cost_table([replace(cost({}), stage="checkpoints", trained=12_000)]).rows
+    assert row[-1] == "12,000"
+
+
+def test_a_cost_needs_prices_and_tokens() -> None:
     tokens = {"policy": Tokens(1, 1_000_000, 0), "proposer": Tokens(1, 2_000_000, 500_000)}
-    assert cost_of(tokens, recipe) == ""
-    priced = {"prices": {"proposer": {"input": 0.1, "output": 0.4}}}
-    monkeypatch.setattr("midcourse.report.facts.prices_of", lambda recipe: of(priced))
-    assert cost_of(tokens, recipe) == "0.40 USD (proposer; no price for policy)"
-    assert cost_of(None, recipe).startswith("unknown")
-
-
-def of(priced: dict[str, Any]) -> dict[str, tuple[float, float]]:
-    return {role: (p["input"], p["output"]) for role, p in priced["prices"].items()}
+    assert cost_of(tokens, {}) == ""
+    prices = {"proposer": (0.1, 0.4)}
+    assert cost_of(tokens, prices) == "0.40 USD (proposer; no price for policy)"
+    assert cost_of(None, prices).startswith("unknown")
 
 
 def test_time_that_two_trainings_share_counts_once() -> None:

@@ -19,7 +19,7 @@ from midcourse.report.estimates import (
     passed,
     pool,
 )
-from midcourse.report.facts import cost_of, duration, models_of, totals, wall_seconds
+from midcourse.report.facts import cost_of, duration, models_of, prices_of, totals, wall_seconds
 from midcourse.report.figures import arm_panel, pass_panel, usable_ks
 from midcourse.report.findings import Finding, Verdict
 from midcourse.report.page import Block, Drawing, Page, Section, Sentences, Topic
@@ -81,7 +81,7 @@ def _runs_table(runs: Sequence[ComparedRun]) -> Table:
         "wall time": lambda run: duration(wall_seconds(run.costs)),
         "tokens in": lambda run: _tokens(run, lambda of: of.given),
         "tokens out": lambda run: _tokens(run, lambda of: of.written),
-        "cost": lambda run: cost_of(totals(run.costs), run.recipe) or "no prices",
+        "cost": lambda run: cost_of(totals(run.costs), prices_of(run.recipe)) or "no prices",
     }
     cells = tuple((name, *map(of, runs)) for name, of in rows.items())
     note = "Of a run that is not complete, every number is of what is there."
