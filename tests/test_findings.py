@@ -126,6 +126,8 @@ def test_intervals_over_runs_need_three_of_them() -> None:
     apart = between_runs([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
     assert apart.high - apart.estimate == pytest.approx(2.776 * math.sqrt(2 / 3))
     assert math.isnan(between_runs([1.0, 2.0], [1.0, 2.0, 3.0]).low)
+    assert math.isnan(over_runs([1.0, 1.0, 1.0]).low), "where all agree, their spread is unknown"
+    assert math.isnan(between_runs([1.0] * 3, [2.0] * 3).low)
 
 
 def test_what_was_not_measured_names_the_key_that_would(recipe: Recipe) -> None:

@@ -242,8 +242,10 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
     values = [[measure.value(run) for run in side.runs] for side in (before, after)]
     theirs, ours = (pool(measure.read(run) for run in side.runs) for side in (before, after))
     found, how, n = _over_problems(measure, theirs, ours)
+    sizes = measure.statistic(flat(theirs)), measure.statistic(flat(ours))
     is_of_runs = min(map(len, values)) >= MIN_RUNS
     if is_of_runs:
+        sizes = mean(values[0]), mean(values[1])
         found, n = between_runs(values[1], values[0]), len(values[0]) + len(values[1])
         how = "Welch's t over runs"
     elif max(map(len, values)) > 1:
@@ -259,15 +261,10 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
         n=n,
         n_unit="runs" if is_of_runs else "problems",
         least=2 * MIN_RUNS if is_of_runs else MIN_PROBLEMS,
-        before=mean(values[0]),
-        after=mean(values[1]),
+        before=sizes[0],
+        after=sizes[1],
         how=how,
-        verbs=(
-            f"is above {name} in {{}} by",
-            f"is below {name} in {{}} by",
-            f"differs from {name} in {{}} by less than",
-            f"differs from {name} in",
-        ),
+        verbs=(f"is above {name} in", f"is below {name} in", f"differs from {name} in"),
     )
 
 

@@ -219,10 +219,10 @@ def over_runs(values: Sequence[float]) -> Interval:
     """Return the mean of one number of every run with its interval by Student's t.
 
     The unit is the run: this is what a claim about training needs. Its ends are NaN with fewer
-    than `MIN_RUNS` runs.
+    than `MIN_RUNS` runs, and where all agree: how far runs spread is then not known.
     """
     middle = mean(values)
-    if len(values) < MIN_RUNS:
+    if len(values) < MIN_RUNS or len(set(values)) == 1:
         return Interval(middle, math.nan, math.nan)
     half = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(middle, middle - half, middle + half)
@@ -231,14 +231,14 @@ def over_runs(values: Sequence[float]) -> Interval:
 def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the difference of the means of two sets of runs, by Welch's t; the unit is the run.
 
-    Its ends are NaN if a side has fewer than `MIN_RUNS` runs.
+    Its ends are NaN if a side has fewer than `MIN_RUNS` runs, or if on both sides all agree.
     """
     middle = mean(ours) - mean(theirs)
     if min(len(ours), len(theirs)) < MIN_RUNS:
         return Interval(middle, math.nan, math.nan)
     left, right = (variance(side) / len(side) for side in (ours, theirs))
     if not left + right:
-        return Interval(middle, middle, middle)
+        return Interval(middle, math.nan, math.nan)
     each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
     half = _t(int((left + right) ** 2 / each)) * math.sqrt(left + right)
     return Interval(middle, middle - half, middle + half)

@@ -118,7 +118,8 @@ def _say(report: Report) -> None:
     console = open_console()
     for table in report.tables:
         console.print(table.rich())
-    console.print(Text("\nWhat came out", style="bold"))
+    if report.findings or report.missing:
+        console.print(Text("\nWhat came out", style="bold"))
     for finding in report.findings:
         console.print(Text(printable(f"  {finding.sentence}")))
     for missing in report.missing:
