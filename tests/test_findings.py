@@ -94,6 +94,14 @@ def test_an_intervention_is_worth_what_its_continuations_gain_over_the_closest_c
     assert wider.estimate == 100
 
 
+def test_where_nothing_could_be_graded_nothing_is_said() -> None:
+    none, some = [Count(0, 0)] * 8, [Count(4, 1)] * 8
+    conditions = {Condition.PROBLEM: none, Condition.PREFIX_INTERVENTION: some}
+    assert [one.name for one in findings(report_data(conditions=conditions))] == [
+        "intervention coverage"
+    ]
+
+
 def test_pass_at_k_has_a_width_where_all_problems_agree() -> None:
     two = passed(by_place([Count(2, 0)] * 2), 1)
     assert (two.estimate, two.low, round(two.high, 3)) == (0, 0, 0.658)

@@ -170,7 +170,8 @@ def _conditions(data: ReportData) -> Iterator[Measure]:
 
         def read(run: ComparedRun, condition: Condition = condition) -> Clusters[Count]:
             counts = run.data.conditions.get(condition, ())
-            return run.by_problem(run.data.problem_ids[HARD], counts) if counts else {}
+            are_graded = any(count.num_samples for count in counts)
+            return run.by_problem(run.data.problem_ids[HARD], counts) if are_graded else {}
 
         given = PAPER_TABLE_1[condition][0].removeprefix("+ ")
         name = f"accuracy on hard problems given {given}"

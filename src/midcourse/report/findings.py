@@ -142,7 +142,7 @@ def finding(change: Change) -> Finding:
 def findings(data: ReportData) -> list[Finding]:
     """Return what a run found: of interventions, of the patch, of RL, of likelihoods."""
     changes = [*_worth(data), *_evaluated(data), *_rewards(data), *_likelihood(data)]
-    return [finding(change) for change in changes]
+    return [finding(change) for change in changes if not isnan(change.found.estimate)]
 
 
 # --- interventions -----------------------------------------------------------------------------
