@@ -26,6 +26,7 @@ from midcourse.table import Table
 from runs import run_to
 
 pytestmark = pytest.mark.slow  # each makes runs
+WORTH = "accuracy on hard problems given prefix + intervention"
 MakeRun = Callable[..., Path]
 
 
@@ -104,8 +105,10 @@ def test_seeds_of_one_recipe_are_put_together_and_the_unit_is_the_run(make_run: 
     assert seeds.columns[1:] == (
         "seed 1", "seed 2", "seed 3", "mean over runs", "SD", "pooled problems"
     )  # fmt: skip
-    row = table(tables, "Seeds of scripted")["accuracy on hard problems, + prefix + intervention"]
-    assert row[:5] == ["100.0", "100.0", "100.0", "100.0 [100.0, 100.0]", "0.0"]
+    row = table(tables, "Seeds of scripted")[
+        "accuracy on hard problems given prefix + intervention"
+    ]
+    assert row[:5] == ["100.0", "100.0", "100.0", "100.0", "0.0"], "no spread, no interval"
     assert [len(sides_of(read, False)), len(sides_of(read[:2], None))] == [3, 1]
     (two,) = compare(sides_of(read[:2], None)).tables["Seeds"]
     assert two.rows[0][3] == "100.0", "two runs have no interval"
@@ -140,7 +143,9 @@ def test_the_command_writes_what_it_says(make_run: MakeRun, tmp_path: Path) -> N
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert said == json.loads((tmp_path / "out" / "compare.json").read_text())
-    worth = next(one for one in said["findings"] if one["name"].endswith("+ prefix + intervention"))
+    worth = next(
+        one for one in said["findings"] if one["name"].endswith("given prefix + intervention")
+    )
     assert (worth["estimate"], worth["n"], worth["verdict"]) == (0.0, 3, "too few")
     page = (tmp_path / "out" / "compare.html").read_text()
     assert escape(worth["sentence"]) in page
@@ -151,7 +156,7 @@ def test_the_command_writes_what_it_says(make_run: MakeRun, tmp_path: Path) -> N
 
 def test_names_of_others_are_text_in_html_and_in_markdown(make_run: MakeRun) -> None:
     read = read_runs([make_run("a"), make_run("b", verify__num_continuations=2)])
-    evil = "<img src=x onerror=alert(1)> | [x](javascript:y) `z`"
+    evil = "{0} <img src=x onerror=alert(1)> | [x](javascript:y) `z`"
     sides = [sides_of(read, None)[0], type(sides_of(read, None)[1])(evil, read[1:])]
     page = comparison_page(sides, compare(sides))
     assert "<img" not in render_html(page)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from midcourse.config import Recipe, load_recipe
-from midcourse.metrics import Count, mean
+from midcourse.metrics import Count, Interval
 from midcourse.records import Condition
 from midcourse.report.collect import HARD, ReportData
 from midcourse.report.estimates import (
     MARGIN,
     MIN_PROBLEMS,
+    accuracy_of,
     between_runs,
     by_place,
     mean_difference,
@@ -93,6 +94,14 @@ def test_an_intervention_is_worth_what_its_continuations_gain_over_the_closest_c
     assert wider.estimate == 100
 
 
+def test_where_nothing_could_be_graded_nothing_is_said() -> None:
+    none, some = [Count(0, 0)] * 8, [Count(4, 1)] * 8
+    conditions = {Condition.PROBLEM: none, Condition.PREFIX_INTERVENTION: some}
+    assert [one.name for one in findings(report_data(conditions=conditions))] == [
+        "intervention coverage"
+    ]
+
+
 def test_pass_at_k_has_a_width_where_all_problems_agree() -> None:
     two = passed(by_place([Count(2, 0)] * 2), 1)
     assert (two.estimate, two.low, round(two.high, 3)) == (0, 0, 0.658)
@@ -111,8 +120,10 @@ def test_differences_have_a_width_where_all_problems_agree() -> None:
     assert nothing.low == -nothing.high < -0.2
     assert everything.estimate == 1
     assert everything.low == pytest.approx(0.722, abs=1e-2)
-    apart = unpaired_difference({"a": [0.0], "b": [1.0]}, {"c": [0.0], "d": [1.0]}, mean)
-    assert apart.low < 0 < apart.high
+    apart = unpaired_difference(Interval(0.5, 0.1, 0.9), Interval(0.5, 0.2, 0.8))
+    assert [round(end, 9) for end in (apart.low, apart.high)] == [-0.5, 0.5]
+    nothing = accuracy_of({"a": [Count(50, 0)], "b": [Count(50, 0)]})
+    assert 0 < nothing.high < 0.05, "Wilson's over 100 samples"
 
 
 def test_intervals_over_runs_need_three_of_them() -> None:
@@ -123,6 +134,8 @@ def test_intervals_over_runs_need_three_of_them() -> None:
     apart = between_runs([2.0, 3.0, 4.0], [1.0, 2.0, 3.0])
     assert apart.high - apart.estimate == pytest.approx(2.776 * math.sqrt(2 / 3))
     assert math.isnan(between_runs([1.0, 2.0], [1.0, 2.0, 3.0]).low)
+    assert math.isnan(over_runs([1.0, 1.0, 1.0]).low), "where all agree, their spread is unknown"
+    assert math.isnan(between_runs([1.0] * 3, [2.0] * 3).low)
 
 
 def test_what_was_not_measured_names_the_key_that_would(recipe: Recipe) -> None:

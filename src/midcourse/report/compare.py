@@ -29,11 +29,13 @@ from midcourse.report.estimates import (
     Clusters,
     Statistic,
     accuracy_margins,
+    accuracy_of,
     between_runs,
     difference,
     flat,
     grouped,
     mean_difference,
+    mean_share,
     passes,
     pool,
     unpaired_difference,
@@ -144,6 +146,11 @@ class Measure:
     """Empty if the run does not have it."""
     statistic: Statistic[Any]
 
+    def alone(self, clusters: Clusters[Any], num_resamples: int = 1000) -> Interval:
+        """Return the number with its interval, problems resampled."""
+        alone = accuracy_of if self.statistic is accuracy else mean_share
+        return alone(clusters, num_resamples)
+
     def value(self, run: ComparedRun) -> float:
         """Return the number, as a share; NaN if the run does not have it."""
         return self.statistic(flat(self.read(run)))
@@ -163,9 +170,11 @@ def _conditions(data: ReportData) -> Iterator[Measure]:
 
         def read(run: ComparedRun, condition: Condition = condition) -> Clusters[Count]:
             counts = run.data.conditions.get(condition, ())
-            return run.by_problem(run.data.problem_ids[HARD], counts) if counts else {}
+            are_graded = any(count.num_samples for count in counts)
+            return run.by_problem(run.data.problem_ids[HARD], counts) if are_graded else {}
 
-        name = f"accuracy on hard problems, {PAPER_TABLE_1[condition][0]}"
+        given = PAPER_TABLE_1[condition][0].removeprefix("+ ")
+        name = f"accuracy on hard problems given {given}"
         yield Measure(name=name, read=read, statistic=accuracy)
 
 
@@ -234,8 +243,10 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
     values = [[measure.value(run) for run in side.runs] for side in (before, after)]
     theirs, ours = (pool(measure.read(run) for run in side.runs) for side in (before, after))
     found, how, n = _over_problems(measure, theirs, ours)
+    sizes = measure.statistic(flat(theirs)), measure.statistic(flat(ours))
     is_of_runs = min(map(len, values)) >= MIN_RUNS
     if is_of_runs:
+        sizes = mean(values[0]), mean(values[1])
         found, n = between_runs(values[1], values[0]), len(values[0]) + len(values[1])
         how = "Welch's t over runs"
     elif max(map(len, values)) > 1:
@@ -251,15 +262,10 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
         n=n,
         n_unit="runs" if is_of_runs else "problems",
         least=2 * MIN_RUNS if is_of_runs else MIN_PROBLEMS,
-        before=mean(values[0]),
-        after=mean(values[1]),
+        before=sizes[0],
+        after=sizes[1],
         how=how,
-        verbs=(
-            f"is above {name} in {{}} by",
-            f"is below {name} in {{}} by",
-            f"differs from {name} in {{}} by less than",
-            f"differs from {name} in",
-        ),
+        verbs=(f"is above {name} in", f"is below {name} in", f"differs from {name} in"),
     )
 
 
@@ -270,7 +276,7 @@ def _over_problems(
     common = len(theirs.keys() & ours.keys())
     n = min(len(theirs), len(ours))
     if not common:
-        apart = unpaired_difference(ours, theirs, measure.statistic)
+        apart = unpaired_difference(measure.alone(ours), measure.alone(theirs))
         return apart, f"unpaired, {len(theirs)} and {len(ours)} problems", n
     if measure.statistic is accuracy:
         found = difference(ours, theirs, accuracy, margins=accuracy_margins(ours, theirs))

@@ -14,14 +14,12 @@ from midcourse.report.compare import ComparedRun, Measure, Side, differences, me
 from midcourse.report.estimates import (
     MIN_RUNS,
     by_place,
-    estimate,
     grouped,
-    mean_share,
     over_runs,
     passed,
     pool,
 )
-from midcourse.report.facts import cost_of, duration, models_of, totals
+from midcourse.report.facts import cost_of, duration, models_of, prices_of, totals, wall_seconds
 from midcourse.report.figures import arm_panel, pass_panel, usable_ks
 from midcourse.report.findings import Finding, Verdict
 from midcourse.report.page import Block, Drawing, Page, Section, Sentences, Topic
@@ -80,10 +78,10 @@ def _runs_table(runs: Sequence[ComparedRun]) -> Table:
         "proposer": lambda run: models_of(run.recipe)["proposer"],
         "complete": lambda run: f"{run.num_complete} of {run.num_steps} stages",
         "code": lambda run: ", ".join(dict.fromkeys(c.code for c in run.costs)) or _NOTHING,
-        "time in stages": lambda run: duration(sum(c.seconds for c in run.costs)),
+        "wall time": lambda run: duration(wall_seconds(run.costs)),
         "tokens in": lambda run: _tokens(run, lambda of: of.given),
         "tokens out": lambda run: _tokens(run, lambda of: of.written),
-        "cost": lambda run: cost_of(totals(run.costs), run.recipe) or "no prices",
+        "cost": lambda run: cost_of(totals(run.costs), prices_of(run.recipe)) or "no prices",
     }
     cells = tuple((name, *map(of, runs)) for name, of in rows.items())
     note = "Of a run that is not complete, every number is of what is there."
@@ -213,9 +211,7 @@ def _seed_table(side: Side, kept: Sequence[Measure]) -> Table:
         by_run = f"{100 * whole.estimate:.1f}" if isnan(whole.low) else share(whole, 1)
         spread = f"{100 * stdev(values):.1f}" if len(values) > 1 else _NOTHING
         pooled = pool(clusters for _, clusters in found)
-        is_accuracy = measure.statistic is accuracy
-        by_problem = estimate(pooled, accuracy, 500) if is_accuracy else mean_share(pooled, 500)
-        rows.append((measure.name, *cells, by_run, spread, share(by_problem, 1)))
+        rows.append((measure.name, *cells, by_run, spread, share(measure.alone(pooled, 500), 1)))
     seeds = (f"seed {run.recipe.seed}" for run in side.runs)
     columns = ("%", *seeds, "mean over runs", "SD", "pooled problems")
     note = (

@@ -156,17 +156,25 @@ def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
     return Interval(found.estimate, low, high)
 
 
-def unpaired_difference(
-    ours: Clusters[T], theirs: Clusters[T], statistic: Statistic[T], num_resamples: int = 1000
-) -> Interval:
-    """Return ``statistic(ours) − statistic(theirs)`` of two sets of problems of their own.
+def accuracy_of(counts: Counts, num_resamples: int = 1000) -> Interval:
+    """Return an accuracy with its interval, Wilson's over samples where none or all are correct."""
+    every = flat(counts)
+    correct, samples = (sum(c.num_correct for c in every), sum(c.num_samples for c in every))
+    return (
+        wilson(correct, samples)
+        if correct in (0, samples)
+        else estimate(counts, accuracy, num_resamples)
+    )
 
-    The sides are independent: their distances to the ends of the interval add up in squares.
+
+def unpaired_difference(ours: Interval, theirs: Interval) -> Interval:
+    """Return the difference of two independent estimates.
+
+    Their distances to the ends of the interval add up in squares.
     """
-    left, right = (estimate(side, statistic, num_resamples) for side in (ours, theirs))
-    below = math.hypot(left.estimate - left.low, right.high - right.estimate)
-    above = math.hypot(left.high - left.estimate, right.estimate - right.low)
-    middle = left.estimate - right.estimate
+    below = math.hypot(ours.estimate - ours.low, theirs.high - theirs.estimate)
+    above = math.hypot(ours.high - ours.estimate, theirs.estimate - theirs.low)
+    middle = ours.estimate - theirs.estimate
     return Interval(middle, middle - below, middle + above)
 
 
@@ -211,10 +219,10 @@ def over_runs(values: Sequence[float]) -> Interval:
     """Return the mean of one number of every run with its interval by Student's t.
 
     The unit is the run: this is what a claim about training needs. Its ends are NaN with fewer
-    than `MIN_RUNS` runs.
+    than `MIN_RUNS` runs, and where all agree: how far runs spread is then not known.
     """
     middle = mean(values)
-    if len(values) < MIN_RUNS:
+    if len(values) < MIN_RUNS or len(set(values)) == 1:
         return Interval(middle, math.nan, math.nan)
     half = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Interval(middle, middle - half, middle + half)
@@ -223,14 +231,14 @@ def over_runs(values: Sequence[float]) -> Interval:
 def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
     """Return the difference of the means of two sets of runs, by Welch's t; the unit is the run.
 
-    Its ends are NaN if a side has fewer than `MIN_RUNS` runs.
+    Its ends are NaN if a side has fewer than `MIN_RUNS` runs, or if on both sides all agree.
     """
     middle = mean(ours) - mean(theirs)
     if min(len(ours), len(theirs)) < MIN_RUNS:
         return Interval(middle, math.nan, math.nan)
     left, right = (variance(side) / len(side) for side in (ours, theirs))
     if not left + right:
-        return Interval(middle, middle, middle)
+        return Interval(middle, math.nan, math.nan)
     each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
     half = _t(int((left + right) ** 2 / each)) * math.sqrt(left + right)
     return Interval(middle, middle - half, middle + half)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from midcourse.config import Recipe
@@ -29,6 +29,16 @@ class Tokens:
     requests: int
     given: int
     written: int
+    estimated: int = 0
+    """Requests whose tokens are an estimate, as a server did not say."""
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.requests + other.requests,
+            self.given + other.given,
+            self.written + other.written,
+            self.estimated + other.estimated,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,8 @@ class StageCost:
     code: str
     tokens: Mapping[str, Tokens] | None
     """By role; None where the manifest does not say."""
+    trained: int | None = None
+    """Tokens that a training's optimiser saw; None of other stages, or where it is not said."""
 
     @property
     def seconds(self) -> float:
@@ -63,7 +75,11 @@ def _cost(manifest: Mapping[str, object]) -> StageCost:
     said = manifest.get("tokens")
     tokens = None
     if isinstance(said, dict):
-        tokens = {role: Tokens(of["requests"], of["in"], of["out"]) for role, of in said.items()}
+        tokens = {
+            role: Tokens(of["requests"], of["in"], of["out"], of.get("estimated", 0))
+            for role, of in said.items()
+        }
+    seen = manifest.get("trained_tokens")
     started, finished = (
         datetime.fromisoformat(str(manifest[key])) for key in ("started", "finished")
     )
@@ -74,7 +90,17 @@ def _cost(manifest: Mapping[str, object]) -> StageCost:
         finished=finished,
         code=str(manifest.get("code_revision", UNKNOWN)),
         tokens=tokens,
+        trained=seen["total"] if isinstance(seen, dict) else None,
     )
+
+
+def wall_seconds(costs: Iterable[StageCost]) -> float:
+    """Return how long at least one stage was at work; trainings may work side by side."""
+    total, end = 0.0, datetime.min.replace(tzinfo=UTC)
+    for cost in sorted(costs, key=lambda cost: cost.started):
+        total += max(0.0, (cost.finished - max(cost.started, end)).total_seconds())
+        end = max(end, cost.finished)
+    return total
 
 
 def totals(costs: Iterable[StageCost]) -> dict[str, Tokens] | None:
@@ -84,22 +110,22 @@ def totals(costs: Iterable[StageCost]) -> dict[str, Tokens] | None:
         if cost.tokens is None:
             return None
         for role, of in cost.tokens.items():
-            had = found.get(role, Tokens(0, 0, 0))
-            found[role] = Tokens(
-                had.requests + of.requests, had.given + of.given, had.written + of.written
-            )
+            found[role] = found.get(role, Tokens(0, 0, 0)) + of
     return found
 
 
 def prices_of(recipe: Recipe) -> dict[str, tuple[float, float]]:
     """Return USD per million tokens in and out, by role, where the recipe has them."""
     said = recipe.model_dump().get("prices") or {}
-    return {role: (of["input"], of["output"]) for role, of in said.items() if of}
+    return {
+        role: (of["input"], of["output"])
+        for role, of in said.items()
+        if of["input"] is not None and of["output"] is not None
+    }
 
 
-def cost_of(tokens: Mapping[str, Tokens] | None, recipe: Recipe) -> str:
-    """Return what the tokens cost, and of whom; empty where the recipe has no price."""
-    prices = prices_of(recipe)
+def cost_of(tokens: Mapping[str, Tokens] | None, prices: Mapping[str, tuple[float, float]]) -> str:
+    """Return what the tokens cost, and of whom; empty without prices."""
     if not prices:
         return ""
     if tokens is None:
@@ -116,11 +142,11 @@ def cost_of(tokens: Mapping[str, Tokens] | None, recipe: Recipe) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time as people say it, ``1 h 04 min`` or ``12.3 s``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    minutes = timedelta(minutes=round(seconds / 60)) // timedelta(minutes=1)
-    hours, rest = divmod(minutes, 60)
-    return f"{hours:,} h {rest:02d} min" if hours else f"{rest} min {seconds % 60:02.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, past = divmod(minutes, 60)
+    return f"{hours:,} h {past:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str, str]:
@@ -137,10 +163,10 @@ def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str
         "seed": str(recipe.seed),
         "code": revisions if revisions == code else f"{revisions} (report: {code})",
         "date": _dates(costs),
-        "wall time": duration(sum(c.seconds for c in costs)) + " in stages" if costs else UNKNOWN,
+        "wall time": duration(wall_seconds(costs)) if costs else UNKNOWN,
         **token_facts(tokens),
     }
-    cost = cost_of(tokens, recipe)
+    cost = cost_of(tokens, prices_of(recipe))
     return facts | ({"cost": cost} if cost else {})
 
 
@@ -176,10 +202,14 @@ def token_facts(tokens: Mapping[str, Tokens] | None) -> dict[str, str]:
         return {"tokens": UNKNOWN}
     return {
         f"tokens, {role}": f"{tokens[role].given:,} in, {tokens[role].written:,} out, "
-        f"{tokens[role].requests:,} requests"
+        f"{tokens[role].requests:,} requests{_estimated(tokens[role])}"
         for role in (*ROLES, *sorted(set(tokens) - set(ROLES)))
         if role in tokens
     }
+
+
+def _estimated(tokens: Tokens) -> str:
+    return f", {tokens.estimated:,} of them estimated" if tokens.estimated else ""
 
 
 def cost_table(costs: Sequence[StageCost]) -> Table:
@@ -187,13 +217,14 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
     rows: list[tuple[str, ...]] = []
     for cost in costs:
         name = f"{cost.stage} {cost.label}".strip()
+        seen = "–" if cost.trained is None else f"{cost.trained:,}"
         if not cost.tokens:
             said = "–" if cost.tokens is not None else UNKNOWN
-            rows.append((name, "–", duration(cost.seconds), said, said, said))
+            rows.append((name, "–", duration(cost.seconds), said, said, said, seen))
         for role, of in (cost.tokens or {}).items():
             numbers = (f"{number:,}" for number in (of.requests, of.given, of.written))
-            rows.append((name, role, duration(cost.seconds), *numbers))
-    columns = ("stage", "role", "time", "requests", "tokens in", "tokens out")
+            rows.append((name, role, duration(cost.seconds), *numbers, seen))
+    columns = ("stage", "role", "time", "requests", "tokens in", "tokens out", "trained on")
     note = (
         "Time is from the start of a stage's last session to its end, by the clock. “unknown”: "
         "the stage was made by a release that did not count tokens."

@@ -20,12 +20,12 @@ from midcourse.metrics import (
 )
 from midcourse.records import GroupCount
 from midcourse.report.collect import HARD, ReportData
-from midcourse.report.estimates import by_place, mean_share, passes
+from midcourse.report.estimates import accuracy_of, by_place, mean_share, passes
 from midcourse.report.page import Drawing, Topic
 from midcourse.report.plots import Panel, Point, Series
 from midcourse.report.rl import RlCourse
 from midcourse.report.svg import draw_funnel, draw_panels
-from midcourse.report.tables import PAPER_TABLE_1, WINDOW, none_correct, pooled, windows
+from midcourse.report.tables import PAPER_TABLE_1, WINDOW, none_correct, windows
 from midcourse.steps import location_from_error_step
 
 X = TypeVar("X", bound=float | str)
@@ -82,13 +82,8 @@ def _table_1(data: ReportData) -> Iterator[Drawing]:
             "Accuracy on hard problems by what is given",
             f"Correct continuations of the base model, %. n = {len(data.problem_ids[HARD])} hard "
             f"problems a bar; lines: {_OVER_PROBLEMS}, Wilson's over samples if none is correct.",
-            panel(bars, _accuracy, ("", "accuracy, %"), kind="bar"),
+            panel(bars, lambda c: accuracy_of(by_place(c)), ("", "accuracy, %"), kind="bar"),
         )
-
-
-def _accuracy(counts: Sequence[Count]) -> Interval:
-    correct, samples = pooled(counts)
-    return bootstrap(counts, accuracy) if correct else wilson(0, samples)
 
 
 def _proposals(data: ReportData) -> Iterator[Drawing]:

@@ -87,12 +87,7 @@ class Change:
     before: float
     after: float
     how: str = "paired by problem"
-    verbs: tuple[str, str, str, str] = (
-        "raised {} by",
-        "lowered {} by",
-        "changed {} by less than",
-        "changed",
-    )
+    verbs: tuple[str, str, str] = ("raised", "lowered", "changed")
 
 
 def judge(found: Interval, n: int, margin: float = MARGIN, least: int = MIN_PROBLEMS) -> Verdict:
@@ -116,16 +111,16 @@ def finding(change: Change) -> Finding:
     per_cent = " %" if change.unit == "points" else " nats a token"
     rest = f"({before} → {after}{per_cent}; {change.how}, n = {change.n:,} {change.n_unit})."
     verdict = judge(change.found, change.n, change.margin, change.least)
-    raised, lowered, kept, changed = change.verbs
+    raised, lowered, changed = change.verbs
     sizes = sorted(abs(x) for x in (low, high))
     by = f"{abs(middle):.{digits}f} {change.unit} [{sizes[0]:.{digits}f}, {sizes[1]:.{digits}f}]"
     signed = f"{middle:+.{digits}f} {change.unit} [{low:+.{digits}f}, {high:+.{digits}f}]"
     whether = f"whether {change.cause} {changed} {change.measure}: {signed}"
+    margin = f"{scale * change.margin:g} {change.unit}"
     said = {
-        Verdict.ABOVE: f"{change.cause} {raised.format(change.measure)} {by}",
-        Verdict.BELOW: f"{change.cause} {lowered.format(change.measure)} {by}",
-        Verdict.SAME: f"{change.cause} {kept.format(change.measure)} "
-        f"{scale * change.margin:g} {change.unit}: {signed}",
+        Verdict.ABOVE: f"{change.cause} {raised} {change.measure} by {by}",
+        Verdict.BELOW: f"{change.cause} {lowered} {change.measure} by {by}",
+        Verdict.SAME: f"{change.cause} {changed} {change.measure} by less than {margin}: {signed}",
         Verdict.OPEN: f"cannot tell {whether}",
         Verdict.FEW: f"too few {change.n_unit} to tell {whether}",
     }[verdict]
@@ -147,7 +142,7 @@ def finding(change: Change) -> Finding:
 def findings(data: ReportData) -> list[Finding]:
     """Return what a run found: of interventions, of the patch, of RL, of likelihoods."""
     changes = [*_worth(data), *_evaluated(data), *_rewards(data), *_likelihood(data)]
-    return [finding(change) for change in changes]
+    return [finding(change) for change in changes if not isnan(change.found.estimate)]
 
 
 # --- interventions -----------------------------------------------------------------------------

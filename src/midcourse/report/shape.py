@@ -142,7 +142,7 @@ def _rl_lines(base: Sequence[GroupCount], patched: Sequence[GroupCount]) -> list
     )
     holds = [line.holds for line in lower]
     always = False if False in holds else None if None in holds else True
-    lower_in = f"lower beyond its interval in {holds.count(True)} of {len(holds)} windows"
+    lower_in = f"by its interval lower in {holds.count(True)} of {len(holds)} windows"
     claim = "zero-advantage ratio lower from the patched model throughout RL"
     return [
         ShapeLine(claim, always, f"patched/base % by window: {ratios}; {lower_in}"),

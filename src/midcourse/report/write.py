@@ -16,6 +16,7 @@ from midcourse.pipeline import Method, Session
 from midcourse.printable import printable
 from midcourse.progress import open_console
 from midcourse.report.collect import ReportData, collect
+from midcourse.report.estimates import ShapeLine
 from midcourse.report.facts import cost_table, read_costs, run_facts
 from midcourse.report.figures import draw_figures
 from midcourse.report.findings import findings, not_measured, summary
@@ -58,13 +59,12 @@ def write_report(session: Session, made: Method) -> None:
     """Collect, write and print the report of a finished run. Nothing is sampled or trained."""
     run, recipe = session.run, made.setup.recipe
     data, costs = collect(run, made), read_costs(run.directory)
-    shape = shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
     report = Report(
         data=data,
         facts=run_facts(recipe, costs, code_revision()),
         findings=findings(data),
         missing=not_measured(data, recipe),
-        shape=shape if is_of_paper(recipe) else [],
+        shape=_shape(data) if is_of_paper(recipe) else [],
         costs=cost_table(costs),
         drawings=draw_figures(data),
     )
@@ -76,6 +76,10 @@ def write_report(session: Session, made: Method) -> None:
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))
+
+
+def _shape(data: ReportData) -> list[ShapeLine]:
+    return shape_lines(data.conditions, data.evaluations, data.arms, data.ks)
 
 
 def _files(report: Report) -> dict[str, str]:
@@ -120,7 +124,8 @@ def _say(report: Report) -> None:
     console = open_console()
     for table in report.tables:
         console.print(table.rich())
-    console.print(Text("\nWhat came out", style="bold"))
+    if report.findings or report.missing:
+        console.print(Text("\nWhat came out", style="bold"))
     for finding in report.findings:
         console.print(Text(printable(f"  {finding.sentence}")))
     for missing in report.missing:
