@@ -138,7 +138,7 @@ def write_problems(
             }
             if problem.entry:
                 fields["entry"] = json.loads(problem.entry)
-            lines.write(json_line({**others.get(problem.problem_id, {}), **fields}))
+            lines.write(json_line({**fields, **others.get(problem.problem_id, {})}))
 
 
 def json_line(fields: Mapping[str, Any]) -> str:

@@ -47,7 +47,8 @@ class Survey:
         for column in self.columns:
             ours = f"= {field_of[column.name]}" if column.name in field_of else ""
             shown.append(f"  {column.name:{width}}  {ours:20}  {column.sample}".rstrip())
-        return [f"{self.place}: {self.num_rows:,} rows", *shown, f"  {self._references()}"]
+        rows = "1 row" if self.num_rows == 1 else f"{self.num_rows:,} rows"
+        return [f"{self.place}: {rows}", *shown, f"  {self._references()}"]
 
     def _references(self) -> str:
         number, lacking = len(self.problems), self.num_without_reference
