@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from midcourse.cli import app
-from midcourse.cli.ends import Asked as AskedFor
+from midcourse.cli.ends import Given
 from midcourse.config import PricesConfig, Recipe
 from midcourse.config.prices import PriceConfig
 from midcourse.engines.metered import Meter
@@ -260,7 +260,7 @@ def test_a_verb_ends_with_what_came_of_it_and_the_next_command(
 
 
 def test_the_next_command_carries_what_was_given() -> None:
-    asked = AskedFor("my.toml", ("scale/lab",), ("name=a b",), None)
+    asked = Given("my.toml", ("scale/lab",), ("name=a b",), None)
     assert asked.command("train sft") == (
         "midcourse train sft my.toml --with scale/lab --set 'name=a b'"
     )

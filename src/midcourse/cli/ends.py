@@ -16,7 +16,7 @@ StepsOf = Callable[["Method"], Iterable["Step"]]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Given:
     """What a command was given: the next one is given the same."""
 
     recipe: str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midcourse.cli.app import Group, Overlays, Overrides, RecipePath, RunDir, app, train_app, verb
-from midcourse.cli.ends import Asked, StepsOf, following, say_totals, summarise
+from midcourse.cli.ends import Given, StepsOf, following, say_totals, summarise
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Drawn, Method, Session
@@ -58,7 +58,7 @@ def _stage(name: str, doc: str, steps_of: StepsOf, verbs: typer.Typer = app) -> 
         recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
     ) -> None:
         with _session(recipe, with_, set_, run_dir) as (session, made):
-            asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
+            asked = Given(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
             _complete(session, made, full_name, steps_of(made), asked)
             if verbs is train_app:
                 _write_cards(session, made)
@@ -67,7 +67,7 @@ def _stage(name: str, doc: str, steps_of: StepsOf, verbs: typer.Typer = app) -> 
 
 
 def _complete(
-    session: Session, made: Method, name: str, steps: Iterable[Step], asked: Asked
+    session: Session, made: Method, name: str, steps: Iterable[Step], asked: Given
 ) -> None:
     """Complete the steps of a verb; say what came of them, and what is next."""
     steps = list(steps)
@@ -151,7 +151,7 @@ def grade(
 ) -> None:
     """Grade the rollouts; with --audit, list where a second opinion disagrees, on RL's too."""
     with _session(recipe, with_, set_, run_dir) as (session, made):
-        asked = Asked(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
+        asked = Given(recipe, tuple(with_ or ()), tuple(set_ or ()), run_dir)
         _complete(session, made, "grade", _VERBS["grade"](made), asked)
         if audit:
             from midcourse.progress import open_console

@@ -45,7 +45,7 @@ class Meter:
     @property
     def num_retries(self) -> int:
         """Attempts that were repeated since the stage began."""
-        return sum(engine.num_retries - before for engine, before in self._retrying.values())
+        return sum(engine.num_retries - before for engine, before in list(self._retrying.values()))
 
     def watch(self, engine: object) -> None:
         """Count the attempts that an engine repeats from now on."""

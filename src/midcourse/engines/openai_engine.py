@@ -19,6 +19,7 @@ import asyncio
 import os
 import queue
 import random
+import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
@@ -70,6 +71,12 @@ _FACTS_SECONDS = 60.0
 _REPLY_BYTES, _BYTES_PER_TOKEN = 2**20, 1024
 #: Statuses by which servers refuse a stream.
 _REFUSALS = (400, 404, 405, 415, 422, 501)
+#: How servers call a field that they do not know.
+_UNKNOWN_FIELD = re.compile(
+    "stream_options|include_usage|extra (?:field|input)|unknown|unrecogni[sz]ed|unexpected"
+    "|not permitted",
+    re.IGNORECASE,
+)
 #: Tokens of the short question, and of its answer.
 _SHORT_PROMPT, _SHORT_REPLY = 4, 16
 #: What to change when a server refuses, by status.
@@ -473,10 +480,14 @@ class Connection:
                 self._pulses[url],
             )
         except Fault as fault:
-            if not streams or not _is_refused_stream(fault):
+            if not streams:
                 raise
-            refuses_usage = url not in self._mute and "stream_options" in fault.words
-            (self._mute if refuses_usage else self._refusing).add(url)
+            if self.engine.config.chat and url not in self._mute and _is_refused_usage(fault):
+                self._mute.add(url)
+            elif _is_refused_stream(fault):
+                self._refusing.add(url)
+            else:
+                raise
             return await self._reply(url, request, asked, room)
         if reply.is_streamed:
             self._streaming.add(url)
@@ -643,6 +654,11 @@ class Connection:
             f"{without_credentials(url)} does not answer as expected ({reason}): nothing is lost; "
             f"{advice}, then run the same command again"
         )
+
+
+def _is_refused_usage(fault: Fault) -> bool:
+    """Whether a server says that it does not know a field: what we ask for and can do without."""
+    return fault.status in _REFUSALS and bool(_UNKNOWN_FIELD.search(fault.words))
 
 
 def _is_refused_stream(fault: Fault) -> bool:
