@@ -30,6 +30,7 @@ from midcourse.records import (
     RowSource,
     SftRow,
     Solvability,
+    Verdict,
 )
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
@@ -304,6 +305,21 @@ def test_a_proposal_whose_continuations_are_not_graded_yet_is_not_called_unverif
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a run directory"):
         collect_view(tmp_path)
+
+
+def test_recipes_of_one_directory_share_what_was_drawn_for_both(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 2)
+    rollouts = [made_rollout(f"r{n}", f"p{n % 2}") for n in range(4)]
+    run.drawn("train of another recipe", [(one, Verdict.INCORRECT) for one in rollouts])
+    (run.directory / "recipes").mkdir()
+    (run.directory / "config.resolved.json").rename(run.directory / "recipes" / "made.json")
+    write_checked_json(run.directory / "recipes" / "other.json", {"name": "other", "seed": 0})
+    view = collect_view(run.directory)
+    assert of_kind(view, Kind.ROLLOUT).keys() == {"r0", "r1", "r2", "r3"}
+    assert facts(view, "recipe") == ["made, other"]
+    assert view.name == "run"
+    assert not facts(view, "left out")
+    assert len(bodies(view)) == len(view.items)
 
 
 # --- texts of others -----------------------------------------------------------------------------
