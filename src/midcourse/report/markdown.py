@@ -13,7 +13,8 @@ from midcourse.printable import printable
 from midcourse.report.page import Block, Drawing, Facts, Page, Sentences
 from midcourse.table import Table
 
-_OBEYED = re.compile(r"([\\`*_{}\[\]<>#|&~])")
+#: What Markdown or HTML obeys; brackets and underscores only where they make a link or emphasis.
+_OBEYED = re.compile(r"([\\`*{}<>#|&~]|(?<!\w)_|_(?!\w)|(?<=\])[\[(:])")
 
 
 def render_markdown(page: Page) -> str:
