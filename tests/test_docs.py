@@ -42,10 +42,9 @@ from test_cli import toml
 
 IN_BLOCKS = [command for page in PAGES for command in block_commands(page)]
 OURS = [command for command in IN_BLOCKS if is_ours(command.text)]
-#: The tutorial's pending steps parse from the day on which their verb is there.
-COMMANDS = sorted({one.text for one in OURS if not one.text.startswith(walkthrough.PENDING)})
+COMMANDS = sorted({one.text for one in OURS if not walkthrough.is_pending(one.text)})
 IN_SENTENCES = {command.text for page in PAGES for command in inline_commands(page)}
-SPANS = sorted(text for text in IN_SENTENCES if not text.startswith(walkthrough.PENDING))
+SPANS = sorted(text for text in IN_SENTENCES if not walkthrough.is_pending(text))
 MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((DOCS / "results").glob("*.md"))]
 TOML = [
     pytest.param(block, id=f"{page.name}-{number}")
