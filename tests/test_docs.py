@@ -107,11 +107,9 @@ NOT_RUN = {
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
     "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
-    "midcourse localize first_error.jsonl --model": "needs a model",
     "midcourse localize first_error.jsonl --recipe": "tests/test_localize.py asks a script",
     "midcourse localize olympiadbench.json": "needs a server and a data set",
     "midcourse lab pretrain": "minutes of training",
-    "midcourse curate gsm8k --out": "downloads a data set",
     "midcourse curate polaris": "downloads a data set",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.
