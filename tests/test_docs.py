@@ -42,10 +42,9 @@ from test_cli import toml
 
 IN_BLOCKS = [command for page in PAGES for command in block_commands(page)]
 OURS = [command for command in IN_BLOCKS if is_ours(command.text)]
-#: The tutorial's pending steps parse from the day on which their verb is there.
-COMMANDS = sorted({one.text for one in OURS if not one.text.startswith(walkthrough.PENDING)})
+COMMANDS = sorted({one.text for one in OURS if not walkthrough.is_pending(one.text)})
 IN_SENTENCES = {command.text for page in PAGES for command in inline_commands(page)}
-SPANS = sorted(text for text in IN_SENTENCES if not text.startswith(walkthrough.PENDING))
+SPANS = sorted(text for text in IN_SENTENCES if not walkthrough.is_pending(text))
 MARKDOWN = [*PAGES, ROOT / "CONTRIBUTING.md", *sorted((DOCS / "results").glob("*.md"))]
 TOML = [
     pytest.param(block, id=f"{page.name}-{number}")
@@ -124,11 +123,9 @@ NOT_RUN = {
     "midcourse propose my.toml --set engine.kind=ray": "needs a Ray cluster and GPUs",
     "midcourse propose lab": "a minute of sampling, with prompts made by the line before it",
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
-    "midcourse localize first_error.jsonl --model": "needs a model",
     "midcourse localize first_error.jsonl --recipe": "tests/test_localize.py asks a script",
     "midcourse localize olympiadbench.json": "needs a server and a data set",
     "midcourse lab pretrain": "minutes of training",
-    "midcourse curate gsm8k --out": "downloads a data set",
     "midcourse curate polaris": "downloads a data set",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.

@@ -14,15 +14,13 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from itertools import filterfalse
 from pathlib import Path
 
-import click
-
-from documented import ROOT, check_command
-from midcourse.errors import MidcourseError
+from documented import ROOT, find_verb
 
 PAGE = ROOT / "docs" / "tutorial.md"
-#: Verbs that may not be there yet: skipped as long as they do not parse, and run from then on.
+#: Verbs that may not be there yet: skipped until they are, and run from then on.
 PENDING = ("midcourse init", "midcourse doctor", "midcourse view")
 PORT = "8000"
 _BLOCK = re.compile(r"(?:^<!-- ([^>]+) -->\n\n)?^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -60,6 +58,15 @@ def run(folder: Path) -> list[str]:
     return _outputs(done.stdout.split(f"{_NEXT}\n")[1:])
 
 
+def is_pending(text: str) -> bool:
+    """Whether the verb of a command is still being made."""
+    try:
+        find_verb(text.split()[1:])
+    except ValueError:
+        return text.startswith(PENDING)
+    return False
+
+
 def masked(text: str) -> list[str]:
     """Return the words, sorted, without figures: another machine rounds and wraps otherwise."""
     return sorted(re.sub(r"[0-9a-f]{10,}|\d[\d,.]*", "#", re.sub("─+", "─", text)).split())
@@ -69,6 +76,7 @@ def _script(port: str) -> list[str]:
     """Return one shell script: files are written, commands run, Python is run as a program."""
     lines = [
         "set -e -o pipefail",
+        "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT",
         f'midcourse() {{ {sys.executable} -m midcourse "$@"; }}',
         f'python() {{ {sys.executable} "$@"; }}',
     ]
@@ -78,21 +86,10 @@ def _script(port: str) -> list[str]:
             lines += [f"cat > {block.mark.removeprefix('file: ')} <<'END'", f"{text}END"]
         elif block.language == "sh":
             commands = text.replace("\\\n", " ").splitlines()
-            lines += [f"echo '{_NEXT}'", *filter(_is_there, commands)]
+            lines += [f"echo '{_NEXT}'", *filterfalse(is_pending, commands)]
         elif block.language == "python":
             lines += ["python - > python.txt <<'END'", f"{text}END"]
     return lines
-
-
-def _is_there(line: str) -> bool:
-    """Whether a command can be run, or fails because a part of it is still being made."""
-    if not line.startswith(PENDING):
-        return True
-    try:
-        check_command(line.partition(" #")[0])
-    except (ValueError, click.ClickException, MidcourseError):
-        return False
-    return True
 
 
 def _outputs(said: list[str]) -> list[str]:
