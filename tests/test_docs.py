@@ -47,6 +47,7 @@ RUN = {
     "midcourse propose my.toml --set sample.num_rollouts=128": "propose: complete in runs/my",
     "midcourse status runs/my": "build-sft",
     "midcourse show runs/my": "accepted",
+    "midcourse view runs/my": "report/view.html",
     "midcourse export runs/my --format trl --out handover/trl": "handover/trl/sft.parquet",
     "midcourse localize first_error.jsonl --baselines-only": "most common",
     "midcourse plan paper/int --with scale/paper-8gpu": "Plan of int",
@@ -57,6 +58,7 @@ RUN = {
 #: What is not run, by how it begins, and why.
 NOT_RUN = {
     "make ": "sets up an environment, or runs for minutes to hours",
+    "midcourse view runs/my --id": "opens a browser, at an id of a run",
     "midcourse run lab": "minutes of training; the lab's tests and the wheel's run the verb",
     "midcourse run my.toml": "trains; tests/test_wheel.py runs the verb",
     "midcourse run paper/int": "minutes of training",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,19 @@ def test_a_browser_shows_what_was_collected(tmp_path: Path) -> None:
         assert said.count("as everybody knows") >= 2, "steps and continuations share the text"
         assert "1 of 4 correct" in said
         seen.quiet()
+
+
+@pytest.mark.slow
+def test_neither_torch_nor_a_model_is_loaded(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 1).directory
+    code = (
+        "import sys; from midcourse.cli import app; "
+        "app(sys.argv[1:], standalone_mode=False); "
+        "print('loaded', *sorted({'torch', 'transformers', 'matplotlib'} & {*sys.modules}))"
+    )
+    command = [sys.executable, "-c", code, "view", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("loaded\n")
 
 
 @pytest.mark.slow

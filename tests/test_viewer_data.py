@@ -30,9 +30,11 @@ from midcourse.records import (
     RowSource,
     SftRow,
     Solvability,
+    Verdict,
 )
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
+from midcourse.store.files import write_checked_json
 from midcourse.store.stage import JOURNAL, read_manifest, read_stage
 from midcourse.viewer.collect import collect_view
 from midcourse.viewer.data import Item, Kind, ProposalBody, RolloutBody, View
@@ -285,12 +287,39 @@ def test_what_another_release_wrote_in_another_form_is_named(tmp_path: Path) -> 
     part.rename(part.with_name("part-00000.parquet"))
     view = collect_view(run.directory)
     assert len(of_kind(view, Kind.ROLLOUT)) == 2
-    assert "an earlier midcourse" in facts(view, "cannot be read")[0]
+    earlier, lost = facts(view, "cannot be read")
+    assert "an earlier midcourse" in earlier
+    assert lost.startswith("8 continuations in sample/")
+
+
+def test_a_proposal_whose_continuations_are_not_graded_yet_is_not_called_unverified(
+    tmp_path: Path,
+) -> None:
+    run = made_run(tmp_path / "run", 1)
+    for part in run.directory.glob("grade/*/part-*"):
+        part.unlink()
+    (item,) = of_kind(collect_view(run.directory), Kind.PROPOSAL).values()
+    assert (item.verified, item.num_correct, item.num_continuations) == (None, 0, 4)
 
 
 def test_what_is_no_run_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="is not a run directory"):
         collect_view(tmp_path)
+
+
+def test_recipes_of_one_directory_share_what_was_drawn_for_both(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 2)
+    rollouts = [made_rollout(f"r{n}", f"p{n % 2}") for n in range(4)]
+    run.drawn("train of another recipe", [(one, Verdict.INCORRECT) for one in rollouts])
+    (run.directory / "recipes").mkdir()
+    (run.directory / "config.resolved.json").rename(run.directory / "recipes" / "made.json")
+    write_checked_json(run.directory / "recipes" / "other.json", {"name": "other", "seed": 0})
+    view = collect_view(run.directory)
+    assert of_kind(view, Kind.ROLLOUT).keys() == {"r0", "r1", "r2", "r3"}
+    assert facts(view, "recipe") == ["made, other"]
+    assert view.name == "run"
+    assert not facts(view, "left out")
+    assert len(bodies(view)) == len(view.items)
 
 
 # --- texts of others -----------------------------------------------------------------------------
@@ -451,6 +480,10 @@ def test_rows_show_their_tokens_with_probabilities_of_both_models(tmp_path: Path
     assert not third
     trained = {name for name, item in of_kind(view, Kind.PROPOSAL).items() if item.trained}
     assert trained == {proposal.proposal_id for proposal in proposals[:2]}
+    baseline = {"name": "made", "build_sft": {"source": "reference"}}
+    write_checked_json(run.directory / "config.resolved.json", baseline)
+    view = collect_view(run.directory)
+    assert not any(item.trained for item in view.items), "other rows were trained on"
 
 
 def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
@@ -468,7 +501,7 @@ def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
 def test_a_text_of_several_places_is_written_once() -> None:
     text = "It stands in the steps of two proposals, and in what was asked."
     steps, turns = [text, "So."], [(f"Review {text}", text), (text, "So.")]
-    bodies = [
+    bodies: list[ProposalBody | RolloutBody] = [
         ProposalBody(
             rollout_id="r", answer="", steps=steps, intervention="", detail="", turns=turns,
             continuations=[], tokens=[],

@@ -88,10 +88,10 @@ def write_report(session: Session, made: Method) -> None:
     _say(tables, shape)
     folder, console = run.directory / "report", open_console()
     if os.access(run.directory, os.W_OK):
+        write_view(run.directory, run.directory / VIEW)
         _write(
             folder, {"report.html": page, **{f"{n}.svg": s for n, s in figures.items()}}, content
         )
-        write_view(run.directory, run.directory / VIEW)
         console.print(Text(f"\nThe report is {folder / 'report.html'}"))
     else:
         console.print(Text(f"\n{run.directory} cannot be written: no report.html was made"))

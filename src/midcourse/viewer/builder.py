@@ -13,6 +13,8 @@ from midcourse.viewer.models import ModelNames
 from midcourse.viewer.problems import ProblemList
 from midcourse.viewer.room import Room
 
+#: In the place of a verdict that there is not yet.
+NOT_GRADED = "not_graded"
 _TITLE = 120
 
 
@@ -57,8 +59,8 @@ def title_of(*texts: str | None) -> str:
 
 
 def verdict_of(grade: Grade | None) -> str:
-    """Return a verdict, ``not_graded`` where there is none yet."""
-    return str(grade.verdict) if grade else "not_graded"
+    """Return a verdict, or that there is none yet."""
+    return str(grade.verdict) if grade else NOT_GRADED
 
 
 def answer_of(grade: Grade | None) -> str:

@@ -11,6 +11,7 @@ from midcourse.viewer.files import RunFiles
 
 #: So many names are listed, the others are counted.
 _LISTED = 6
+_NOTES = 10
 
 
 def name_of(files: RunFiles) -> str:
@@ -22,10 +23,16 @@ def name_of(files: RunFiles) -> str:
 def facts_of(builder: PageBuilder) -> Sequence[tuple[str, str]]:
     """Return the facts of a page that holds all that it is to hold."""
     files = builder.files
-    own = (*_recipe(files.recipes), *_work(files), *_counts(builder), *builder.room.facts())
+    told = (*_recipe(files.recipes), *_work(files), *_counts(builder), *builder.room.facts())
+    return [*told, *(("cannot be read", note) for note in _notes(files))]
+
+
+def _notes(files: RunFiles) -> list[str]:
+    """Return what could not be read, each once; of very much, how much more there is."""
     within = f"{files.directory}/"
-    unread = dict.fromkeys(note.replace(within, "") for note in files.notes)
-    return [*own, *(("cannot be read", note) for note in unread)]
+    notes = list(dict.fromkeys(note.replace(within, "") for note in files.notes))
+    more = len(notes) - _NOTES
+    return [*notes[:_NOTES], f"and {more} more"] if more > 0 else notes
 
 
 def _recipe(recipes: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,7 @@ class RunFiles:
     directory: Path
     notes: list[str] = field(default_factory=list)
     """What could not be read, and why."""
-    _found: dict[Path, OpenStage] = field(default_factory=dict)
+    _found: dict[Path, OpenStage | None] = field(default_factory=dict)
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -66,9 +66,8 @@ class RunFiles:
     @cached_property
     def num_waiting(self) -> int:
         """The number of stages and trainings that were announced and not begun."""
-        return len(self._index) - sum(
-            str(s.path.relative_to(self.directory)) in self._index for s in self.steps
-        )
+        begun = {step.path for step in self.steps}
+        return sum(self.directory / folder not in begun for folder in self._index)
 
     @cached_property
     def _index(self) -> dict[str, IndexEntry]:
@@ -104,13 +103,11 @@ class RunFiles:
 
     def grades_of(self, sampled: Step) -> dict[str, Grade]:
         """Return the grades of the rollouts of a stage, by rollout id: the newest ones."""
-        complete = [s for s in self.named("grade") if sampled.key in _inputs(s)]
-        under_way = [
-            s for s in self.named("grade") if (bool(s.manifest), s.label) == (False, sampled.label)
-        ]
-        for step in (*reversed(complete), *reversed(under_way)):
-            return {grade.rollout_id: grade for grade in self.records(step, Grade)}
-        return {}
+        newest_first = self.named("grade")[::-1]
+        complete = [step for step in newest_first if sampled.key in _inputs(step)]
+        open_ = [s for s in newest_first if not s.manifest and s.label == sampled.label]
+        found = (grade for step in (complete or open_)[:1] for grade in self.records(step, Grade))
+        return {grade.rollout_id: grade for grade in found}
 
     def size(self, step: Step) -> Size:
         """Return how many rollouts a stage holds, and what they would take."""
@@ -144,13 +141,9 @@ class RunFiles:
     def _inspected(self, step: Step) -> OpenStage | None:
         """Look at a stage once: what is added to it later is not seen."""
         if step.path not in self._found:
-            try:
-                found = inspect(step.path)
-            except ArtifactError as error:
-                self.notes.append(str(error))
-                return None
-            self._found[step.path] = found
-            self._note_damage(step, found)
+            self._found[step.path] = found = next(self.tolerant(map(inspect, [step.path])), None)
+            if found:
+                self._note_damage(step, found)
         return self._found[step.path]
 
     def _note_damage(self, step: Step, found: OpenStage) -> None:

@@ -9,7 +9,14 @@ from itertools import groupby
 
 from midcourse.records import Condition, Grade, Proposal, Rollout, Verdict
 from midcourse.steps import STEP_SEPARATOR
-from midcourse.viewer.builder import PageBuilder, answer_of, steps_of, title_of, verdict_of
+from midcourse.viewer.builder import (
+    NOT_GRADED,
+    PageBuilder,
+    answer_of,
+    steps_of,
+    title_of,
+    verdict_of,
+)
 from midcourse.viewer.data import Continuation, Item, Kind, ProposalBody, Token
 from midcourse.viewer.files import RunFiles, Step
 from midcourse.viewer.room import Room, telling
@@ -92,14 +99,18 @@ class Proposals:
         """Keep the continuations of a stage, with so many texts; None is all of them."""
         grades, counts = files.grades_of(step), Counter[bool]()
         shown = None if number is None else _shown(grades.values(), number)
-        again = " again" if step.label.endswith(" again") else ""
+        again, num_lost = " again" if step.label.endswith(" again") else "", 0
         for rollout in files.rollouts(step):
-            if rollout.parent_id in self.by_id:
-                has_room = shown is None or rollout.rollout_id in shown
-                counts[has_room] += 1
-                text, grade = rollout.text if has_room else NO_ROOM, grades.get(rollout.rollout_id)
-                found = continuation(rollout, text, grade, again)
-                self.continuations[rollout.parent_id][rollout.rollout_id] = found
+            if rollout.parent_id not in self.by_id:
+                num_lost += 1
+                continue
+            has_room = shown is None or rollout.rollout_id in shown
+            counts[has_room] += 1
+            text, grade = rollout.text if has_room else NO_ROOM, grades.get(rollout.rollout_id)
+            found = continuation(rollout, text, grade, again)
+            self.continuations[rollout.parent_id][rollout.rollout_id] = found
+        if num_lost:
+            files.notes.append(f"{num_lost:,} continuations in {step.path}: of proposals not found")
         room.count("texts of continuations", counts.total(), counts[True])
 
     def attempt(self, rollout_id: str) -> Attempt:
@@ -135,8 +146,8 @@ def add_proposal(
 ) -> None:
     """Add a proposal; `arm` and `iteration` are of one that online InT made."""
     ordered = sorted(found, key=lambda one: _ORDER.get(one.condition, len(_ORDER)))
-    own = [one for one in ordered if one.condition == _INTERVENTION]
-    num_correct = sum(one.verdict == Verdict.CORRECT for one in own)
+    own = [one.verdict for one in ordered if one.condition == _INTERVENTION]
+    num_correct = own.count(Verdict.CORRECT)
     item = Item(
         kind=Kind.PROPOSAL,
         id=proposal.proposal_id,
@@ -145,8 +156,8 @@ def add_proposal(
         title=title_of(proposal.intervention, *(turn.reply for turn in proposal.turns[::-1])),
         chunk=0,
         position=0,
-        model=builder.names.label(proposal.proposer),
-        verified=num_correct > 0 if own else None,
+        model=arm or builder.names.label(proposal.proposer),
+        verified=num_correct > 0 if {*own} - {NOT_GRADED} else None,
         trained=tokens is not None,
         num_correct=num_correct,
         num_continuations=len(own),

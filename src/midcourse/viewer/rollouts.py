@@ -14,7 +14,7 @@ _TRAIN = "train"
 
 def add_sampled(builder: PageBuilder, step: Step, proposals: Proposals, number: int | None) -> None:
     """Add the rollouts of a stage, so many of them; None is all. Proposals get their attempts."""
-    grades, before = builder.files.grades_of(step), len(builder.items)
+    grades, num_kept = builder.files.grades_of(step), 0
     proposals.note(grades)
     eval_set, model = builder.names.split(step.label)
     chosen = _chosen(builder, step, number)
@@ -31,8 +31,9 @@ def add_sampled(builder: PageBuilder, step: Step, proposals: Proposals, number: 
                     eval_set=eval_set if model else _TRAIN,
                 )
                 add_rollout(builder, item, rollout, grade)
+                num_kept += 1
     total = builder.files.size(step).num_rollouts
-    builder.room.count("rollouts", total, len(builder.items) - before)
+    builder.room.count("rollouts", total, num_kept)
 
 
 def rollout_item(

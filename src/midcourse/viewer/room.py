@@ -78,7 +78,7 @@ class Room:
             Shown.NONE: "--rollouts none leaves them out",
             Shown.HARD: "--rollouts hard leaves out other problems', and what has no room",
         }
-        why = reasons.get(self.shown, "there is no room in a page that opens; --rollouts all")
+        why = reasons.get(self.shown, "with all of them, --rollouts all, the page may not open")
         return [
             ("left out", f"{total - self._kept[what]:,} of {total:,} {what}: {why}")
             for what, total in self._total.items()

@@ -21,19 +21,25 @@ Spell = Callable[[Sequence[int]], list[str]]
 
 
 def read_strips(files: RunFiles) -> dict[str, Sequence[Token]]:
-    """Return the last tokens of each row that is ready, by proposal; of older runs without scores.
+    """Return the last tokens of each row to train on, by proposal; of older runs without scores.
 
-    A tokenizer is needed to spell them: without one in the run directory there are no tokens, only
-    the fact that there is a row.
+    A baseline is trained on other rows than these. Where nothing spells the tokens there are none,
+    only the fact that there is a row.
     """
-    scores, spell = _Scores.read(files), _speller(files)
+    scores, spell, sources = _Scores.read(files), _speller(files), _sources(files)
     strips: dict[str, Sequence[Token]] = {}
     for step in files.named("build-sft"):
         for row in files.records(step, SftRow):
-            is_step = row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP)
-            if is_step and row.outcome is RowOutcome.READY and row.proposal_id:
+            if row.source in sources and row.outcome is RowOutcome.READY and row.proposal_id:
                 strips.setdefault(row.proposal_id, _strip(row, scores, spell) if spell else ())
     return strips
+
+
+def _sources(files: RunFiles) -> set[str]:
+    """Return which rows made of proposals are trained on; all if no recipe tells."""
+    steps = {str(RowSource.INTERVENTION), str(RowSource.ORIGINAL_STEP)}
+    told = {recipe.get("build_sft", {}).get("source") for recipe in files.recipes} - {None}
+    return steps & (told or steps)
 
 
 def _strip(row: SftRow, scores: _Scores, spell: Spell) -> Sequence[Token]:
@@ -105,8 +111,10 @@ def _spelled_by(tokenizer: Any) -> Spell:
     from tokenizers.decoders import DecodeStream
 
     def spell(ids: Sequence[int]) -> list[str]:
-        stream = DecodeStream(skip_special_tokens=False)
-        # A token that ends within a character has no text: the one that ends it has it all.
-        return [stream.step(tokenizer, token) or "" for token in ids]
+        with suppress(Exception):  # a bare one, where the ids begin within a character
+            stream = DecodeStream(skip_special_tokens=False)
+            # A token that ends within a character has no text: the one that ends it has it all.
+            return [stream.step(tokenizer, token) or "" for token in ids]
+        return [tokenizer.decode([token], skip_special_tokens=False) for token in ids]
 
     return spell
