@@ -9,7 +9,9 @@ function drawKinds() {
 
 function drawFields() {
   const focused = document.activeElement?.id;
-  byId("fields").replaceChildren(...FIELDS.map(fieldChoice).filter(Boolean));
+  const boxes = FIELDS.map(fieldChoice).filter(Boolean);
+  byId("fields").replaceChildren(...boxes);
+  byId("filters").hidden = !boxes.length;
   if (focused?.startsWith("by-")) byId(focused)?.focus();
 }
 

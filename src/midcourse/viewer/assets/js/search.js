@@ -42,16 +42,18 @@ async function searchTexts(query, onprogress) {
   search.query = query.toLowerCase();
   search.hits = new Set();
   if (!search.query) return onprogress(1);
-  let told = performance.now(), done = 0;
+  let told = performance.now(), cost = 0, done = 0;
   for (const waiting = [...itemsOfChunk]; waiting.length;) {
     if (run !== search.run) return;
     const batch = waiting.splice(0, 4); // while one is searched, the browser decompresses the others
     await Promise.all(batch.map(([number, among]) => searchChunk(number, among, run)));
     done += batch.length;
-    if (performance.now() - told < 60) continue;
+    if (performance.now() - told < Math.max(60, 5 * cost)) continue; // to list much is work too
+    cost = -performance.now();
     onprogress(done / itemsOfChunk.size);
     await new Promise((resume) => { setTimeout(resume); });
     told = performance.now();
+    cost += told;
   }
   if (run === search.run) onprogress(1);
 }

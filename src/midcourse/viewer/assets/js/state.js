@@ -34,7 +34,8 @@ const SORTS = [
 
 const initial = () => ({ id: "", kind: "", filters: {}, query: "", sort: "problem", descending: false, compare: false, left: "", right: "" });
 let state = initial();
-let shown = []; // the items that pass, in order
+let searched = items; // the items that the search finds
+let shown = []; // those that pass the filters too, in order
 
 const fieldText = (field, value) => (field.text ?? String)(value);
 const passesField = (item, field) => !(field.key in state.filters) || String(field.of(item)) === state.filters[field.key];
@@ -42,7 +43,8 @@ const passesKind = (item) => !state.kind || item.kind === state.kind;
 
 function select() {
   const used = FIELDS.filter((field) => field.key in state.filters);
-  shown = items.filter((item) => passesKind(item) && used.every((field) => passesField(item, field)) && isFound(item));
+  searched = items.filter(isFound);
+  shown = searched.filter((item) => passesKind(item) && used.every((field) => passesField(item, field)));
   const { of } = SORTS.find((sort) => sort.key === state.sort), sign = state.descending ? -1 : 1;
   shown.sort((one, other) => order(of(one), of(other), sign) || one.problem - other.problem || kindRank(one) - kindRank(other) || one.at - other.at);
 }
@@ -57,9 +59,9 @@ function order(one, other, sign) {
 function choices(field) {
   const others = FIELDS.filter((other) => other !== field && other.key in state.filters);
   const counts = new Map();
-  for (const item of items) {
+  for (const item of searched) {
     const value = field.of(item);
-    if (value === null || !passesKind(item) || !others.every((other) => passesField(item, other)) || !isFound(item)) continue;
+    if (value === null || !passesKind(item) || !others.every((other) => passesField(item, other))) continue;
     counts.set(value, (counts.get(value) ?? 0) + 1);
   }
   return [...counts].sort(([one], [other]) => (typeof one === "number" ? one - other : one < other ? -1 : 1));
