@@ -178,12 +178,12 @@ def test_complaints_about_problems_are_one_document(tmp_path: Path) -> None:
     done = ask("validate", str(file), "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (
         0,
-        {"place": str(file), "sound": True, "complaints": []},
+        {"problems": str(file), "is_sound": True, "complaints": []},
     )
     file.write_text(json.dumps({"id": "a", "problem": "x?"}) + "\n")
     done = ask("validate", str(file), "--json")
     said = json.loads(done.stdout)
-    assert (done.exit_code, said["sound"], len(said["complaints"])) == (1, False, 1)
+    assert (done.exit_code, said["is_sound"], len(said["complaints"])) == (1, False, 1)
 
 
 def test_recipes_are_one_document() -> None:

@@ -357,7 +357,7 @@ def test_a_row_that_is_too_long_is_refused_not_cut(renderer: Renderer) -> None:
     assert row.input_ids == row.labels == ()
 
 
-def copied_base(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+def copied_base(jobs: Sequence[Job], reporter: Reporter, _: object) -> list[dict[str, Any]]:
     """Stand in for training: the model stays the lab's, and names its rows."""
     for job in jobs:
         shutil.copytree(base_folder(), job.out / "final")
@@ -451,7 +451,7 @@ def test_other_problems_under_the_same_ids_are_refused(
 def test_checkpoints_of_other_data_are_not_gone_on_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(jobs: Sequence[Job], reporter: Reporter) -> list[dict[str, Any]]:
+    def killed(jobs: Sequence[Job], reporter: Reporter, _: object) -> list[dict[str, Any]]:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("midcourse.pipeline.session.run_jobs", killed)

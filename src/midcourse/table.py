@@ -16,7 +16,8 @@ from midcourse.metrics import Interval
 from midcourse.printable import printable
 
 #: What a cell of numbers may hold: a number first, then anything but words, save a few units.
-_NUMBER = re.compile(r"–|unknown|[-+−~]?\d(?:[^A-Za-z]|\b(?:e|s|min|h|drawn|USD)\b|e(?=[-+]?\d))*")
+_UNITS = "e|s|min|h|drawn|USD|k|M|kB|MB|GB|TB|KiB|MiB|GiB"
+_NUMBER = re.compile(rf"|–|unknown|[-+−~<>≤≥]?\d(?:[^A-Za-z]|\b(?:{_UNITS})\b|e(?=[-+]?\d))*")
 
 
 @dataclass(frozen=True, slots=True)
