@@ -115,6 +115,7 @@ WORDS: list[tuple[dict[str, Any], str]] = [
     ({"evaluate": {"sets": 3}}, "evaluate.sets: must be a section, not 3"),
     ({"evaluate": {"sets": {"a": 3}}}, r"evaluate\.sets\.a: must be a section, not 3"),
     ({"evaluate": {"ks": []}}, "evaluate: ks is empty"),
+    ({"kind": "vllm"}, "unknown key 'kind'; did you mean 'problems.kind'"),
     ({"num_rollouts": 3}, "did you mean 'sample.num_rollouts' or "),
     ({"sample": {"temperature": 3}}, r"did you mean 'sample\.sampling\.temperature' or"),
     ({"frobnicate": {}}, r"unknown section \[frobnicate\]; known keys: name, seed"),

@@ -47,7 +47,7 @@ class Mistake:
     def doubtful(self) -> set[Path]:
         """What cannot be judged any further: of an engine's wrong kind all of its keys."""
         named = {*self.places, *self.guesses}
-        return {place[:-1] if place[-1:] == ("kind",) else place for place in named}
+        return {place[:-1] if place[1:] and place[-1] == "kind" else place for place in named}
 
 
 def find_mistakes(model: type[Section], data: dict[str, Any]) -> list[Mistake]:
@@ -132,7 +132,7 @@ def _locate(model: type[Section], location: tuple[int | str, ...]) -> _Place:
 
 def _mistakes_of(model: type[Section], error: ValidationError) -> list[Mistake]:
     found = [mistake for one in error.errors() for mistake in _explained(model, one)]
-    # A list of several wrong items is one mistake each.
+    # An item that is wrong several times in a list is said once.
     return list({mistake.text: mistake for mistake in found}.values())
 
 
