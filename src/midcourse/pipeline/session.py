@@ -39,7 +39,7 @@ from midcourse.engines import (
 )
 from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.engines.metered import MeteredEngine, MeteredScorer
-from midcourse.errors import ConfigError, DataError
+from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.pipeline.funnel import dryness
 from midcourse.pipeline.kept import check_problems, keep_problems
 from midcourse.pipeline.values import Model, ProblemSets
@@ -227,8 +227,14 @@ class Tools:
         return str(self._run.path(model.trained) / model.folder)
 
     def _estimate(self, text: str) -> int:
-        """Return the tokens of a text as the base's tokenizer cuts it, whoever wrote it."""
-        return len(self.renderer(self._base).encode(text))
+        """Return the tokens of a text as the base's tokenizer cuts it, whoever wrote it.
+
+        Where no tokenizer is there, as where all is asked of servers, four letters are one.
+        """
+        try:
+            return len(self.renderer(self._base).encode(text))
+        except MidcourseError:
+            return -(-len(text) // 4)
 
     def _hold(self, name: str, model: Model, config: EngineConfig) -> Engine:
         """Return the engine held under `name`, opening it in place of any other."""
