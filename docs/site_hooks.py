@@ -45,30 +45,40 @@ def _name_source(found: re.Match[str], folder: Path) -> str:
 
 def command_line() -> str:
     """Return every verb with its help, arguments and options, from the Typer application."""
+    import click
     import typer
 
     from midcourse.cli import app
 
-    return "\n".join(_describe(typer.main.get_command(app), "midcourse"))
+    root: Any = typer.main.get_command(app)
+    lines, group = [], ""
+    for name in root.list_commands(click.Context(root)):
+        command = root.commands[name]
+        panel = getattr(command, "rich_help_panel", None)
+        if isinstance(panel, str) and panel != group:
+            group = panel
+            lines += [f"## {group}", ""]
+        lines += _describe(command, f"midcourse {name}")
+    return "\n".join(lines if group else ["## Verbs", "", *lines])
 
 
 def _describe(command: Any, path: str) -> Iterator[str]:
-    if not hasattr(command, "commands"):
+    nested = getattr(command, "commands", {})
+    if not nested or getattr(command, "invoke_without_command", False):
         yield from _describe_verb(command, path)
-        return
-    if getattr(command, "invoke_without_command", False):
-        yield from _describe_verb(command, path)
-    for name, nested in command.commands.items():
-        if not nested.hidden:
-            yield from _describe(nested, f"{path} {name}")
+    for name, verb in nested.items():
+        if not verb.hidden:
+            yield from _describe(verb, f"{path} {name}")
 
 
 def _describe_verb(command: Any, path: str) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
     words = [_placeholder(argument) for argument in arguments]
-    yield from (f"## {path}", "", _plain(command.help or ""), "")
+    yield from (f"### {path}", "", _plain(command.help or ""), "")
     yield from ("```text", " ".join([path, *words, "[OPTIONS]"]), "```", "")
+    if command.epilog:
+        yield from (_plain(command.epilog), "")
     if arguments or options:
         yield from ("| argument or option | meaning |", "|---|---|")
         for parameter in (*arguments, *options):

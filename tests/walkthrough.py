@@ -47,8 +47,12 @@ def run(folder: Path) -> list[str]:
     """Run the page in `folder`; return what it should say, one text for each ``output`` block."""
     for name in ("docs", "src"):
         (folder / name).symlink_to(ROOT / name)
+    _write_program(folder / "bin" / "python", "")
+    _write_program(folder / "bin" / "midcourse", "-m midcourse")
     script = "\n".join(_script(_free_port()))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"}
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    changes = {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100"}
+    environment = {**os.environ, **changes}
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env=environment, text=True, capture_output=True,
         check=False,
@@ -72,13 +76,18 @@ def masked(text: str) -> list[str]:
     return sorted(re.sub(r"[0-9a-f]{10,}|\d[\d,.]*", "#", re.sub("─+", "─", text)).split())
 
 
+def _write_program(file: Path, arguments: str) -> None:
+    """Write a program that becomes this Python, so that a signal to it ends what it runs."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+    file.chmod(0o755)
+
+
 def _script(port: str) -> list[str]:
     """Return one shell script: files are written, commands run, Python is run as a program."""
     lines = [
         "set -e -o pipefail",
         "trap 'kill $(jobs -p) 2> /dev/null || true' EXIT",
-        f'midcourse() {{ {sys.executable} -m midcourse "$@"; }}',
-        f'python() {{ {sys.executable} "$@"; }}',
     ]
     for block in blocks():
         text = block.text.replace(PORT, port)
