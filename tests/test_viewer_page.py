@@ -287,8 +287,22 @@ def test_two_models_stand_side_by_side_on_one_problem(show: Show) -> None:
         right.get_by_label("Rollout").select_option("patched-1")
         page.wait_for_selector("text=right 1")
         assert page.evaluate("location.hash") == "#base-1?compare=base-1%2Cpatched-1"
+        right.get_by_role("link", name="patched-1").click()
+        page.wait_for_selector("h2:text('Rollout patched-1')")
+        page.go_back()
+        page.wait_for_selector(".pair")
         page.keyboard.press("Escape")
         page.wait_for_selector("h2:text('Rollout base-1')")
+        seen.quiet()
+
+
+@slow
+@needs_chromium
+def test_a_run_without_traces_says_so(show: Show) -> None:
+    with show(views.view([], [])) as seen:
+        assert seen.texts("#trace") == ["There are no traces in this run yet."]
+        for key in "jknpocr":
+            seen.page.keyboard.press(key)
         seen.quiet()
 
 

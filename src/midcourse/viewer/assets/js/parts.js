@@ -75,5 +75,5 @@ function countVerdicts(verdicts) {
 function itemLink(id, text) {
   const item = itemById.get(id);
   if (!item) return el("code", null, id);
-  return el("a", { href: address({ ...state, id, compare: false }), onclick: (event) => { event.preventDefault(); open(item); } }, text ?? id);
+  return el("a", { href: address({ ...state, id, compare: false }), onclick: (event) => { event.preventDefault(); open(item, { compare: false }); } }, text ?? id);
 }

@@ -32,7 +32,7 @@ async function copyLink(event) {
 
 async function draw() {
   const run = ++drawing, item = itemById.get(state.id);
-  if (!item) return trace.replaceChildren(el("p", { class: "said" }, nothingToShow()));
+  if (!item) return replaceTrace([el("p", { class: "said" }, nothingToShow())]);
   trace.setAttribute("aria-busy", "true");
   let parts;
   try {
@@ -65,10 +65,10 @@ function nothingToShow() {
   return state.id ? `There is no trace ${state.id} in this page.` : "Nothing passes the filters: press “Reset” to see everything.";
 }
 
-/** Looks at an item. */
-function open(item) {
+/** Looks at an item; a comparison goes on with its problem unless `changes` ends it. */
+function open(item, changes) {
   document.body.dataset.pane = "trace";
-  move({ id: item.id, left: "", right: "" });
+  move({ id: item.id, left: "", right: "", ...changes });
 }
 
 /** Changes the state; the address gets a new entry, so that Back returns. */
