@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from midcourse.report.overview import Overview, State, StepStatus
 from midcourse.store.journal import Journal, journal_line, read_tail
 from midcourse.store.stage import StageStore
-from midcourse.table import Table
 from midcourse.training.rl.store import read_last_iteration, read_rl, write_groups
 from midcourse.watch.traces import Trace, Traces, latest_traces
 from test_rl_records import EVIL, group_of
@@ -24,7 +24,14 @@ from textual.widgets import DataTable, Static
 from midcourse.records import Grade, Proposal, Rollout
 from midcourse.watch.app import Snapshot, WatchApp
 
-STEPS = Table("run", ("stage", "state"), (("sample", "complete"), ("grade", "under way")))
+STEPS = Overview(
+    directory=Path("run"),
+    steps=(
+        StepStatus(stage="sample", label="train", folder="sample/a", state=State.COMPLETE),
+        StepStatus(stage="grade", label="train", folder="grade/b", state=State.UNDER_WAY),
+    ),
+    is_index_damaged=False,
+)
 
 
 # --- what is read ------------------------------------------------------------------------------
@@ -121,7 +128,9 @@ def test_steps_and_traces_are_listed_and_the_chosen_one_is_whole() -> None:
         app = WatchApp(Path("run"), 60, Looks(Snapshot(STEPS, traces_of("one 1", "two 2"))))
         async with app.run_test() as pilot:
             await settled(pilot)
-            assert app.query_one("#steps", DataTable).row_count == 2
+            steps = app.query_one("#steps", DataTable)
+            assert [str(cell) for cell in steps.get_row_at(1)] == ["grade train", "under way", ""]
+            assert "1 of 2 steps complete, 1 under way" in app.sub_title
             assert "one 1" in text_of(app)
             await pilot.press("j")
             await pilot.pause()
@@ -167,7 +176,7 @@ def test_texts_of_models_are_text_on_the_screen() -> None:
 
 def test_a_file_that_cannot_be_read_is_said_and_what_was_shown_stays() -> None:
     async def go() -> None:
-        gone = Snapshot(Table("", (), ()), Traces(source=""), "a part is gone")
+        gone = Snapshot(None, Traces(source=""), "a part is gone")
         app = WatchApp(Path("run"), 60, Looks(Snapshot(STEPS, traces_of("one 1")), gone))
         async with app.run_test() as pilot:
             await settled(pilot)

@@ -17,9 +17,9 @@ def watch(
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
 ) -> None:
     """Watch a run on the whole screen: its steps, and the traces written last."""
-    from midcourse.report.status import status_table
+    from midcourse.report.overview import read_overview
 
-    status_table(run_dir)  # what is not a run directory is one line, before the screen is taken
+    read_overview(run_dir)  # what is not a run directory is one line, before the screen is taken
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigError(f"watch needs a terminal: 'midcourse status {run_dir}' prints it once")
     try:

@@ -16,9 +16,10 @@ from textual.widgets import DataTable, Footer, Header, Static
 
 from midcourse.errors import MidcourseError
 from midcourse.printable import printable
-from midcourse.table import Table
+from midcourse.report.overview import Overview, State, read_overview
 from midcourse.watch.traces import Trace, Traces, latest_traces
 
+_COLUMNS = ("step", "state", "result")
 _COLOURS = {"correct": "green", "accepted": "green", "incorrect": "red", "ungraded": "yellow"}
 
 
@@ -26,7 +27,7 @@ _COLOURS = {"correct": "green", "accepted": "green", "incorrect": "red", "ungrad
 class Snapshot:
     """What a run directory holds at one moment."""
 
-    steps: Table
+    overview: Overview | None
     traces: Traces
     problem: str = ""
     """Why it could not be read, in one line; empty if it could."""
@@ -34,12 +35,10 @@ class Snapshot:
 
 def take(run_dir: Path) -> Snapshot:
     """Look at a run directory. A file that changes under us is a problem of this moment only."""
-    from midcourse.report.status import status_table
-
     try:
-        return Snapshot(status_table(run_dir), latest_traces(run_dir))
+        return Snapshot(read_overview(run_dir), latest_traces(run_dir))
     except (MidcourseError, OSError) as error:
-        return Snapshot(Table("", (), ()), Traces(source=""), str(error))
+        return Snapshot(None, Traces(source=""), str(error))
 
 
 class WatchApp(App[None]):
@@ -108,21 +107,22 @@ class WatchApp(App[None]):
         self.query_one("#traces", DataTable).action_cursor_up()
 
     def _show(self, snapshot: Snapshot) -> None:
-        if snapshot.problem:
+        if snapshot.overview is None:
             self.sub_title = printable(snapshot.problem, keep="")
             return
-        self.sub_title = "paused" if self._is_paused else ""
-        self._show_steps(snapshot.steps)
+        self.sub_title = "paused" if self._is_paused else printable(snapshot.overview.totals())
+        self._show_steps(snapshot.overview)
         self._show_traces(snapshot.traces)
 
-    def _show_steps(self, steps: Table) -> None:
+    def _show_steps(self, overview: Overview) -> None:
+        """List the steps; the one under way, or the last one that was begun, is in sight."""
         table = self.query_one("#steps", DataTable)
-        place = table.scroll_offset
         table.clear(columns=True)
-        table.add_columns(*map(_text, steps.columns))
-        for row in steps.rows:
-            table.add_row(*map(_text, row))
-        table.scroll_to(place.x, place.y, animate=False)
+        table.add_columns(*_COLUMNS)
+        for step in overview.steps:
+            table.add_row(*map(_text, (f"{step.stage} {step.label}", str(step.state), step.result)))
+        begun = [n for n, step in enumerate(overview.steps) if step.state is not State.NOT_BEGUN]
+        table.scroll_to(y=max(begun, default=0) - 2, animate=False)
 
     def _show_traces(self, found: Traces) -> None:
         """List the latest traces; the one that is looked at stays while it is among them."""
