@@ -71,8 +71,8 @@ class Trackers:
             self._open = {}
             for name in self._recipe.report_to:
                 self._start(name, self._open)
-        for name in list(self._open):
-            self._attempt(name, lambda tracker: tracker.log(group, numbers, step))
+        for opened in list(self._open):
+            self._attempt(opened, lambda tracker: tracker.log(group, numbers, step))
 
     def _start(self, name: str, opened: dict[str, Tracker]) -> None:
         """Open a tracker; one that its user has to set up stops the run, once, with what to do."""
