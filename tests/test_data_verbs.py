@@ -65,6 +65,17 @@ def test_curate_keeps_columns_says_what_it_dropped_and_overwrites_nothing(
     assert run(*asked, "--force").exit_code == 0
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    mine: Path, tmp_path: Path
+) -> None:
+    for verb in (("curate", mine, *MAP, "--out"), ("init", "--problems", mine, "--model", "lab")):
+        nowhere = run(*verb, tmp_path / "none" / "x.toml")
+        assert isinstance(nowhere.exception, ConfigError)
+        assert "none is not a folder that can be written to" in str(nowhere.exception)
+    inside = run("curate", mine, *MAP, "--out", tmp_path, "--force")
+    assert str(inside.exception) == f"{tmp_path} is a folder: give the name of a file"
+
+
 def test_curate_fails_and_writes_nothing_if_nothing_is_left(mine: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     empty = run("curate", mine, *MAP, "--out", out)

@@ -237,6 +237,14 @@ def test_status_sums_up_times_tokens_cost_and_sizes(finished_run: Path, tmp_path
     assert f"{len(found.steps)} of {len(found.steps)} steps complete" in shown
 
 
+def test_a_sum_says_which_steps_did_not_count_their_tokens(finished_run: Path) -> None:
+    whole = read_overview(finished_run)
+    older = tuple(replace(s, tokens=None) if s.stage == "propose" else s for s in whole.steps)
+    number = sum(step.stage == "propose" for step in older)
+    assert f"tokens of {number} more not known" in replace(whole, steps=older).totals()
+    assert "not known" not in whole.totals()
+
+
 def test_a_price_needs_both_halves() -> None:
     with pytest.raises(ValueError, match="give input and output"):
         PriceConfig(input=1.0)
@@ -266,13 +274,23 @@ def test_the_next_command_carries_what_was_given() -> None:
     )
 
 
+def test_the_next_command_shows_no_password() -> None:
+    url = 'proposer_engine.urls=["http://bob:hunter2@host/v1"]'
+    said = Given("my.toml", (), (url, "x.api_key=sk-1"), None).command("verify")
+    assert "http://host/v1" in said
+    assert "hunter2" not in said
+    assert "sk-1" not in said
+
+
 @pytest.mark.parametrize(
     ("name", "label", "counts", "said"),
     [
         ("select", "train", {"solved": 4}, "sample.num_rollouts"),
         ("select", "train", {"solved": 4, "hard": 1}, ""),
         ("propose", "train", {"truncated": 5, "no_tag": 1}, "propose.sampling.max_tokens"),
-        ("propose", "train", {}, "there was none"),
+        ("propose", "train", {}, ""),  # an earlier stage has said so
+        ("grade", "prefix_intervention", {}, ""),
+        ("build-sft", "intervention", {}, ""),
         ("propose", "train", {"accepted": 1}, ""),
         ("grade", "prefix_intervention", {"incorrect": 8}, "verify.num_continuations"),
         ("grade", "prefix_error", {"incorrect": 8}, ""),

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
+from typer.testing import CliRunner
 
 from midcourse.checkers import Grader
+from midcourse.cli import app
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError
 from midcourse.pipeline import Method, Session, open_run
@@ -38,7 +40,7 @@ from midcourse.report.rl import (
     read_course,
     read_log,
 )
-from midcourse.report.show import Wanted, choose, find, panels, read_view, show_groups
+from midcourse.report.show import Wanted, choose, find, group_tables, groups_of, panels, read_view
 from midcourse.report.write import write_report
 from midcourse.run import WorkTimer
 from midcourse.training.rl.advantages import advantages_of, reward_of
@@ -191,15 +193,26 @@ def test_an_iteration_that_is_being_written_is_not_read_yet(tmp_path: Path) -> N
 
 def test_show_lists_groups_of_a_problem_or_an_iteration(tmp_path: Path) -> None:
     write(tmp_path / "checkpoints" / "abc")
-    every = printed(show_groups(tmp_path, "", None))
+    every = printed(group_tables(groups_of(tmp_path, "", None)))
     assert "Groups of RL (abc)" in every
     assert len(re.findall(r"^\s*\d/\d ", every, re.MULTILINE)) == 7
-    one = printed(show_groups(tmp_path, "p1", 1))
+    one = printed(group_tables(groups_of(tmp_path, "p1", 1)))
     (row,) = re.findall(r"^\s*\d/\d .*", one, re.MULTILINE)
     assert row.split() == ["1/1", "p1", "problem", "2", "1", "1", "-0.67…+0.33", "12", "trained"]
-    assert "replaced" in printed(show_groups(tmp_path, "p0", 1))
+    assert "replaced" in printed(group_tables(groups_of(tmp_path, "p0", 1)))
     with pytest.raises(ArtifactError, match="no group of RL of problem 'p2' in iteration 0"):
-        show_groups(tmp_path, "p2", 0)
+        groups_of(tmp_path, "p2", 0)
+
+
+def test_show_gives_groups_as_json(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoints" / "abc")
+    asked = CliRunner().invoke(
+        app, ["show", str(tmp_path), "p1", "--rl", "--iteration", "1", "--json"]
+    )
+    (one,) = json.loads(asked.stdout)
+    assert (one["training"], one["index"], one["problem_id"], one["num_correct"]) == (
+        "RL (abc)", 1, "p1", 2,
+    )  # fmt: skip
 
 
 def shown(run_dir: Path, record_id: str) -> str:

@@ -111,6 +111,21 @@ def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(tmp_path: Path) -
     assert str(tmp_path) in line
 
 
+def test_a_tracker_that_does_not_open_is_left_out_and_the_others_go_on(tmp_path: Path) -> None:
+    def offline(*_: object) -> Kept:
+        raise OSError("no route to host")
+
+    good, said = Kept(), Said()
+    openers = {"trackio": offline, "wandb": lambda *_: good}
+    trackers = Trackers(recipe("trackio", "wandb"), tmp_path, said, openers)
+    for _ in range(2):
+        trackers.stage(MANIFEST)
+    trackers.close()
+    assert len(good.entries) == 2
+    (line,) = said.lines
+    assert "trackio failed and is left out (no route to host)" in line
+
+
 @pytest.mark.slow
 def test_tensorboard_has_the_numbers_of_the_run(tmp_path: Path) -> None:
     event_accumulator = pytest.importorskip(

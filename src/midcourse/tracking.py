@@ -68,13 +68,20 @@ class Trackers:
 
     def _log(self, group: str, numbers: Mapping[str, float], step: int | None) -> None:
         if self._open is None:
-            # Anything that a run under this name needs is asked for here, and may be refused.
-            self._open = {
-                name: self._openers[name](self._recipe, self._directory)
-                for name in self._recipe.report_to
-            }
-        for name in list(self._open):
-            self._attempt(name, lambda tracker: tracker.log(group, numbers, step))
+            self._open = {}
+            for name in self._recipe.report_to:
+                self._start(name, self._open)
+        for opened in list(self._open):
+            self._attempt(opened, lambda tracker: tracker.log(group, numbers, step))
+
+    def _start(self, name: str, opened: dict[str, Tracker]) -> None:
+        """Open a tracker; one that its user has to set up stops the run, once, with what to do."""
+        try:
+            opened[name] = self._openers[name](self._recipe, self._directory)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as below
+            self._leave_out(name, error)
 
     def _attempt(self, name: str, act: Callable[[Tracker], None]) -> None:
         """Call a tracker; leave it out from its first failure on."""
@@ -83,10 +90,13 @@ class Trackers:
             act(self._open[name])
         except Exception as error:  # noqa: BLE001 - of any kind: it is not what the run is about
             del self._open[name]
-            self._reporter.say(
-                f"  report_to: {name} failed and is left out ({error}); "
-                f"all numbers are in {self._directory}"
-            )
+            self._leave_out(name, error)
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        self._reporter.say(
+            f"  report_to: {name} failed and is left out ({error}); "
+            f"all numbers are in {self._directory}"
+        )
 
 
 def numbers_of(manifest: Mapping[str, Any]) -> dict[str, float]:

@@ -14,6 +14,7 @@ the function.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +24,7 @@ import typer
 from typer.core import TyperGroup
 
 from midcourse.cli.completion import recipe_names, settings
+from midcourse.errors import ConfigError
 from midcourse.printable import printable
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -175,3 +177,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for a p
 def say(text: str) -> None:
     """Print one line that may hold text of others."""
     typer.echo(printable(text, keep=""))
+
+
+def check_output(file: Path, *, force: bool) -> None:
+    """Raise ConfigError, before any work, where a file cannot be written or may not be."""
+    if file.is_dir():
+        raise ConfigError(f"{file} is a folder: give the name of a file")
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already: give --force to overwrite it")
+    if not os.access(file.parent, os.W_OK):
+        raise ConfigError(
+            f"{file} cannot be written: {file.parent} is not a folder that can be written to"
+        )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from midcourse.cli.app import Group, say, verb
+from midcourse.cli.app import Group, check_output, say, verb
 from midcourse.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def validate(
 ) -> None:
     """Check a problem file; the grader must accept every gold answer.
 
-    Exit code 1 with a list of complaints. E.g. midcourse validate mine.csv --column answer=final
+    Exit code 1 with a list of complaints.
     """
     from midcourse.checkers import Grader
     from midcourse.data import validate_problems
@@ -83,13 +83,14 @@ def curate(
     """Keep the problems that can be trained on; print what became of the others.
 
     Columns of the file beyond our fields are kept. Exit code 1, without a file, if no problem is
-    left. E.g. midcourse curate mine.csv --column problem=question --out mine.jsonl
+    left.
     """
     from midcourse.checkers import Grader
     from midcourse.data import curate as curate_place
     from midcourse.data import write_problems
 
-    _refuse_to_overwrite(out, dropped, force=force)
+    for file in filter(None, (out, dropped)):
+        check_output(file, force=force)
     with Grader() as grader:
         curation = curate_place(
             place,
@@ -107,12 +108,6 @@ def curate(
     write_problems(curation.kept, out, curation.others)
     number = "1 problem" if len(curation.kept) == 1 else f"{len(curation.kept):,} problems"
     typer.echo(f"{out}: {number}")
-
-
-def _refuse_to_overwrite(*files: Path | None, force: bool) -> None:
-    for file in files:
-        if file is not None and file.exists() and not force:
-            raise ConfigError(f"{file} is there already: give --force to overwrite it")
 
 
 def _say_outcomes(curation: Curation) -> None:

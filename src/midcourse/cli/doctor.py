@@ -23,8 +23,8 @@ def doctor(
 ) -> None:
     """Check this machine, and a recipe: a line for each finding, with the fix.
 
-    Nothing is sampled or written, and no model is fetched. Exit code 1 if there is a problem.
-    E.g. midcourse doctor my.toml
+    Nothing is written and no model is fetched; a server of messages is asked one short question.
+    Exit code 1 if there is a problem.
     """
     from midcourse.config import without_credentials
     from midcourse.start.checks import Level

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from midcourse.cli.typed import as_typed
 
 if TYPE_CHECKING:
     from midcourse.pipeline import Method, Session
@@ -26,11 +27,11 @@ class Given:
 
     def command(self, verb: str) -> str:
         """Return a command on the same recipe: ``midcourse verify my.toml --set seed=1``."""
-        words = ["midcourse", *verb.split(), self.recipe]
+        words = [self.recipe]
         words += [word for name in self.overlays for word in ("--with", name)]
         words += [word for value in self.overrides for word in ("--set", value)]
         words += ["--run-dir", str(self.run_dir)] if self.run_dir else []
-        return shlex.join(words)
+        return as_typed(["midcourse", *verb.split()], words)
 
 
 def summarise(session: Session, verb: str, steps: Iterable[Step]) -> None:

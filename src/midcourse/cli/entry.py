@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
-import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,15 +13,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from midcourse.cli.app import app
+from midcourse.cli.typed import as_typed
 from midcourse.errors import MidcourseError
 from midcourse.printable import printable
 from midcourse.processes import Interrupted, interruption, raise_on_signals, wait_passively
 
 #: Failures of a write that more room, or another place, repairs.
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE, errno.EROFS}
-#: ``--token=…``, ``key.of.a.recipe.password=…``: what follows is shown to no one. The name of an
-#: environment variable (``api_key_env``) may be.
-_SECRET = re.compile(r"([\w.-]*(?:token|secret|password|api[_-]?key)=).*", re.I | re.S)
 _KEPT = "what is done is kept: make room and run the same command again"
 
 
@@ -61,20 +57,13 @@ def command_line(arguments: Sequence[str], original: Sequence[str]) -> str:
 
     `arguments` are Python's ``sys.argv``, `original` its ``sys.orig_argv``.
     """
-    from midcourse.config import without_credentials
-
     program, *given = arguments
     start = [Path(program).name]
     if start == ["__main__.py"]:  # python -m midcourse
         start = list(original[: len(original) - len(given)])
     elif shutil.which(start[0]) != program:
         start = [program]
-    hidden = [
-        "…" if "=" not in before and _SECRET.fullmatch(f"{before}=") else word
-        for before, word in zip(["", *given], given, strict=False)
-    ]
-    shown = (_SECRET.sub(r"\1…", without_credentials(word)) for word in hidden)
-    return shlex.join([*start, *shown])
+    return as_typed(start, given)
 
 
 def _run_app() -> int:

@@ -32,10 +32,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:
-    """Hand the results of a run over to another project, with a README that says how.
-
-    Example: midcourse export runs/lab --format trl --out handover/trl
-    """
+    """Hand the results of a run over to another project, with a README that says how."""
     from midcourse.export import export_run
 
     for part in export_run(run_dir, format_, out):
@@ -63,10 +60,7 @@ def push(
         bool, typer.Option("--dry-run", help="List what would go where; ask the hub nothing.")
     ] = False,
 ) -> None:
-    """Push a trained model, rows or an export to a Hugging Face hub, privately unless told.
-
-    Example: midcourse push runs/my --to me/my-model --dry-run
-    """
+    """Push a trained model, rows or an export to a Hugging Face hub, privately unless told."""
     from tempfile import TemporaryDirectory
 
     from midcourse.export.push import open_hub, prepare

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from midcourse.cli.app import Group, say, verb
+from midcourse.cli.app import Group, check_output, say, verb
 from midcourse.cli.data import column_map
 from midcourse.errors import ConfigError, MidcourseError
 
@@ -41,15 +42,13 @@ def init(
 ) -> None:
     """Write a short recipe for your model, your problems and your engine, and check it.
 
-    What is not given is asked on a terminal. E.g. midcourse init my.toml --model ./my-model
-    --problems mine.csv --held-out held-out.jsonl
+    What is not given is asked on a terminal.
     """
     from midcourse.start.init import name_of, plan_first_run
     from midcourse.start.problems import survey
 
     name = name_of(file)
-    if file.exists() and not force:
-        raise ConfigError(f"{file} is there already: give --force to overwrite it")
+    check_output(file, force=force)
     model = model or _ask("--model", "Model (a folder or a hub name)")
     problems = problems or _ask("--problems", "Problems (a file, hub:OWNER/NAME, a known source)")
     train = _shown(survey(problems, column_map(column) or None))
@@ -101,6 +100,7 @@ def _finish(file: Path, plan: FirstRun, *, force: bool) -> None:
         if check.level is not Level.OK:
             for line in check.line(18).splitlines():
                 say(line)
-    say(f"{file} is written. Next: midcourse doctor {file}, then midcourse run {file}")
+    named = shlex.quote(str(file))
+    say(f"{file} is written. Next: midcourse doctor {named}, then midcourse run {named}")
     if any(check.level is Level.PROBLEM for check in found):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,21 +43,31 @@ def show(
         item_table,
         panels,
         read_view,
-        show_groups,
     )
 
     if iteration is not None and not rl:
         raise ConfigError("--iteration chooses among groups of RL: give --rl too")
-    console = open_console()
     if rl:
-        console.print(show_groups(run_dir, record_id, iteration))
+        _show_groups(run_dir, record_id, iteration, as_json=as_json)
         return
     wanted = Wanted(kind=kind, outcome=outcome, verified=verified, problem_id=problem, words=search)
     made = read_view(run_dir, with_rollouts=bool(record_id) or kind is not Kind.PROPOSAL)
     items = find(made, record_id) if record_id else choose(made, wanted)
+    console = open_console()
     if as_json:
         typer.echo(json.dumps(as_objects(made, items), indent=2))
     elif record_id:
         console.print(panels(made, items))
     else:
         console.print(item_table(made, items, limit).rich())
+
+
+def _show_groups(run_dir: Path, problem_id: str, iteration: int | None, *, as_json: bool) -> None:
+    from midcourse.progress import open_console
+    from midcourse.report.show import group_tables, groups_as_objects, groups_of
+
+    groups = groups_of(run_dir, problem_id, iteration)
+    if as_json:
+        typer.echo(json.dumps(groups_as_objects(groups), indent=2))
+    else:
+        open_console().print(group_tables(groups))

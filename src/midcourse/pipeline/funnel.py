@@ -7,7 +7,7 @@ from typing import Any
 
 from midcourse.progress import outcomes
 from midcourse.records import Condition
-from midcourse.run import Step
+from midcourse.run import Stage, Step
 
 #: What to look at where most proposals came to this.
 _OF_PROPOSALS = {
@@ -33,6 +33,8 @@ def dryness(step: Step, manifest: Mapping[str, Any], logged: Sequence[Mapping[st
     `logged` are the steps of a training.
     """
     counts = {str(name): int(count) for name, count in manifest["counts"].items()}
+    if isinstance(step, Stage) and step.name != "select" and not counts:
+        return ""  # it had nothing to work on, as an earlier step has said
     match step.name:
         case "select" if not counts.get("hard"):
             said = (

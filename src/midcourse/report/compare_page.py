@@ -19,13 +19,14 @@ from midcourse.report.estimates import (
     passed,
     pool,
 )
-from midcourse.report.facts import cost_of, duration, models_of, prices_of, totals, wall_seconds
+from midcourse.report.facts import cost_of, models_of, totals, wall_seconds
 from midcourse.report.figures import arm_panel, pass_panel, usable_ks
 from midcourse.report.findings import Finding, Verdict
 from midcourse.report.page import Block, Drawing, Page, Section, Sentences, Topic
 from midcourse.report.svg import draw_panels
 from midcourse.report.tables import PAPER_TABLE_1, accuracy_cells, none_correct, windows
 from midcourse.table import Table, share
+from midcourse.tokens import TokenCount, duration
 
 _NOTHING = "–"
 _HOW = (
@@ -79,16 +80,16 @@ def _runs_table(runs: Sequence[ComparedRun]) -> Table:
         "complete": lambda run: f"{run.num_complete} of {run.num_steps} stages",
         "code": lambda run: ", ".join(dict.fromkeys(c.code for c in run.costs)) or _NOTHING,
         "wall time": lambda run: duration(wall_seconds(run.costs)),
-        "tokens in": lambda run: _tokens(run, lambda of: of.given),
-        "tokens out": lambda run: _tokens(run, lambda of: of.written),
-        "cost": lambda run: cost_of(totals(run.costs), prices_of(run.recipe)) or "no prices",
+        "tokens in": lambda run: _tokens(run, lambda of: of.tokens_in),
+        "tokens out": lambda run: _tokens(run, lambda of: of.tokens_out),
+        "cost": lambda run: cost_of(totals(run.costs), run.recipe.prices) or "no prices",
     }
     cells = tuple((name, *map(of, runs)) for name, of in rows.items())
     note = "Of a run that is not complete, every number is of what is there."
     return Table("Runs", _columns(runs, ""), cells, note)
 
 
-def _tokens(run: ComparedRun, of: Callable[[Any], int]) -> str:
+def _tokens(run: ComparedRun, of: Callable[[TokenCount], int]) -> str:
     found = totals(run.costs)
     return "unknown" if found is None else f"{sum(map(of, found.values())):,}"
 

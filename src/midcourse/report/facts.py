@@ -10,35 +10,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from midcourse.config import Recipe
+from midcourse.config import PricesConfig, Recipe
 from midcourse.errors import ArtifactError
 from midcourse.store.index import read_index
 from midcourse.store.stage import MANIFEST, read_manifest
 from midcourse.table import Table
+from midcourse.tokens import Asked, TokenCount, Tokens, add_tokens, duration, read_tokens
 
-#: The order in which who was asked is listed.
-ROLES = ("policy", "proposer", "teacher", "reference")
 UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """What one role was given and what it wrote."""
-
-    requests: int
-    given: int
-    written: int
-    estimated: int = 0
-    """Requests whose tokens are an estimate, as a server did not say."""
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
-            self.requests + other.requests,
-            self.given + other.given,
-            self.written + other.written,
-            self.estimated + other.estimated,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +31,7 @@ class StageCost:
     started: datetime
     finished: datetime
     code: str
-    tokens: Mapping[str, Tokens] | None
+    tokens: Tokens | None
     """By role; None where the manifest does not say."""
     trained: int | None = None
     """Tokens that a training's optimiser saw; None of other stages, or where it is not said."""
@@ -71,14 +52,7 @@ def read_costs(run_dir: Path) -> list[StageCost]:
     return found
 
 
-def _cost(manifest: Mapping[str, object]) -> StageCost:
-    said = manifest.get("tokens")
-    tokens = None
-    if isinstance(said, dict):
-        tokens = {
-            role: Tokens(of["requests"], of["in"], of["out"], of.get("estimated", 0))
-            for role, of in said.items()
-        }
+def _cost(manifest: Mapping[str, Any]) -> StageCost:
     seen = manifest.get("trained_tokens")
     started, finished = (
         datetime.fromisoformat(str(manifest[key])) for key in ("started", "finished")
@@ -89,7 +63,7 @@ def _cost(manifest: Mapping[str, object]) -> StageCost:
         started=started,
         finished=finished,
         code=str(manifest.get("code_revision", UNKNOWN)),
-        tokens=tokens,
+        tokens=read_tokens(manifest["tokens"]) if "tokens" in manifest else None,
         trained=seen["total"] if isinstance(seen, dict) else None,
     )
 
@@ -103,50 +77,26 @@ def wall_seconds(costs: Iterable[StageCost]) -> float:
     return total
 
 
-def totals(costs: Iterable[StageCost]) -> dict[str, Tokens] | None:
+def totals(costs: Iterable[StageCost]) -> dict[str, TokenCount] | None:
     """Return the tokens of all stages by role; None if any stage does not say."""
-    found: dict[str, Tokens] = {}
+    found: dict[str, TokenCount] = {}
     for cost in costs:
         if cost.tokens is None:
             return None
-        for role, of in cost.tokens.items():
-            found[role] = found.get(role, Tokens(0, 0, 0)) + of
+        found = add_tokens(found, cost.tokens)
     return found
 
 
-def prices_of(recipe: Recipe) -> dict[str, tuple[float, float]]:
-    """Return USD per million tokens in and out, by role, where the recipe has them."""
-    said = recipe.model_dump().get("prices") or {}
-    return {
-        role: (of["input"], of["output"])
-        for role, of in said.items()
-        if of["input"] is not None and of["output"] is not None
-    }
-
-
-def cost_of(tokens: Mapping[str, Tokens] | None, prices: Mapping[str, tuple[float, float]]) -> str:
+def cost_of(tokens: Tokens | None, prices: PricesConfig) -> str:
     """Return what the tokens cost, and of whom; empty without prices."""
-    if not prices:
+    if prices == PricesConfig():
         return ""
     if tokens is None:
         return f"{UNKNOWN}: a stage did not count its tokens"
-    priced = [role for role in tokens if role in prices]
-    usd = sum(
-        tokens[role].given * prices[role][0] + tokens[role].written * prices[role][1]
-        for role in priced
-    )
+    priced = [role for role in tokens if prices.cost({role: tokens[role]}) is not None]
     free = sorted(set(tokens) - set(priced))
     beyond = f"; no price for {', '.join(free)}" if free else ""
-    return f"{usd / 1e6:,.2f} USD ({', '.join(priced)}{beyond})"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it, ``1 h 04 min`` or ``12.3 s``."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, past = divmod(minutes, 60)
-    return f"{hours:,} h {past:02d} min" if hours else f"{minutes} min {rest:02d} s"
+    return f"{prices.cost(tokens) or 0.0:,.2f} USD ({', '.join(priced)}{beyond})"
 
 
 def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str, str]:
@@ -166,7 +116,7 @@ def run_facts(recipe: Recipe, costs: Sequence[StageCost], code: str) -> dict[str
         "wall time": duration(wall_seconds(costs)) if costs else UNKNOWN,
         **token_facts(tokens),
     }
-    cost = cost_of(tokens, prices_of(recipe))
+    cost = cost_of(tokens, recipe.prices)
     return facts | ({"cost": cost} if cost else {})
 
 
@@ -196,20 +146,20 @@ def _dates(costs: Sequence[StageCost]) -> str:
     return f"{first} to {last[11:] if first[:10] == last[:10] else last} UTC"
 
 
-def token_facts(tokens: Mapping[str, Tokens] | None) -> dict[str, str]:
+def token_facts(tokens: Tokens | None) -> dict[str, str]:
     """Return the tokens of each role in words."""
     if tokens is None:
         return {"tokens": UNKNOWN}
     return {
-        f"tokens, {role}": f"{tokens[role].given:,} in, {tokens[role].written:,} out, "
+        f"tokens, {role}": f"{tokens[role].tokens_in:,} in, {tokens[role].tokens_out:,} out, "
         f"{tokens[role].requests:,} requests{_estimated(tokens[role])}"
-        for role in (*ROLES, *sorted(set(tokens) - set(ROLES)))
+        for role in (*Asked, *sorted(set(tokens) - set(Asked)))
         if role in tokens
     }
 
 
-def _estimated(tokens: Tokens) -> str:
-    return f", {tokens.estimated:,} of them estimated" if tokens.estimated else ""
+def _estimated(count: TokenCount) -> str:
+    return f", {count.estimated:,} of them estimated" if count.estimated else ""
 
 
 def cost_table(costs: Sequence[StageCost]) -> Table:
@@ -222,7 +172,7 @@ def cost_table(costs: Sequence[StageCost]) -> Table:
             said = "–" if cost.tokens is not None else UNKNOWN
             rows.append((name, "–", duration(cost.seconds), said, said, said, seen))
         for role, of in (cost.tokens or {}).items():
-            numbers = (f"{number:,}" for number in (of.requests, of.given, of.written))
+            numbers = (f"{number:,}" for number in (of.requests, of.tokens_in, of.tokens_out))
             rows.append((name, role, duration(cost.seconds), *numbers, seen))
     columns = ("stage", "role", "time", "requests", "tokens in", "tokens out", "trained on")
     note = (

@@ -157,6 +157,8 @@ class Overview:
         said = f"{states[State.COMPLETE]} of {len(self.steps)} steps complete"
         more = (f"{states[s]} {s}" for s in State if states[s] and s is not State.COMPLETE)
         parts = [", ".join([said, *more]), duration(self.seconds), *spent(self.tokens, self.cost)]
+        if untold := sum(s.tokens is None for s in self.steps if s.state is State.COMPLETE):
+            parts.append(f"tokens of {untold} more not known")
         return " · ".join([*parts, f"{size(self.bytes)} on disk"])
 
     def plain(self) -> dict[str, object]:

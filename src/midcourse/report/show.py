@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -261,9 +261,14 @@ def as_objects(view: View, items: Sequence[Item]) -> list[dict[str, object]]:
     ]
 
 
-def show_groups(run_dir: Path, problem_id: str, iteration: int | None) -> Group:
-    """Return a table of groups per RL training, of one problem or iteration where one is given."""
-    tables = []
+def groups_of(
+    run_dir: Path, problem_id: str, iteration: int | None
+) -> dict[str, list[GroupSummary]]:
+    """Return the groups of each RL training, of one problem or iteration where one is given.
+
+    Raises ArtifactError if there is none.
+    """
+    found = dict[str, list[GroupSummary]]()
     for folder, name in rl_folders(run_dir).items():
         groups = [
             group
@@ -272,11 +277,27 @@ def show_groups(run_dir: Path, problem_id: str, iteration: int | None) -> Group:
             and iteration in (None, group.count.iteration)
         ]
         if groups:
-            tables.append(_group_table(f"Groups of {name}", groups))
-    if not tables:
+            found[name] = groups
+    if not found:
         of = f" of problem {problem_id!r}" if problem_id else ""
         at = f" in iteration {iteration}; they count from 0" if iteration is not None else ""
         raise ArtifactError(f"{run_dir} has no group of RL{of}{at}")
+    return found
+
+
+def groups_as_objects(found: Mapping[str, Sequence[GroupSummary]]) -> list[dict[str, object]]:
+    """Return groups as JSON holds them."""
+    return [
+        {"training": name, **{k: v for k, v in asdict(one).items() if k != "count"}}
+        | asdict(one.count)
+        for name, groups in found.items()
+        for one in groups
+    ]
+
+
+def group_tables(found: Mapping[str, Sequence[GroupSummary]]) -> Group:
+    """Return a table of groups per RL training."""
+    tables = (_group_table(f"Groups of {name}", groups) for name, groups in found.items())
     return Group(*(table.rich() for table in tables))
 
 

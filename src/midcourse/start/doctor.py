@@ -6,6 +6,7 @@ the preflight of servers, the grader's pool.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from midcourse.pipeline.session import identify_model, load_problem_sets, open_g
 from midcourse.progress import SilentProgress
 from midcourse.prompts import load_prompt_set
 from midcourse.records import Problem, Verdict
-from midcourse.run import Run
+from midcourse.run import Run, in_order
 from midcourse.start.checks import Check, ok, problem, tried, warning
 from midcourse.start.machine import disk_check, machine_checks
 from midcourse.start.model import (
@@ -143,7 +144,7 @@ def _graded(recipe: Recipe, problems: Sequence[Problem]) -> Check:
             "grader",
             f"cannot read {len(unread)} of the first {len(problems)} gold answers (first: "
             f"{', '.join(unread[:3])}), so that only the same text is credited",
-            f"midcourse validate {recipe.problems.path}{options}",
+            f"midcourse validate {shlex.quote(recipe.problems.path)}{options}",
         )
     return ok("grader", f"starts, and reads the first {len(problems)} gold answers")
 
@@ -192,7 +193,7 @@ def _stages(recipe: Recipe, directory: Path, made: Method) -> str:
         session.check(step for steps in made.steps() for step in steps)
     finally:
         session.close()
-    return f"{sum(map(len, made.steps()))} steps can be made, in {directory}"
+    return f"{len(in_order(made.steps()))} steps can be made, in {directory}"
 
 
 def _planned_bytes(recipe: Recipe) -> float | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _unusable(found: Survey) -> str:
     source = re.sub(r"\W+", "-", Path(found.place).stem) or "problems"
     return (
         f"{rows} of {found.num_rows:,} cannot be used (first: {found.complaints[0]}): take them "
-        f"out with midcourse curate {found.place}{options} --no-need-reference --out "
+        f"out with midcourse curate {shlex.quote(found.place)}{options} --no-need-reference --out "
         f"{source}-kept.jsonl, and give that file"
     )
 
