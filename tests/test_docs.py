@@ -64,8 +64,6 @@ RUN = {
     "midcourse validate problems.jsonl": "every problem is sound",
     "midcourse curate gsm8k:train.jsonl --out kept.jsonl --against gsm8k:test.jsonl":
         "kept.jsonl: 2 problems",
-    "midcourse curate gsm8k:train.jsonl --out problems.jsonl --against gsm8k:test.jsonl":
-        "problems.jsonl: 2 problems",
     "midcourse sample my.toml": "sample: complete in runs/my",
     "midcourse grade my.toml": "grade: complete in runs/my",
     "midcourse select my.toml": "select: complete in runs/my",
