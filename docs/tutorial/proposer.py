@@ -46,9 +46,12 @@ class Server(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer one chat."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        message = {"role": "assistant", "content": answer(body["messages"])}
+        text = answer(body["messages"])
+        asked = "".join(message["content"] for message in body["messages"])
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        self._send({"model": "strong-model", "choices": [choice]})
+        usage = {"prompt_tokens": len(asked) // 4, "completion_tokens": len(text) // 4}
+        self._send({"model": "strong-model", "choices": [choice], "usage": usage})
 
     def _send(self, reply: dict[str, Any]) -> None:
         content = json.dumps(reply).encode()
@@ -62,5 +65,11 @@ class Server(BaseHTTPRequestHandler):
         """Stay silent."""
 
 
+class Listener(ThreadingHTTPServer):
+    """A server at which many may ask at once."""
+
+    request_queue_size = 128
+
+
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Server).serve_forever()
+    Listener(("127.0.0.1", int(sys.argv[1])), Server).serve_forever()

@@ -16,7 +16,7 @@ from midcourse.start.checks import Check, ok, problem, warning
 #: What each extra is for, and the package that tells that it is there.
 _EXTRAS = {
     "train": ("trl", "models in this process, SFT, GRPO, data sets of the Hub"),
-    "report": ("matplotlib", "the figures of the report"),
+    "report": ("matplotlib", "PNG figures of midcourse reproduce"),
     "watch": ("textual", "midcourse watch"),
     "ray": ("ray", "engines over a Ray cluster"),
     "reasoning-gym": ("reasoning-gym", "generated tasks"),
