@@ -63,7 +63,9 @@ def rows(run: FinishedRun) -> dict[str, Callable[[], Any]]:
         "rl_sample": lambda: next(
             sample for _, _, sample in run.rl_rollouts(Start.PATCHED) if sample.advantage > 0
         ),
-        "likelihood": lambda: next(run.read(method.evaluation.likelihoods[0])),
+        "likelihood": lambda: next(
+            one for one in run.read(method.evaluation.likelihoods[0]) if one.last_logprobs
+        ),
         "sft_metrics": lambda: _metrics(run, Start.PATCHED, rl=False),
         "rl_metrics": lambda: _metrics(run, Start.PATCHED, rl=True),
     }

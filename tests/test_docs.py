@@ -300,7 +300,7 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_outside(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # a minute on two idle cores
+@pytest.mark.timeout(900)  # 97 s of processor time
 def test_the_tutorial_says_what_its_page_shows(tmp_path: Path) -> None:
     shown = [one.text for one in walkthrough.blocks() if one.mark.startswith("output")]
     said = walkthrough.run(tmp_path)
