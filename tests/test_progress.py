@@ -62,7 +62,9 @@ def test_a_line_says_how_far_how_fast_what_came_and_how_long() -> None:
     assert shown.line() == (
         "  sample train: 1,060 of 2,560 · 41 % · 3,410 tok/s · finished 464 · 2 s · ETA 6 s"
     )
-    assert shown.last_line() == ("  sample train: 1,060 done in 2 s · 3,410 tok/s · finished 464")
+    assert shown.last_line() == (
+        "  sample train: 1,060 done, 500 of them in 2 s · 3,410 tok/s · finished 464"
+    )
 
 
 def test_before_anything_came_a_line_promises_nothing() -> None:
@@ -76,6 +78,17 @@ def said_by(console: Console, seconds: float) -> str:
         time.sleep(seconds)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
+
+
+def test_one_of_many_that_waited_for_the_model_promises_nothing() -> None:
+    now = [0.0]
+    shown = Shown(label="sample train", total=2000, clock=lambda: now[0])
+    now[0] = 10.0
+    shown.advance()
+    assert "ETA" not in shown.line()
+    now[0] = 12.0
+    shown.advance(19)
+    assert "ETA 20 min" in shown.line()
 
 
 def test_without_a_terminal_lines_go_on_while_nothing_comes() -> None:

@@ -32,6 +32,8 @@ _BAR_COLUMNS = 24
 #: The rate and what it promises are of so many seconds: a model that was loaded, or a server that
 #: was slow at first, is forgotten.
 _PACE_SECONDS = 60.0
+#: Before that the rate is told, and no ETA until this share is done.
+_TELLING_SHARE = 0.01
 #: What is said of how things go, where there is nothing to say.
 _NOTHING = str
 #: How outcomes are called where their names are those of an interface.
@@ -171,7 +173,9 @@ class Shown:
 
     def last_line(self) -> str:
         """Return what it came to."""
-        took = f"{self.done:,} done in {duration(self.seconds)}"
+        _, earlier, _ = self._start
+        now = f", {self.done - earlier:,} of them" if earlier and self.done > earlier else ""
+        took = f"{self.done:,} done{now} in {duration(self.seconds)}"
         return self._joined(took, self._rate(self._start), self._said())
 
     def _joined(self, first: str, *parts: str) -> str:
@@ -190,9 +194,13 @@ class Shown:
 
     def _eta(self, since: tuple[float, int, int]) -> str:
         then, done, _ = since
-        if not self.total or self.done >= self.total or self.done <= done:
+        fresh = self.done - done
+        if not self.total or self.done >= self.total or fresh <= 0:
             return ""
-        each = (self.clock() - then) / (self.done - done)
+        # The first to come waited for the model to load: one of many says nothing of the others.
+        if self.seconds < _PACE_SECONDS and fresh < _TELLING_SHARE * self.total:
+            return ""
+        each = (self.clock() - then) / fresh
         return f"ETA {duration((self.total - self.done) * each)}"
 
 
