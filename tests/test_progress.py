@@ -182,6 +182,13 @@ def test_a_step_whose_process_is_gone_was_stopped_and_one_that_failed_says_why(b
         assert status_of(begun).state is State.STOPPED
 
 
+def test_a_training_that_was_stopped_while_loading_loads_no_more(begun: Path) -> None:
+    write_progress(begun, progress(done=0, resumed=0, counts={}, note="loading the model"))
+    assert status_of(begun).result == "0 of 110"
+    with RunLock(begun.parent.parent):
+        assert status_of(begun).result == "0 of 110 · loading the model"
+
+
 @pytest.mark.parametrize("said", [b"", b"{}", b"[1]", b'{"done": "many"}', b"\xff"])
 def test_a_progress_file_that_says_nothing_is_done_without(begun: Path, said: bytes) -> None:
     (begun / PROGRESS).write_bytes(said)
@@ -256,6 +263,13 @@ def test_a_sum_says_which_steps_did_not_count_their_tokens(finished_run: Path) -
     number = sum(step.stage == "propose" for step in older)
     assert f"tokens of {number} more not known" in replace(whole, steps=older).totals()
     assert "not known" not in whole.totals()
+
+
+def test_who_is_not_known_here_has_no_price() -> None:
+    prices = PricesConfig(proposer=PriceConfig(input=1.0, output=1.0))
+    asked = TokenCount(1, 1_000_000, 0)
+    assert prices.cost({"judge": asked}) is None
+    assert prices.cost({"judge": asked, "proposer": asked}) == 1.0
 
 
 def test_a_price_needs_both_halves() -> None:

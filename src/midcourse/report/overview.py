@@ -358,7 +358,8 @@ def _open_step(
 def _course(progress: StepProgress, *, is_live: bool) -> str:
     """Return how far a step is, what came so far, and how long it will take."""
     of = f" of {progress.total:,}" if progress.total else ""
-    said = [f"{progress.done:,}{of}", progress.note or outcomes(progress.counts)]
+    note = progress.note if is_live or progress.done else ""  # it is not loading any more
+    said = [f"{progress.done:,}{of}", note or outcomes(progress.counts)]
     troubles = {"retries": progress.retries, "failed requests": progress.failed}
     said += [f"{count:,} {name}" for name, count in troubles.items() if count]
     if is_live and progress.rate:
