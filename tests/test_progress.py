@@ -106,6 +106,27 @@ def test_a_terminal_shows_a_bar_with_the_same_words() -> None:
     assert "4 of 8" in shown
 
 
+def test_a_narrow_terminal_shows_the_whole_line_and_no_bar() -> None:
+    shown = said_by(Console(file=io.StringIO(), force_terminal=True, width=40), 0.3)
+    assert "━" not in shown
+    assert "half" in shown
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("width", [80, 110, 200])
+def test_status_shows_states_and_results_whole_however_narrow(
+    finished_run: Path, width: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(read_overview(finished_run).rich(width))
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    assert "complete " in said
+    assert "6 of 12 accepted" in said
+    assert ("until" in said) is (width > 80)
+
+
 @pytest.mark.parametrize(
     ("last", "note"),
     [

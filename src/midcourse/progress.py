@@ -166,7 +166,7 @@ class Shown:
     def line(self) -> str:
         """Return how far it is, how fast it goes, what came of it, and how long it will take."""
         of = f" of {self.total:,}" if self.total else ""
-        share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
+        share = f"{100 * self.done // self.total} %" if self.total else ""
         since = self._points[0]
         course = (self._rate(since), self._said(), duration(self.seconds), self._eta(since))
         return self._joined(f"{self.done:,}{of}", share, *course)
@@ -227,8 +227,8 @@ class ConsoleProgress:
 
     def _bar(self, shown: Shown) -> Live:
         return Live(
-            get_renderable=lambda: _drawn(shown), console=self._console, transient=True,
-            refresh_per_second=4,
+            get_renderable=lambda: _drawn(shown, self._console.width), console=self._console,
+            transient=True, refresh_per_second=4,
         )  # fmt: skip
 
     @contextmanager
@@ -249,10 +249,16 @@ class ConsoleProgress:
             teller.join()
 
 
-def _drawn(shown: Shown) -> Table:
-    """Return the line with a bar before it."""
+def _drawn(shown: Shown, width: int) -> Table:
+    """Return the line with a bar before it, where there is room: what the line says comes first."""
     total = float(shown.total) if shown.total else None
-    bar = ProgressBar(total=total, completed=shown.done, width=_BAR_COLUMNS, pulse=total is None)
+    line = shown.line().strip()
     drawn = Table.grid(padding=(0, 1))
-    drawn.add_row(bar, Text(shown.line().strip(), no_wrap=True, overflow="ellipsis"))
+    if len(line) + _BAR_COLUMNS < width:
+        bar = ProgressBar(
+            total=total, completed=shown.done, width=_BAR_COLUMNS, pulse=total is None
+        )
+        drawn.add_row(bar, Text(line))
+    else:
+        drawn.add_row(Text(line))
     return drawn
