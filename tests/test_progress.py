@@ -62,7 +62,9 @@ def test_a_line_says_how_far_how_fast_what_came_and_how_long() -> None:
     assert shown.line() == (
         "  sample train: 1,060 of 2,560 · 41 % · 3,410 tok/s · finished 464 · 2 s · ETA 6 s"
     )
-    assert shown.last_line() == ("  sample train: 1,060 done in 2 s · 3,410 tok/s · finished 464")
+    assert shown.last_line() == (
+        "  sample train: 1,060 done, 500 of them in 2 s · 3,410 tok/s · finished 464"
+    )
 
 
 def test_before_anything_came_a_line_promises_nothing() -> None:
@@ -78,6 +80,17 @@ def said_by(console: Console, seconds: float) -> str:
     return console.file.getvalue()
 
 
+def test_one_of_many_that_waited_for_the_model_promises_nothing() -> None:
+    now = [0.0]
+    shown = Shown(label="sample train", total=2000, clock=lambda: now[0])
+    now[0] = 10.0
+    shown.advance()
+    assert "ETA" not in shown.line()
+    now[0] = 12.0
+    shown.advance(19)
+    assert "ETA 20 min" in shown.line()
+
+
 def test_without_a_terminal_lines_go_on_while_nothing_comes() -> None:
     lines = said_by(Console(file=io.StringIO(), width=110), 0.2).splitlines()
     assert len(lines) > 2
@@ -91,6 +104,27 @@ def test_a_terminal_shows_a_bar_with_the_same_words() -> None:
     shown = said_by(Console(file=io.StringIO(), force_terminal=True, width=110), 0.3)
     assert "━" in shown
     assert "4 of 8" in shown
+
+
+def test_a_narrow_terminal_shows_the_whole_line_and_no_bar() -> None:
+    shown = said_by(Console(file=io.StringIO(), force_terminal=True, width=40), 0.3)
+    assert "━" not in shown
+    assert "half" in shown
+    assert "…" not in shown
+
+
+@pytest.mark.parametrize("width", [80, 110, 200])
+def test_status_shows_states_and_results_whole_however_narrow(
+    finished_run: Path, width: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(read_overview(finished_run).rich(width))
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said
+    assert "complete " in said
+    assert "6 of 12 accepted" in said
+    assert ("until" in said) is (width > 80)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +203,13 @@ def test_a_step_whose_process_is_gone_was_stopped_and_one_that_failed_says_why(b
         assert status_of(begun).state is State.STOPPED
 
 
+def test_a_training_that_was_stopped_while_loading_loads_no_more(begun: Path) -> None:
+    write_progress(begun, progress(done=0, resumed=0, counts={}, note="loading the model"))
+    assert status_of(begun).result == "0 of 110"
+    with RunLock(begun.parent.parent):
+        assert status_of(begun).result == "0 of 110 · loading the model"
+
+
 @pytest.mark.parametrize("said", [b"", b"{}", b"[1]", b'{"done": "many"}', b"\xff"])
 def test_a_progress_file_that_says_nothing_is_done_without(begun: Path, said: bytes) -> None:
     (begun / PROGRESS).write_bytes(said)
@@ -243,6 +284,13 @@ def test_a_sum_says_which_steps_did_not_count_their_tokens(finished_run: Path) -
     number = sum(step.stage == "propose" for step in older)
     assert f"tokens of {number} more not known" in replace(whole, steps=older).totals()
     assert "not known" not in whole.totals()
+
+
+def test_who_is_not_known_here_has_no_price() -> None:
+    prices = PricesConfig(proposer=PriceConfig(input=1.0, output=1.0))
+    asked = TokenCount(1, 1_000_000, 0)
+    assert prices.cost({"judge": asked}) is None
+    assert prices.cost({"judge": asked, "proposer": asked}) == 1.0
 
 
 def test_a_price_needs_both_halves() -> None:

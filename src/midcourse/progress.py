@@ -32,6 +32,8 @@ _BAR_COLUMNS = 24
 #: The rate and what it promises are of so many seconds: a model that was loaded, or a server that
 #: was slow at first, is forgotten.
 _PACE_SECONDS = 60.0
+#: Before that the rate is told, and no ETA until this share is done.
+_TELLING_SHARE = 0.01
 #: What is said of how things go, where there is nothing to say.
 _NOTHING = str
 #: How outcomes are called where their names are those of an interface.
@@ -164,14 +166,16 @@ class Shown:
     def line(self) -> str:
         """Return how far it is, how fast it goes, what came of it, and how long it will take."""
         of = f" of {self.total:,}" if self.total else ""
-        share = f"{100 * self.done / self.total:.0f} %" if self.total else ""
+        share = f"{100 * self.done // self.total} %" if self.total else ""
         since = self._points[0]
         course = (self._rate(since), self._said(), duration(self.seconds), self._eta(since))
         return self._joined(f"{self.done:,}{of}", share, *course)
 
     def last_line(self) -> str:
         """Return what it came to."""
-        took = f"{self.done:,} done in {duration(self.seconds)}"
+        _, earlier, _ = self._start
+        now = f", {self.done - earlier:,} of them" if earlier and self.done > earlier else ""
+        took = f"{self.done:,} done{now} in {duration(self.seconds)}"
         return self._joined(took, self._rate(self._start), self._said())
 
     def _joined(self, first: str, *parts: str) -> str:
@@ -190,9 +194,13 @@ class Shown:
 
     def _eta(self, since: tuple[float, int, int]) -> str:
         then, done, _ = since
-        if not self.total or self.done >= self.total or self.done <= done:
+        fresh = self.done - done
+        if not self.total or self.done >= self.total or fresh <= 0:
             return ""
-        each = (self.clock() - then) / (self.done - done)
+        # The first to come waited for the model to load: one of many says nothing of the others.
+        if self.seconds < _PACE_SECONDS and fresh < _TELLING_SHARE * self.total:
+            return ""
+        each = (self.clock() - then) / fresh
         return f"ETA {duration((self.total - self.done) * each)}"
 
 
@@ -219,8 +227,8 @@ class ConsoleProgress:
 
     def _bar(self, shown: Shown) -> Live:
         return Live(
-            get_renderable=lambda: _drawn(shown), console=self._console, transient=True,
-            refresh_per_second=4,
+            get_renderable=lambda: _drawn(shown, self._console.width), console=self._console,
+            transient=True, refresh_per_second=4,
         )  # fmt: skip
 
     @contextmanager
@@ -241,10 +249,16 @@ class ConsoleProgress:
             teller.join()
 
 
-def _drawn(shown: Shown) -> Table:
-    """Return the line with a bar before it."""
+def _drawn(shown: Shown, width: int) -> Table:
+    """Return the line with a bar before it, where there is room: what the line says comes first."""
     total = float(shown.total) if shown.total else None
-    bar = ProgressBar(total=total, completed=shown.done, width=_BAR_COLUMNS, pulse=total is None)
+    line = shown.line().strip()
     drawn = Table.grid(padding=(0, 1))
-    drawn.add_row(bar, Text(shown.line().strip(), no_wrap=True, overflow="ellipsis"))
+    if len(line) + _BAR_COLUMNS < width:
+        bar = ProgressBar(
+            total=total, completed=shown.done, width=_BAR_COLUMNS, pulse=total is None
+        )
+        drawn.add_row(bar, Text(line))
+    else:
+        drawn.add_row(Text(line))
     return drawn

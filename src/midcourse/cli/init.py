@@ -64,7 +64,7 @@ def init(
 def _ask(option: str, question: str, default: str | None = None) -> str:
     """Ask on a terminal; without one take the default. Raises ConfigError if there is none."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        return str(typer.prompt(question, default=default)).strip()
+        return str(typer.prompt(question, default=default, show_default=False)).strip()
     if default is None:
         raise ConfigError(f"midcourse init: give {option}: there is no terminal to ask on")
     return default

@@ -24,7 +24,8 @@ def status(
     if as_json:
         typer.echo(overview_json(run_dir))
     else:
-        open_console().print(read_overview(run_dir).rich())
+        console = open_console()
+        console.print(read_overview(run_dir).rich(console.width))
 
 
 @verb(Group.LOOK, "midcourse repair runs/my --check")

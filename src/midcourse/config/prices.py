@@ -40,7 +40,10 @@ class PricesConfig(Section):
     reference: PriceConfig = PriceConfig()
 
     def cost(self, tokens: Mapping[str, TokenCount]) -> float | None:
-        """Return what tokens cost in USD, of those with a price; none if nobody asked has one."""
-        costs = [getattr(self, name).cost(count) for name, count in tokens.items()]
+        """Return what tokens cost in USD, of those with a price; none if nobody asked has one.
+
+        Whoever a later release may name has none.
+        """
+        costs = [getattr(self, name, PriceConfig()).cost(count) for name, count in tokens.items()]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if known else None

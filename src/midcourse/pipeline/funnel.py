@@ -81,8 +81,3 @@ def _advice(known: Mapping[str, str], counts: Mapping[str, int], other: str) -> 
     """Return what to do about the most frequent outcome."""
     most = max(counts, key=lambda name: counts[name], default="")
     return known.get(most, other)
-
-
-def _is_verifying(step: Step) -> bool:
-    """Whether a stage grades the continuations of interventions."""
-    return step.label.startswith(Condition.PREFIX_INTERVENTION)

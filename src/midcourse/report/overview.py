@@ -59,6 +59,8 @@ _WANTED = {
 }
 #: What is said of a step besides its result; tokens are in / out, the cost is in USD.
 _COLUMNS = ("took", "until", "tokens", "size", "cost")
+#: What goes first where a terminal is too narrow for a result of so many characters beside it.
+_DISPENSABLE, _RESULT_WIDTH = ("until", "size", "tokens", "took"), 24
 
 
 class State(StrEnum):
@@ -107,6 +109,11 @@ class StepStatus:
     cost: float | None = None
     """In USD, of those with a price."""
     bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it: ``sample train``."""
+        return f"{self.stage} {self.label}"
 
     @property
     def seconds(self) -> float:
@@ -188,22 +195,38 @@ class Overview:
         )
         return Table(str(self.directory), columns, tuple(rows), self.note)
 
-    def rich(self) -> RichTable:
-        """Return it for a terminal: a line for each step, where it is wide enough."""
+    def rich(self, width: int) -> RichTable:
+        """Return it for a terminal of so many columns: a line for each step, where it is wide."""
+        columns = self._columns_within(width)
         table = RichTable(
             title=Text(printable(str(self.directory)), "bold"), caption=Text(printable(self.note)),
             title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
         )  # fmt: skip
-        table.add_column("step", no_wrap=True, min_width=20)
+        table.add_column("step", no_wrap=True)
         table.add_column("state", no_wrap=True)
         table.add_column("result", ratio=1)
-        for column in _COLUMNS if self.cost is not None else _COLUMNS[:-1]:
+        for column in columns:
             table.add_column(column, justify="right", no_wrap=True)
         for step in self.steps:
-            cells = (f"{step.stage} {step.label}", str(step.state), step.result, *_cells(step))
+            more = dict(zip(_COLUMNS, _cells(step), strict=True))
+            cells = (step.name, str(step.state), step.result, *(more[name] for name in columns))
             texts = [Text(printable(cell, keep="")) for cell in cells]
-            table.add_row(*texts[: len(table.columns)], style=_STYLES.get(step.state, ""))
+            table.add_row(*texts, style=_STYLES.get(step.state, ""))
         return table
+
+    def _columns_within(self, width: int) -> list[str]:
+        """Return the columns for which there is room next to step, state and result."""
+        taken = {
+            name: max(map(len, (name, *cells))) + 2
+            for name, *cells in zip(_COLUMNS, *map(_cells, self.steps), strict=True)
+        }
+        names = max((len(step.name) for step in self.steps), default=0)
+        room = width - names - max(map(len, State)) - 2 * 4 - _RESULT_WIDTH
+        columns = [name for name in _COLUMNS if name != "cost" or self.cost is not None]
+        for name in _DISPENSABLE:
+            if sum(taken[one] for one in columns) > room:
+                columns.remove(name)
+        return columns
 
 
 def read_overview(run_dir: Path) -> Overview:
@@ -358,7 +381,8 @@ def _open_step(
 def _course(progress: StepProgress, *, is_live: bool) -> str:
     """Return how far a step is, what came so far, and how long it will take."""
     of = f" of {progress.total:,}" if progress.total else ""
-    said = [f"{progress.done:,}{of}", progress.note or outcomes(progress.counts)]
+    note = progress.note if is_live or progress.done else ""  # it is not loading any more
+    said = [f"{progress.done:,}{of}", note or outcomes(progress.counts)]
     troubles = {"retries": progress.retries, "failed requests": progress.failed}
     said += [f"{count:,} {name}" for name, count in troubles.items() if count]
     if is_live and progress.rate:

@@ -255,8 +255,6 @@ def remarks(plan: FirstRun) -> Iterator[str]:
         yield f"{lacking:,} reference solutions are missing: {writer} writes them for hard problems"
     if plan.proposer is None:
         yield "the model proposes its own interventions; a stronger one finds more: --proposer URL"
-    if plan.held_out is None:
-        yield "nothing is held out: what training gained will be measured on hard training problems"
 
 
 def name_of(file: Path) -> str:

@@ -52,9 +52,9 @@ class Survey:
 
     def _references(self) -> str:
         number, lacking = len(self.problems), self.num_without_reference
-        if not lacking:
-            return f"{number:,} problems, all with a reference solution"
-        return f"{number:,} problems, {lacking:,} of them without a reference solution"
+        problems = "1 problem" if number == 1 else f"{number:,} problems"
+        which = f"{lacking:,} of them without" if lacking else "all with"
+        return f"{problems}, {which} a reference solution"
 
 
 def survey(place: str, columns: Mapping[str, str] | None = None) -> Survey:
