@@ -6,7 +6,6 @@ what tells models apart, and of no checksum (`midcourse.engines.is_card`).
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +26,6 @@ from midcourse.table import Table
 from midcourse.warmup.run import Warmup
 
 _CARD = "README.md"
-#: What is not one is a folder of somebody's, here or not: a hub would look for it in vain.
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _USE = """\
 ```python
@@ -141,19 +139,24 @@ def _card(
 def _metadata(base: ModelConfig, model: Model) -> list[str]:
     settings = model.trained.settings if model.trained else None
     method = settings.config.method if isinstance(settings, TuneSettings) else "grpo"
-    is_hub_name = _HUB_NAME.fullmatch(base.path) and not Path(base.path).exists()
+    name = hub_name(base.path)
     return [
         f"{CARD_MARK} Set `license` before you share it.",
         "license: unknown",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        *([f"base_model: {json.dumps(base.path)}"] if is_hub_name else []),
+        *([f"base_model: {name}"] if name else []),
         "tags:",
         "- midcourse",
         "- intervention-training",
         f"- {method}",
         "---",
     ]
+
+
+def hub_name(path: str) -> str | None:
+    """Return OWNER/NAME if a model's path is one; None of a folder, here or on another machine."""
+    return path if _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
 
 
 def _base(base: ModelConfig) -> str:
