@@ -534,7 +534,8 @@ def test_bodies_that_wait_come_back_as_they_were() -> None:
         rollout_id="r", answer="1", steps=[half], intervention=half, detail="", turns=[("a", half)],
         continuations=[one, one], tokens=[token],
     )  # fmt: skip
-    bodies = [proposal, RolloutBody(context=half, steps=[half, ""], answer="2")] * 60
+    rollout = RolloutBody(context=half, steps=[half, ""], answer="2")
+    bodies: list[ProposalBody | RolloutBody] = [proposal, rollout] * 60
     chunks = Chunks()
     places = [chunks.add(body, 1) for body in bodies]
     for _ in range(2):
