@@ -272,6 +272,19 @@ def test_a_readme_says_what_the_rows_are(
     assert (FAITHFUL in page) is (build_sft == {"prefix": "masked"})
 
 
+@pytest.mark.parametrize("format_name", ["verifiers", "pipelinerl"])
+def test_a_readme_of_problems_alone_speaks_of_no_rows(
+    tmp_path: Path, finished_run: Path, format_name: str
+) -> None:
+    export_run(finished_run, format_name, tmp_path / "out")
+    (file,) = (tmp_path / "out").rglob("*.jsonl")
+    page = (tmp_path / "out" / "README.md").read_text()
+    number = len(file.read_text().splitlines())
+    assert f"{number} problems with gold answers, for RL." in page
+    assert "rows" not in page
+    assert "Every intervention" not in page
+
+
 def test_rows_for_pipelinerl(tmp_path: Path, finished_run: Path) -> None:
     export_run(finished_run, "pipelinerl", tmp_path / "out")
     rows = [json.loads(x) for x in (tmp_path / "out" / "scripted.jsonl").read_text().splitlines()]

@@ -10,11 +10,12 @@ import pytest
 
 from midcourse.config import Recipe, load_recipe
 from midcourse.metrics import Count, Interval
-from midcourse.records import Condition
+from midcourse.records import Condition, GroupCount
 from midcourse.report.collect import HARD, ReportData
 from midcourse.report.estimates import (
     MARGIN,
     MIN_PROBLEMS,
+    accuracy_margins,
     accuracy_of,
     between_runs,
     by_place,
@@ -124,6 +125,39 @@ def test_differences_have_a_width_where_all_problems_agree() -> None:
     assert [round(end, 9) for end in (apart.low, apart.high)] == [-0.5, 0.5]
     nothing = accuracy_of({"a": [Count(50, 0)], "b": [Count(50, 0)]})
     assert 0 < nothing.high < 0.05, "Wilson's over 100 samples"
+
+
+@pytest.mark.parametrize("correct", [0, 4])
+def test_of_few_groups_that_never_change_the_report_says_neither_less_nor_the_same(
+    correct: int,
+) -> None:
+    groups = [
+        GroupCount(
+            iteration=i, problem_id=f"p{n}", num_correct=correct, num_incorrect=4 - correct,
+            num_ungraded=0,
+        )
+        for i in (0, 5)
+        for n in range(8)
+    ]  # fmt: skip
+    found = findings(report_data(arms={"base + RL": groups, "patched + RL": groups}))
+    assert [one.name for one in found] == [
+        "reward base + RL", "reward patched + RL", "zero advantage",
+    ]  # fmt: skip
+    for one in found:
+        assert one.verdict is Verdict.OPEN
+        assert one.low < -3 < 3 < one.high, "32 rollouts of 8 problems say little"
+
+
+def test_runs_with_some_problems_in_common_have_a_width_where_all_agree() -> None:
+    ours, theirs = ({str(n): [0.0] for n in range(first, first + 10)} for first in (0, 5))
+    apart = mean_difference(ours, theirs)
+    assert apart.low < -0.2 < 0.2 < apart.high
+
+
+def test_accuracies_have_a_width_where_all_is_correct() -> None:
+    every, half = {"a": [Count(20, 20)]}, {"a": [Count(20, 10)]}
+    assert accuracy_margins(every, half) == pytest.approx((0.161, 0), abs=1e-3)
+    assert accuracy_margins(half, every) == pytest.approx((0, 0.161), abs=1e-3)
 
 
 def test_intervals_over_runs_need_three_of_them() -> None:

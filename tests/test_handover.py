@@ -24,7 +24,7 @@ from midcourse.engines import model_fingerprint
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, EngineError
 from midcourse.export import export_run
-from midcourse.export.cards import write_cards
+from midcourse.export.cards import hub_name, write_cards
 from midcourse.export.push import HuggingFaceHub, Upload, prepare, push
 from midcourse.pipeline import Method, Session, open_run
 from midcourse.run import WorkTimer
@@ -89,8 +89,15 @@ def test_a_card_tells_how_a_model_did(
     run_to(tmp_path / "run", Recipe.model_validate(recipe_data), evaluate)
     finished = open_run(tmp_path / "run")
     (path,) = write_cards(finished.run, finished.method)
-    row = "| `held_out` | 3 | 12 | 0.0% [0.0%, 0.0%] | 0.0% [0.0%, 0.0%] |"
+    row = "| `held_out` | 3 | 12 | 0.0% [0.0%, 24.2%] | 0.0% [0.0%, 24.2%] |"
     assert row in path.read_text()
+
+
+def test_a_card_names_a_base_on_the_hub_and_no_folder(tmp_path: Path) -> None:
+    assert hub_name("Qwen/Qwen3-4B-Instruct-2507") == "Qwen/Qwen3-4B-Instruct-2507"
+    folders = ["lab", "/gone/model", "../models/x", "./models/x", "a/b/c", str(tmp_path)]
+    hostile = ["a/b\nlicense: mit", "a/b: c", "a/b #"]
+    assert {hub_name(path) for path in folders + hostile} == {None}
 
 
 def test_a_card_damages_nothing_and_is_no_part_of_a_model(trained: Path) -> None:

@@ -86,6 +86,19 @@ def test_the_shape_is_computed_both_ways() -> None:
     assert len(right) == 8
 
 
+def test_the_shape_of_problems_that_could_not_be_graded_is_of_the_k_that_are_left() -> None:
+    def claims(num_graded: int) -> str:
+        some = [Count(8, 2)] * 9 + [Count(num_graded, 0)]
+        held_out = {"base": some, "patched": [Count(8, 6)] * 10}
+        lines = shape_lines({}, {"held_out": held_out}, {}, {"held_out": (1, 8)})
+        return " ".join(line.figures for line in lines) or "none"
+
+    assert "@8" in claims(8)
+    assert "@1" in claims(7)
+    assert "@8" not in claims(7)
+    assert claims(0) == "none"
+
+
 def test_table_1_counts_problems_and_samples() -> None:
     table = condition_table({Condition.PREFIX: [Count(32, 8), Count(32, 0), Count(0, 0)]}, {})
     (row,) = table.rows

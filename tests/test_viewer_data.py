@@ -36,11 +36,20 @@ from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
 from midcourse.store.files import write_checked_json
 from midcourse.store.stage import JOURNAL, read_manifest, read_stage
+from midcourse.viewer.chunks import Chunks
 from midcourse.viewer.collect import collect_view
-from midcourse.viewer.data import Item, Kind, ProposalBody, RolloutBody, View
+from midcourse.viewer.data import (
+    Continuation,
+    Item,
+    Kind,
+    ProposalBody,
+    RolloutBody,
+    Token,
+    View,
+)
 from midcourse.viewer.proposals import NO_ROOM
 from midcourse.viewer.room import Room, Shown, Size, first_of_each, telling
-from midcourse.viewer.sharing import shared
+from midcourse.viewer.sharing import shared, unshared
 from runs import run_to
 from test_rl_records import EVIL, ITERATIONS, write
 
@@ -514,6 +523,25 @@ def test_a_text_of_several_places_is_written_once() -> None:
     first, second = json.loads(chunk)["bodies"]
     assert (first["steps"], second["steps"]) == ([0, "So."], [0])
     assert first["turns"] == [[f"Review {text}", 0], [0, "So."]]
+    assert unshared(json.loads(chunk)) == bodies
+
+
+def test_bodies_that_wait_come_back_as_they_were() -> None:
+    half = "half of a pair \udc80 \u2028 and a text that is long enough to be shared"
+    one = Continuation(rollout_id="c", condition="prefix", text=half, verdict="correct", answer="")
+    token = Token(text=half, trained=True, base=0.25, patched=None)
+    proposal = ProposalBody(
+        rollout_id="r", answer="1", steps=[half], intervention=half, detail="", turns=[("a", half)],
+        continuations=[one, one], tokens=[token],
+    )  # fmt: skip
+    rollout = RolloutBody(context=half, steps=[half, ""], answer="2")
+    bodies: list[ProposalBody | RolloutBody] = [proposal, rollout] * 60
+    chunks = Chunks()
+    places = [chunks.add(body, 1) for body in bodies]
+    for _ in range(2):
+        found = [list(chunk) for chunk in chunks]
+        assert [found[chunk][position] for chunk, position in places] == bodies
+    assert len(found) == 3
 
 
 # --- size ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from midcourse.export import (
 )
 from midcourse.export.evidence import Evidence
 from midcourse.export.handover import Handover, Part, gather
-from midcourse.export.readme import about_cases, about_rows, data_card
+from midcourse.export.readme import about_cases, about_problems, about_rows, data_card
 from midcourse.pipeline import open_run
 
 __all__ = ["FORMATS", "ROW_FORMATS", "RUN_FORMATS", "export_run", "write_format"]
@@ -40,6 +40,8 @@ ROW_FORMATS: dict[str, Callable[[Handover, Path], list[Part]]] = {
     "pipelinerl": pipelinerl.write,
     "jsonl": jsonl.write,
 }
+#: Of those the ones that hand over problems alone.
+_PROBLEMS_ALONE = {"verifiers", "pipelinerl"}
 #: Of whatever is complete, rows or no rows.
 RUN_FORMATS: dict[str, Callable[[Evidence, Path], list[Part]]] = {
     "proposals": proposals.write,
@@ -75,7 +77,8 @@ def write_format(handover: Handover, format_name: str, out: Path) -> list[Part]:
         raise ArtifactError("export: no row is ready: look at 'midcourse status'")
     _begin(out)
     parts = ROW_FORMATS[format_name](handover, out)
-    card = data_card(handover.name, format_name, parts, about_rows(handover), handover.values())
+    about = about_problems(handover) if format_name in _PROBLEMS_ALONE else about_rows(handover)
+    card = data_card(handover.name, format_name, parts, about, handover.values())
     (out / "README.md").write_text(card, "utf-8")
     return parts
 

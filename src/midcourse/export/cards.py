@@ -7,23 +7,26 @@ what tells models apart, and of no checksum (`midcourse.engines.is_card`).
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from midcourse.config import ModelConfig, Recipe
 from midcourse.engines import CARD_MARK
-from midcourse.metrics import Count, accuracy, bootstrap
+from midcourse.metrics import Count
 from midcourse.pipeline import Graded, Method, Model
 from midcourse.pipeline.models import TuneSettings
 from midcourse.records import Role, RowOutcome, Start
 from midcourse.report.collect import count_by_problem
+from midcourse.report.estimates import accuracy_of, by_place
 from midcourse.run import Run
 from midcourse.store.files import write_durably
 from midcourse.table import Table
 from midcourse.warmup.run import Warmup
 
 _CARD = "README.md"
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _USE = """\
 ```python
 import torch
@@ -136,19 +139,24 @@ def _card(
 def _metadata(base: ModelConfig, model: Model) -> list[str]:
     settings = model.trained.settings if model.trained else None
     method = settings.config.method if isinstance(settings, TuneSettings) else "grpo"
-    is_hub_name = base.path != "lab" and not Path(base.path).is_dir()
+    name = hub_name(base.path)
     return [
         f"{CARD_MARK} Set `license` before you share it.",
         "license: unknown",
         "library_name: transformers",
         "pipeline_tag: text-generation",
-        *([f"base_model: {base.path}"] if is_hub_name else []),
+        *([f"base_model: {name}"] if name else []),
         "tags:",
         "- midcourse",
         "- intervention-training",
         f"- {method}",
         "---",
     ]
+
+
+def hub_name(path: str) -> str | None:
+    """Return OWNER/NAME if a model's path is one; None of a folder, here or on another machine."""
+    return path if _HUB_NAME.fullmatch(path) and not Path(path).exists() else None
 
 
 def _base(base: ModelConfig) -> str:
@@ -215,7 +223,8 @@ def _evaluation(run: Run, made: Method, model: Model) -> list[str]:
         return ["Not evaluated in this run."]
     head = ("set", "problems", "graded rollouts", "base", "this model")
     said = (
-        "Correct final answers per graded rollout, with 95 % intervals (bootstrap over problems)."
+        "Correct final answers per graded rollout, with 95 % intervals (bootstrap over problems, "
+        "Wilson over rollouts where none or all are correct)."
     )
     return [said, "", *_table(head, rows)]
 
@@ -225,7 +234,7 @@ def _counts(run: Run, made: Method, drawn: Graded, eval_set: str) -> list[Count]
 
 
 def _shown(counts: list[Count]) -> str:
-    found = bootstrap(counts, accuracy)
+    found = accuracy_of(by_place(counts))
     return f"{found.estimate:.1%} [{found.low:.1%}, {found.high:.1%}]"
 
 

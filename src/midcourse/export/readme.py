@@ -53,6 +53,14 @@ def data_card(
     return "\n".join(lines) + "\n"
 
 
+def about_problems(handover: Handover) -> str:
+    """Say that these are problems, and that no row is among them."""
+    return (
+        f"{_number(len(handover.tasks), 'problem')} with gold answers, for RL. What was proposed, "
+        "verified and trained on is not in here."
+    )
+
+
 def about_rows(handover: Handover) -> str:
     """Say what the rows are, what was verified of them, and which tokens are trained."""
     rows = [row.row for row in handover.rows]
@@ -122,7 +130,7 @@ def _trained(rows: Sequence[SftRow]) -> str:
     ends = "nothing closes the turn"
     if closed:
         ends = f"{closed} of {len(rows)} rows end with an end-of-turn that is trained"
-    return f"Trained is {prefix}, {trained:,} of {total:,} tokens; {ends}."
+    return f"The run trains {prefix}, {trained:,} of {total:,} tokens; {ends}."
 
 
 def _metadata(name: str, format_name: str, parts: Sequence[Part]) -> list[str]:

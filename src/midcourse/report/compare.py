@@ -31,13 +31,12 @@ from midcourse.report.estimates import (
     accuracy_margins,
     accuracy_of,
     between_runs,
-    difference,
     flat,
     grouped,
-    mean_difference,
     mean_share,
     passes,
     pool,
+    share_difference,
     unpaired_difference,
 )
 from midcourse.report.facts import StageCost, read_costs
@@ -278,9 +277,7 @@ def _over_problems(
     if not common:
         apart = unpaired_difference(measure.alone(ours), measure.alone(theirs))
         return apart, f"unpaired, {len(theirs)} and {len(ours)} problems", n
-    if measure.statistic is accuracy:
-        found = difference(ours, theirs, accuracy, margins=accuracy_margins(ours, theirs))
-    else:
-        found = mean_difference(ours, theirs)
+    margins = accuracy_margins(ours, theirs) if measure.statistic is accuracy else (0.0, 0.0)
+    found = share_difference(ours, theirs, measure.statistic, margins)
     is_same = theirs.keys() == ours.keys()
     return found, "paired by problem" if is_same else f"{common} problems in common paired", n

@@ -9,10 +9,11 @@ from math import isnan
 from statistics import stdev
 from typing import Any
 
-from midcourse.metrics import accuracy, bootstrap
+from midcourse.metrics import accuracy
 from midcourse.report.compare import ComparedRun, Measure, Side, differences, measures
 from midcourse.report.estimates import (
     MIN_RUNS,
+    accuracy_of,
     by_place,
     grouped,
     over_runs,
@@ -29,6 +30,7 @@ from midcourse.table import Table, share
 from midcourse.tokens import TokenCount, duration
 
 _NOTHING = "–"
+_BOOTSTRAP = "95 % bootstrap over {}, Wilson over samples where none or all are correct"
 _HOW = (
     "95 % intervals. “cannot tell”: the interval holds zero. They are not corrected for their "
     "number: of twenty that are all chance, one will look like a difference."
@@ -149,15 +151,15 @@ def _condition_table(runs: Sequence[ComparedRun]) -> Table:
         found = [run.data.conditions.get(condition) for run in runs]
         if any(found):
             rows.append((name, *(_accuracy_cell(counts) for counts in found)))
-    note = "Accuracy in %, 95 % bootstrap over problems; in brackets the problems covered."
+    note = f"Accuracy in %, {_BOOTSTRAP.format('problems')}; in brackets the problems covered."
     return Table("Table 1, accuracy", _columns(runs, "base model given"), tuple(rows), note)
 
 
 def _accuracy_cell(counts: Any) -> str:
     if not counts:
         return _NOTHING
-    covered, _, by_problem, _ = accuracy_cells(counts, bootstrap(counts, accuracy))
-    return f"{by_problem} ({covered})"
+    covered, _, accuracy_cell, _ = accuracy_cells(counts, accuracy_of(by_place(counts)))
+    return f"{accuracy_cell} ({covered})"
 
 
 def _pass_tables(runs: Sequence[ComparedRun]) -> Iterator[Table]:
@@ -185,7 +187,7 @@ def _rl_table(runs: Sequence[ComparedRun]) -> Table:
     for arm in dict.fromkeys(arm for run in runs for arm in run.data.arms):
         found = [run.data.arms.get(arm, ()) for run in runs]
         ends = [windows(groups)[-1][1] if groups else [] for groups in found]
-        rewards = (share(bootstrap(c, accuracy, num_resamples=500), 1) if c else "–" for c in ends)
+        rewards = (share(accuracy_of(by_place(c), 500), 1) if c else _NOTHING for c in ends)
         ratios = (f"{100 * none_correct(counts):.0f}" if counts else _NOTHING for counts in ends)
         iterations = (str(max((g.iteration + 1 for g in gs), default=0)) for gs in found)
         rows += [
@@ -193,7 +195,8 @@ def _rl_table(runs: Sequence[ComparedRun]) -> Table:
             (f"{arm}: reward %, last window", *rewards),
             (f"{arm}: none correct %, last window", *ratios),
         ]
-    return Table("RL", _columns(runs, "arm"), tuple(rows), "95 % bootstrap over groups.")
+    note = f"{_BOOTSTRAP.format('groups')}."
+    return Table("RL", _columns(runs, "arm"), tuple(rows), note)
 
 
 # --- seeds -------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ Statistic = Callable[[Sequence[T]], float]
 MARGIN = 0.03
 #: Fewer problems can tell nothing at 5 %: if all five of five agree, a sign test gives 6 %.
 MIN_PROBLEMS = 6
+#: An interval that is narrower has no width but that of rounding.
+_NO_WIDTH = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +141,29 @@ def difference(
     return Interval(found.estimate, found.low - margins[0], found.high + margins[1])
 
 
-def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
-    """Return the difference of means of shares, e.g. of pass@k, over problems that both have.
+def share_difference(
+    ours: Clusters[T],
+    theirs: Clusters[T],
+    statistic: Statistic[T],
+    margins: tuple[float, float] = (0.0, 0.0),
+) -> Interval:
+    """Return the difference of two shares; where resamples do not vary, as wide as Wilson's.
 
-    Where it is the same for all problems, its interval is as wide as Wilson's over them.
+    Wilson's is over the problems of the side that has fewer.
     """
-    found = difference(ours, theirs, mean)
-    both = ours.keys() & theirs.keys()
-    apart = {round(mean(ours[p]) - mean(theirs[p]), 12) for p in both}
-    if len(apart) != 1 or ours.keys() != theirs.keys():
+    found = difference(ours, theirs, statistic, margins=margins)
+    if not found.high - found.low < _NO_WIDTH:
         return found
-    size, num_problems = abs(found.estimate), len(ours)
+    size, num_problems = abs(found.estimate), min(len(ours), len(theirs))
     outer = wilson(size * num_problems, num_problems)
     ends = (outer.low, outer.high) if size else (-outer.high, outer.high)
     low, high = sorted(math.copysign(1, found.estimate) * end for end in ends)
     return Interval(found.estimate, low, high)
+
+
+def mean_difference(ours: Clusters[float], theirs: Clusters[float]) -> Interval:
+    """Return the difference of means of shares, e.g. of pass@k."""
+    return share_difference(ours, theirs, mean)
 
 
 def accuracy_of(counts: Counts, num_resamples: int = 1000) -> Interval:
@@ -293,13 +303,18 @@ def more_accurate(claim: str, ours: Counts, theirs: Counts, factor: float = 1.0)
 
 
 def accuracy_margins(ours: Counts, theirs: Counts, factor: float = 1.0) -> tuple[float, float]:
-    """Return by how much an interval of accuracies widens where nothing of a side succeeded."""
-    return factor * _upper_of_zero(theirs), _upper_of_zero(ours)
+    """Return by how much an interval of accuracies widens where none or all of a side are correct.
+
+    Downward and upward.
+    """
+    (lower, higher), (their_lower, their_higher) = _room(ours), _room(theirs)
+    return lower + factor * their_higher, higher + factor * their_lower
 
 
-def _upper_of_zero(counts: Counts) -> float:
-    """Return how high the share may be where nothing succeeded; 0 if anything did."""
+def _room(counts: Counts) -> tuple[float, float]:
+    """Return by how much a share may be lower where all are correct, and higher where none is."""
     every = flat(counts)
-    if any(count.num_correct for count in every):
-        return 0.0
-    return wilson(0, sum(count.num_samples for count in every)).high
+    correct, samples = (sum(c.num_correct for c in every), sum(c.num_samples for c in every))
+    share = wilson(correct, samples)
+    below = share.estimate - share.low if correct == samples else 0.0
+    return below, 0.0 if correct else share.high

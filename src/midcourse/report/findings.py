@@ -30,6 +30,7 @@ from midcourse.report.estimates import (
     grouped,
     mean_difference,
     passes,
+    share_difference,
 )
 from midcourse.report.figures import usable_ks
 from midcourse.report.shape import by_window, group_clusters
@@ -190,7 +191,7 @@ def accuracy_change(
         about=about,
         cause=cause,
         measure=measure,
-        found=difference(ours, theirs, accuracy, margins=accuracy_margins(ours, theirs)),
+        found=share_difference(ours, theirs, accuracy, accuracy_margins(ours, theirs)),
         n=len(before),
         before=accuracy(before),
         after=accuracy(after),
@@ -287,12 +288,13 @@ def _group_change(
     statistic: Statistic[Count] = accuracy,
 ) -> Change:
     groups = flat(before), flat(after)
+    margins = accuracy_margins(after, before) if statistic is accuracy else (0.0, 0.0)
     return Change(
         name=name,
         about=_GAINED,
         cause=cause,
         measure=measure,
-        found=difference(after, before, statistic),
+        found=share_difference(after, before, statistic, margins),
         n=len(before.keys() | after.keys()),
         before=statistic(groups[0]),
         after=statistic(groups[1]),

@@ -27,6 +27,7 @@ from midcourse.report.estimates import (
     passed,
     passes,
 )
+from midcourse.report.figures import usable_ks
 from midcourse.report.tables import WINDOW, none_correct, windows
 from midcourse.table import share
 
@@ -46,8 +47,12 @@ def shape_lines(
     ks: Mapping[str, Sequence[int]],
 ) -> list[ShapeLine]:
     """Return a line for every expectation that the inputs allow to check."""
+    usable = {name: usable_ks(models.values(), ks[name]) for name, models in evaluations.items()}
+    # Where a problem has no graded rollout there is no pass@k of the set.
     held_out, known, control = (
-        {name: by_place(counts) for name, counts in evaluations.get(eval_set, {}).items()}
+        {name: by_place(counts) for name, counts in evaluations[eval_set].items()}
+        if usable.get(eval_set)
+        else {}
         for eval_set in ("held_out", "known", "control")
     )
     given = {condition: by_place(counts) for condition, counts in conditions.items()}
@@ -55,7 +60,7 @@ def shape_lines(
     steps = (Condition.PREFIX_ERROR, Condition.PREFIX_INTERVENTION)
     checks: list[_Check] = [
         (given, steps, _intervention_lines),
-        (held_out, sft, partial(_pass_lines, ks=ks.get("held_out", ()))),
+        (held_out, sft, partial(_pass_lines, ks=usable.get("held_out", ()))),
         (known, sft, _cost_lines),
         (control, sft, _control_lines),
         (arms, rl, _rl_lines),

@@ -21,7 +21,7 @@ from midcourse.metrics import (
     wilson,
 )
 from midcourse.records import Condition, GroupCount, Likelihood, Verdict
-from midcourse.report.estimates import by_place, passed
+from midcourse.report.estimates import accuracy_of, by_place, passed
 from midcourse.table import Table, share
 
 #: Iterations of RL that are read together.
@@ -177,12 +177,15 @@ def rl_table(arms: Mapping[str, Sequence[GroupCount]]) -> Table:
     rows = []
     for arm, groups in arms.items():
         for first, counts in windows(groups):
-            shares, reward = group_shares(counts), bootstrap(counts, accuracy, num_resamples=500)
+            shares, reward = group_shares(counts), accuracy_of(by_place(counts), 500)
             kinds = (shares.none_correct, shares.mixed, shares.all_correct)
             cells = (f"{first + 1}-{first + WINDOW}", str(shares.num_groups), share(reward, 1))
             rows.append((arm, *cells, *(f"{100 * kind:.0f}" for kind in kinds)))
     columns = ("arm", "iterations", "groups", "reward %", "none correct %", "mixed %", "all %")
-    note = "The zero-advantage ratio of Fig. 11 is “none correct”. 95 % bootstrap over groups."
+    note = (
+        "The zero-advantage ratio of Fig. 11 is “none correct”. 95 % bootstrap over groups, Wilson "
+        "over rollouts where none or all are correct."
+    )
     return Table("RL: reward and zero-advantage ratio", columns, tuple(rows), note)
 
 

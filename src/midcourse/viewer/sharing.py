@@ -7,11 +7,11 @@ often the same. Compression alone does not see what is further apart than 32 kB.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from midcourse.viewer.data import ProposalBody, RolloutBody
+from midcourse.viewer.data import Continuation, ProposalBody, RolloutBody, Token
 
 #: Shorter texts are written where they stand.
 _SHORTEST = 40
@@ -28,10 +28,19 @@ def shared(bodies: Sequence[ProposalBody | RolloutBody]) -> dict[str, object]:
     return {"texts": list(places), "bodies": written}
 
 
+def unshared(chunk: Mapping[str, Any]) -> list[ProposalBody | RolloutBody]:
+    """Return the bodies of a chunk as `shared` wrote it, read from JSON."""
+    texts = chunk["texts"]
+    return [
+        _read(plain, lambda text: texts[text] if isinstance(text, int) else text)
+        for plain in chunk["bodies"]
+    ]
+
+
 def _with_texts(
     body: ProposalBody | RolloutBody, put: Callable[[str], object]
 ) -> dict[str, object]:
-    """Return a body's fields with what `put` makes of every text of some length."""
+    """Return a body's fields with what `put` makes of every text that may be shared."""
     found = {**members(body), "steps": [put(step) for step in body.steps]}
     if isinstance(body, ProposalBody):
         found["turns"] = [[put(text) for text in turn] for turn in body.turns]
@@ -39,6 +48,19 @@ def _with_texts(
             {**members(one), "text": put(one.text)} for one in body.continuations
         ]
     return found
+
+
+def _read(plain: Mapping[str, Any], told: Callable[[Any], str]) -> ProposalBody | RolloutBody:
+    """Return a body of its fields; `told` returns what `put` was given."""
+    found = {**plain, "steps": [told(step) for step in plain["steps"]]}
+    if "continuations" not in plain:
+        return RolloutBody(**found)
+    found["turns"] = [(told(prompt), told(reply)) for prompt, reply in plain["turns"]]
+    found["continuations"] = [
+        Continuation(**{**one, "text": told(one["text"])}) for one in plain["continuations"]
+    ]
+    found["tokens"] = [Token(**one) for one in plain["tokens"]]
+    return ProposalBody(**found)
 
 
 def members(record: Any) -> dict[str, object]:
