@@ -383,8 +383,9 @@ def test_hinted_problems_that_are_solved_leave_the_funnel() -> None:
 
 
 def test_engines_open_one_at_a_time_and_trainings_start_together() -> None:
-    def opened(*scales: str) -> list[tuple[str, str]]:
-        return [name for name, timed in by_name(paper(*scales)).items() if timed.work.opens]
+    def opened(*scales: str, sampler: str) -> list[tuple[str, str]]:
+        plan = paper(*scales, sets=(f"train_rl.sampler={sampler}",))
+        return [name for name, timed in by_name(plan).items() if timed.work.opens]
 
     base, patched = ("sample", "held_out base"), ("sample", "held_out patched")
     rl = [("checkpoints", "base + RL"), ("checkpoints", "patched + RL")]
@@ -396,8 +397,10 @@ def test_engines_open_one_at_a_time_and_trainings_start_together() -> None:
         ("likelihood", "patched"),
     ]
     first = [("sample", "train"), ("checkpoints", "patched")]
-    assert opened() == [*first, rl[0], base, patched, *after]
-    assert opened("paper-8gpu") == [*first, *rl, base, patched, *after]  # each takes all devices
+    assert opened(sampler="engine") == [*first, rl[0], base, patched, *after]
+    # TRL's vLLM takes every device of the training's, so that RL runs one after the other.
+    assert opened(sampler="vllm") == [*first, *rl, base, patched, *after]
+    assert opened("paper-8gpu", sampler="engine") == [*first, *rl, base, patched, *after]
 
 
 def test_a_part_of_the_problems_and_a_limit_of_the_held_out_ones_are_counted(
