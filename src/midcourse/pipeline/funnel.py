@@ -45,7 +45,7 @@ def dryness(step: Step, manifest: Mapping[str, Any], logged: Sequence[Mapping[st
             more = "; for undecided ones see 'midcourse grade RECIPE --audit'"
             return said + more * bool(counts.get("undecided"))
         case "propose" if not counts.get("accepted"):
-            other = "see the replies with 'midcourse show', then prompts and [proposer_model]"
+            other = "see the replies with 'midcourse show RUN', then prompts and [proposer_model]"
             advice = _advice(_OF_PROPOSALS, counts, other)
             return f"no proposal was accepted ({_most(counts)}): {advice}"
         case "grade" if step.label.startswith(Condition.PREFIX_INTERVENTION) and not counts.get(
@@ -57,7 +57,7 @@ def dryness(step: Step, manifest: Mapping[str, Any], logged: Sequence[Mapping[st
                 "verify.sampling.max_tokens, or use a stronger [proposer_model]"
             )
         case "build-sft" if not counts.get("ready"):
-            other = "see what was verified with 'midcourse show'"
+            other = "see what was verified with 'midcourse show RUN'"
             return f"no row to train on ({_most(counts)}): {_advice(_OF_ROWS, counts, other)}"
         case "checkpoints" if logged and all(_is_idle(entry) for entry in logged):
             return (
