@@ -111,7 +111,9 @@ def unpack(state: Path, runs: Path = RUNS) -> None:
     if pieces and not any(runs.glob("gsm8k-*")):
         content = BytesIO(b"".join(piece.read_bytes() for piece in pieces))
         with tarfile.open(fileobj=content, mode="r:gz") as tar:
-            tar.extractall(runs, filter="data")
+            # Python before 3.11.4 has no filters.
+            tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            tar.extractall(runs)
     lacking = [path.parent for path in runs.glob("gsm8k-*/**/adapter") if path.is_dir()]
     while lacking := [folder for folder in lacking if not (folder / "final" / WEIGHTS).is_file()]:
         ready = [folder for folder in lacking if (_start(folder) / WEIGHTS).is_file()]

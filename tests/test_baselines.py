@@ -227,7 +227,7 @@ def test_hint_guided_rl_shows_every_problem_its_hint(tmp_path: Path, data: Any) 
         propose={"reference": "none"},
         train_rl={"contexts": {"hint": 1}},
     )
-    with pytest.raises(DataError, match="no reference_solution to hint"):
+    with pytest.raises(DataError, match="1 of 1 problems have no reference_solution"):
         run_to(tmp_path / "b", recipe, prompts)
 
 

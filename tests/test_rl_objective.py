@@ -117,7 +117,7 @@ def check_arguments(settings: TrainRlConfig, scale: str, tmp_path: Path) -> None
     assert (made.temperature, made.top_p, made.top_k, made.min_p) == (1.0, 1.0, 0, None)
     assert (made.repetition_penalty, made.generation_kwargs) == (1.0, None)
     assert made.max_completion_length == settings.sampling.max_tokens in (16384, 32768)
-    by_trl = scale != "scale/paper" and settings.sampler != "servers"  # online InT needs an engine
+    by_trl = settings.sampler != "servers"  # online InT needs an engine
     assert made.use_vllm == by_trl
     assert (made.vllm_mode, made.vllm_max_model_length) == ("colocate", longest)
     assert made.vllm_importance_sampling_correction is False

@@ -6,13 +6,21 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import FIXED, REPLY, scripted_recipe
-from killed_run import Killer, complete, content_of, differing, in_a_fork, write_inputs
+from killed_run import (
+    Killer,
+    complete,
+    content_of,
+    differing,
+    in_a_fork,
+    quick_report,
+    write_inputs,
+)
 from midcourse.config import Recipe
 from midcourse.engines.base import Completion, Request, failed
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
@@ -23,6 +31,15 @@ from runs import run_to
 
 #: Text in the context of requests of one stage.
 SAMPLE, PROPOSE, VERIFY = "2 + 2, 1?", "Compare and intervene", "makes four"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def same_reports() -> Iterator[None]:
+    """Reports say when and how long; these do not."""
+    with pytest.MonkeyPatch.context() as quick:
+        for name, stand_in in quick_report().items():
+            quick.setattr(f"midcourse.report.write.{name}", stand_in)
+        yield
 
 
 @pytest.fixture(scope="module")
