@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from midcourse.viewer.data import (
     Continuation,
@@ -138,65 +139,52 @@ def rollout(identifier: str, of: int = 0, **changes: object) -> dict[str, object
 
 def small_view() -> View:
     """Return two problems with proposals, one with rollouts of two models and two RL groups."""
-    pairs: list[tuple[dict[str, object], Body]] = [
-        (proposal("p-0"), proposal_body()),
-        (
-            proposal(
-                "p-1",
-                outcome="leaks_answer",
-                verified=None,
-                trained=False,
-                num_correct=0,
-                num_continuations=0,
-                location=3,
-                title="The answer is 3",
-            ),
-            proposal_body("telescope", continuations=[], tokens=[], detail="gives 3"),
-        ),
-        (
-            proposal(
-                "p-2",
-                1,
-                verified=False,
-                num_correct=0,
-                num_continuations=32,
-                location=1,
-                trained=False,
-            ),
-            proposal_body("substitute", tokens=[]),
-        ),
-        *((rollout(f"base-{n}", 1), rollout_body(f"wrong {n}", answer="4")) for n in range(3)),
-        *(
-            (
-                rollout(f"patched-{n}", 1, model="patched", outcome="correct"),
-                rollout_body(f"right {n}"),
-            )
-            for n in range(2)
-        ),
-        *(
-            (
-                rollout(
-                    f"rl-{turn}-{n}",
-                    1,
-                    kind=Kind.RL,
-                    model="",
-                    eval_set="",
-                    arm="InT + RL",
-                    iteration=turn,
-                    group=7,
-                    advantage=1.5 - n,
-                    outcome="correct" if n == 0 else "incorrect",
-                    trained=True,
-                ),
-                rollout_body(f"sampled {turn} {n}"),
-            )
-            for turn in range(2)
-            for n in range(3)
-        ),
-    ]
-    return view(
-        pairs, [problem("omni-1"), problem("omni-2", source="aime", status="solved", num_correct=3)]
-    )
+    solved = problem("omni-2", source="aime", status="solved", num_correct=3)
+    return view([*_proposals(), *_rollouts(), *_groups()], [problem("omni-1"), solved])
+
+
+def _proposals() -> Iterator[tuple[dict[str, object], Body]]:
+    """Yield one that is verified, one that leaks, one without a correct continuation."""
+    untried: dict[str, Any] = {
+        "verified": None,
+        "trained": False,
+        "num_correct": 0,
+        "num_continuations": 0,
+    }
+    leak: dict[str, Any] = {
+        **untried,
+        "outcome": "leaks_answer",
+        "location": 3,
+        "title": "The answer is 3",
+    }
+    wrong: dict[str, Any] = {**untried, "verified": False, "num_continuations": 32, "location": 1}
+    yield proposal("p-0"), proposal_body()
+    told = proposal_body("telescope", continuations=[], tokens=[], detail="gives 3")
+    yield proposal("p-1", **leak), told
+    yield proposal("p-2", 1, **wrong), proposal_body("substitute", tokens=[])
+
+
+def _rollouts() -> Iterator[tuple[dict[str, object], Body]]:
+    for n in range(3):
+        yield rollout(f"base-{n}", 1), rollout_body(f"wrong {n}", answer="4")
+    for n in range(2):
+        right = rollout(f"patched-{n}", 1, model="patched", outcome="correct")
+        yield right, rollout_body(f"right {n}")
+
+
+def _groups() -> Iterator[tuple[dict[str, object], Body]]:
+    of_rl: dict[str, Any] = {"kind": Kind.RL, "model": "", "eval_set": "", "arm": "InT + RL"}
+    for turn in range(2):
+        for n in range(3):
+            place: dict[str, Any] = {
+                "iteration": turn,
+                "group": 7,
+                "advantage": 1.5 - n,
+                "trained": True,
+            }
+            outcome = "incorrect" if n else "correct"
+            item = rollout(f"rl-{turn}-{n}", 1, **of_rl, **place, outcome=outcome)
+            yield item, rollout_body(f"sampled {turn} {n}")
 
 
 def large_view(
