@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.experiments.catalogue import experiments
+from midcourse.experiments.catalogue import Row, experiments
+from midcourse.experiments.data import MissingDataError, RunData
 from midcourse.experiments.page import write_page
 from midcourse.experiments.readings import (
     BASE,
@@ -33,6 +34,7 @@ from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes
 from midcourse.records import Condition, GroupCount, Proposal, Verdict
 from midcourse.report.estimates import (
+    Counts,
     covered,
     estimate,
     flat,
@@ -208,7 +210,7 @@ def test_every_experiment_comes_to_rows_claims_and_points(name: str, lab: Experi
 
 def correct_of(name: str, lab: ExperimentRunner, drawn: Callable[[Method], Drawn]) -> list[bool]:
     """Return who is correct among the grades of a recipe, without the code of experiments."""
-    (grades,) = lab.read(name, lambda session, method: list(session.read(drawn(method).grades)))
+    grades = lab.read(name, lambda session, method, _: list(session.read(drawn(method).grades)))[0]
     return [grade.verdict is Verdict.CORRECT for grade in grades]
 
 
@@ -231,18 +233,18 @@ def test_table_1_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
 
 @pytest.mark.slow
 def test_figure_2_and_shift_count_the_candidates(lab: ExperimentRunner) -> None:
-    def candidates(session: Session, method: Method) -> list[Proposal]:
+    def candidates(session: Session, method: Method, _: Row) -> list[Proposal]:
         return method.interventions.candidates().read(session)
 
-    (proposed,), true = lab.read("int", candidates), lab.read("true-interventions", candidates)
+    proposed, true = (lab.read(name, candidates)[0] for name in ("int", "true-interventions"))
     assert proposed
     late = sum(insert_step(p) >= 1 for p in proposed) / len(proposed)
     row = result_of("fig2", lab)["tables"][0]["rows"][0]
     assert row[1] == str(len(proposed))
     assert row[2].startswith(f"{100 * late:.1f} [")
     rows = {row[0]: row for row in result_of("shift", lab)["tables"][0]["rows"]}
-    assert rows["0"][1] == str(len(true[0]))
-    assert 0 < int(rows["+1"][1]) <= len(true[0])
+    assert rows["0"][1] == str(len(true))
+    assert 0 < int(rows["+1"][1]) <= len(true)
 
 
 @pytest.mark.nightly
@@ -253,7 +255,7 @@ def test_table_4_counts_what_the_grades_say(lab: ExperimentRunner) -> None:
         assert found
         assert rows["base"][column].startswith(f"{100 * sum(found) / len(found):.1f} [")
     assert any(row[4] != "0.0 [0.0, 0.0]" for row in rows.values())
-    (groups,) = lab.read("int", lambda session, method: group_counts(session, method, BASE_RL))
+    groups = lab.read("int", lambda s, method, _: group_counts(s, method, BASE_RL))[0]
     first = [group for group in groups if group.iteration == 0]
     reward = (
         100
@@ -316,7 +318,7 @@ def test_the_page_keeps_what_was_written_by_hand(runner: ExperimentRunner, tmp_p
 
 def test_recipes_of_one_seed_share_their_sampling(runner: ExperimentRunner) -> None:
     for name in ("int", "no-filter", "suffix"):
-        runner.read(name, lambda session, method: session.complete(method.models.rows))
+        runner.read(name, lambda session, method, _: session.complete(method.models.rows))
     folders = {path.name: len(list(path.iterdir())) for path in runner.run_directory(0).iterdir()
                if path.is_dir()}  # fmt: skip
     assert folders["propose"] == folders["select"] == 1
@@ -325,12 +327,12 @@ def test_recipes_of_one_seed_share_their_sampling(runner: ExperimentRunner) -> N
 
 
 def test_a_recipe_may_not_change_under_its_name(runner: ExperimentRunner) -> None:
-    runner.read("int", lambda session, method: session.complete(method.train.rollouts))
+    runner.read("int", lambda session, method, _: session.complete(method.train.rollouts))
     runner.scale.write_text(
         runner.scale.read_text().replace("num_rollouts = 4", "num_rollouts = 5")
     )
     with pytest.raises(ArtifactError, match=r"recipes/int.json .*sample\.num_rollouts: 4 → 5"):
-        runner.read("int", lambda session, method: method)
+        runner.read("int", lambda session, method, _: method)
 
 
 def test_a_run_of_one_recipe_is_not_shared(runner: ExperimentRunner) -> None:
@@ -338,15 +340,18 @@ def test_a_run_of_one_recipe_is_not_shared(runner: ExperimentRunner) -> None:
     folder.mkdir(parents=True)
     (folder / "config.resolved.json").write_text("{}")
     with pytest.raises(ArtifactError, match="belongs to one recipe"):
-        runner.read("int", lambda session, method: method)
+        runner.read("int", lambda session, method, _: method)
+
+
+def interventions(session: Session, method: Method, _: Row) -> Counts:
+    return condition_counts(session, method, Condition.PREFIX_INTERVENTION)
 
 
 def test_seeds_are_pooled_by_problem(runner: ExperimentRunner) -> None:
     two = ExperimentRunner(
         scale=runner.scale, seeds=(0, 1), reporter=runner.reporter, runs=runner.runs
     )
-    reading = partial(condition_counts, condition=Condition.PREFIX_INTERVENTION)
-    counts = pool(two.read("int", reading))
+    counts = pool(two.read("int", interventions).values())
     assert {len(runs) for runs in counts.values()} == {2}
     assert sum(count.num_samples for count in flat(counts)) == 48
     assert default_folder(two).name == "reproduce-scripted-seeds-0-1"
@@ -447,3 +452,25 @@ def test_a_figure_is_drawn_the_same_twice_and_lies_beside_its_data(kind: str) ->
     assert len(rows) == 8
     assert (rows[0]["y"], rows[0]["low_95"], rows[0]["units"]) == ("1.0", "0.5", "7")
     assert rows[2]["series"] == "'=two"
+
+
+def test_what_was_read_is_kept_and_needs_no_run(runner: ExperimentRunner, tmp_path: Path) -> None:
+    live = replace(runner, data=RunData(tmp_path / "data"))
+    read = live.read("int", interventions)
+    assert (tmp_path / "data" / "int" / "seed0.json").is_file()
+    kept = replace(live, runs=tmp_path / "nowhere", data=RunData(tmp_path / "data", may_run=False))
+    assert kept.read("int", interventions) == read
+    assert not kept.runs.exists()
+    with pytest.raises(MissingDataError, match=r"seed1\.json: interventions, base is missing"):
+        replace(kept, seeds=(1,)).read("int", interventions)
+    other = replace(kept, settings=("verify.num_continuations=3",))
+    with pytest.raises(MissingDataError, match="stale: the recipe has changed since"):
+        other.read("int", interventions)
+
+
+def test_a_damaged_file_of_readings_is_named(runner: ExperimentRunner, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "int" / "seed0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    with pytest.raises(ArtifactError, match=r"seed0\.json is damaged \(not JSON\): remove it"):
+        replace(runner, data=RunData(tmp_path / "data")).read("int", interventions)

@@ -43,6 +43,17 @@ class Row:
     text: str = ""
     """The kind of text whose likelihood is read."""
 
+    @property
+    def key(self) -> str:
+        """What decides what is read of it, next to the recipe, e.g. ``patched + RL``."""
+        of = (
+            self.condition,
+            self.text,
+            "fresh" * self.is_fresh,
+            f"{self.shift:+}" * bool(self.shift),
+        )
+        return ", ".join(map(str, filter(None, (str(self.role), *of))))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:

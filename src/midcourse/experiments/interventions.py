@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from midcourse.experiments import results
 from midcourse.experiments.catalogue import Experiment, Head, Row
+from midcourse.experiments.data import Reading
 from midcourse.experiments.readings import candidates_in_place, condition_counts, proposal_counts
 from midcourse.experiments.results import Maker, Result, judge, num_items
 from midcourse.experiments.runner import ExperimentRunner
@@ -51,7 +52,7 @@ def _kept(session: Session, method: Method, is_fresh: bool) -> Counts:
 
 def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     """Tables 1 and 7, and hints of equal length."""
-    counts = runner.pooled(experiment.rows, _continuations)
+    counts = runner.pooled(experiment.rows, Reading(_continuations))
     there = [row for row in experiment.rows if row.name in counts]
     missing = [row.name for row in experiment.rows if row not in there]
     claims = [c for c in experiment.claims if not {c.ours, c.theirs} & set(missing)]
@@ -65,7 +66,7 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 def _figure4(runner: ExperimentRunner, experiment: Experiment) -> Result:
     _, *others = rows = experiment.rows[:4]
-    counts = runner.pooled(rows, _continuations)
+    counts = runner.pooled(rows, Reading(_continuations))
     bars = {row.cells[1].removeprefix("+ "): counts[row.name] for row in others}
     solved = {name: estimates.covered(found) for name, found in bars.items()}
     y = partial(estimates.estimate, statistic=accuracy)
@@ -88,7 +89,7 @@ class Located(NamedTuple):
     rollout_tokens: float
 
 
-def _located(session: Session, method: Method) -> Clusters[Located]:
+def _located(session: Session, method: Method, _: Row) -> Clusters[Located]:
     """Return every verified candidate, by problem."""
     renderer, found = session.tools.renderer(method.setup.base), []
     for proposal, rollout in candidates_in_place(session, method):
@@ -100,7 +101,7 @@ def _located(session: Session, method: Method) -> Clusters[Located]:
 
 
 def _figure2(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    found = pool(runner.read("int", _located))
+    found = pool(runner.read("int", _located).values())
     places, late = flat(found), each(found, lambda x: float(x.error_step >= 1))
     middle = each(found, lambda x: float(2 * x.error_step >= x.num_steps))
     table = experiment.tables[0].table(
@@ -121,7 +122,7 @@ def _figure2(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 
 def _figure10(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    found = pool(runner.read("int", _located))
+    found = pool(runner.read("int", _located).values())
     lengths = {
         "intervention": each(found, lambda x: x.intervention_tokens),
         "full rollout": each(found, lambda x: x.rollout_tokens),
@@ -158,7 +159,7 @@ def _shifted(session: Session, method: Method, row: Row) -> Counts:
 
 
 def _shift(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    counts = runner.pooled(experiment.rows, _shifted)
+    counts = runner.pooled(experiment.rows, Reading(_shifted))
     curve = {row.shift: counts[row.name] for row in experiment.rows}
     y = partial(estimates.estimate, statistic=accuracy)
     labels = ("intervention moved by, steps", "correct continuations, %")
@@ -182,7 +183,7 @@ def _summed(found: Counts) -> Counts:
     }
 
 
-def _offsets(session: Session, method: Method) -> Clusters[tuple[int, Count]]:
+def _offsets(session: Session, method: Method, _: Row) -> Clusters[tuple[int, Count]]:
     """Return (location − true first error, counts) of each candidate, by problem."""
     from midcourse.lab.problems import lab_problems
     from midcourse.lab.truth import first_error
@@ -201,7 +202,7 @@ def _offsets(session: Session, method: Method) -> Clusters[tuple[int, Count]]:
 
 
 def _localisation(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    found = pool(runner.read("int", _offsets))
+    found = pool(runner.read("int", _offsets).values())
     places = {
         "at the first error": only(found, lambda place: place[0] == 0),
         "earlier": only(found, lambda place: place[0] < 0),

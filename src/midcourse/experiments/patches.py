@@ -15,6 +15,7 @@ from typing import NamedTuple
 from midcourse.errors import ConfigError
 from midcourse.experiments import readings, results
 from midcourse.experiments.catalogue import Claim, Experiment, Head, Measure, Row
+from midcourse.experiments.data import Reading
 from midcourse.experiments.readings import BASE, PATCHED, evaluated, likelihoods
 from midcourse.experiments.results import Maker, Result, judge, num_items, text_cells
 from midcourse.experiments.runner import ExperimentRunner
@@ -74,7 +75,7 @@ def _values(
     runner: ExperimentRunner, rows: Iterable[Row], value: Callable[[Likelihood], float]
 ) -> dict[str, dict[str, list[float]]]:
     """Return a value of each row's texts under its model."""
-    texts = runner.pooled(rows, likelihoods)
+    texts = runner.pooled(rows, Reading(likelihoods))
     return {name: each(items, value) for name, items in texts.items()}
 
 
@@ -163,7 +164,7 @@ def _seen(session: Session, method: Method, row: Row) -> Clusters[Seen]:
 
 
 def _appendix_f(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    found = runner.pooled(experiment.rows, _seen)
+    found = runner.pooled(experiment.rows, Reading(_seen))
     rows, right = [], {}
     for model, seen in found.items():
         solved = only(seen, lambda s: s.is_correct)
@@ -204,7 +205,7 @@ class Round(NamedTuple):
     held_out: Counts
 
 
-def _round(session: Session, method: Method) -> Round | None:
+def _round(session: Session, method: Method, _: Row) -> Round | None:
     """Run one round; None if there is nothing left to intervene in."""
     rows = len(ready_rows(session, method.models.rows))
     if not rows:
@@ -223,7 +224,7 @@ def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
     for number in range(1, NUM_ROUNDS + 1):
         start = (f"model.path={done[-1].path}", f"proposer_model.path={base}") if done else ()
         settings = (*runner.settings, f"name=iterated-{number}", *start)
-        (made,) = replace(runner, seeds=(seed,), settings=settings).read("iterated", _round)
+        made = replace(runner, seeds=(seed,), settings=settings).read("iterated", _round)[seed]
         if made is None:
             break
         done.append(made)
@@ -232,7 +233,7 @@ def _rounds(runner: ExperimentRunner, seed: int) -> list[Round]:
 
 def _iterated(runner: ExperimentRunner, experiment: Experiment) -> Result:
     rounds = [_rounds(runner, seed) for seed in runner.seeds]
-    single = [made for made in runner.read("equal-budget", _round) if made]
+    single = [made for made in runner.read("equal-budget", _round).values() if made]
     if len(single) < len(rounds) or not all(rounds):
         raise ConfigError("iterated: no intervention was verified, so there is nothing to compare")
     reached = dict(zip(("1 round", "2 rounds", "3 rounds"), zip(*rounds, strict=True), strict=True))

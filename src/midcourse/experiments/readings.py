@@ -8,6 +8,7 @@ from dataclasses import replace
 from midcourse.config import HELD_OUT_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
+from midcourse.experiments.data import Reading
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, count_of
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
@@ -22,7 +23,7 @@ from midcourse.records import (
     Start,
 )
 from midcourse.report.collect import count_by_problem, tally
-from midcourse.report.estimates import Clusters, Counts, grouped, pool
+from midcourse.report.estimates import Clusters, Counts, grouped
 from midcourse.training.rl.store import read_group_counts
 
 BASE, PATCHED = Role(), Role(Start.PATCHED)
@@ -73,13 +74,20 @@ def evaluated(
     runner: ExperimentRunner, models: Iterable[Row], *eval_sets: str
 ) -> dict[str, dict[str, Counts]]:
     """Return the counts of models by evaluation set and name; seeds pooled."""
-    by_seed = runner.read_rows(
-        models, lambda s, m, row: {e: role_counts(s, m, row.role, e) for e in eval_sets}
-    )
-    return {
-        e: {name: pool(seed[e] for seed in seeds) for name, seeds in by_seed.items()}
-        for e in eval_sets
-    }
+    models = list(models)
+    found: dict[str, dict[str, Counts]] = {}
+    for eval_set in eval_sets:
+        found[eval_set] = dict(runner.pooled(models, counts_on(eval_set)))
+    return found
+
+
+def counts_on(eval_set: str) -> Reading[Counts]:
+    """Return the reading of a row's model on an evaluation set, as `role_counts` takes it."""
+
+    def counts(session: Session, method: Method, row: Row) -> Counts:
+        return role_counts(session, method, row.role, eval_set)
+
+    return Reading(counts, eval_set)
 
 
 def proposal_counts(session: Session, drawn: Drawn) -> dict[str, Count]:
@@ -116,13 +124,13 @@ def final_reward(groups: Sequence[GroupCount], decay: float = 0.9) -> float:
     return smooth
 
 
-def training_reward(session: Session, method: Method, role: Role) -> float:
+def training_reward(session: Session, method: Method, row: Row) -> float:
     """Return the mean reward on RL's own problems: after RL the smoothed last, else the first.
 
     The rollouts of the first iteration are drawn before any update, by the model without RL.
     """
-    groups = group_counts(session, method, replace(role, rl=True))
-    if role.rl:
+    groups = group_counts(session, method, replace(row.role, rl=True))
+    if row.role.rl:
         return final_reward(groups)
     first = min(group.iteration for group in groups)
     return accuracy([count_of(group) for group in groups if group.iteration == first])

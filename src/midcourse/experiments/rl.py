@@ -20,6 +20,7 @@ from typing import NamedTuple
 from midcourse.config import HELD_OUT_SET, Recipe
 from midcourse.experiments import readings, results
 from midcourse.experiments.catalogue import Experiment, Row
+from midcourse.experiments.data import Reading
 from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated
 from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
 from midcourse.experiments.runner import ExperimentRunner
@@ -44,14 +45,19 @@ BEST = "InT + RL"
 def _groups(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, list[list[GroupCount]]]:
     """Return, by arm with RL, the groups of each seed."""
     trained = (row for row in rows if row.role.rl)
-    return runner.read_rows(trained, lambda s, m, row: readings.group_counts(s, m, row.role))
+    runs = runner.read_rows(trained, Reading(_group_counts))
+    return {name: list(by_seed.values()) for name, by_seed in runs.items()}
+
+
+def _group_counts(session: Session, method: Method, row: Row) -> list[GroupCount]:
+    return readings.group_counts(session, method, row.role)
 
 
 def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
     return {name: [group for run in seeds for group in run] for name, seeds in runs.items()}
 
 
-def _num_rl_problems(session: Session, method: Method) -> int:
+def _num_rl_problems(session: Session, method: Method, _: Row) -> int:
     return len(method.models.rl_problems.read(session))
 
 
@@ -79,8 +85,8 @@ def columns_of(recipe: Recipe) -> list[Column]:
 
 def _rewards(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, float]:
     """Return the training reward of every model in per cent, the mean over seeds."""
-    found = runner.read_rows(rows, lambda s, m, row: readings.training_reward(s, m, row.role))
-    return {name: 100 * fmean(rewards) for name, rewards in found.items()}
+    found = runner.read_rows(rows, Reading(readings.training_reward))
+    return {name: 100 * fmean(rewards.values()) for name, rewards in found.items()}
 
 
 def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
@@ -138,7 +144,7 @@ def _model_cells(
         ],
         "training reward %": lambda row: [f"{rewards[row.name]:.1f}"],
         "RL problems, by seed": lambda row: [
-            "/".join(map(str, runner.read(row.recipe, _num_rl_problems)))
+            "/".join(map(str, runner.read(row.recipe, _num_rl_problems).values()))
         ],
     }
 
@@ -196,10 +202,10 @@ def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
 
 def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[int] = KS) -> Result:
     """Return pass@k on held-out problems along RL, by arm and iteration, seeds pooled."""
-    by_seed = runner.read_rows(experiment.rows, readings.course_counts)
+    by_seed = runner.read_rows(experiment.rows, Reading(readings.course_counts))
     courses = {
-        name: {step: estimates.pool(seed[step] for seed in seeds) for step in seeds[0]}
-        for name, seeds in by_seed.items()
+        name: {step: estimates.pool(run[step] for run in runs.values()) for step in _steps(runs)}
+        for name, runs in by_seed.items()
     }
     y = partial(estimates.estimate, statistic=mean, num_resamples=500)
     rows, panels = [], []
@@ -220,6 +226,12 @@ def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[in
     return Result(tables=[table], claims=claims, panels=panels)
 
 
+def _steps(runs: Mapping[int, Mapping[int, Counts]]) -> list[int]:
+    """Return the iterations that every run was evaluated at."""
+    first, *others = runs.values()
+    return [step for step in first if all(step in run for run in others)]
+
+
 def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
     groups = _joined(_groups(runner, experiment.rows))
     course = _during_rl(runner, experiment, (1,))
@@ -228,7 +240,7 @@ def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
     return replace(course, tables=[rl_table(groups), *course.tables], panels=panels)
 
 
-def _drops(session: Session, method: Method) -> Clusters[tuple[bool, float, float]]:
+def _drops(session: Session, method: Method, _: Row) -> Clusters[tuple[bool, float, float]]:
     """Return, of problems that both RL runs met, whether hard, and the ratio in either run.
 
     A hard one was never solved by the base: what is gained is newly solvable.
@@ -250,7 +262,7 @@ def _ratio_by_problem(groups: Sequence[GroupCount]) -> dict[str, float]:
 
 
 def _zero_advantage(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    drops = estimates.pool(runner.read("int", _drops))
+    drops = estimates.pool(runner.read("int", _drops).values())
     (claim,), rows = experiment.claims, []
     values = {
         claim.ours: each(drops, lambda d: (d[1] - d[2]) * d[0]),

@@ -16,6 +16,7 @@ from typing import TypeVar
 from midcourse.config import OpenAIConfig, Recipe, load_recipe
 from midcourse.engines import is_model
 from midcourse.experiments.catalogue import Row
+from midcourse.experiments.data import Reading, RunData
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import Reporter
 from midcourse.recipes import find_recipe
@@ -23,10 +24,6 @@ from midcourse.records import content_id
 from midcourse.report.estimates import Clusters, pool
 
 T = TypeVar("T")
-
-Reading = Callable[[Session, Method], T]
-"""Takes something from one recipe of one seed; what is missing is made."""
-RowReading = Callable[[Session, Method, Row], T]
 
 #: The recipe that all others are layered on.
 WHOLE_METHOD = "int"
@@ -50,6 +47,8 @@ class ExperimentRunner:
     """Further files of sizes, e.g. for the machine; layered on all others."""
     settings: tuple[str, ...] = ()
     """``key=value``, over all files."""
+    data: RunData | None = None
+    """Where what is read of runs is kept; default: it is read of the runs each time."""
 
     @property
     def scale_name(self) -> str:
@@ -94,30 +93,47 @@ class ExperimentRunner:
         every = [self.recipe(name, s).model_dump(mode="json") for name in there for s in self.seeds]
         return content_id(every)
 
-    def read(self, name: str, reading: Reading[T]) -> list[T]:
-        """Return what `reading` takes from one recipe, by seed."""
-        row = Row(name=name, recipe=name)
-        return self.read_rows([row], lambda session, made, _: reading(session, made))[name]
+    def read(self, name: str, take: Callable[[Session, Method, Row], T]) -> dict[int, T]:
+        """Return what is read of one recipe, by seed."""
+        return self.read_rows([Row(name=name, recipe=name)], Reading(take))[name]
 
-    def read_rows(self, rows: Iterable[Row], reading: RowReading[T]) -> dict[str, list[T]]:
+    def read_rows(self, rows: Iterable[Row], reading: Reading[T]) -> dict[str, dict[int, T]]:
         """Return what is read of each row that the scale has a model for, by name and seed.
 
-        A recipe of a seed is opened once.
+        What `data` holds is taken from there; for the rest a recipe of a seed is opened once.
+        Raises MissingDataError if `data` lacks something and no run may be opened.
         """
         there = [row for row in rows if self.has(row.recipe)]
-        found: dict[str, list[T]] = {row.name: [] for row in there}
+        found: dict[str, dict[int, T]] = {row.name: {} for row in there}
         for name in dict.fromkeys(row.recipe for row in there):
+            of_recipe = [row for row in there if row.recipe == name]
             for seed in self.seeds:
-                recipe, directory = self.recipe(name, seed), self.run_directory(seed)
-                with open_session(recipe, directory, self.reporter, shared=True) as session:
-                    made = method(session.setup)
-                    for row in there:
-                        if row.recipe == name:
-                            found[row.name].append(reading(session, made, row))
+                for row_name, value in self._read(name, seed, of_recipe, reading).items():
+                    found[row_name][seed] = value
         return found
 
+    def _read(self, name: str, seed: int, rows: Iterable[Row], reading: Reading[T]) -> dict[str, T]:
+        recipe = self.recipe(name, seed)
+        if self.data is None:
+            return self._read_run(recipe, rows, reading)
+        kept, keys = self.data.of(recipe), {row.name: reading.key(row) for row in rows}
+        for key in keys.values():
+            self.data.check(kept, key)
+        owing = [row for row in rows if keys[row.name] not in kept.readings]
+        for row_name, value in self._read_run(recipe, owing, reading).items() if owing else ():
+            kept.readings[keys[row_name]] = reading.adapter.dump_python(value, mode="json")
+            kept.save()
+        validate = reading.adapter.validate_python
+        return {row.name: validate(kept.readings[keys[row.name]], strict=False) for row in rows}
+
+    def _read_run(self, recipe: Recipe, rows: Iterable[Row], reading: Reading[T]) -> dict[str, T]:
+        directory = self.run_directory(recipe.seed)
+        with open_session(recipe, directory, self.reporter, shared=True) as session:
+            made = method(session.setup)
+            return {row.name: reading.take(session, made, row) for row in rows}
+
     def pooled(
-        self, rows: Iterable[Row], reading: RowReading[Clusters[T]]
+        self, rows: Iterable[Row], reading: Reading[Clusters[T]]
     ) -> dict[str, dict[str, list[T]]]:
         """Return what is read of each row, seeds joined by problem."""
-        return {name: pool(runs) for name, runs in self.read_rows(rows, reading).items()}
+        return {name: pool(runs.values()) for name, runs in self.read_rows(rows, reading).items()}
