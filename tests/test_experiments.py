@@ -18,7 +18,6 @@ from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import Row, experiments
 from midcourse.experiments.data import MissingDataError, RunData
-from midcourse.experiments.page import write_page
 from midcourse.experiments.readings import (
     BASE,
     BASE_RL,
@@ -139,13 +138,12 @@ def test_the_command_makes_a_figure(
     runner: ExperimentRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["reproduce", "fig4", "--scale", str(runner.scale), "--out", "made", "--page", "p.md"]
+    command = ["reproduce", "fig4", "--scale", str(runner.scale), "--out", "made"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "made" / "fig4.json").read_text())
     assert len(result["claims"]) == 4
     assert (tmp_path / "made" / "fig4.csv").read_text().count("\n") > 4
-    assert "Figure 4" in (tmp_path / "p.md").read_text()
 
 
 def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
@@ -181,7 +179,7 @@ def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRun
 
 
 #: For these at most the models of one recipe are trained; for the others those of many.
-SMALL = {"table1", "table3", "table7", "fig2", "fig4", "fig7", "fig10", "appendix-f", "shift",
+SMALL = {"table1", "table3", "table7", "lab", "fig2", "fig4", "fig7", "fig10", "appendix-f", "shift",
          "localisation", "equal-hints", "zero-advantage"}  # fmt: skip
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow if name in SMALL else pytest.mark.nightly)
@@ -297,23 +295,6 @@ def test_a_result_that_is_there_is_not_made_again(lab: ExperimentRunner) -> None
     assert before
     result_of("table3", lab)
     assert before == {f: f.stat().st_mtime_ns for f in lab.runs.rglob("*") if f.is_file()}
-
-
-@pytest.mark.slow
-def test_the_page_keeps_what_was_written_by_hand(runner: ExperimentRunner, tmp_path: Path) -> None:
-    chosen, page = choose(["fig4", "fig10", "table7"]), tmp_path / "docs" / "paper.md"
-    reproduce(chosen[:2], runner, tmp_path / "out")
-    write_page(chosen, tmp_path / "out", page)
-    text = page.read_text()
-    assert "Not written yet." in text
-    # Too few problems, which all agree, for three of the claims.
-    assert "| [fig4](#fig4) | Figure 4: prefix, original step, intervention | 1 | 0 | 3 |" in text
-    assert "table7" not in text
-    assert (page.with_suffix("") / "fig4.svg").is_file()
-    assert "(paper/fig4.svg)" in text
-    page.write_text(text.replace("Not written yet.", "Row 3: chance."))
-    write_page(chosen, tmp_path / "out", page)
-    assert page.read_text() == text.replace("Not written yet.", "Row 3: chance.")
 
 
 def test_recipes_of_one_seed_share_their_sampling(runner: ExperimentRunner) -> None:

@@ -32,10 +32,8 @@ def reproduce(
     with_: Overlays = None,
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
-    page: Annotated[Path | None, typer.Option(help="Also one Markdown page of it all.")] = None,
 ) -> None:
     """Make the paper's tables and figures at a scale; what is there is kept."""
-    from midcourse.experiments.page import write_page
     from midcourse.experiments.reproduce import choose, default_folder
     from midcourse.experiments.reproduce import reproduce as make
     from midcourse.experiments.runner import ExperimentRunner
@@ -49,11 +47,7 @@ def reproduce(
         settings=tuple(set_ or []),
         reporter=ConsoleProgress(open_console()),
     )
-    experiments, folder = choose(names), out or default_folder(runner)
-    make(experiments, runner, folder)
-    if page is not None:
-        write_page(experiments, folder, page)
-        runner.reporter.say(f"the page is {page}")
+    make(choose(names), runner, out or default_folder(runner))
 
 
 @verb(Group.EXPERIMENTS, "midcourse localize first_error.jsonl --model ./my-model", "localize")

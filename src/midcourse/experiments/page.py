@@ -1,14 +1,12 @@
-"""One Markdown page of all results, from the files that `reproduce` wrote.
+"""One Markdown page of a study, from its results in the folder next to it.
 
 What stands between the two marks of an existing page was written by a person (what did not
-reproduce, and why we think so) and is kept as it is. Figures and their data are copied into a
-folder next to the page.
+reproduce, and why we think so) and is kept as it is.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,46 +17,59 @@ from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"
 END = "<!-- end of what is written by hand -->"
+_UNWRITTEN = "## What did not reproduce, and why we think so\n\nNot written yet."
 
 
-def write_page(experiments: Sequence[Experiment], results: Path, page: Path) -> None:
-    """Write `page` from the results of `experiments`; those without a result are left out."""
-    files = {experiment.name: results / f"{experiment.name}.json" for experiment in experiments}
+def write_page(title: str, experiments: Sequence[Experiment], page: Path) -> None:
+    """Write `page` from the results of `experiments` in the folder of its name next to it."""
+    folder = page.with_suffix("")
     found: dict[str, dict[str, Any]] = {
-        name: json.loads(path.read_text("utf-8")) for name, path in files.items() if path.is_file()
+        of.name: json.loads((folder / f"{of.name}.json").read_text("utf-8")) for of in experiments
     }
-    by_hand, folder = _by_hand(page), page.with_suffix("")
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [*_head(list(found.values())), "", BEGIN, by_hand, END, *_summary(found)]
+    lines = [
+        f"# {title}",
+        "",
+        *_head(list(found.values())),
+        "",
+        BEGIN,
+        by_hand(page, _UNWRITTEN),
+        END,
+    ]
+    lines += _summary(found)
     for name, result in found.items():
-        for file in (*results.glob(f"{name}.*"), *results.glob(f"{name}-table*")):
-            shutil.copyfile(file, folder / file.name)
-        lines += ["", f'<a id="{name}"></a>', "", f"## {result['title']}"]
+        lines += ["", f'<a id="{name}"></a>', "", f"## {result['title']}", "", _runs(result)]
         lines += result_lines(result, name, folder, f"{folder.name}/", "###")
     page.write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def _by_hand(page: Path) -> str:
-    """Return what a person wrote into an earlier page."""
+def _runs(result: dict[str, Any]) -> str:
+    """Say how many of the planned runs a result rests on."""
+    state = result["state"]
+    seeds, planned = len(state["seeds"]), len(state["planned"])
+    if seeds == planned:
+        return f"{planned} runs an arm, seeds {', '.join(map(str, state['seeds']))}."
+    exploratory = " What is there is exploratory." if seeds else ""
+    return f"**Not yet: {seeds} of {planned} runs.**{exploratory}"
+
+
+def by_hand(page: Path, unwritten: str) -> str:
+    """Return what a person wrote into an earlier page, or the text that says it is not written."""
     text = page.read_text("utf-8") if page.is_file() else ""
-    if BEGIN not in text:
-        return "\n## What did not reproduce, and why we think so\n\nNot written yet.\n"
-    written = text.partition(BEGIN)[2].partition(END)[0].strip()
+    written = text.partition(BEGIN)[2].partition(END)[0].strip() if BEGIN in text else unwritten
     return f"\n{written}\n"
 
 
 def _head(found: Sequence[dict[str, Any]]) -> list[str]:
-    states = [result["state"] for result in found]
-    scales, codes = (", ".join(sorted({s[key] for s in states})) for key in ("scale", "code"))
-    seeds = ", ".join(map(str, sorted({seed for s in states for seed in s["seeds"]})))
-    versions = found[0]["versions"].items() if found else ()
-    made_with = ", ".join(f"{name} {value}" for name, value in versions)
+    scale, code, machine = (
+        ", ".join(sorted({part for of in found for part in of["state"][key].split(", ") if part}))
+        for key in ("scale", "code", "machine")
+    )
+    versions: dict[str, str] = {k: v for of in found for k, v in of["versions"].items()}
+    made_with = ", ".join(f"{name} {value}" for name, value in versions.items())
     return [
-        "# The paper's experiments, run",
-        "",
-        f"Scale {scales}; seeds {seeds}, pooled; code {codes}; {made_with}.",
-        "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
-        "parameters and is not evidence about large models.",
+        f"Scale {scale}. The runs are made by code {code}, {made_with}, on {machine}.",
+        "Made by `midcourse evidence --pages` from the data in `docs/results/data`. The lab shows "
+        "mechanism on a model of a million parameters and is not evidence about large models.",
     ]
 
 
@@ -68,9 +79,11 @@ def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
     rows = []
     for name, result in found.items():
         counts = Counter(claim["verdict"] for claim in result["claims"])
-        rows.append((f"[{name}](#{name})", result["title"], *(str(counts[v]) for v in verdicts)))
-    table = Table("Summary", ("result", "", *verdicts), tuple(rows), "Numbers of statements.")
-    return _table_lines(table, "##")
+        runs = f"{len(result['state']['seeds'])} of {len(result['state']['planned'])}"
+        of_verdict = (str(counts[v]) for v in verdicts)
+        rows.append((f"[{name}](#{name})", result["title"], runs, *of_verdict))
+    columns = ("result", "", "runs", *verdicts)
+    return _table_lines(Table("Summary", columns, tuple(rows), "Numbers of statements."), "##")
 
 
 def result_lines(
@@ -78,7 +91,8 @@ def result_lines(
 ) -> list[str]:
     """Return claims, figure and tables as Markdown; files in `folder` are linked under `link`."""
     claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
-    lines = ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
+    shape = Table("", ("the paper's shape", "here", "figures"), claims).markdown()
+    lines = ["", *shape] if claims else []
     if (folder / f"{name}.svg").is_file():
         image, data = f"{link}{name}.svg", f"{link}{name}.csv"
         lines += ["", f"![{result['title']}]({image})", "", f"Data: [CSV]({data})."]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ConfigError
-from midcourse.experiments import interventions, patches, rl
+from midcourse.experiments import interventions, lab, patches, rl
 from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
 from midcourse.experiments.results import Result
@@ -22,7 +22,7 @@ from midcourse.report.plots import FORMATS, Figure, can_draw, csv_text, draw, fi
 from midcourse.run import code_revision, package_versions
 from midcourse.store.files import write_json_atomic
 
-MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS}
+MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS, **lab.MAKERS}
 
 
 def choose(names: Sequence[str]) -> list[Experiment]:
@@ -62,7 +62,7 @@ def reproduce(chosen: Sequence[Experiment], runner: ExperimentRunner, out: Path)
             say(f"{name}: nothing to do, {page}")
             continue
         result = MAKERS[name](runner, experiment)
-        _write(experiment, result, state, out)
+        write_result(experiment, result, state, package_versions(), out)
         say(f"{name}: {page}")
         for claim in result.claims:
             say(f"  {claim.verdict:<14} {claim.claim}: {claim.figures}")
@@ -73,8 +73,14 @@ def _state(path: Path) -> object:
     return json.loads(path.read_text("utf-8"))["state"] if path.is_file() else None
 
 
-def _write(experiment: Experiment, result: Result, state: dict[str, Any], out: Path) -> None:
-    """Write every file of a result, the JSON last."""
+def write_result(
+    experiment: Experiment,
+    result: Result,
+    state: dict[str, Any],
+    versions: dict[str, str],
+    out: Path,
+) -> None:
+    """Write every file of a result, the JSON last; `versions` made what it rests on."""
     out.mkdir(parents=True, exist_ok=True)
     name, figure = experiment.name, Figure(experiment.name, tuple(result.panels))
     if figure.panels:
@@ -86,7 +92,7 @@ def _write(experiment: Experiment, result: Result, state: dict[str, Any], out: P
         (out / f"{name}{suffix}.csv").write_text(csv_text(table.columns, table.rows), "utf-8")
     content = {
         "state": state,
-        "versions": package_versions(),
+        "versions": versions,
         "title": experiment.title,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],

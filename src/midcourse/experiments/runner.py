@@ -8,7 +8,8 @@ in common is made once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from midcourse.progress import Reporter
 from midcourse.recipes import find_recipe
 from midcourse.records import content_id
 from midcourse.report.estimates import Clusters, pool
+from midcourse.run import read_recipe
 
 T = TypeVar("T")
 
@@ -73,7 +75,10 @@ class ExperimentRunner:
         return load_recipe(whole, [*fixed, *self.settings], layers)
 
     def has(self, name: str) -> bool:
-        """Whether the model that a recipe is about is named by the scale, and is there."""
+        """Whether the model that a recipe is about is named by the scale, and is there.
+
+        What is kept as data needs no model.
+        """
         if name not in _OPTIONAL:
             return True
         if not self._extra(name).is_file():
@@ -82,7 +87,9 @@ class ExperimentRunner:
         for engine in (recipe.proposer_engine, recipe.teacher_engine):
             if isinstance(engine, OpenAIConfig) and not engine.urls:
                 return False
-        return recipe.proposer_model is None or is_model(recipe.proposer_model.path)
+        if recipe.proposer_model is None or (self.data and not self.data.may_run):
+            return True
+        return is_model(recipe.proposer_model.path)
 
     def _extra(self, name: str) -> Path:
         return self.scale.with_suffix("") / f"{name}.toml"
@@ -115,22 +122,42 @@ class ExperimentRunner:
     def _read(self, name: str, seed: int, rows: Iterable[Row], reading: Reading[T]) -> dict[str, T]:
         recipe = self.recipe(name, seed)
         if self.data is None:
-            return self._read_run(recipe, rows, reading)
+            return {row: value for row, value, _ in self._read_run(recipe, rows, reading)}
         kept, keys = self.data.of(recipe), {row.name: reading.key(row) for row in rows}
         for key in keys.values():
-            self.data.check(kept, key)
-        owing = [row for row in rows if keys[row.name] not in kept.readings]
-        for row_name, value in self._read_run(recipe, owing, reading).items() if owing else ():
-            kept.readings[keys[row_name]] = reading.adapter.dump_python(value, mode="json")
-            kept.save()
+            self.data.check(kept, recipe, key)
+        lacking = [row for row in rows if keys[row.name] not in kept.readings]
+        for row_name, value, seconds in self._read_run(recipe, lacking, reading):
+            dumped = reading.adapter.dump_python(value, mode="json")
+            kept.keep(keys[row_name], dumped, seconds)
         validate = reading.adapter.validate_python
         return {row.name: validate(kept.readings[keys[row.name]], strict=False) for row in rows}
 
-    def _read_run(self, recipe: Recipe, rows: Iterable[Row], reading: Reading[T]) -> dict[str, T]:
-        directory = self.run_directory(recipe.seed)
-        with open_session(recipe, directory, self.reporter, shared=True) as session:
+    def _read_run(
+        self, recipe: Recipe, rows: Iterable[Row], reading: Reading[T]
+    ) -> Iterator[tuple[str, T, float]]:
+        """Yield the name of each row, what is read, and the seconds that it took."""
+        if not (rows := list(rows)):
+            return
+        with open_session(recipe, self._place(recipe), self.reporter, shared=True) as session:
             made = method(session.setup)
-            return {row.name: reading.take(session, made, row) for row in rows}
+            for row in rows:
+                began = time.monotonic()
+                value = reading.take(session, made, row)
+                yield row.name, value, time.monotonic() - began
+
+    def _place(self, recipe: Recipe) -> Path:
+        """Return the run directory of the seed.
+
+        Where data is kept, a recipe that has changed under its name gets a directory of its own.
+        """
+        usual = self.run_directory(recipe.seed)
+        made = usual / "recipes" / f"{recipe.name}.json"
+        if self.data is None or not made.is_file():
+            return usual
+        if read_recipe(made).identity() == recipe.identity():
+            return usual
+        return usual.with_name(f"{usual.name}-{recipe.name}-{content_id(recipe.identity())}")
 
     def pooled(
         self, rows: Iterable[Row], reading: Reading[Clusters[T]]

@@ -1,0 +1,154 @@
+"""The page of all results: what of the paper holds, what does not, and what cannot be told.
+
+Each finding of ``findings.toml`` names the statements that speak about it; their verdicts and
+figures are those of the studies' pages. One that no study has made yet is "not run".
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+
+from midcourse.experiments.page import BEGIN, END, by_hand
+from midcourse.experiments.studies import Study, studies
+from midcourse.store.files import load_object
+from midcourse.table import Table
+
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Statements of one experiment, those whose words begin with `statement`."""
+
+    study: str
+    experiment: str = ""
+    """Left out: of the file that the study's command leaves."""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that the paper says."""
+
+    words: str
+    paper: str
+    """Where it says so."""
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One statement of a study."""
+
+    study: Study
+    experiment: str
+    words: str
+    verdict: str
+    figures: str
+    runs: str
+
+    def cells(self) -> tuple[str, ...]:
+        """Return its row in the table of a finding."""
+        anchor = f"#{self.experiment}" if self.experiment else ""
+        link = f"[{self.experiment or self.study.name}]({self.study.page}.md{anchor})"
+        return (self.study.world, self.words, self.verdict, self.figures, self.runs, link)
+
+
+COLUMNS = ("where", "statement", "verdict", "figures", "runs", "page")
+
+
+@cache
+def findings() -> tuple[Finding, ...]:
+    """Return every finding, in order."""
+    text = (resources.files("midcourse.experiments") / "findings.toml").read_text("utf-8")
+    adapter = TypeAdapter(dict[str, tuple[Finding, ...]], config=ConfigDict(extra="forbid"))
+    return adapter.validate_python(tomllib.loads(text))["finding"]
+
+
+def write_index(results: Path) -> None:
+    """Write ``index.md`` from the results of the studies' pages in `results`."""
+    page = results / "index.md"
+    lines = {finding: list(_lines(finding, results)) for finding in findings()}
+    text = [
+        "# What of the paper holds, what does not, and what cannot be told",
+        "",
+        "Every statement is computed; none is left out because of how it came out. A statement "
+        "holds, or does not, if the 95 % interval of its difference lies on one side; else the "
+        "data cannot tell. The lab is a model of a million parameters in a world of our own: it "
+        "shows mechanism, and says nothing about large models.",
+        "",
+        BEGIN,
+        by_hand(page, ""),
+        END,
+        "",
+        *_summary(lines.items()),
+    ]
+    for number, (finding, of) in enumerate(lines.items(), start=1):
+        table = Table(finding.words, COLUMNS, tuple(line.cells() for line in of))
+        text += ["", f'<a id="finding-{number}"></a>', "", f"## {table.title}"]
+        text += ["", f"Paper: {finding.paper}.", "", *table.markdown()]
+    page.write_text("\n".join(text) + "\n", "utf-8")
+
+
+def _summary(lines: Iterable[tuple[Finding, Sequence[Line]]]) -> list[str]:
+    """Return the findings by world, with the number of statements of each verdict."""
+    worlds = list(dict.fromkeys(study.world for study in studies().values()))
+    rows = []
+    for number, (finding, of) in enumerate(lines, start=1):
+        cells = (_verdicts(line.verdict for line in of if line.study.world == w) for w in worlds)
+        rows.append((f"[{finding.words}](#finding-{number})", finding.paper, *cells))
+    return Table("", ("the paper", "there", *worlds), tuple(rows)).markdown()
+
+
+def _verdicts(verdicts: Iterable[str]) -> str:
+    """Return one verdict where all agree, else how often each was given."""
+    counts = Counter(verdicts)
+    if len(counts) == 1:
+        return f"**{next(iter(counts))}**"
+    return ", ".join(f"{verdict}: {number}" for verdict, number in counts.most_common()) or NOT_RUN
+
+
+def _lines(finding: Finding, results: Path) -> Iterator[Line]:
+    for evidence in finding.evidence:
+        study = studies()[evidence.study]
+        result = _result(study, evidence.experiment, results)
+        claims = [c for c in result.get("claims", ()) if c["claim"].startswith(evidence.statement)]
+        words = evidence.statement or "all statements"
+        for claim in claims or [{"claim": words, "verdict": NOT_RUN, "figures": "–"}]:
+            yield Line(
+                study=study,
+                experiment=evidence.experiment,
+                words=claim["claim"],
+                verdict=claim["verdict"],
+                figures=claim["figures"],
+                runs=_runs(result),
+            )
+
+
+def _result(study: Study, experiment: str, results: Path) -> dict[str, Any]:
+    """Return the result that holds the statements; an empty one if it is not there.
+
+    One that was not built from data, but from runs of one's own, is not there.
+    """
+    if not experiment:
+        return load_object(Path(study.data))[0]
+    result = load_object(results / study.page / f"{experiment}.json")[0]
+    return result if "reads" in result.get("state", {}) else {}
+
+
+def _runs(result: dict[str, Any]) -> str:
+    """Say how many runs an arm has, e.g. ``4 of 10``."""
+    state = result.get("state", {})
+    if "seeds" not in state:
+        return "–"
+    planned = len(state.get("planned", state["seeds"]))
+    return f"{len(state['seeds'])} of {planned}"
