@@ -122,7 +122,7 @@ class SeedData:
 
 
 def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
+    return f"{platform.system()} {platform.machine()} with {os.cpu_count()} CPU cores"
 
 
 @dataclass(frozen=True, slots=True)
