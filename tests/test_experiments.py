@@ -179,7 +179,7 @@ def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRun
 
 
 #: For these at most the models of one recipe are trained; for the others those of many.
-SMALL = {"table1", "table3", "table7", "lab", "fig2", "fig4", "fig7", "fig10", "appendix-f", "shift",
+SMALL = {"lab", "table1", "table3", "table7", "fig2", "fig4", "fig7", "fig10", "appendix-f", "shift",
          "localisation", "equal-hints", "zero-advantage"}  # fmt: skip
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow if name in SMALL else pytest.mark.nightly)

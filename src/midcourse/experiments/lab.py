@@ -7,49 +7,42 @@ whole interval lies below the margin. "Not different" would be no statement.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from midcourse.experiments import results
 from midcourse.experiments.catalogue import Claim, Experiment
 from midcourse.experiments.readings import counts_on
-from midcourse.experiments.results import Maker, Result
+from midcourse.experiments.results import Maker, Numbers, Result
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import accuracy
-from midcourse.report.estimates import MARGIN, Counts, ShapeLine, flat, over_runs
-from midcourse.report.runs import compare_runs
+from midcourse.metrics import accuracy, mean
+from midcourse.report.estimates import MARGIN, ShapeLine
+from midcourse.report.runs import compare_values
 from midcourse.report.shape import points
-from midcourse.table import Table, share
 
 
 def _controls(runner: ExperimentRunner, experiment: Experiment) -> Result:
     tables, lines = [], []
     eval_sets = dict.fromkeys(claim.only for claim in experiment.claims)
     for head, eval_set in zip(experiment.tables, eval_sets, strict=True):
-        found = runner.read_rows(experiment.rows, counts_on(eval_set))
-        tables.append(_table(head.title, found))
+        counts = runner.read_rows(experiment.rows, counts_on(eval_set))
+        found = {name: results.per_run(runs, accuracy) for name, runs in counts.items()}
+        rows = [(name, *results.run_cells(runs)) for name, runs in found.items()]
+        columns = ("model", *results.run_columns("pass@1 %"))
+        tables.append(replace(head, columns=columns).table(*rows))
         about = (claim for claim in experiment.claims if claim.only == eval_set)
-        lines += [_at_most(claim, found) for claim in about]
+        lines += [_at_most(claim, other, found) for claim in about for other in claim.theirs]
     return Result(tables=tables, claims=lines)
 
 
-def _table(title: str, found: Mapping[str, Mapping[int, Counts]]) -> Table:
-    rows = []
-    for name, runs in found.items():
-        values = [accuracy(flat(counts)) for counts in runs.values()]
-        by_run = " ".join(f"{100 * value:.1f}" for value in values)
-        rows.append((name, share(over_runs(values), 1).replace(" [nan, nan]", ""), by_run))
-    columns = ("model", "pass@1 %", "by run, %")
-    note = "Mean over runs with the 95 % interval by t."
-    return Table(title, columns, tuple(rows), note)
-
-
-def _at_most(claim: Claim, found: Mapping[str, Mapping[int, Counts]]) -> ShapeLine:
-    """Judge that `ours` is at most the margin above `theirs`."""
-    compared = compare_runs(found[claim.ours], found[claim.theirs], accuracy)
-    apart = compared.difference
-    holds = True if apart.high < MARGIN else False if apart.low > MARGIN else None
-    ours, theirs = (sum(runs) / len(runs) for runs in (compared.ours, compared.theirs))
-    by_run = " ".join(f"{100 * value:+.1f}" for value in compared.differences)
-    change = points(apart).replace("[+nan, +nan]", "(too few runs for an interval)")
-    figures = f"{100 * ours:.1f} against {100 * theirs:.1f} %; {change} points; by run {by_run}"
+def _at_most(claim: Claim, other: str, found: Mapping[str, Numbers]) -> ShapeLine:
+    """Judge that `ours` is at most the margin above another."""
+    made = compare_values(found[claim.ours], found[other])
+    low, high = made.difference.low, made.difference.high
+    holds = True if high < MARGIN else False if low > MARGIN else None
+    ours, theirs = (f"{100 * mean(runs):.1f}" for runs in (made.ours, made.theirs))
+    change = points(made.difference).replace("[+nan, +nan]", "(no interval)")
+    by_seed = " / ".join(f"{100 * value:+.1f}" for value in made.differences)
+    figures = f"{ours} against {theirs} %; difference {change} points; by seed {by_seed}"
     return ShapeLine(claim.words, holds, figures)
 
 

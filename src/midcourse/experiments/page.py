@@ -18,6 +18,8 @@ from midcourse.table import Table
 BEGIN = "<!-- by hand: kept when the page is made again -->"
 END = "<!-- end of what is written by hand -->"
 _UNWRITTEN = "## What did not reproduce, and why we think so\n\nNot written yet."
+#: No statement of these tables was singled out before the runs.
+EXPLORATORY = "Statements are exploratory."
 
 
 def write_page(title: str, experiments: Sequence[Experiment], page: Path) -> None:
@@ -70,6 +72,10 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
         f"Scale {scale}. The runs are made by code {code}, {made_with}, on {machine}.",
         "Made by `midcourse evidence --pages` from the data in `docs/results/data`. The lab shows "
         "mechanism on a model of a million parameters and is not evidence about large models.",
+        "",
+        "All statements on this page are exploratory: none was singled out before the runs, and "
+        "none is corrected for their number. Each is made once. The primary claims, named before "
+        "the runs, have a page of their own: claims.",
     ]
 
 
@@ -91,8 +97,11 @@ def result_lines(
 ) -> list[str]:
     """Return claims, figure and tables as Markdown; files in `folder` are linked under `link`."""
     claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
-    shape = Table("", ("the paper's shape", "here", "figures"), claims).markdown()
-    lines = ["", *shape] if claims else []
+    lines = ["", f"{result['unit']} {EXPLORATORY}"]
+    if claims:
+        lines += ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
+    if result["stated_in"]:
+        lines += ["", f"What it shows is stated in {', '.join(result['stated_in'])}."]
     if (folder / f"{name}.svg").is_file():
         image, data = f"{link}{name}.svg", f"{link}{name}.csv"
         lines += ["", f"![{result['title']}]({image})", "", f"Data: [CSV]({data})."]

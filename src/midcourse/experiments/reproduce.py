@@ -94,6 +94,8 @@ def write_result(
         "state": state,
         "versions": versions,
         "title": experiment.title,
+        "unit": experiment.unit.said,
+        "stated_in": experiment.stated_in,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],
         "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in result.claims],
