@@ -15,7 +15,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_type_hints
 
@@ -97,7 +97,7 @@ class SeedData:
 
     def keep(self, key: str, value: Any, seconds: float) -> None:
         """Write the file with one more reading, under the code and versions that made it."""
-        now = {"code": code_revision(), "machine": _machine(), **package_versions()}
+        now = _maker()
         self.readings[key] = value
         for by in self.made:
             by["seconds"].pop(key, None)
@@ -121,8 +121,11 @@ class SeedData:
         self.is_stale = False
 
 
-def _machine() -> str:
-    return f"{platform.system()} {platform.machine()} with {os.cpu_count()} CPU cores"
+@cache
+def _maker() -> dict[str, str]:
+    """Return what this process makes readings with; the code is that which it loaded."""
+    machine = f"{platform.system()} {platform.machine()} with {os.cpu_count()} CPU cores"
+    return {"code": code_revision(), "machine": machine, **package_versions()}
 
 
 @dataclass(frozen=True, slots=True)

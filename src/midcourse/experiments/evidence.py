@@ -60,6 +60,11 @@ class Evidence:
         return self.study.runner(seeds, self.reporter, data, self.runs)
 
     @cached_property
+    def _reader(self) -> ExperimentRunner:
+        """What tells its recipes and run directories; it reads nothing."""
+        return self.runner((1,), self.kept)
+
+    @cached_property
     def kept(self) -> RunData:
         """Its data; no run is opened for it."""
         return RunData(self.study.data_folder(self.results), may_run=False)
@@ -126,7 +131,7 @@ class Evidence:
 
     def run_directories(self, seeds: Iterable[int]) -> set[Path]:
         """Return where runs of its seeds lie, those of recipes that had changed too."""
-        usual = {self.runner((seed,), self.kept).run_directory(seed) for seed in seeds}
+        usual = {self._reader.run_directory(seed) for seed in seeds}
         return usual | {of for path in usual for of in path.parent.glob(f"{path.name}-*")}
 
     def _reads(self, experiment: Experiment) -> Mapping[str, Collection[str]]:
@@ -138,13 +143,12 @@ class Evidence:
         reads: dict[str, Collection[str]] = state.get("reads", {})
         if state.get("seeds") and reads:
             return reads
-        runner = self.runner((1,), self.kept)
-        return dict.fromkeys(filter(runner.has, experiment.recipes), ()) | reads
+        return dict.fromkeys(filter(self._reader.has, experiment.recipes), ()) | reads
 
     def _load(self, name: str, seed: int) -> SeedData:
         """Return what is kept of a recipe; a round of `iterated` is not a packaged one."""
         try:
-            recipe = self.runner((seed,), self.kept).recipe(name, seed)
+            recipe = self._reader.recipe(name, seed)
         except ConfigError:
             return SeedData.load(self.kept.path(name, seed))
         return self.kept.of(recipe)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,6 +51,8 @@ class ExperimentRunner:
     """``key=value``, over all files."""
     data: RunData | None = None
     """Where what is read of runs is kept; default: it is read of the runs each time."""
+    _recipes: dict[str, Recipe] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """Those that were read from their files, at some seed."""
 
     @property
     def scale_name(self) -> str:
@@ -67,7 +69,12 @@ class ExperimentRunner:
         return self.runs / f"reproduce-{self.scale_name}-seed{seed}"
 
     def recipe(self, name: str, seed: int) -> Recipe:
-        """Return one resolved recipe. Raises ConfigError in one line."""
+        """Return one resolved recipe; its files are read once. Raises ConfigError in one line."""
+        if name not in self._recipes:
+            self._recipes[name] = self._read_recipe(name, seed)
+        return self._recipes[name].model_copy(update={"seed": seed})
+
+    def _read_recipe(self, name: str, seed: int) -> Recipe:
         whole, own = find_recipe(f"paper/{WHOLE_METHOD}"), find_recipe(f"paper/{name}")
         optional = [self._extra(name)] if self._extra(name).is_file() else []
         layers = [self.scale, *([own] if own != whole else []), *optional, *self.overlays]

@@ -1,0 +1,263 @@
+"""Studies: what is missing is made in order and resumes; pages come from data alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from midcourse.cli import app
+from midcourse.errors import ConfigError
+from midcourse.experiments import build
+from midcourse.experiments.catalogue import Row, experiments
+from midcourse.experiments.data import Reading, RunData, SeedData, TimeIsUpError
+from midcourse.experiments.evidence import Evidence, prune
+from midcourse.experiments.index import NOT_RUN, findings, write_index
+from midcourse.experiments.readings import counts_on
+from midcourse.experiments.runner import ExperimentRunner
+from midcourse.experiments.studies import Study, choose_studies, studies
+from midcourse.pipeline import Method, Session
+from test_experiments import runner as runner
+
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
+LAB = Study(
+    name="small", page="small", title="A small study", scale="scale/lab", experiments={"lab": 4}
+)
+#: Correct of 32 rollouts of every problem, by model and evaluation set.
+SHARES = {"base": 4, "patched": 5, "base + RL": 6, "patched + RL": 20}
+
+
+def made_up(results: Path, seeds: range, lacking: str = "", study: Study = LAB) -> Evidence:
+    """Return a study with readings made up of the seeds; one of them may be lacking."""
+    evidence = Evidence(study, results)
+    for seed in seeds:
+        kept = evidence.kept.of(evidence.runner((seed,), evidence.kept).recipe("int", seed))
+        kept.made = [{"code": "cafe", "machine": "ours", "torch": "2", "seconds": {}}]
+        for row in experiments()["lab"].rows:
+            correct = SHARES[str(row.role)] + seed % (2 if row.name == "base" else 3)
+            of = {f"{seed}-{i}": [{"num_samples": 32, "num_correct": correct}] for i in "abc"}
+            for key in (counts_on(name).key(row) for name in ("known", "control")):
+                if key != lacking:
+                    kept.readings[key], kept.made[0]["seconds"][key] = of, 60.0
+        kept.keep("another", 0, 0.0)
+    return evidence
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Return the files of pages that are the same whatever draws the figures."""
+    files = (f for f in folder.rglob("*") if f.suffix in (".md", ".csv", ".json"))
+    return {str(f.relative_to(folder)): f.read_text("utf-8") for f in files}
+
+
+def test_a_page_is_built_from_data_alone_and_always_the_same(tmp_path: Path) -> None:
+    evidence = made_up(tmp_path, range(1, 5))
+    assert build.build(evidence)
+    text = (tmp_path / "small.md").read_text()
+    assert "4 runs an arm, seeds 1, 2, 3, 4." in text
+    line = next(x for x in text.splitlines() if "| InT + RL gains at most 3 points" in x)
+    assert "| does not hold | 65.6 against 14.1 %; difference +51.6 [+45.1, +58.0]" in line
+    assert "InT costs at most 3 points on known notions | holds" in text
+    assert evidence.standing().there == 4
+    assert evidence.line() == "small: all 4 runs are there"
+    before = texts(tmp_path)
+    assert build.build(evidence)
+    assert texts(tmp_path) == before
+
+
+def test_planned_runs_that_are_missing_are_said_and_the_rest_is_shown(tmp_path: Path) -> None:
+    evidence = made_up(tmp_path, range(1, 4))
+    build.build(evidence)
+    text = (tmp_path / "small.md").read_text()
+    assert "**Not yet: 3 of 4 runs.** What is there is exploratory." in text
+    assert "| [lab](#lab) | Notions that are not taught | 3 of 4 |" in text
+    assert evidence.standing().there == 3
+    assert evidence.line() == "small: 3 of 4 runs; about 8 minutes left"  # 8 readings of a minute
+    assert [seed for _, seed in evidence.missing()] == [4]
+
+
+def test_a_run_that_lacks_a_reading_is_not_there(tmp_path: Path) -> None:
+    lacking = counts_on("control").key(experiments()["lab"].rows[1])
+    evidence = made_up(tmp_path, range(1, 4))
+    made_up(tmp_path, range(4, 5), lacking)
+    build.build(evidence)
+    assert evidence.standing().there == 3
+    assert evidence.line() == "small: 3 of 4 runs; about 1 minutes left"
+    assert "3 of 4 runs" in (tmp_path / "small.md").read_text()
+
+
+def test_a_recipe_that_changed_makes_its_data_stale(tmp_path: Path) -> None:
+    build.build(made_up(tmp_path, range(1, 5)))
+    changed = Evidence(replace(LAB, overlays=()), tmp_path)
+    path = changed.kept.path("int", 2)
+    path.write_text(path.read_text().replace('"recipe": "', '"recipe": "0'))
+    standing = changed.standing()
+    assert (standing.there, standing.stale, standing.missing) == (3, 1, 0)
+    assert "3 of 4 runs, 1 more stale: their recipe has changed since" in changed.line()
+    build.build(changed)
+    assert "Not yet: 3 of 4" in (tmp_path / "small.md").read_text()
+
+
+def test_a_study_without_data_keeps_its_page(tmp_path: Path) -> None:
+    (tmp_path / "small.md").write_text("# As it was\n")
+    assert not build.build(Evidence(LAB, tmp_path))
+    assert (tmp_path / "small.md").read_text() == "# As it was\n"
+    assert Evidence(LAB, tmp_path).line() == (
+        "small: 0 of 4 runs; no run tells how long the rest takes"
+    )
+
+
+def test_the_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
+    evidence, page = made_up(tmp_path, range(1, 5)), tmp_path / "small.md"
+    build.build(evidence)
+    written = page.read_text().replace("Not written yet.", "Seed 3: chance.")
+    page.write_text(written)
+    build.build(evidence)
+    assert page.read_text() == written
+
+
+def test_all_arms_of_a_seed_come_before_the_next_and_more_runs_first() -> None:
+    study = Study(title="", experiments={"fig2": 1, "lab": 2, "table1": 2})
+    order = [("lab", 1), ("table1", 1), ("lab", 2), ("table1", 2), ("fig2", 1)]
+    assert [(of.name, seed) for of, seed in study.units()] == order
+    assert [(of.name, seed) for of, seed in study.units([2])] == order[2:4]
+
+
+def test_what_is_needed_is_named_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    study = replace(LAB, needs={str(tmp_path / "teacher"): "make teacher"})
+    with pytest.raises(ConfigError, match=r"small needs .*teacher: run make teacher"):
+        Evidence(study, tmp_path).make((), math.inf)
+
+
+def test_nothing_is_started_after_the_deadline(tmp_path: Path) -> None:
+    evidence = Evidence(LAB, tmp_path, tmp_path / "runs")
+    assert evidence.make((), time.monotonic() - 1)
+    assert not (tmp_path / "runs").exists()
+    assert not evidence.kept.folder.exists()
+
+
+def seed_of(session: Session, method: Method, row: Row) -> int:
+    return session.recipe.seed
+
+
+def num_rollouts(session: Session, method: Method, row: Row) -> int:
+    session.complete(method.train.rollouts)
+    return len(list(session.read(method.train.rollouts)))
+
+
+def test_each_reading_names_what_made_it(runner: ExperimentRunner, tmp_path: Path) -> None:
+    live, row = replace(runner, data=RunData(tmp_path)), Row(name="a")
+    live.read_rows([row], Reading(seed_of))
+    kept = SeedData.load(tmp_path / "int" / "seed0.json")
+    kept.made[0]["code"] = "an older one"
+    kept.keep("another", 1, 2.0)
+    made = {by["code"]: list(by["seconds"]) for by in SeedData.load(kept.path).made}
+    assert made.pop("an older one") == ["seed_of, base"]
+    assert list(made.values()) == [["another"]]
+    kept.keep("seed_of, base", 0, 1.5)  # read again: by one of them alone
+    (by,) = SeedData.load(kept.path).made
+    assert by["seconds"] == {"another": 2.0, "seed_of, base": 1.5}
+    assert kept.seconds == 3.5
+
+
+def test_time_that_is_up_keeps_what_was_read(runner: ExperimentRunner, tmp_path: Path) -> None:
+    live = replace(runner, data=RunData(tmp_path))
+    live.read_rows([Row(name="a")], Reading(seed_of))
+    late = replace(live, data=RunData(tmp_path, deadline=time.monotonic() - 1))
+    assert late.read_rows([Row(name="a")], Reading(seed_of)) == {"a": {0: 0}}
+    with pytest.raises(TimeIsUpError, match="int, seed 0: no time left"):
+        late.read_rows([Row(name="a", text="other")], Reading(seed_of))
+
+
+def test_a_recipe_that_changed_has_another_run_directory(
+    runner: ExperimentRunner, tmp_path: Path
+) -> None:
+    live, rows = replace(runner, data=RunData(tmp_path)), [Row(name="a")]
+    assert live.read_rows(rows, Reading(num_rollouts)) == {"a": {0: 12}}
+    changed = replace(live, settings=("sample.num_rollouts=2",))
+    assert changed.read_rows(rows, Reading(num_rollouts)) == {"a": {0: 6}}
+    folders = sorted(path.name for path in runner.runs.iterdir())
+    assert len(folders) == 2
+    assert folders[1].startswith(f"{folders[0]}-int-")
+
+
+def test_only_run_directories_of_finished_seeds_are_pruned(tmp_path: Path) -> None:
+    made = made_up(tmp_path, range(1, 4))
+    build.build(made)
+    evidence = replace(made, runs=tmp_path / "runs")
+    places = [evidence.runner((s,), evidence.kept).run_directory(s) for s in range(1, 5)]
+    for place in (*places, places[0].with_name(f"{places[0].name}-int-0123")):
+        place.mkdir(parents=True)
+    prune([evidence])
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [places[3].name]
+
+
+def test_the_index_says_what_holds_and_what_is_not_run(tmp_path: Path) -> None:
+    build.build(made_up(tmp_path, range(1, 11), study=studies()["lab"]))
+    write_index(tmp_path)
+    text = (tmp_path / "index.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| lab |")]
+    assert sum(f"| {NOT_RUN} | – | – |" in line for line in lines) > 10
+    assert any("| 10 of 10 | [lab](lab.md#lab) |" in line for line in lines)
+    assert any("| 0 of 10 | [controls](lab.md#controls) |" in line for line in lines)
+
+
+def test_findings_name_statements_that_experiments_make() -> None:
+    for evidence in (of for finding in findings() for of in finding.evidence):
+        study = studies()[evidence.study]
+        assert bool(study.command) != bool(evidence.experiment)
+        if evidence.experiment:
+            assert evidence.experiment in study.experiments
+            words = [claim.words for claim in experiments()[evidence.experiment].claims]
+            fixed = [text.partition("{")[0] for text in words]
+            start = evidence.statement
+            assert any(of.startswith(start) or start.startswith(of) for of in fixed if of), start
+
+
+def test_every_experiment_belongs_to_a_study_and_needs_ten_runs_where_it_matters() -> None:
+    planned = [name for study in studies().values() for name in study.experiments]
+    assert set(planned) == set(experiments())
+    assert studies()["paper"].experiments["table4"] >= 10
+    with pytest.raises(ConfigError, match="no study 'labs': choose from all, lab"):
+        choose_studies("labs")
+
+
+def test_the_command_says_how_things_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = CliRunner().invoke(app, ["evidence"])
+    assert refused.exit_code == 1
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    said = CliRunner().invoke(app, ["evidence"])
+    assert said.exit_code == 0, said.output
+    assert "k1024: 0 of 3 runs" in said.output
+    assert not (tmp_path / "docs" / "results" / "index.md").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n, study in studies().items() if not study.command])
+def test_committed_pages_are_what_the_committed_data_gives(name: str, tmp_path: Path) -> None:
+    study = studies()[name]
+    if not any(study.data_folder(RESULTS).glob("*/seed*.json")):
+        pytest.skip(f"no run of {name} is committed yet")
+    shutil.copytree(RESULTS, tmp_path / "results")
+    build.build(Evidence(study, tmp_path / "results"))
+    of_study = (f"{study.page}.md", f"{study.page}/")
+    built, committed = (
+        {file: text for file, text in texts(folder).items() if file.startswith(of_study)}
+        for folder in (tmp_path / "results", RESULTS)
+    )
+    assert built == committed, "run: midcourse evidence --pages"
+
+
+def test_a_result_names_the_code_of_its_data_not_of_its_page(tmp_path: Path) -> None:
+    evidence = made_up(tmp_path, range(1, 5))
+    build.build(evidence)
+    state: dict[str, Any] = json.loads((tmp_path / "small" / "lab.json").read_text())["state"]
+    assert state["code"] == "cafe"
+    assert set(state["reads"]) == {"int"}
