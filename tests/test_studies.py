@@ -255,6 +255,22 @@ def test_committed_pages_are_what_the_committed_data_gives(name: str, tmp_path: 
     assert built == committed, "run: midcourse evidence --pages"
 
 
+def test_the_committed_index_is_what_the_committed_pages_give(tmp_path: Path) -> None:
+    shutil.copytree(RESULTS, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.png"))
+    write_index(tmp_path)
+    built = (tmp_path / "index.md").read_text("utf-8")
+    assert built == (RESULTS / "index.md").read_text("utf-8"), "run: midcourse evidence --pages"
+
+
+def test_what_another_command_makes_names_it_and_its_statements(tmp_path: Path) -> None:
+    study = Study(name="league", title="", command="make league", data="data/league.json")
+    file = tmp_path / "data" / "league.json"
+    assert Evidence(study, tmp_path).line() == f"league: made by `make league`; {file} is missing"
+    file.parent.mkdir()
+    file.write_text("{}")
+    assert Evidence(study, tmp_path).line().endswith("is there")
+
+
 def test_a_result_names_the_code_of_its_data_not_of_its_page(tmp_path: Path) -> None:
     evidence = made_up(tmp_path, range(1, 5))
     build.build(evidence)

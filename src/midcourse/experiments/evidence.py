@@ -87,8 +87,8 @@ class Evidence:
         """Say how it stands, e.g. ``lab: 12 of 40 runs; about 50 minutes left``."""
         name, study = self.study.name, self.study
         if study.command:
-            state = "is there" if Path(study.data).is_file() else "is missing"
-            return f"{name}: made by `{study.command}`; {study.data} {state}"
+            file = self.results / study.data
+            return f"{name}: made by `{study.command}`; {file} is {_there(file)}"
         now = self.standing()
         of = now.there + now.stale + now.missing
         if now.there == of:
@@ -189,6 +189,10 @@ def make_with_workers(study: Study, seeds: Sequence[int], minutes: float, worker
     ]
     codes = [process.wait() for process in running]
     return not any(codes)
+
+
+def _there(file: Path) -> str:
+    return "there" if file.is_file() else "missing"
 
 
 def _seconds(

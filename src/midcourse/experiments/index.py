@@ -140,7 +140,7 @@ def _result(study: Study, experiment: str, results: Path) -> dict[str, Any]:
     One that was not built from data, but from runs of one's own, is not there.
     """
     if not experiment:
-        return load_object(Path(study.data))[0]
+        return load_object(results / study.data)[0]
     result = load_object(results / study.page / f"{experiment}.json")[0]
     return result if "reads" in result.get("state", {}) else {}
 

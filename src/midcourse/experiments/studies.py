@@ -45,7 +45,7 @@ class Study:
     command: str = ""
     """What makes the study, page and all, where it is not `experiments`."""
     data: str = ""
-    """The JSON file that `command` leaves. Its ``claims`` (claim, verdict, figures) stand on the
+    """The JSON file in `RESULTS` that `command` leaves. Its ``claims`` (claim, verdict, figures) stand on the
     page of all results, ``state.seeds`` as its runs."""
 
     @property
