@@ -6,7 +6,7 @@ not the code that builds it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Experiment
 from midcourse.experiments.data import MissingDataError, RunData, SeedData
-from midcourse.experiments.evidence import Evidence
+from midcourse.experiments.evidence import Evidence, Read
 from midcourse.experiments.page import write_page
 from midcourse.experiments.reproduce import MAKERS, write_result
 from midcourse.experiments.results import Result
@@ -35,7 +35,7 @@ def build(evidence: Evidence) -> bool:
 
 def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -> None:
     """Write the result of an experiment over the planned seeds of which everything is kept."""
-    asked = set[tuple[str, str]]()
+    asked = set[tuple[str, int, str]]()
     data = replace(evidence.kept, asked=asked)
     seeds, result = list(planned), Result(claims=())
     while seeds:
@@ -47,10 +47,8 @@ def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -
         except ConfigError as error:
             evidence.reporter.say(f"{evidence.study.name}: {experiment.name}: {error}")
             seeds.clear()
-    reads: dict[str, list[str]] = {}
-    for name, key in sorted(asked):
-        reads.setdefault(name, []).append(key)
-    made = list(_made(data, reads, seeds))
+    reads = {name: _read(name, seeds, asked) for name in sorted({of[0] for of in asked})}
+    made = list(_made(data, reads))
     state = {
         "scale": evidence.runner(planned, data).scale_name,
         "seeds": seeds,
@@ -65,14 +63,21 @@ def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -
     write_result(experiment, result, state, versions, evidence.folder)
 
 
-def _made(
-    data: RunData, reads: Mapping[str, Iterable[str]], seeds: Iterable[int]
-) -> Iterable[dict[str, Any]]:
+def _read(name: str, seeds: Sequence[int], asked: Collection[tuple[str, int, str]]) -> Read:
+    """Return what of a recipe was asked for: its keys, and at which of the seeds."""
+    of_recipe = [(seed, key) for of, seed, key in asked if of == name]
+    return {
+        "seeds": sorted({seed for seed, _ in of_recipe} & set(seeds)),
+        "keys": sorted({key for _, key in of_recipe}),
+    }
+
+
+def _made(data: RunData, reads: Mapping[str, Read]) -> Iterable[dict[str, Any]]:
     """Yield what made the readings of some recipes at some seeds."""
-    for seed in seeds:
-        for name, keys in reads.items():
+    for name, of in reads.items():
+        for seed in of["seeds"]:
             made = SeedData.load(data.path(name, seed)).made
-            yield from (by for by in made if by["seconds"].keys() & set(keys))
+            yield from (by for by in made if by["seconds"].keys() & set(of["keys"]))
 
 
 def _joined(made: Iterable[Mapping[str, Any]], key: str) -> str:

@@ -136,8 +136,8 @@ class RunData:
     may_run: bool = True
     deadline: float = math.inf
     """No run is opened after it, by `time.monotonic`."""
-    asked: set[tuple[str, str]] = field(default_factory=set)
-    """The recipe and key of every reading that was asked for."""
+    asked: set[tuple[str, int, str]] = field(default_factory=set)
+    """The recipe, seed and key of every reading that was asked for."""
 
     def path(self, name: str, seed: int) -> Path:
         """Return the file of one recipe at one seed."""
@@ -153,7 +153,7 @@ class RunData:
         Raises MissingDataError if it is not kept and no run may be opened for it, TimeIsUpError if
         none may be opened any more.
         """
-        self.asked.add((recipe.name, key))
+        self.asked.add((recipe.name, recipe.seed, key))
         if key in kept.readings:
             return
         if not self.may_run:

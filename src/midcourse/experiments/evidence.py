@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypedDict
 
 from midcourse.errors import ConfigError, MidcourseError
 from midcourse.experiments.catalogue import Experiment
@@ -26,6 +26,16 @@ from midcourse.experiments.runner import ExperimentRunner
 from midcourse.experiments.studies import RESULTS, RUNS, Study
 from midcourse.progress import Reporter, SilentProgress
 from midcourse.store.files import load_object
+
+
+class Read(TypedDict):
+    """What an experiment read of one recipe."""
+
+    seeds: list[int]
+    keys: list[str]
+
+
+Wanted = Iterator[tuple[str, int, Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +83,8 @@ class Evidence:
         """Return how many runs are there. Raises ArtifactError if a file is damaged."""
         wanted: dict[tuple[str, int], set[str]] = {}
         for experiment, seeds in self.study.planned:
-            for name, keys in self._reads(experiment).items():
-                for seed in seeds:
-                    wanted.setdefault((name, seed), set()).update(keys)
+            for name, seed, keys in self._wanted(experiment, seeds):
+                wanted.setdefault((name, seed), set()).update(keys)
         found = {unit: self._load(*unit) for unit in wanted}
         there = {u for u, of in found.items() if of.readings and wanted[u] <= of.readings.keys()}
         stale = {unit for unit, of in found.items() if of.is_stale}
@@ -125,7 +134,7 @@ class Evidence:
             known = built_state(self.folder, experiment).get("seeds")
             if not known or any(
                 set(keys) - self._load(name, seed).readings.keys()
-                for name, keys in self._reads(experiment).items()
+                for name, seed, keys in self._wanted(experiment, [seed])
             ):
                 yield experiment, seed
 
@@ -134,16 +143,22 @@ class Evidence:
         usual = {self._reader.run_directory(seed) for seed in seeds}
         return usual | {of for path in usual for of in path.parent.glob(f"{path.name}-*")}
 
-    def _reads(self, experiment: Experiment) -> Mapping[str, Collection[str]]:
-        """Return what an experiment reads, by recipe, as it did when its page was built.
+    def _wanted(self, experiment: Experiment, seeds: Iterable[int]) -> Wanted:
+        """Yield each recipe and seed that an experiment reads, with the keys it was read by.
 
-        Before that of a whole seed, all recipes that it is said to open, too.
+        As it was when the page was built: a recipe that was then read at some of the seeds only is
+        wanted at those. Before a whole seed was there, all recipes that it is said to open, too.
         """
         state = built_state(self.folder, experiment)
-        reads: dict[str, Collection[str]] = state.get("reads", {})
-        if state.get("seeds") and reads:
-            return reads
-        return dict.fromkeys(filter(self._reader.has, experiment.recipes), ()) | reads
+        reads: dict[str, Read] = state.get("reads", {})
+        there = state.get("seeds")
+        opened = () if there else filter(self._reader.has, experiment.recipes)
+        for name in dict.fromkeys((*reads, *opened)):
+            of = reads.get(name, Read(seeds=[], keys=[]))
+            some = of["seeds"] if there and of["seeds"] != there else seeds
+            for seed in seeds:
+                if seed in some:
+                    yield name, seed, of["keys"]
 
     def _load(self, name: str, seed: int) -> SeedData:
         """Return what is kept of a recipe; a round of `iterated` is not a packaged one."""
