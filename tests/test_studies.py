@@ -63,7 +63,7 @@ def test_a_page_is_built_from_data_alone_and_always_the_same(tmp_path: Path) -> 
     assert "4 runs an arm, seeds 1, 2, 3, 4." in text
     line = next(x for x in text.splitlines() if "| InT + RL gains at most 3 points" in x)
     assert "| does not hold | 65.6 against 14.1 %; difference +51.6 [+45.1, +58.0]" in line
-    assert "InT costs at most 3 points on known notions | holds" in text
+    assert "InT + RL costs at most 3 points on known notions | holds" in text
     assert evidence.standing().there == 4
     assert evidence.line() == "small: all 4 runs are there"
     before = texts(tmp_path)

@@ -164,9 +164,8 @@ def _model_claims(
     experiment: Experiment, columns: Iterable[Column], found: Found
 ) -> list[ShapeLine]:
     """Judge the claims on held-out problems, on every benchmark at its k, on known notions."""
-    of_runs = {
-        Measure.PLATEAU: found.get(PLATEAU, {}), Measure.ACCURACY: found.get(KNOWN_NOTIONS, {})
-    }  # fmt: skip
+    plateau, known = found.get(PLATEAU, {}), found.get(KNOWN_NOTIONS, {})
+    of_runs = {Measure.PLATEAU: plateau, Measure.ACCURACY: known}
     lines = judge_runs(experiment.claims, of_runs)
     for column in columns:
         if column.eval_set != HELD_OUT_SET:
@@ -223,20 +222,14 @@ def _curve(runs: Mapping[int, Course], k: int) -> dict[int, Numbers]:
     return {step: {seed: run[step] for seed, run in passed.items()} for step in steps}
 
 
+def _groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[int, int]]]:
+    """Return (graded, correct) rollouts of every group of an RL run, by iteration."""
+    groups = readings.group_counts(session, method, row.role)
+    return grouped((g.iteration, (count_of(g).num_samples, g.num_correct)) for g in groups)
+
+
 #: Parts of RL that rewards and groups are shown by; claims about rewards are about the last two.
 _PARTS = 5
-
-
-def _groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[int, int]]]:
-    """Return (graded, correct) rollouts of every group of an RL run, by part of its iterations."""
-    counts = readings.group_counts(session, method, row.role)
-    number = max((group.iteration for group in counts), default=0) + 1
-    return grouped(
-        (_PARTS * group.iteration // number, (count_of(group).num_samples, group.num_correct))
-        for group in counts
-    )
-
-
 Groups = Mapping[str, Mapping[int, Mapping[int, Sequence[Count]]]]
 """By arm, seed and part of RL."""
 
@@ -244,12 +237,18 @@ Groups = Mapping[str, Mapping[int, Mapping[int, Sequence[Count]]]]
 def _groups_of(runner: ExperimentRunner, rows: Iterable[Row]) -> Groups:
     runs = runner.read_rows((row for row in rows if row.role.rl), Reading(_groups))
     return {
-        name: {
-            seed: {part: [Count(*group) for group in of] for part, of in sorted(parts.items())}
-            for seed, parts in by_seed.items()
-        }
+        name: {seed: _in_parts(groups) for seed, groups in by_seed.items()}
         for name, by_seed in runs.items()
     }
+
+
+def _in_parts(groups: Mapping[int, Sequence[tuple[int, int]]]) -> dict[int, list[Count]]:
+    number = max(groups) + 1
+    return grouped(
+        (_PARTS * iteration // number, Count(*group))
+        for iteration, members in sorted(groups.items())
+        for group in members
+    )
 
 
 def _by_part(groups: Groups, of: Statistic[Count]) -> dict[str, dict[int, Numbers]]:
