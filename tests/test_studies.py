@@ -82,6 +82,14 @@ def test_planned_runs_that_are_missing_are_said_and_the_rest_is_shown(tmp_path: 
     assert [seed for _, seed in evidence.missing()] == [4]
 
 
+def test_a_result_that_was_not_built_from_data_says_nothing_about_it(tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "lab.json").write_text('{"state": {"seeds": [0, 1, 2]}}')
+    evidence = Evidence(LAB, tmp_path)
+    assert (evidence.standing().there, evidence.standing().missing) == (0, 4)
+    assert len(list(evidence.missing())) == 4
+
+
 def test_a_run_that_lacks_a_reading_is_not_there(tmp_path: Path) -> None:
     lacking = counts_on("control").key(experiments()["lab"].rows[1])
     evidence = made_up(tmp_path, range(1, 4))

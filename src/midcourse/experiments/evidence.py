@@ -170,9 +170,9 @@ class Evidence:
 
 
 def built_state(folder: Path, experiment: Experiment) -> dict[str, Any]:
-    """Return what the result of an experiment in a study's folder was made from."""
+    """Return what the result of an experiment was built from; empty if it was not from data."""
     state: dict[str, Any] = load_object(folder / f"{experiment.name}.json")[0].get("state", {})
-    return state
+    return state if "reads" in state else {}
 
 
 def prune(every: Iterable[Evidence]) -> list[Path]:
