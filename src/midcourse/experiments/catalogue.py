@@ -42,6 +42,8 @@ class Row:
     """How many steps later the intervention is put."""
     text: str = ""
     """The kind of text whose likelihood is read."""
+    is_planned: bool = False
+    """Its recipe is not there yet: the row says that it was not run."""
 
     @property
     def key(self) -> str:
@@ -117,5 +119,6 @@ def experiments() -> Mapping[str, Experiment]:
 def _complete(name: str, of: Experiment, like: Experiment | None) -> Experiment:
     rows = (*like.rows, *of.rows) if like else of.rows
     claims = of.claims or (like.claims if like else ())
-    recipes = of.recipes or tuple(dict.fromkeys(row.recipe for row in rows)) or ("int",)
+    there = (row.recipe for row in rows if not row.is_planned)
+    recipes = of.recipes or tuple(dict.fromkeys(there)) or ("int",)
     return replace(of, name=name, rows=rows, claims=claims, recipes=recipes)

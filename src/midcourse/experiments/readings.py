@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from midcourse.config import HELD_OUT_SET
+from midcourse.config import HELD_OUT_SET, TRAIN_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.data import Reading
@@ -47,11 +47,20 @@ def model_of(session: Session, method: Method, role: Role) -> Model:
 
 def course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
     """Return the counts on held-out problems along one RL run, by iteration."""
-    model_of(session, method, row.role)
-    course = method.models.course(row.role.start).items()
-    problems = method.evaluation.problems(session, HELD_OUT_SET)
+    return _course_on(session, method, row.role, HELD_OUT_SET)
+
+
+def hard_course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
+    """Return the counts on the hard training problems along one RL run, by iteration."""
+    return _course_on(session, method, row.role, TRAIN_SET)
+
+
+def _course_on(session: Session, method: Method, role: Role, eval_set: str) -> dict[int, Counts]:
+    model_of(session, method, role)
+    course = method.models.course(role.start).items()
+    problems = method.evaluation.problems(session, eval_set)
     return {
-        step: _counts(session, method.evaluation.evaluate(model, HELD_OUT_SET), problems)
+        step: _counts(session, method.evaluation.evaluate(model, eval_set), problems)
         for step, model in course
     }
 
