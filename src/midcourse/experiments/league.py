@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from operator import attrgetter
 from statistics import fmean
 from typing import NamedTuple
@@ -119,6 +120,24 @@ def at_budget(
     return {s: runs[s].courses[eval_set][at.iteration] for s, at in places.items() if at}
 
 
+def mean_gain(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: Counts) -> float:
+    """Return the gain over the base while a budget is spent, in points: an area under the curve.
+
+    Until its start is paid for, an arm has the base and gains nothing. Between kept models the
+    gain is taken to change evenly; after the last one it stays.
+    """
+    gains = _gains(run.courses[eval_set], dict.fromkeys(run.courses[eval_set], before))
+    spent = [cost(run.ledger.through(step)) for step in run.courses[eval_set]]
+    curve = sorted(zip(spent, gains, strict=True))
+    curve.append((max(budget, curve[-1][0]), curve[-1][1]))
+    area = 0.0
+    for (left, low), (right, high) in pairwise(curve):
+        if left < budget and right > left:
+            share = min(1.0, (budget - left) / (right - left))
+            area += share * (right - left) * (low + share * (high - low) / 2)
+    return area / budget
+
+
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     base, *rows = experiment.rows
     there = [row for row in rows if not row.is_planned and runner.has(row.recipe)]
@@ -134,9 +153,9 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
         limits = budgets(arms[BUDGET_ARM], cost)
         head = replace(budget_head, title=budget_head.title.format(unit=unit))
         tables.append(_budget_table(head, arms, before, limits, cost, missing))
+    tables.append(_ledger_table(ledger_head, arms, missing))
     cost = COSTS["tokens"]
     limits = budgets(arms[BUDGET_ARM], cost)
-    tables.append(_ledger_table(ledger_head, arms, limits, cost, missing))
     return Result(
         tables=tables,
         claims=list(_claims(experiment.claims, arms, limits, cost)),
@@ -189,8 +208,11 @@ def _budget_table(
         for eval_set in SETS:
             values = at_budget(runs, limits, cost, eval_set)
             gained = _gains(values, before[eval_set])
-            gains += (_mean_cell([100 * accuracy(flat(counts)) for counts in values.values()]),
-                      _mean_cell(gained), _each(gained))  # fmt: skip
+            along = [
+                mean_gain(run, limits[seed], cost, eval_set, before[eval_set][seed])
+                for seed, run in runs.items()
+            ]
+            gains += [_mean_cell(gained), _each(gained), _mean_cell(along)]
         places = "/".join(_place_cell(at) for at in where.values())
         rows.append((name, str(len(spent)), places, _millions(spent), *gains))
     rows += [_not_run(name, head) for name in missing]
@@ -237,26 +259,23 @@ _PARTS = ("sampled", "proposed", "verified", "teacher", "trained", "tokens", "re
           "passes")  # fmt: skip
 
 
-def _ledger_table(
-    head: Head, arms: Arms, limits: Budgets, cost: Cost, missing: Iterable[str]
-) -> Table:
-    """Show each arm's ledger through the model that the budget pays for, the mean over runs."""
+def _ledger_table(head: Head, arms: Arms, missing: Iterable[str]) -> Table:
+    """Show each arm's ledger through the end of its RL, the mean over runs."""
     shared = [run.ledger.shared for run in arms[BUDGET_ARM].values()]
     rows = [("all: finding the hard problems", *_part_cells(shared), "–", "–", "–")]
     for name, runs in arms.items():
-        places = {s: place_at(run.ledger, limits[s], cost) for s, run in runs.items()}
-        paid = [runs[s].ledger.through(at.iteration) for s, at in places.items() if at]
-        dead = " → ".join(
-            f"{100 * fmean(getattr(run.dead, part) for run in runs.values()):.0f}"
-            for part in NoSuccess._fields
-        )
-        starts, chosen = (
-            _thousands(attrgetter(part)(run.ledger).tokens for run in runs.values())
-            for part in ("start", "choice")
-        )
-        rows.append((name, *_part_cells(paid), starts, chosen, dead))
+        ledgers = [run.ledger for run in runs.values()]
+        whole = _part_cells([of.through(max(of.course)) for of in ledgers])
+        starts = _thousands(of.start.tokens for of in ledgers)
+        chosen = _thousands(of.choice.tokens for of in ledgers)
+        rows.append((name, *whole, starts, chosen, _dead_cell([r.dead for r in runs.values()])))
     rows += [_not_run(name, head) for name in missing]
     return head.table(*rows)
+
+
+def _dead_cell(dead: Sequence[NoSuccess]) -> str:
+    first, every = (fmean(values) for values in zip(*dead, strict=True))
+    return f"{100 * first:.0f} → {100 * every:.0f}"
 
 
 def _part_cells(spent: Sequence[Spending]) -> list[str]:
@@ -312,6 +331,8 @@ def _claims(
 
 def _line(words: str, found: Comparison) -> ShapeLine:
     """Return a verdict by the interval over runs; with too few of them, none."""
+    if not found.seeds:
+        return ShapeLine(words, None, "no seed has both within the budget")
     low, high = found.difference.low, found.difference.high
     holds = True if low > 0 else False if high < 0 else None
     apart = _mean_cell([100 * value for value in found.differences])
