@@ -23,6 +23,36 @@ class Measure(StrEnum):
     COVERAGE = "coverage"
     PASS_AT_K = "pass@k"
     MEAN = "mean"
+    PLATEAU = "plateau"
+    """pass@1 at the plateau of RL."""
+    AREA = "area"
+    """Area under pass@1 along RL."""
+    REWARD = "reward"
+    """In the last two fifths of RL."""
+    ZERO_ADVANTAGE = "zero-advantage"
+    """The ratio in all of RL."""
+
+
+class Unit(StrEnum):
+    """What is resampled, or counted, to tell how sure a statement is."""
+
+    PROBLEM = "problem"
+    """Right for what one model is asked: no training lies between."""
+    RUN = "run"
+    """Right for what is trained: runs of one recipe differ by more than their problems tell."""
+
+    @property
+    def said(self) -> str:
+        """What a page says of statements and intervals."""
+        return _SAID[self]
+
+
+_SAID = {
+    Unit.PROBLEM: "The unit is a problem: one model is asked, nothing is trained in between; seeds "
+    "are pooled.",
+    Unit.RUN: "The unit is a training run: arms are compared on the seeds that both have. "
+    "Intervals: 95 %, Student's t over runs, from three runs on; with fewer a statement is open.",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +89,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """That one row is above another, or above every other; words name {other}, {k}, {on}."""
+    """That one row is above others; words name {other}, {k}, {on}."""
 
     words: str
     ours: str
-    theirs: str = ""
+    theirs: tuple[str, ...] = ()
+    """Left out: every other row."""
     measure: Measure = Measure.ACCURACY
     factor: float = 1.0
     k: int = 0
-    """The only k, e.g. 1; none for those of the experiment."""
+    """Of pass@k, e.g. 8; left out, the largest that every problem has samples for."""
     only: str = ""
-    """The evaluation set that it is about."""
+    """The evaluation set that it is about; left out, each of the experiment's."""
     within: float = 0.0
     """That the two differ by less than this part of the row in `of` instead."""
     of: str = ""
@@ -99,8 +130,12 @@ class Experiment:
     tables: tuple[Head, ...] = ()
     rows: tuple[Row, ...] = ()
     claims: tuple[Claim, ...] = ()
+    unit: Unit = Unit.RUN
+    """Of its claims."""
+    stated_in: tuple[str, ...] = ()
+    """Others whose claims say what it shows: no claim is made twice."""
     like: str = ""
-    """Another experiment whose rows come first, and whose claims stand in for none."""
+    """Another experiment whose rows come first."""
     recipes: tuple[str, ...] = ()
     """The recipes of ``paper/`` that it opens; left out, those of its rows."""
     needs_lab: bool = False
@@ -118,7 +153,6 @@ def experiments() -> Mapping[str, Experiment]:
 
 def _complete(name: str, of: Experiment, like: Experiment | None) -> Experiment:
     rows = (*like.rows, *of.rows) if like else of.rows
-    claims = of.claims or (like.claims if like else ())
     there = (row.recipe for row in rows if not row.is_planned)
     recipes = of.recipes or tuple(dict.fromkeys(there)) or ("int",)
-    return replace(of, name=name, rows=rows, claims=claims, recipes=recipes)
+    return replace(of, name=name, rows=rows, recipes=recipes)

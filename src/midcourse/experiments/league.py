@@ -17,23 +17,24 @@ from typing import NamedTuple
 
 from midcourse.config import HELD_OUT_SET, TRAIN_SET
 from midcourse.experiments import readings
-from midcourse.experiments.catalogue import Claim, Experiment, Head, Row
+from midcourse.experiments.catalogue import Experiment, Head, Measure, Row
 from midcourse.experiments.data import Reading
 from midcourse.experiments.ledger import Ledger, Spending, ledger
 from midcourse.experiments.readings import counts_on
-from midcourse.experiments.results import Maker, Result
+from midcourse.experiments.results import (
+    Maker,
+    Numbers,
+    Result,
+    judge_runs,
+    per_run,
+    run_cells,
+    run_panel,
+)
 from midcourse.experiments.runner import WHOLE_METHOD, ExperimentRunner
 from midcourse.metrics import Interval, accuracy, count_of
 from midcourse.pipeline import Method, Session
-from midcourse.report.estimates import (
-    Counts,
-    ShapeLine,
-    flat,
-    over_runs,
-    passes,
-)
-from midcourse.report.plots import Panel, Point, Series
-from midcourse.report.runs import Comparison, compare_runs
+from midcourse.report.estimates import Counts, flat, passes
+from midcourse.report.plots import Panel, Point
 from midcourse.report.tables import none_correct, windows
 from midcourse.table import Table
 
@@ -73,8 +74,8 @@ class ArmRun:
     """One arm at one seed."""
 
     ledger: Ledger
-    courses: Mapping[str, Mapping[int, Counts]]
-    """By evaluation set and iteration; of 0 iterations, where RL started."""
+    courses: Mapping[str, Mapping[int, float]]
+    """pass@1 by evaluation set and iteration; of 0 iterations, where RL started."""
     dead: NoSuccess
 
 
@@ -88,8 +89,6 @@ class Place(NamedTuple):
 
 Arms = Mapping[str, Mapping[int, ArmRun]]
 """By name of the row and seed."""
-Budgets = Mapping[int, float]
-"""By seed."""
 
 
 def place_at(of: Ledger, budget: float, cost: Cost) -> Place | None:
@@ -112,30 +111,36 @@ def budgets(runs: Mapping[int, ArmRun], cost: Cost) -> dict[int, float]:
     return found
 
 
-def at_budget(
-    runs: Mapping[int, ArmRun], budget: Budgets, cost: Cost, eval_set: str
-) -> dict[int, Counts]:
-    """Return the counts of each run where the budget puts it; runs that it does not pay are out."""
-    places = {seed: place_at(run.ledger, budget[seed], cost) for seed, run in runs.items()}
-    return {s: runs[s].courses[eval_set][at.iteration] for s, at in places.items() if at}
+def gains_at(
+    runs: Mapping[int, ArmRun], limits: Numbers, cost: Cost, eval_set: str, before: Numbers
+) -> dict[int, float]:
+    """Return each run's gain over the base where the budget puts it.
+
+    Runs whose start it does not pay for are left out.
+    """
+    places = {seed: place_at(run.ledger, limits[seed], cost) for seed, run in runs.items()}
+    return {
+        seed: runs[seed].courses[eval_set][at.iteration] - before[seed]
+        for seed, at in places.items()
+        if at
+    }
 
 
-def mean_gain(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: Counts) -> float:
-    """Return the gain over the base while a budget is spent, in points: an area under the curve.
+def gain_along(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: float) -> float:
+    """Return the mean gain over the base while a budget is spent: an area under the curve.
 
     Until its start is paid for, an arm has the base and gains nothing. Between kept models the
     gain is taken to change evenly; after the last one it stays.
     """
-    gains = _gains(run.courses[eval_set], dict.fromkeys(run.courses[eval_set], before))
-    spent = [cost(run.ledger.through(step)) for step in run.courses[eval_set]]
-    curve = sorted(zip(spent, gains, strict=True))
+    course = run.courses[eval_set]
+    curve = sorted((cost(run.ledger.through(step)), of - before) for step, of in course.items())
     curve.append((max(budget, curve[-1][0]), curve[-1][1]))
-    area = 0.0
+    total = 0.0
     for (left, low), (right, high) in pairwise(curve):
-        if left < budget and right > left:
+        if left < min(budget, right):
             share = min(1.0, (budget - left) / (right - left))
-            area += share * (right - left) * (low + share * (high - low) / 2)
-    return area / budget
+            total += share * (right - left) * (low + share * (high - low) / 2)
+    return total / budget
 
 
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
@@ -145,20 +150,23 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     fewer = replace(runner, seeds=runner.seeds[:_MOST_RUNS])
     others = _arms(fewer, [row for row in there if row.recipe != WHOLE_METHOD])
     arms = {row.name: (arms | others)[row.name] for row in there}
-    before = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
-    missing = [row.name for row in rows if row not in there]
+    counts = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
+    before = {name: per_run(runs, accuracy) for name, runs in counts.items()}
     hard, budget_head, ledger_head = experiment.tables
-    tables = [_out_of_reach(hard, before[TRAIN_SET])]
-    for unit, cost in COSTS.items():
-        limits = budgets(arms[BUDGET_ARM], cost)
-        head = replace(budget_head, title=budget_head.title.format(unit=unit))
-        tables.append(_budget_table(head, arms, before, limits, cost, missing))
-    tables.append(_ledger_table(ledger_head, arms, missing))
-    cost = COSTS["tokens"]
-    limits = budgets(arms[BUDGET_ARM], cost)
+    standings = [Standings(arms, before, cost, unit) for unit, cost in COSTS.items()]
+    tables = [
+        _out_of_reach(hard, counts[TRAIN_SET]),
+        *(_budget_table(budget_head, standing) for standing in standings),
+        _ledger_table(ledger_head, arms),
+    ]
+    missing = [row.name for row in rows if row not in there]
     return Result(
-        tables=tables,
-        claims=list(_claims(experiment.claims, arms, limits, cost)),
+        tables=[tables[0], *(_with_missing(table, missing) for table in tables[1:])],
+        claims=[
+            line
+            for eval_set, on in SETS.items()
+            for line in judge_runs(experiment.claims, standings[0].gains(eval_set), on=on)
+        ],
         panels=[gain_panel(arms, before[name], name) for name in SETS],
     )
 
@@ -172,7 +180,10 @@ def _arms(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, 
         name: {
             seed: ArmRun(
                 ledger=of,
-                courses={HELD_OUT_SET: held_out[name][seed], TRAIN_SET: hard[name][seed]},
+                courses={
+                    HELD_OUT_SET: per_run(held_out[name][seed], accuracy),
+                    TRAIN_SET: per_run(hard[name][seed], accuracy),
+                },
                 dead=dead[name][seed],
             )
             for seed, of in by_seed.items()
@@ -192,40 +203,49 @@ def _out_of_reach(head: Head, before: Mapping[int, Counts]) -> Table:
     return head.table(*rows)
 
 
-def _budget_table(
-    head: Head,
-    arms: Arms,
-    before: Mapping[str, Mapping[int, Counts]],
-    limits: Budgets,
-    cost: Cost,
-    missing: Iterable[str],
-) -> Table:
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """All arms at one budget, counted in one unit."""
+
+    arms: Arms
+    before: Mapping[str, Numbers]
+    """The base's pass@1 by evaluation set."""
+    cost: Cost
+    unit: str
+
+    @property
+    def limits(self) -> dict[int, float]:
+        """The budget of each seed."""
+        return budgets(self.arms[BUDGET_ARM], self.cost)
+
+    def gains(self, eval_set: str) -> dict[Measure, dict[str, Numbers]]:
+        """Return each arm's gains at the budget and along it; arms without any are left out."""
+        limits, before, cost = self.limits, self.before[eval_set], self.cost
+        ends: dict[str, Numbers] = {
+            name: gains_at(runs, limits, cost, eval_set, before) for name, runs in self.arms.items()
+        }
+        along: dict[str, Numbers] = {
+            name: {s: gain_along(r, limits[s], cost, eval_set, before[s]) for s, r in runs.items()}
+            for name, runs in self.arms.items()
+        }
+        return {Measure.ACCURACY: {n: of for n, of in ends.items() if of}, Measure.AREA: along}
+
+
+def _budget_table(head: Head, at: Standings) -> Table:
+    limits, found = at.limits, {name: at.gains(name) for name in SETS}
     rows = []
-    for name, runs in arms.items():
-        where = {s: place_at(run.ledger, limits[s], cost) for s, run in runs.items()}
-        spent = [cost(runs[s].ledger.through(at.iteration)) for s, at in where.items() if at]
-        gains: list[str] = []
-        for eval_set in SETS:
-            values = at_budget(runs, limits, cost, eval_set)
-            gained = _gains(values, before[eval_set])
-            along = [
-                mean_gain(run, limits[seed], cost, eval_set, before[eval_set][seed])
-                for seed, run in runs.items()
-            ]
-            gains += [_mean_cell(gained), _each(gained), _mean_cell(along)]
-        places = "/".join(_place_cell(at) for at in where.values())
-        rows.append((name, str(len(spent)), places, _millions(spent), *gains))
-    rows += [_not_run(name, head) for name in missing]
-    budget = f" Budget: {_millions(limits.values())} million, the mean over seeds."
-    return replace(head, note=head.note + budget).table(*rows)
-
-
-def _gains(values: Mapping[int, Counts], before: Mapping[int, Counts]) -> list[float]:
-    """Return what each run is above the base of its seed, in points."""
-    return [
-        100 * (accuracy(flat(counts)) - accuracy(flat(before[seed])))
-        for seed, counts in values.items()
-    ]
+    for name, runs in at.arms.items():
+        places = {s: place_at(run.ledger, limits[s], at.cost) for s, run in runs.items()}
+        spent = [at.cost(runs[s].ledger.through(p.iteration)) for s, p in places.items() if p]
+        cells: list[str] = []
+        for of_set in found.values():
+            ends = of_set[Measure.ACCURACY].get(name)
+            cells += run_cells(ends) if ends else ("–", "–")
+            cells += run_cells(of_set[Measure.AREA][name])[:1]
+        where = "/".join(map(_place_cell, places.values()))
+        rows.append((name, str(len(spent)), where, _millions(spent), *cells))
+    note = f"{head.note} Budget: {_millions(limits.values())} million, the mean over seeds."
+    return replace(head, title=head.title.format(unit=at.unit), note=note).table(*rows)
 
 
 def _place_cell(place: Place | None) -> str:
@@ -237,21 +257,10 @@ def _millions(values: Iterable[float]) -> str:
     return f"{fmean(found) / 1e6:.3g}" if found else "–"
 
 
-def _mean_cell(values: Sequence[float]) -> str:
-    """Return a mean over runs with its interval by t, where there are enough runs for one."""
-    if not values:
-        return "–"
-    found = over_runs(values)
-    ends = f" [{found.low:.1f}, {found.high:.1f}]" if found.low == found.low else ""
-    return f"{found.estimate:.1f}{ends}"
-
-
-def _each(values: Iterable[float]) -> str:
-    return "/".join(f"{value:.1f}" for value in values) or "–"
-
-
-def _not_run(name: str, head: Head) -> tuple[str, ...]:
-    return (name, NOT_RUN, *["–"] * (len(head.columns) - 2))
+def _with_missing(table: Table, missing: Iterable[str]) -> Table:
+    """Return a table with a row for each arm that was not run."""
+    blank = ["–"] * (len(table.columns) - 2)
+    return replace(table, rows=(*table.rows, *((name, NOT_RUN, *blank) for name in missing)))
 
 
 #: The parts of a ledger, in the order of its columns.
@@ -259,7 +268,7 @@ _PARTS = ("sampled", "proposed", "verified", "teacher", "trained", "tokens", "re
           "passes")  # fmt: skip
 
 
-def _ledger_table(head: Head, arms: Arms, missing: Iterable[str]) -> Table:
+def _ledger_table(head: Head, arms: Arms) -> Table:
     """Show each arm's ledger through the end of its RL, the mean over runs."""
     shared = [run.ledger.shared for run in arms[BUDGET_ARM].values()]
     rows = [("all: finding the hard problems", *_part_cells(shared), "–", "–", "–")]
@@ -269,7 +278,6 @@ def _ledger_table(head: Head, arms: Arms, missing: Iterable[str]) -> Table:
         starts = _thousands(of.start.tokens for of in ledgers)
         chosen = _thousands(of.choice.tokens for of in ledgers)
         rows.append((name, *whole, starts, chosen, _dead_cell([r.dead for r in runs.values()])))
-    rows += [_not_run(name, head) for name in missing]
     return head.table(*rows)
 
 
@@ -283,62 +291,45 @@ def _part_cells(spent: Sequence[Spending]) -> list[str]:
 
 
 def _thousands(values: Iterable[float]) -> str:
-    found = list(values)
-    return f"{fmean(found) / 1e3:,.1f}" if found else "–"
+    return f"{fmean(list(values)) / 1e3:,.1f}"
 
 
-def gain_panel(arms: Arms, before: Mapping[int, Counts], eval_set: str) -> Panel:
+def gain_panel(arms: Arms, before: Numbers, eval_set: str) -> Panel:
     """Return the gain in pass@1 over the base against tokens, one curve per arm.
 
     A point is the mean over runs of one kept model, its interval by t; dots are the runs.
     """
-    return Panel(
-        title=SETS[eval_set],
-        x_label="tokens written or trained on, millions",
-        y_label="gain in pass@1, points",
-        series=tuple(_curve(name, runs, before, eval_set) for name, runs in arms.items()),
-    )
+    found = {name: _kept_models(runs, before, eval_set) for name, runs in arms.items()}
+    curves = {
+        name: {fmean(spent.values()): gains for spent, gains in models}
+        for name, models in found.items()
+    }
+    labels = ("tokens written or trained on, millions", "gain in pass@1, points")
+    made = run_panel(curves, labels, title=SETS[eval_set])
+    series = (replace(one, dots=_dots(found[one.label])) for one in made.series)
+    return replace(made, series=tuple(series))
 
 
-def _curve(
-    name: str, runs: Mapping[int, ArmRun], before: Mapping[int, Counts], eval_set: str
-) -> Series:
-    points, dots = [], []
-    first, *others = runs.values()
-    for step in sorted(first.ledger.course):
-        if not all(step in run.ledger.course for run in others):
-            continue
-        spent = [run.ledger.through(step).tokens / 1e6 for run in runs.values()]
-        at_step = {seed: run.courses[eval_set][step] for seed, run in runs.items()}
-        gained = _gains(at_step, before)
-        points.append(Point(fmean(spent), over_runs(gained), len(gained)))
-        dots += [Point(x, Interval(y, y, y), 1) for x, y in zip(spent, gained, strict=True)]
-    return Series(name, tuple(points), tuple(dots))
+def _kept_models(
+    runs: Mapping[int, ArmRun], before: Numbers, eval_set: str
+) -> list[tuple[Numbers, Numbers]]:
+    """Return millions of tokens and gain of each model that every run kept, by seed."""
+    first, *others = (run.ledger.course for run in runs.values())
+    return [
+        (
+            {seed: run.ledger.through(step).tokens / 1e6 for seed, run in runs.items()},
+            {seed: run.courses[eval_set][step] - before[seed] for seed, run in runs.items()},
+        )
+        for step in sorted(first)
+        if all(step in course for course in others)
+    ]
 
 
-def _claims(
-    claims: Iterable[Claim], arms: Arms, limits: Budgets, cost: Cost
-) -> Iterable[ShapeLine]:
-    """Yield the verdict on each claim, on each set, against each other arm that was run."""
-    for claim in claims:
-        for eval_set, on in SETS.items():
-            found = {name: at_budget(runs, limits, cost, eval_set) for name, runs in arms.items()}
-            for other in [claim.theirs] if claim.theirs else arms:
-                if other != claim.ours and {claim.ours, other} <= found.keys():
-                    words = claim.words.format(other=other, on=on)
-                    yield _line(words, compare_runs(found[claim.ours], found[other], accuracy))
-
-
-def _line(words: str, found: Comparison) -> ShapeLine:
-    """Return a verdict by the interval over runs; with too few of them, none."""
-    if not found.seeds:
-        return ShapeLine(words, None, "no seed has both within the budget")
-    low, high = found.difference.low, found.difference.high
-    holds = True if low > 0 else False if high < 0 else None
-    apart = _mean_cell([100 * value for value in found.differences])
-    each = _each(100 * value for value in found.differences)
-    return ShapeLine(
-        words, holds, f"difference {apart} points; by run {each}; p = {found.p_value:.3g}"
+def _dots(models: Iterable[tuple[Numbers, Numbers]]) -> tuple[Point, ...]:
+    return tuple(
+        Point(spent[seed], Interval(*[100 * gain] * 3), 1)
+        for spent, gains in models
+        for seed, gain in gains.items()
     )
 
 

@@ -19,6 +19,8 @@ from midcourse.table import Table
 
 BEGIN = "<!-- by hand: kept when the page is made again -->"
 END = "<!-- end of what is written by hand -->"
+#: No statement of these tables was singled out before the runs.
+EXPLORATORY = "Statements are exploratory."
 
 
 def write_page(experiments: Sequence[Experiment], results: Path, page: Path) -> None:
@@ -56,9 +58,13 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
     return [
         "# The paper's experiments, run",
         "",
-        f"Scale {scales}; seeds {seeds}, pooled; code {codes}; {made_with}.",
+        f"Scale {scales}; seeds {seeds}; code {codes}; {made_with}.",
         "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
         "parameters and is not evidence about large models.",
+        "",
+        "All statements on this page are exploratory: none was singled out before the runs, and "
+        "none is corrected for their number. Each is made once. The primary claims, named before "
+        "the runs, have a page of their own: claims.",
     ]
 
 
@@ -78,7 +84,11 @@ def result_lines(
 ) -> list[str]:
     """Return claims, figure and tables as Markdown; files in `folder` are linked under `link`."""
     claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
-    lines = ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
+    lines = ["", f"{result['unit']} {EXPLORATORY}"]
+    if claims:
+        lines += ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
+    if result["stated_in"]:
+        lines += ["", f"What it shows is stated in {', '.join(result['stated_in'])}."]
     if (folder / f"{name}.svg").is_file():
         image, data = f"{link}{name}.svg", f"{link}{name}.csv"
         lines += ["", f"![{result['title']}]({image})", "", f"Data: [CSV]({data})."]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 from midcourse.config import HELD_OUT_SET, TRAIN_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.data import Reading
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, accuracy, count_of
+from midcourse.metrics import Count, accuracy, count_of, mean
 from midcourse.pipeline import Drawn, Graded, Method, Model, Session
 from midcourse.records import (
     Condition,
     GroupCount,
-    Likelihood,
     Problem,
     Proposal,
     Role,
@@ -46,18 +48,21 @@ def model_of(session: Session, method: Method, role: Role) -> Model:
 
 
 def course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
-    """Return the counts on held-out problems along one RL run, by iteration."""
+    """Return the counts on held-out problems along one RL run, by iteration.
+
+    A model without RL has its own alone, as iteration 0.
+    """
     return _course_on(session, method, row.role, HELD_OUT_SET)
 
 
 def hard_course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
-    """Return the counts on the hard training problems along one RL run, by iteration."""
+    """Return the counts on the hard training problems, as `course_counts` does."""
     return _course_on(session, method, row.role, TRAIN_SET)
 
 
 def _course_on(session: Session, method: Method, role: Role, eval_set: str) -> dict[int, Counts]:
-    model_of(session, method, role)
-    course = method.models.course(role.start).items()
+    model = model_of(session, method, role)
+    course = (method.models.course(role.start) if role.rl else {0: model}).items()
     problems = method.evaluation.problems(session, eval_set)
     return {
         step: _counts(session, method.evaluation.evaluate(model, eval_set), problems)
@@ -81,13 +86,10 @@ def _counts(session: Session, graded: Graded, problems: Sequence[Problem]) -> Co
 
 def evaluated(
     runner: ExperimentRunner, models: Iterable[Row], *eval_sets: str
-) -> dict[str, dict[str, Counts]]:
-    """Return the counts of models by evaluation set and name; seeds pooled."""
+) -> dict[str, dict[str, dict[int, Counts]]]:
+    """Return the counts of models by evaluation set, name and seed."""
     models = list(models)
-    found: dict[str, dict[str, Counts]] = {}
-    for eval_set in eval_sets:
-        found[eval_set] = dict(runner.pooled(models, counts_on(eval_set)))
-    return found
+    return {name: runner.read_rows(models, counts_on(name)) for name in eval_sets}
 
 
 def counts_on(eval_set: str) -> Reading[Counts]:
@@ -145,7 +147,47 @@ def training_reward(session: Session, method: Method, row: Row) -> float:
     return accuracy([count_of(group) for group in groups if group.iteration == first])
 
 
-def likelihoods(session: Session, method: Method, row: Row) -> Clusters[Likelihood]:
-    """Return the texts of a row under its model, by problem."""
+def plateau(course: Mapping[int, float]) -> float:
+    """Return the mean of a run's values in the last two fifths of its iterations, the end included.
+
+    Of `course`, one value by iteration, those after three fifths of the last one count.
+    """
+    end = max(course)
+    late = [value for iteration, value in course.items() if 5 * iteration > 3 * end]
+    return mean(late or [course[end]])
+
+
+def area(course: Mapping[int, float]) -> float:
+    """Return the area under a run's values by iteration, by trapezoids, as a mean height."""
+    steps = sorted(course)
+    if len(steps) == 1:
+        return course[steps[0]]
+    parts = ((b - a) * (course[a] + course[b]) / 2 for a, b in pairwise(steps))
+    return sum(parts) / (steps[-1] - steps[0])
+
+
+class TextScore(NamedTuple):
+    """One text under a model: what is kept of its `Likelihood`, to six places."""
+
+    nll: float
+    entropy: float
+    mean_probability: float
+
+    @property
+    def exp_mean_logprob(self) -> float:
+        """The geometric mean of the tokens' probabilities, exp(−nll)."""
+        return math.exp(-self.nll)
+
+
+def likelihoods(session: Session, method: Method, row: Row) -> Clusters[TextScore]:
+    """Return the scores of a row's texts under its model, by problem."""
     items = session.read(method.evaluation.likelihood(model_of(session, method, row.role)))
-    return grouped((item.problem_id, item) for item in items if item.what == row.text)
+    return grouped(
+        (item.problem_id, _kept(item.nll, item.entropy, item.mean_probability))
+        for item in items
+        if item.what == row.text
+    )
+
+
+def _kept(*values: float) -> TextScore:
+    return TextScore(*(round(value, 6) for value in values))

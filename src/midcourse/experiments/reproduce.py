@@ -88,6 +88,8 @@ def _write(experiment: Experiment, result: Result, state: dict[str, Any], out: P
         "state": state,
         "versions": package_versions(),
         "title": experiment.title,
+        "unit": experiment.unit.said,
+        "stated_in": experiment.stated_in,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],
         "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in result.claims],

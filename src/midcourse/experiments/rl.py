@@ -1,64 +1,59 @@
 """Reinforcement learning from differently prepared models: Tables 3, 4 and 8, Figs 11, 12, 19, 20.
 
-All arms train on the same problems for the same number of iterations. Tables 4 and 8 have a column
-for every benchmark of the recipe (the held-out set and those of ``evaluate.sets``) at each of its
-k. Table 4's average mixes these with the training reward, the base's too, and says so. In Appendix
-G (Table 8, Figs 19 and 20: a stronger proposer, against distilling it) InT's RL sees only
-the problems of verified interventions; its two baselines see all training problems, as in the
-paper: the comparison favours them in data. Beyond the paper: ``zero-advantage``, where the drop of
-that ratio comes from.
+All arms train on the same problems for the same number of iterations. Arms are compared at their
+plateau (pass@1 on held-out problems, the mean of the checkpoints in the last two fifths) and by the
+area under pass@1 along RL: where a run ends is too much a matter of chance. Tables 4 and 8 also
+have a column for every benchmark of the recipe (the held-out set and those of ``evaluate.sets``) at
+each of its k. In Appendix G (Table 8, Figs 19 and 20: a stronger proposer, against distilling it)
+InT's RL sees only the problems of verified interventions; its two baselines see all training
+problems, as in the paper: the comparison favours them in data. Beyond the paper:
+``zero-advantage``, where the drop of that ratio comes from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from statistics import fmean
 from typing import NamedTuple
 
 from midcourse.config import HELD_OUT_SET, Recipe
 from midcourse.experiments import readings, results
-from midcourse.experiments.catalogue import Experiment, Row
+from midcourse.experiments.catalogue import Experiment, Measure, Row
 from midcourse.experiments.data import Reading
 from midcourse.experiments.readings import BASE_RL, PATCHED_RL, evaluated
-from midcourse.experiments.results import Maker, Result, judge, num_items, pass_cell
+from midcourse.experiments.results import (
+    Maker,
+    Numbers,
+    Result,
+    judge_runs,
+    per_run,
+    run_cells,
+    run_panel,
+    runs_passed,
+)
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import accuracy, count_of, mean
+from midcourse.metrics import Count, accuracy, count_of, mean
 from midcourse.pipeline import Method, Session
 from midcourse.records import GroupCount
 from midcourse.report import estimates
-from midcourse.report.estimates import Clusters, Counts, ShapeLine, each, flat, grouped, more
-from midcourse.report.figures import arm_panel, panel, zero_advantage_panel
+from midcourse.report.estimates import Clusters, Counts, ShapeLine, Statistic, flat, grouped
 from midcourse.report.plots import Panel
-from midcourse.report.tables import none_correct, rl_table, windows
-from midcourse.table import Table, share
+from midcourse.report.tables import none_correct
+from midcourse.table import Table
 
-Groups = dict[str, list[GroupCount]]
 KS = (1, 8)
 #: Headings of tables: the benchmarks' columns, and what is made of several of them.
-BENCHMARKS, AVERAGE, AVERAGE_PASS = "benchmarks", "average", "average pass@1 %"
-KNOWN_NOTIONS = "known notions pass@1 %"
-BEST = "InT + RL"
+BENCHMARKS, AVERAGE, AVERAGE_PASS = "benchmarks", "the paper's average", "average pass@1 %"
+PLATEAU, AREA = "plateau pass@1 %", "area under pass@1 %"
+KNOWN_NOTIONS, TRAINING_REWARD = "known notions pass@1 %", "training reward %"
+RL_PROBLEMS, PROBLEMS = "RL problems", "problems"
+#: What else than the mean is shown by seed; of counts nothing but that.
+_BY_SEED, _COUNTED = (PLATEAU, AREA), (RL_PROBLEMS, PROBLEMS)
 
-
-def _groups(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, list[list[GroupCount]]]:
-    """Return, by arm with RL, the groups of each seed."""
-    trained = (row for row in rows if row.role.rl)
-    runs = runner.read_rows(trained, Reading(_group_counts))
-    return {name: list(by_seed.values()) for name, by_seed in runs.items()}
-
-
-def _group_counts(session: Session, method: Method, row: Row) -> list[GroupCount]:
-    return readings.group_counts(session, method, row.role)
-
-
-def _joined(runs: Mapping[str, Sequence[Sequence[GroupCount]]]) -> Groups:
-    return {name: [group for run in seeds for group in run] for name, seeds in runs.items()}
-
-
-def _num_rl_problems(session: Session, method: Method, _: Row) -> int:
-    return len(method.models.rl_problems.read(session))
+Course = Mapping[int, Counts]
+"""Held-out problems along RL, by iteration."""
+Found = dict[str, Mapping[str, Numbers]]
+"""By heading and model."""
 
 
 class Column(NamedTuple):
@@ -83,10 +78,8 @@ def columns_of(recipe: Recipe) -> list[Column]:
     return [Column(name, k) for name in names for k in own.get(name) or KS]
 
 
-def _rewards(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, float]:
-    """Return the training reward of every model in per cent, the mean over seeds."""
-    found = runner.read_rows(rows, Reading(readings.training_reward))
-    return {name: 100 * fmean(rewards.values()) for name, rewards in found.items()}
+def _num_rl_problems(session: Session, method: Method, _: Row) -> int:
+    return len(method.models.rl_problems.read(session))
 
 
 def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
@@ -95,149 +88,241 @@ def _models(runner: ExperimentRunner, experiment: Experiment) -> Result:
     columns = [Column(HELD_OUT_SET, 1)]
     if BENCHMARKS in head.columns:
         columns = columns_of(runner.recipe(rows[0].recipe, runner.seeds[0]))
-    shows_known = KNOWN_NOTIONS in head.columns and runner.is_lab
-    sets = dict.fromkeys(column.eval_set for column in columns)
-    counts = evaluated(runner, rows, *sets, *["known"] * shows_known)
-    known = counts.pop("known", {})
-    headings = [name for name in head.columns[2:] if name != AVERAGE_PASS or len(sets) > 1]
-    cells = _model_cells(runner, rows, columns, counts, known, headings)
-    shown = [
-        (row.name, *row.cells, *(cell for name in headings for cell in cells[name](row)))
+    counts = evaluated(runner, rows, *dict.fromkeys(column.eval_set for column in columns))
+    found: Found = {c.title: _passed(counts[c.eval_set], c.k) for c in columns}
+    averaged = {title: of for title, of in found.items() if title.endswith("pass@1 %")}
+    if AVERAGE_PASS in head.columns and len(averaged) > 1:
+        found[AVERAGE_PASS] = _mean_of(averaged.values())
+    found |= _further(runner, rows, head.columns, found)
+    found[PROBLEMS] = {
+        name: {seed: float(sum(len(of[name][seed]) for of in counts.values())) for seed in runs}
+        for name, runs in counts[columns[0].eval_set].items()
+    }
+    shown = _shown(head.columns[len(rows[0].cells) + 1 :], found, columns)
+    cells = [
+        (row.name, *row.cells, *(c for t in shown for c in _cells(t, found[t][row.name])))
         for row in rows
     ]
-    titles = [name for h in headings for name in _titles(h, columns)]
-    table = replace(head, columns=(*head.columns[:2], *titles)).table(*shown)
-    return Result(tables=[table], claims=_model_claims(experiment, columns, counts, known))
+    titles = [name for title in shown for name in _titles(title)]
+    table = replace(head, columns=(*head.columns[: len(rows[0].cells) + 1], *titles)).table(*cells)
+    return Result(tables=[table], claims=_model_claims(experiment, columns, found))
 
 
-def _titles(heading: str, columns: Iterable[Column]) -> list[str]:
-    return [column.title for column in columns] if heading == BENCHMARKS else [heading]
+def _passed(models: Mapping[str, Mapping[int, Counts]], k: int) -> dict[str, Numbers]:
+    return {name: runs_passed(runs, k) for name, runs in models.items()}
 
 
-def _model_cells(
-    runner: ExperimentRunner,
-    rows: Sequence[Row],
-    columns: Sequence[Column],
-    counts: Mapping[str, Mapping[str, Counts]],
-    known: Mapping[str, Counts],
-    headings: Iterable[str],
-) -> dict[str, Callable[[Row], list[str]]]:
-    """Return what stands under each heading; under ``benchmarks`` a cell for every column."""
-    rewards = _rewards(runner, rows) if AVERAGE in headings else {}
-
-    def passed(row: Row, ks: Iterable[int]) -> list[float]:
-        shown = [(counts[eval_set][row.name], k) for eval_set, k in columns if k in ks]
-        return [100 * mean(flat(estimates.passes(found, k))) for found, k in shown]
-
+def _mean_of(parts: Iterable[Mapping[str, Numbers]]) -> dict[str, Numbers]:
+    """Return the mean of several numbers of each model and run."""
+    first, *others = parts
     return {
-        BENCHMARKS: lambda row: [pass_cell(counts[name][row.name], k) for name, k in columns],
-        AVERAGE_PASS: lambda row: [f"{fmean(passed(row, [1])):.1f}"],
-        AVERAGE: lambda row: [
-            f"{fmean([*passed(row, [k for _, k in columns]), rewards[row.name]]):.1f}"
-        ],
-        "held out pass@1 %": lambda row: [pass_cell(counts[HELD_OUT_SET][row.name], 1)],
-        "problems": lambda row: [
-            "/".join(str(num_items(of_set[row.name])) for of_set in counts.values())
-        ],
-        KNOWN_NOTIONS: lambda row: [
-            share(estimates.estimate(known[row.name], accuracy), 1) if known else "–"
-        ],
-        "training reward %": lambda row: [f"{rewards[row.name]:.1f}"],
-        "RL problems, by seed": lambda row: [
-            "/".join(map(str, runner.read(row.recipe, _num_rl_problems).values()))
-        ],
+        name: {s: mean([value, *(of[name][s] for of in others)]) for s, value in runs.items()}
+        for name, runs in first.items()
     }
+
+
+def _further(
+    runner: ExperimentRunner, rows: Sequence[Row], wanted: Iterable[str], benchmarks: Found
+) -> Found:
+    """Return what stands in a table next to its benchmarks, as far as it is wanted."""
+    found: Found = {}
+    if PLATEAU in wanted:
+        courses = _courses(runner, rows)
+        found[PLATEAU] = _along(courses, readings.plateau)
+        found[AREA] = _along(courses, readings.area)
+    if KNOWN_NOTIONS in wanted and runner.is_lab:
+        (known,) = evaluated(runner, rows, "known").values()
+        found[KNOWN_NOTIONS] = {name: per_run(runs, accuracy) for name, runs in known.items()}
+    if TRAINING_REWARD in wanted:
+        rewards = runner.read_rows(rows, Reading(readings.training_reward))
+        parts = [of for title, of in benchmarks.items() if title != AVERAGE_PASS]
+        found |= {TRAINING_REWARD: rewards, AVERAGE: _mean_of([*parts, rewards])}
+    if RL_PROBLEMS in wanted:
+        found[RL_PROBLEMS] = runner.read_rows(rows, Reading(_num_rl_problems))
+    return found
+
+
+def _shown(wanted: Iterable[str], found: Found, columns: Iterable[Column]) -> list[str]:
+    """Return the headings of a table in order, of those that there is something under."""
+    titles = [t for h in wanted for t in ([c.title for c in columns] if h == BENCHMARKS else [h])]
+    return [title for title in titles if title in found]
+
+
+def _titles(title: str) -> tuple[str, ...]:
+    if title in _COUNTED:
+        return (f"{title}, by seed",)
+    return results.run_columns(title) if title in _BY_SEED else (title,)
+
+
+def _cells(title: str, runs: Numbers) -> tuple[str, ...]:
+    if title in _COUNTED:
+        return ("/".join(f"{number:g}" for number in runs.values()),)
+    return run_cells(runs) if title in _BY_SEED else run_cells(runs)[:1]
 
 
 def _model_claims(
-    experiment: Experiment,
-    columns: Sequence[Column],
-    counts: Mapping[str, Mapping[str, Counts]],
-    known: Mapping[str, Counts],
+    experiment: Experiment, columns: Iterable[Column], found: Found
 ) -> list[ShapeLine]:
-    """Judge the claims on every benchmark at its k, and those on known notions."""
-    about = [claim for claim in experiment.claims if claim.only != "known"]
-    claims = []
-    for eval_set, found in counts.items():
-        on = "held-out problems" if eval_set == HELD_OUT_SET else eval_set
-        claims += judge(about, found, [c.k for c in columns if c.eval_set == eval_set], on=on)
-    for claim in (c for c in experiment.claims if c.only == "known" and known):
-        claims.append(more(claim.words, known[claim.ours], known[claim.theirs], accuracy))
-    return claims
+    """Judge the claims on held-out problems, on every benchmark at its k, on known notions."""
+    of_runs = {
+        Measure.PLATEAU: found.get(PLATEAU, {}), Measure.ACCURACY: found.get(KNOWN_NOTIONS, {})
+    }  # fmt: skip
+    lines = judge_runs(experiment.claims, of_runs)
+    for column in columns:
+        if column.eval_set != HELD_OUT_SET:
+            passed = {Measure.PASS_AT_K: found[column.title]}
+            lines += judge_runs(experiment.claims, passed, k=column.k, on=column.eval_set)
+    return lines
 
 
-def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    found = _joined(_groups(runner, experiment.rows))
-    hard_rl, hard_int = (row.name for row in experiment.rows if row.recipe == "hard-only")
-    hard = {name: found.pop(name) for name in (hard_rl, hard_int)}
-    claims = [line for name in found if name != BEST for line in _against(name, BEST, found)]
-    claims += _against(hard_rl, hard_int, hard)
-    tables = []
-    for head, groups in zip(experiment.tables, (found, hard), strict=True):
-        table = rl_table(groups)
-        tables.append(replace(table, title=head.title, note=table.note + head.note))
-    return Result(tables=tables, claims=claims, panels=_reward_and_ratio(found))
+def _courses(
+    runner: ExperimentRunner, rows: Iterable[Row]
+) -> dict[str, dict[int, dict[int, Counts]]]:
+    """Return held-out problems along RL by model, seed and iteration."""
+    return runner.read_rows(rows, Reading(readings.course_counts))
 
 
-def _reward_and_ratio(arms: Groups) -> list[Panel]:
-    reward = arm_panel(arms, "mean reward, %", accuracy, "training reward")
-    return [reward, zero_advantage_panel(arms, "zero-advantage ratio")]
-
-
-def _against(arm: str, best: str, groups: Groups) -> list[ShapeLine]:
-    """Compare all of RL, and its last window, with another arm."""
-    last = windows(groups[best])[-1][0]
-    theirs, ours, end_theirs, end_ours = (
-        grouped((g.problem_id, count_of(g)) for g in groups[name] if g.iteration >= first)
-        for first in (0, last)
-        for name in (arm, best)
-    )
-    ratio = f"zero-advantage ratio of {arm} above {best}"
-    return [
-        more(f"{ratio}, all of RL", theirs, ours, none_correct),
-        more(f"{ratio}, last window", end_theirs, end_ours, none_correct),
-        estimates.more_accurate(f"reward of {best} above {arm}, last window", end_ours, end_theirs),
-    ]
+def _along(
+    courses: Mapping[str, Mapping[int, Course]], of: Callable[[Mapping[int, float]], float]
+) -> dict[str, Numbers]:
+    """Return what pass@1 along RL comes to, by model and seed."""
+    return {
+        name: {seed: of(runs_passed(course, 1)) for seed, course in runs.items()}
+        for name, runs in courses.items()
+    }
 
 
 def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[int] = KS) -> Result:
-    """Return pass@k on held-out problems along RL, by arm and iteration, seeds pooled."""
-    by_seed = runner.read_rows(experiment.rows, Reading(readings.course_counts))
-    courses = {
-        name: {step: estimates.pool(run[step] for run in runs.values()) for step in _steps(runs)}
-        for name, runs in by_seed.items()
-    }
-    y = partial(estimates.estimate, statistic=mean, num_resamples=500)
+    """Return pass@k on held-out problems along RL, by arm and iteration."""
+    courses = _courses(runner, experiment.rows)
     rows, panels = [], []
     for k in ks:
-        curves = {
-            name: {step: estimates.passes(counts, k) for step, counts in course.items()}
-            for name, course in courses.items()
-        }
+        curves = {name: _curve(runs, k) for name, runs in courses.items()}
         for name, curve in curves.items():
-            rows += [(name, str(k), str(step), share(y(of), 1)) for step, of in curve.items()]
-        panels.append(panel(curves, y, ("RL iteration", f"pass@{k}, %"), title=f"k = {k}"))
-    note = "Held-out problems; unbiased estimates; 95 % bootstrap over problems."
-    columns = ("model", "k", "RL iteration", "pass@k %")
+            rows += [(name, str(k), str(step), *run_cells(of)) for step, of in curve.items()]
+        panels.append(run_panel(curves, ("RL iteration", f"pass@{k}, %"), title=f"k = {k}"))
+    columns = ("model", "k", "RL iteration", *results.run_columns("pass@k %"))
+    note = "Held-out problems; unbiased estimates."
     table = Table("pass@k over RL iterations", columns, tuple(rows), note)
-    ends = {name: course[max(course)] for name, course in courses.items()}
-    counts = ends | {f"start: {name}": course[0] for name, course in courses.items()}
-    claims = judge(experiment.claims, counts, ks, others=ends)
-    return Result(tables=[table], claims=claims, panels=panels)
+    plateau, area = _along(courses, readings.plateau), _along(courses, readings.area)
+    starts = {f"start: {name}": of for name, of in _along(courses, lambda c: c[0]).items()}
+    found = {Measure.PLATEAU: plateau | starts, Measure.AREA: area}
+    summary = [(name, *run_cells(plateau[name]), *run_cells(area[name])) for name in courses]
+    columns = ("model", *results.run_columns(PLATEAU), *results.run_columns(AREA))
+    of_runs = Table("Plateau and area", columns, tuple(summary), note)
+    return Result(
+        tables=[of_runs, table], claims=judge_runs(experiment.claims, found), panels=panels
+    )
 
 
-def _steps(runs: Mapping[int, Mapping[int, Counts]]) -> list[int]:
-    """Return the iterations that every run was evaluated at."""
-    first, *others = runs.values()
-    return [step for step in first if all(step in run for run in others)]
+def _curve(runs: Mapping[int, Course], k: int) -> dict[int, Numbers]:
+    """Return pass@k of each run by the iterations that every run was evaluated at."""
+    passed = {seed: runs_passed(course, k) for seed, course in runs.items()}
+    first, *others = passed.values()
+    steps = [step for step in first if all(step in run for run in others)]
+    return {step: {seed: run[step] for seed, run in passed.items()} for step in steps}
+
+
+#: Parts of RL that rewards and groups are shown by; claims about rewards are about the last two.
+_PARTS = 5
+
+
+def _groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[int, int]]]:
+    """Return (graded, correct) rollouts of every group of an RL run, by part of its iterations."""
+    counts = readings.group_counts(session, method, row.role)
+    number = max((group.iteration for group in counts), default=0) + 1
+    return grouped(
+        (_PARTS * group.iteration // number, (count_of(group).num_samples, group.num_correct))
+        for group in counts
+    )
+
+
+Groups = Mapping[str, Mapping[int, Mapping[int, Sequence[Count]]]]
+"""By arm, seed and part of RL."""
+
+
+def _groups_of(runner: ExperimentRunner, rows: Iterable[Row]) -> Groups:
+    runs = runner.read_rows((row for row in rows if row.role.rl), Reading(_groups))
+    return {
+        name: {
+            seed: {part: [Count(*group) for group in of] for part, of in sorted(parts.items())}
+            for seed, parts in by_seed.items()
+        }
+        for name, by_seed in runs.items()
+    }
+
+
+def _by_part(groups: Groups, of: Statistic[Count]) -> dict[str, dict[int, Numbers]]:
+    """Return a statistic of each run's groups by arm and part of RL."""
+    return {
+        arm: {
+            part: {seed: of(found[part]) for seed, found in runs.items() if part in found}
+            for part in range(_PARTS)
+            if any(part in found for found in runs.values())
+        }
+        for arm, runs in groups.items()
+    }
+
+
+def _over_all(groups: Groups, of: Statistic[Count], first: int = 0) -> dict[str, Numbers]:
+    """Return a statistic of each run's groups from a part of RL on."""
+    return {
+        arm: {
+            seed: of([c for part, counts in found.items() if part >= first for c in counts])
+            for seed, found in runs.items()
+        }
+        for arm, runs in groups.items()
+    }
+
+
+def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    rows = [
+        [r for r in experiment.rows if (r.recipe == "hard-only") is hard] for hard in (False, True)
+    ]
+    tables, claims, panels = [], [], list[Panel]()
+    for head, chosen in zip(experiment.tables, rows, strict=True):
+        groups = _groups_of(runner, chosen)
+        tables.append(head.table(*_group_rows(groups)))
+        found = {
+            Measure.ZERO_ADVANTAGE: _over_all(groups, none_correct),
+            Measure.REWARD: _over_all(groups, accuracy, first=_PARTS - 2),
+        }
+        claims += judge_runs(experiment.claims, found)
+        panels = panels or _reward_and_ratio(groups)
+    return Result(tables=tables, claims=claims, panels=panels)
+
+
+def _group_rows(groups: Groups) -> list[tuple[str, ...]]:
+    reward, ratio = (_by_part(groups, of) for of in (accuracy, none_correct))
+    return [
+        (arm, f"{part + 1}/{_PARTS}", *run_cells(of), *run_cells(ratio[arm][part]))
+        for arm, parts in reward.items()
+        for part, of in parts.items()
+    ]
+
+
+def _reward_and_ratio(groups: Groups) -> list[Panel]:
+    shown: tuple[tuple[str, str, Statistic[Count]], ...] = (
+        ("training reward", "mean reward, %", accuracy),
+        ("zero-advantage ratio", "groups with none correct, %", none_correct),
+    )
+    panels = []
+    for title, label, of in shown:
+        curves = {
+            arm: {part + 1: numbers for part, numbers in parts.items()}
+            for arm, parts in _by_part(groups, of).items()
+        }
+        panels.append(run_panel(curves, ("fifth of RL", label), title=title))
+    return panels
 
 
 def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    groups = _joined(_groups(runner, experiment.rows))
+    groups = _groups_of(runner, experiment.rows)
     course = _during_rl(runner, experiment, (1,))
     (reward, ratio), (middle,) = _reward_and_ratio(groups), course.panels
+    table = experiment.tables[0].table(*_group_rows(groups))
     panels = [reward, replace(middle, title="held-out problems"), ratio]
-    return replace(course, tables=[rl_table(groups), *course.tables], panels=panels)
+    return replace(course, tables=[table, *course.tables], panels=panels)
 
 
 def _drops(session: Session, method: Method, _: Row) -> Clusters[tuple[bool, float, float]]:
@@ -262,18 +347,22 @@ def _ratio_by_problem(groups: Sequence[GroupCount]) -> dict[str, float]:
 
 
 def _zero_advantage(runner: ExperimentRunner, experiment: Experiment) -> Result:
-    drops = estimates.pool(runner.read("int", _drops).values())
-    (claim,), rows = experiment.claims, []
-    values = {
-        claim.ours: each(drops, lambda d: (d[1] - d[2]) * d[0]),
-        claim.theirs: each(drops, lambda d: (d[1] - d[2]) * (not d[0])),
-    }
-    for name, is_hard in zip(values, (True, False), strict=True):
-        members = [d for d in flat(drops) if d[0] is is_hard]
-        ratios = (f"{100 * mean([d[run] for d in members]):.1f}" for run in (1, 2))
-        rows.append((name, str(len(members)), *ratios, results.mean_cell(values[name])))
+    drops = {seed: flat(found) for seed, found in runner.read("int", _drops).items()}
+    (claim,), rows, values = experiment.claims, [], dict[str, dict[int, float]]()
+    for name, is_hard in zip((claim.ours, *claim.theirs), (True, False), strict=True):
+        members = {seed: [d for d in found if d[0] is is_hard] for seed, found in drops.items()}
+        values[name] = {
+            seed: sum(before - after for _, before, after in members[seed]) / max(1, len(found))
+            for seed, found in drops.items()
+        }
+        ratios = (
+            run_cells({seed: mean([d[run] for d in of]) for seed, of in members.items()})[0]
+            for run in (1, 2)
+        )
+        number = "/".join(str(len(of)) for of in members.values())
+        rows.append((name, number, *ratios, *run_cells(values[name])))
     table = experiment.tables[0].table(*rows)
-    return Result(tables=[table], claims=judge([claim], values))
+    return Result(tables=[table], claims=judge_runs([claim], {Measure.MEAN: values}))
 
 
 MAKERS: dict[str, Maker] = {

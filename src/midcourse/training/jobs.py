@@ -191,6 +191,12 @@ def conclude(out: Path, summary: Mapping[str, float]) -> None:
     drop_checkpoints(out)
 
 
+def read_summary(out: Path) -> dict[str, Any]:
+    """Return the numbers that a training was concluded with."""
+    found: dict[str, Any] = json.loads((out / _SUMMARY).read_text("utf-8"))["counts"]
+    return found
+
+
 def run_jobs(
     jobs: Sequence[Job], reporter: Reporter, on_entry: OnEntry | None = None
 ) -> list[dict[str, Any]]:
@@ -208,7 +214,7 @@ def run_jobs(
         _run(missing, reporter, on_entry)
     for job in jobs:
         drop_checkpoints(job.out)  # a kill may have come in between
-    return [json.loads((job.out / _SUMMARY).read_text("utf-8"))["counts"] for job in jobs]
+    return [read_summary(job.out) for job in jobs]
 
 
 def _run(jobs: Sequence[Job], reporter: Reporter, on_entry: OnEntry | None) -> None:
