@@ -6,23 +6,26 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from typer.testing import CliRunner
 
 from midcourse.cli import app
+from midcourse.config import Recipe
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.experiments.catalogue import Claim, Experiment, Row, experiments
-from midcourse.experiments.data import MissingDataError, RunData
+from midcourse.experiments.catalogue import Claim, Experiment, Row, Unit, experiments
+from midcourse.experiments.data import MissingDataError, Reading, RunData
+from midcourse.experiments.interventions import Located
 from midcourse.experiments.page import write_page
-from midcourse.experiments.patches import quarters, similarity
+from midcourse.experiments.patches import Example, Round, quarters, similarity
 from midcourse.experiments.readings import (
     BASE,
     BASE_RL,
+    TextScore,
     area,
     condition_counts,
     final_reward,
@@ -36,7 +39,7 @@ from midcourse.metrics import Count, Interval, accuracy, mean
 from midcourse.pipeline import Drawn, Method, Session
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe, list_recipes
-from midcourse.records import Condition, GroupCount, Proposal, Start, Verdict, content_id
+from midcourse.records import Condition, GroupCount, Proposal, Role, Start, Verdict, content_id
 from midcourse.report.estimates import (
     Counts,
     covered,
@@ -210,6 +213,83 @@ def test_every_experiment_comes_to_rows_claims_and_points(name: str, lab: Experi
         for series in panel["series"]:
             ys = [point["y"]["estimate"] for point in series["points"]]
             assert any(not math.isnan(y) for y in ys), (panel["title"], series["label"])
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """A runner whose readings are made up: every experiment from kept numbers, without a run."""
+
+    real: ExperimentRunner
+    seeds: tuple[int, ...] = (1, 2, 3, 4)
+    settings: tuple[str, ...] = ()
+    is_lab = True
+
+    def has(self, name: str) -> bool:
+        return True
+
+    def recipe(self, name: str, seed: int) -> Recipe:
+        return self.real.recipe(name, seed)
+
+    def run_directory(self, seed: int) -> Path:
+        return self.real.run_directory(seed)
+
+    def read_rows(self, rows: Iterable[Row], reading: Reading[Any]) -> dict[str, dict[int, Any]]:
+        return {
+            row.name: {seed: made_up(reading.take.__name__, row, seed) for seed in self.seeds}
+            for row in rows
+        }
+
+    def read(self, name: str, take: Any) -> dict[int, Any]:
+        return self.read_rows([Row(name=name, recipe=name)], Reading(take))[name]
+
+    def pooled(self, rows: Iterable[Row], reading: Reading[Any]) -> dict[str, dict[str, list[Any]]]:
+        return {name: pool(of.values()) for name, of in self.read_rows(rows, reading).items()}
+
+
+def made_up(take: str, row: Row, seed: int) -> Any:
+    """Return a reading in which what is patched does better, more so with RL, and seeds differ."""
+    level = 2 + 4 * (row.role.start is Start.PATCHED) + 6 * row.role.rl + seed
+    counts = {f"p{i}": [Count(32, min(32, level + i))] for i in range(8)}
+    score = TextScore(1 / level, 0.1 / level, 0.5)
+    place = Located(2, 6, 11.0, 70.0)
+    return {
+        "counts": counts,
+        "_continuations": counts,
+        "_shifted": counts,
+        "course_counts": {0: counts, 10: counts, 25: counts} if row.role.rl else {0: counts},
+        "likelihoods": {p: [score, score] for p in counts},
+        "_tuning": {"num_steps": 20.0},
+        "_similarities": {p: i / 8 for i, p in enumerate(counts)},
+        "_examples": [Example("p0", "before", "after")],
+        "_round": Round("train-sft/abc/final", 30 - seed, ["p0", "p1"], counts),
+        "_groups": {i: [(8, 0), (8, level % 8)] for i in range(25)},
+        "training_reward": level / 32,
+        "_num_rl_problems": 72,
+        "_drops": {p: [(i < 4, 0.9, 0.3 + seed / 10)] for i, p in enumerate(counts)},
+        "_located": {p: [place] for p in counts},
+        "_offsets": {p: [(i % 3 - 1, Count(32, i))] for i, p in enumerate(counts)},
+    }[take]
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_every_experiment_is_made_from_its_readings_alone(name: str) -> None:
+    real = ExperimentRunner(scale=find_recipe("scale/lab"), seeds=(1,), reporter=SilentProgress())
+    experiment = experiments()[name]
+    result = MAKERS[name](cast(ExperimentRunner, MadeUp(real)), experiment)
+    for table in result.tables:
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+    of_benchmarks = "InT + RL above {other}, pass@{k} on {on}"  # of which the lab has none
+    for claim in experiment.claims:
+        begins = claim.words.partition("{")[0]
+        stated = [line for line in result.claims if line.claim.startswith(begins)]
+        assert stated or claim.words.startswith(of_benchmarks)
+    if experiment.unit is Unit.RUN:
+        figures = [line.figures for line in result.claims]
+        assert all("; by seed " in said and "needs" not in said for said in figures)
+        by_seed = [i for i, c in enumerate(result.tables[0].columns) if c.endswith("by seed")]
+        assert by_seed
+        assert all(result.tables[0].rows[-1][i].count("/") in (0, 3) for i in by_seed)
 
 
 def correct_of(name: str, lab: ExperimentRunner, drawn: Callable[[Method], Drawn]) -> list[bool]:
@@ -498,13 +578,17 @@ _OF_PATCHES = {"build_sft", "train_sft", "propose", "verify", "proposer_model", 
 
 def arm_of(experiment: Experiment, name: str, runner: ExperimentRunner) -> str:
     """Return what tells a row from others: the settings that make it, and what is read of it."""
-    row = next((row for row in experiment.rows if row.name == name), None)
+    row = next((row for row in experiment.rows if row.name == name.removeprefix("start: ")), None)
+    if row is not None and name.startswith("start: "):
+        row = replace(row, role=Role(row.role.start))
     if row is None:
         return f"{experiment.name}: {name}"
     settings = runner.recipe(row.recipe, 0).identity()
     apart = set(_APART)
     if row.role.start is Start.BASE and row.condition is None and not row.text:
-        apart |= _OF_PATCHES | (set() if row.role.rl else {"train_rl"})
+        apart |= _OF_PATCHES
+    if not row.role.rl:
+        apart |= {"train_rl"}
     made = {key: value for key, value in settings.items() if key not in apart}
     return content_id(made, row.key)
 

@@ -35,6 +35,9 @@ from midcourse.table import Table, share
 
 X = TypeVar("X", bound=float | str)
 
+#: An interval that is narrower has no width but that of rounding: how far runs spread is not known.
+_NO_WIDTH = 1e-9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -101,7 +104,7 @@ def _judged_runs(
     left, right, middle = (f"{scale * value:.3g}" for value in means)
     by_seed = " / ".join(f"{scale * value:.3g}" for value in made.differences)
     said = f"{left} against {right}{claim.unit}; difference {middle}"
-    if math.isnan(low):
+    if not high - low > _NO_WIDTH:
         why = "runs do not differ" if len(made.seeds) >= MIN_RUNS else f"needs {MIN_RUNS} runs"
         return ShapeLine(words, None, f"{said}; by seed {by_seed}: {why}")
     said += f" [{scale * low:.3g}, {scale * high:.3g}], p = {made.p_value:.3g}; by seed {by_seed}"
@@ -145,6 +148,8 @@ def run_cells(runs: Numbers, digits: int = 1, scale: float = 100.0) -> tuple[str
     """Return the mean over runs, with its interval from three on, and the value of each."""
     values = [scale * value for value in runs.values()]
     y = over_runs(values)
+    if math.isnan(y.estimate):
+        return "–", "–"
     ends = "" if math.isnan(y.low) else f" [{y.low:.{digits}f}, {y.high:.{digits}f}]"
     return f"{y.estimate:.{digits}f}{ends}", " / ".join(f"{value:.{digits}f}" for value in values)
 
@@ -192,12 +197,8 @@ def pass_table(
         problems = "/".join(str(len(counts)) for counts in runs.values())
         cells = {k: run_cells(runs_passed(runs, k)) for k in ks}
         rows.append((name, problems, *(cell for cell, _ in cells.values()), cells[by_seed][1]))
-    columns = (
-        "model",
-        "problems, by seed",
-        *(f"pass@{k} %" for k in ks),
-        f"pass@{by_seed}, by seed",
-    )
+    shown = (*(f"pass@{k} %" for k in ks), f"pass@{by_seed}, by seed")
+    columns = ("model", "problems, by seed", *shown)
     return Table(title, columns, tuple(rows), "Unbiased estimates.")
 
 
