@@ -9,7 +9,7 @@ from midcourse.records import SftRow
 from midcourse.stages.pairs import step_pairs
 from midcourse.store.stage import column_sums, read_stage
 from midcourse.tokens import Asked, TokenCount, plain_tokens
-from midcourse.training.jobs import Job, RlJob, SftJob, logged_steps
+from midcourse.training.jobs import Job, RlJob, SdftJob, SftJob, logged_steps
 
 #: Where the rollouts of RL lie: its groups, and what verified interventions of online InT.
 _SAMPLED = ("rollouts", "online/rollouts")
@@ -26,7 +26,7 @@ def training_tokens(job: Job, summary: Mapping[str, float]) -> dict[str, object]
             epoch = sum(_lengths(sft))
             seen = _epochs(sft, summary) * epoch
             return {"tokens": {}, "trained_tokens": {"total": round(seen), "per_epoch": epoch}}
-        case RlJob():
+        case RlJob() | SdftJob():
             return _of_rl(job.out)
 
 
