@@ -19,7 +19,8 @@ def training_tokens(job: Job, summary: Mapping[str, float]) -> dict[str, object]
     """Return what a manifest says: ``tokens`` sampled, by who was asked, and ``trained_tokens``.
 
     The latter counts what the optimiser saw, without padding: of SFT whole rows, once per epoch; of
-    RL completions. It has the total, and how many there are per epoch or iteration.
+    RL completions. It has the total, and how many there are per epoch or iteration; with
+    self-distillation also what its teacher read, solutions and completions.
     """
     match job.content:
         case SftJob() as sft:
@@ -64,5 +65,6 @@ def _of_rl(out: Path) -> dict[str, object]:
         "trained_tokens": {
             "total": trained,
             "per_iteration": round(trained / max(len(entries), 1)),
+            **({"read_by_teacher": read} if (read := total("groups/teacher_tokens")) else {}),
         },
     }

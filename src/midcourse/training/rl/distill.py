@@ -20,11 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerState, TrainingArguments
-from trl.experimental.sdpo import loss_utils
 from trl.trainer.utils import pad, selective_log_softmax
 
 from midcourse.config import DistillConfig
-from midcourse.training.common import processes
+from midcourse.training.common import processes, quiet_libraries
 from midcourse.training.rl.groups import Group
 
 #: How far TRL's interpolation lies from the forward to the reverse KL divergence.
@@ -59,7 +58,7 @@ class Distillation:
         student = self._logits(model, inputs["prompt_ids"], inputs["prompt_mask"], ids, mask)
         divergences = divergence(student, teacher, ids, self.config)
         if self.max_ratio is not None and "old_per_token_logps" in inputs:
-            divergences = loss_utils.apply_importance_sampling_clipping(
+            divergences = _trl().apply_importance_sampling_clipping(
                 divergences,
                 selective_log_softmax(student, ids),
                 inputs["old_per_token_logps"],
@@ -95,7 +94,7 @@ class Distillation:
 
 def divergence(student: Tensor, teacher: Tensor, ids: Tensor, config: DistillConfig) -> Tensor:
     """Return TRL's divergence of logits (rows, tokens, vocabulary) per token: (rows, tokens)."""
-    alpha = _ALPHAS[config.divergence]
+    alpha, loss_utils = _ALPHAS[config.divergence], _trl()
     found: Tensor
     match config.support:
         case "vocabulary":
@@ -115,6 +114,14 @@ def divergence(student: Tensor, teacher: Tensor, ids: Tensor, config: DistillCon
                 student, teacher, ids, distillation_alpha=alpha
             )
     return found
+
+
+def _trl() -> Any:
+    """Return TRL's functions; where they are imported, it warns unless it was told not to."""
+    quiet_libraries()
+    from trl.experimental.sdpo import loss_utils
+
+    return loss_utils
 
 
 def lesson_tensors(groups: Sequence[Group], like: Tensor, pad_id: int) -> dict[str, Tensor]:
