@@ -35,7 +35,7 @@ from midcourse.training.rl.schedule import Schedule
 from midcourse.training.rl.store import read_rl_rollouts, read_rl_samples
 from midcourse.training.tokens import training_tokens
 from rl_problems import FakeSampler, PatternGrader, rl_problem
-from runs import run_to
+from runs import ready, run_to
 from test_training import CoinGrader, FakeGrader
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
@@ -310,8 +310,9 @@ def sdft_job(num_rows: int = 2, **changes: Any) -> SdftJob:
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"distill": {"teacher": "base"}},
-    {"distill": {"teacher": "ema", "ema_rate": 0.1}, "lora_rank": 8},
-    {"distill": {"teacher": "base", "divergence": "forward_kl"}, "lora_rank": 8},
+    {"distill": {"teacher": "ema", "ema_rate": 0.1}, "lora_rank": 8, "learning_rate": 0.01},
+    {"distill": {"teacher": "base", "divergence": "forward_kl"}, "lora_rank": 8,
+     "learning_rate": 0.01},
 ], ids=["base", "ema of adapters", "base below adapters"])  # fmt: skip
 def test_the_student_comes_to_say_what_the_informed_model_says(
     tmp_path: Path, changes: dict[str, Any]
@@ -324,7 +325,7 @@ def test_the_student_comes_to_say_what_the_informed_model_says(
     assert sum(seen[-2:]) < 0.8 * sum(seen[:2])
     assert (tmp_path / "final" / "model.safetensors").is_file()
     rates = [entry["learning_rate"] for entry in entries if "loss" in entry]
-    assert max(rates) == pytest.approx(1e-3)
+    assert max(rates) == pytest.approx(job.config.learning_rate)
     assert rates[-1] < rates[2]  # SFT's cosine, not RL's constant
     # What was sampled is kept; only that is trained, and said to be.
     rollouts = list(read_rl_rollouts(tmp_path))
@@ -439,7 +440,7 @@ def test_it_trains_on_the_problems_that_int_s_rows_are_of(tmp_path: Path, recipe
         assert (training.label, m.models.patched.name) == ("OPSD", f"sdft:{training.key}")
         session.complete(*training.inputs)
         job: SdftJob = training.job(training.settings, session, training.key)
-        rows = [row for row in session.read(m.models.step_rows) if row.num_correct]
+        rows = ready(session, m)
         assert {p.problem_id for p in job.problems} == {row.problem_id for row in rows}
         assert job.num_rows == len(rows)
         texts = {p.problem_id: p for p in m.setup.problems.train}

@@ -178,7 +178,10 @@ class TeacherWeights(TrainerCallback):  # type: ignore[misc]  # transformers shi
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Have the student's model hold them for the while; not between forward and backward."""
+        """Have the student's model hold them for the while.
+
+        Never between a forward pass of the student and its backward pass, which needs its weights.
+        """
         self._swap()
         try:
             yield

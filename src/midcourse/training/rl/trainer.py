@@ -87,11 +87,11 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
         distillation = self._guidance.distillation
         weight = distillation.weight if distillation else 0.0
         terms = list[Tensor]()
-        if weight < 1:
-            terms.append((1 - weight) * share * super()._compute_loss(model, kept))
-        if distillation:
+        if distillation:  # first: see `TeacherWeights.in_place`
             worth = len(kept["advantages"]) / len(inputs["advantages"])
             terms.append(weight * worth * self._distilled(distillation, model, kept))
+        if weight < 1:
+            terms.append((1 - weight) * share * super()._compute_loss(model, kept))
         return torch.stack(terms).sum()
 
     def _distilled(self, distillation: Distillation, model: Any, kept: dict[str, Any]) -> Tensor:
