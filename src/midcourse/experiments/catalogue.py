@@ -72,8 +72,6 @@ class Row:
     """How many steps later the intervention is put."""
     text: str = ""
     """The kind of text whose likelihood is read."""
-    is_planned: bool = False
-    """Its recipe is not there yet: the row says that it was not run."""
 
     @property
     def key(self) -> str:
@@ -153,6 +151,5 @@ def experiments() -> Mapping[str, Experiment]:
 
 def _complete(name: str, of: Experiment, like: Experiment | None) -> Experiment:
     rows = (*like.rows, *of.rows) if like else of.rows
-    there = (row.recipe for row in rows if not row.is_planned)
-    recipes = of.recipes or tuple(dict.fromkeys(there)) or ("int",)
+    recipes = of.recipes or tuple(dict.fromkeys(row.recipe for row in rows)) or ("int",)
     return replace(of, name=name, rows=rows, recipes=recipes)

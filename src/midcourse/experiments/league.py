@@ -145,7 +145,7 @@ def gain_along(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: fl
 
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     base, *rows = experiment.rows
-    there = [row for row in rows if not row.is_planned and runner.has(row.recipe)]
+    there = [row for row in rows if runner.has(row.recipe)]
     arms = _arms(runner, [row for row in there if row.recipe == WHOLE_METHOD])
     fewer = replace(runner, seeds=runner.seeds[:_MOST_RUNS])
     others = _arms(fewer, [row for row in there if row.recipe != WHOLE_METHOD])

@@ -17,7 +17,7 @@ from midcourse.experiments.catalogue import Row
 from midcourse.experiments.readings import model_of
 from midcourse.pipeline import Method, Session
 from midcourse.pipeline.contexts import Population
-from midcourse.pipeline.models import RlSettings, TuneSettings
+from midcourse.pipeline.models import RlSettings, SelfDistillSettings, TuneSettings
 from midcourse.records import Role
 from midcourse.run import Stage, Step, Training, in_order, inputs_in
 from midcourse.tokens import Asked, TokenCount, read_tokens, total_of
@@ -45,7 +45,7 @@ class Spending:
     """Whole sequences that the optimiser saw; of RL also those without an advantage."""
     scored: int
     """Forward passes without a backward one: of Step-DPO under its reference model, of RL before
-    an update."""
+    an update, of self-distillation under its teacher with what it is shown."""
 
     def __add__(self, other: Spending) -> Spending:
         names = (field.name for field in fields(self))
@@ -97,8 +97,7 @@ def ledger(session: Session, method: Method, row: Row) -> Ledger:
     model_of(session, method, row.role)
     start = method.models.in_role(Role(row.role.start)).trained
     shared = in_order([inputs_in(method.hard)])
-    is_baseline = start is not None and session.recipe.build_sft.is_baseline
-    chosen = in_order([(method.models.step_rows,)]) if is_baseline else []
+    chosen = in_order([(method.models.step_rows,)]) if start and _is_baseline(method) else []
     rl = method.models.in_role(row.role).trained if row.role.rl else None
     own = [*([start] if start else []), *(rl.inputs if rl else ())]
     return Ledger(
@@ -107,6 +106,12 @@ def ledger(session: Session, method: Method, row: Row) -> Ledger:
         start=_sum(session, _without(in_order([tuple(own)]), [*shared, *chosen])),
         course=_course(session, rl, method.models.course(row.role.start) if rl else ()),
     )
+
+
+def _is_baseline(method: Method) -> bool:
+    """Whether fine-tuning is on something else than InT's rows, and takes their problems alone."""
+    recipe = method.setup.recipe
+    return recipe.build_sft.is_baseline or recipe.train_sft.method == "sdft"
 
 
 def _without(steps: Iterable[Step], others: Iterable[Step]) -> list[Step]:
@@ -121,13 +126,12 @@ def _sum(session: Session, steps: Iterable[Step]) -> Spending:
 def _spent(session: Session, step: Step) -> Spending:
     """Return what a complete step took, RL aside."""
     manifest = _counted(session, step)
-    count = total_of(read_tokens(manifest["tokens"]))
-    spent = replace(NOTHING, read=count.tokens_in)
     if isinstance(step, Training):
-        return replace(spent, sampled=count.tokens_out) + _tuned(step, manifest)
+        return _tuned(session, step, manifest)
+    count = total_of(read_tokens(manifest["tokens"]))
     if not count.requests:
         return NOTHING
-    return replace(spent, **{_part_of(step): count.tokens_out})
+    return replace(NOTHING, read=count.tokens_in, **{_part_of(step): count.tokens_out})
 
 
 def _counted(session: Session, step: Step) -> dict[str, Any]:
@@ -156,13 +160,17 @@ def _part_of(stage: Stage[Any, Any]) -> str:
     return "verified" if is_verified else "sampled"
 
 
-def _tuned(step: Training[Any], manifest: dict[str, Any]) -> Spending:
-    """Return what fine-tuning trained on, and scored."""
-    if not isinstance(step.settings, TuneSettings):
-        raise ArtifactError(f"ledger: what {step.label} costs is not known to it")
-    trained = int(manifest["trained_tokens"]["total"])
-    is_pairs = step.settings.rejected is not None
-    return replace(NOTHING, trained=trained, scored=trained if is_pairs else 0)
+def _tuned(session: Session, step: Training[Any], manifest: dict[str, Any]) -> Spending:
+    """Return what fine-tuning took: on rows, on pairs, or on its own rollouts."""
+    match step.settings:
+        case TuneSettings(rejected=rejected):
+            trained = int(manifest["trained_tokens"]["total"])
+            return replace(NOTHING, trained=trained, scored=trained if rejected else 0)
+        case SelfDistillSettings():
+            made = tokens_by_iteration(session.path(step), num_updates=1)
+            _check(step, manifest, made)
+            return sum(map(_of_iteration, made), NOTHING)
+    raise ArtifactError(f"ledger: what {step.label} takes is not known to it")
 
 
 def _course(
@@ -187,18 +195,24 @@ def _of_iteration(of: IterationTokens) -> Spending:
         verified=of.verified.tokens_out,
         teacher=0,
         trained=of.sequences,
-        scored=of.sequences,
+        scored=of.sequences + of.taught,
     )
 
 
-def _check(rl: Training[Any], manifest: dict[str, Any], made: list[IterationTokens]) -> None:
+def _check(of: Training[Any], manifest: dict[str, Any], made: list[IterationTokens]) -> None:
     """Raise ArtifactError unless the iterations add up to what the manifest says."""
-    said = total_of(read_tokens(manifest["tokens"]))
-    found = sum((of.sampled + of.proposed + of.verified for of in made), TokenCount())
-    trained = sum(of.completions for of in made)
-    if (found, trained) != (said, manifest["trained_tokens"]["total"]):
+    seen, written = manifest["trained_tokens"], total_of(read_tokens(manifest["tokens"]))
+    sampled = sum((one.sampled + one.proposed + one.verified for one in made), TokenCount())
+    found = sampled, sum(one.completions for one in made), sum(one.taught for one in made)
+    said = written, seen["total"], seen.get("read_by_teacher", 0)
+    if found != said:
         raise ArtifactError(
-            f"{rl.label}: iterations add up to {found.tokens_out:,} tokens written and "
-            f"{trained:,} trained, its manifest says {said.tokens_out:,} and "
-            f"{manifest['trained_tokens']['total']:,}: run 'midcourse repair'"
+            f"{of.label}: its iterations do not add up to its manifest (tokens written, trained "
+            f"on, read by a teacher: {_numbers(found)}, not {_numbers(said)}): its records or its "
+            "metrics.jsonl are damaged; see 'midcourse repair'"
         )
+
+
+def _numbers(counts: tuple[TokenCount, int, int]) -> str:
+    sampled, trained, taught = counts
+    return f"{sampled.tokens_out:,}, {trained:,}, {taught:,}"

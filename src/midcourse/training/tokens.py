@@ -11,7 +11,7 @@ from midcourse.records import SftRow
 from midcourse.stages.pairs import step_pairs
 from midcourse.store.stage import column_sums, read_stage
 from midcourse.tokens import Asked, TokenCount, plain_tokens
-from midcourse.training.jobs import Job, RlJob, SftJob, logged_steps
+from midcourse.training.jobs import Job, RlJob, SdftJob, SftJob, logged_steps
 from midcourse.training.rl.store import RlMember, read_rl
 
 #: Where the rollouts of RL lie: its groups, and what verified interventions of online InT.
@@ -23,14 +23,15 @@ def training_tokens(job: Job, summary: Mapping[str, float]) -> dict[str, object]
     """Return what a manifest says: ``tokens`` sampled, by who was asked, and ``trained_tokens``.
 
     The latter counts what the optimiser saw, without padding: of SFT whole rows, once per epoch; of
-    RL completions. It has the total, and how many there are per epoch or iteration.
+    RL completions. It has the total, and how many there are per epoch or iteration; with
+    self-distillation also what its teacher read, solutions and completions.
     """
     match job.content:
         case SftJob() as sft:
             epoch = sum(_lengths(sft))
             seen = _epochs(sft, summary) * epoch
             return {"tokens": {}, "trained_tokens": {"total": round(seen), "per_epoch": epoch}}
-        case RlJob():
+        case RlJob() | SdftJob():
             return _of_rl(job.out)
 
 
@@ -54,12 +55,13 @@ def _of_rl(out: Path) -> dict[str, object]:
     entries, sampled = logged_steps(out), TokenCount()
     for name in _SAMPLED:
         sampled += _count(column_sums(sorted((out / name).glob("iteration-*.parquet")), _COUNTED))
-    trained = _logged(entries, "groups/trained_tokens")
+    trained, read = (_logged(entries, f"groups/{n}_tokens") for n in ("trained", "teacher"))
     return {
         "tokens": plain_tokens({Asked.POLICY: sampled, Asked.PROPOSER: _proposed(entries)}),
         "trained_tokens": {
             "total": trained,
             "per_iteration": round(trained / max(len(entries), 1)),
+            **({"read_by_teacher": read} if read else {}),
         },
     }
 
@@ -91,6 +93,8 @@ class IterationTokens:
     """Sampled tokens that the optimiser saw: what a manifest calls ``trained_tokens``."""
     sequences: int
     """The same with their contexts, which go through the model with them."""
+    taught: int
+    """What the teacher of self-distillation read: solutions and completions."""
 
 
 def tokens_by_iteration(out: Path, num_updates: int) -> list[IterationTokens]:
@@ -126,4 +130,5 @@ def _of_iteration(
         verified=_count(continuations),
         completions=completions,
         sequences=completions + sum(rollout.prompt_tokens for rollout in trained),
+        taught=_logged([entry], "groups/teacher_tokens"),
     )
