@@ -28,9 +28,11 @@ from midcourse.experiments.league import (
 )
 from midcourse.experiments.ledger import NOTHING, Ledger, Spending, ledger
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count
+from midcourse.metrics import Count, Interval
 from midcourse.pipeline import Method, Session
+from midcourse.pipeline.models import TuneSettings
 from midcourse.records import Role, Start, Verdict
+from midcourse.report.plots import Figure, Panel, Point, Series, draw, figure_csv
 from midcourse.run import Training, WorkTimer
 from midcourse.store.stage import read_manifest
 from midcourse.training.jobs import Job
@@ -43,7 +45,8 @@ from test_tokens import RL_JOB
 TOKENS = COSTS["tokens"]
 PATCHED_RL, BASE_RL = Role(Start.PATCHED, rl=True), Role(rl=True)
 LOGGED = {"groups/trained_tokens": 24.0, "online/proposer_requests": 2.0,
-          "online/proposer_in": 30.0, "online/proposer_out": 5.0}  # fmt: skip
+          "online/proposer_in": 30.0, "online/proposer_out": 5.0,
+          "groups/teacher_tokens": 7.0}  # fmt: skip
 #: Of the three iterations of `ITERATIONS`, tokens in groups that were trained on.
 TRAINED = (24.0, 24.0, 24.0)
 
@@ -71,7 +74,7 @@ def trained(session: Session, method: Method) -> None:
     for training in (method.models.patched.trained, *method.models.rl_trainings()):
         assert training is not None
         told: Mapping[str, Any] = {"tokens": {}, "trained_tokens": {"total": 500}}
-        if training.label.endswith("RL"):
+        if not isinstance(training.settings, TuneSettings):
             folder = rl_folder(session.run.path(training))
             told = training_tokens(Job("RL", folder, RL_JOB), {})
         finish(session, training, told)
@@ -195,6 +198,17 @@ def test_a_teacher_and_a_reference_model_are_charged(tmp_path: Path, recipe: Rec
     assert found.start.sampled == found.start.verified == 0
     dpo = recipe.model_copy(update={"train_sft": pairs.model_copy(update={"method": "dpo"})})
     assert read_ledger(tmp_path / "other", dpo, PATCHED_RL).start.scored == 500
+
+
+def test_self_distillation_is_charged_for_its_rollouts_and_its_teacher(
+    tmp_path: Path, recipe: Recipe, ledgers: dict[Role, Ledger]
+) -> None:
+    config = recipe.train_sft.model_copy(update={"method": "sdft"})
+    found = read_ledger(tmp_path, recipe.model_copy(update={"train_sft": config}), PATCHED_RL)
+    # Its folder is written as RL's are here, whatever its name.
+    assert found.start == found.course[3]
+    assert found.start.scored == found.start.trained + 3 * 7
+    assert found.choice == replace(ledgers[PATCHED_RL].start, trained=0)
 
 
 def test_a_missing_count_is_an_error(tmp_path: Path, recipe: Recipe) -> None:
@@ -351,3 +365,23 @@ def test_tokens_by_iteration_leave_out_what_was_not_trained_on(tmp_path: Path) -
     ]
     assert [of.completions for of in made] == list(TRAINED)
     assert [of.verified.requests for of in made] == [0, 1, 0]
+
+
+def test_single_runs_are_drawn_and_are_in_the_data() -> None:
+    runner = cast(ExperimentRunner, MadeRunner((1, 2, 3)))
+    panel = MAKERS["league"](runner, experiments()["league"]).panels[0]
+    figure = Figure("gain", (replace(panel, series=panel.series[:1]),))
+    rows = figure_csv(figure).splitlines()[1:]
+    assert len(rows) == 5 * (1 + 3)  # five kept models: their mean, and three runs
+    bare = Figure("gain", (replace(panel, series=(replace(panel.series[0], dots=()),)),))
+    assert draw(figure, "svg") != draw(bare, "svg")
+
+
+def test_an_axis_reaches_down_to_a_loss() -> None:
+    def drawn(low: float) -> bytes:
+        points = (Point(0.0, Interval(1, 1, 1), 1), Point(1.0, Interval(low, low, low), 1))
+        panel = Panel(title="", x_label="", y_label="", series=(Series("x", points),))
+        return draw(Figure("loss", (panel,)), "svg")
+
+    assert "−5".encode() in drawn(-5.0)
+    assert "−".encode() not in drawn(0.5)
