@@ -204,7 +204,7 @@ def test_every_experiment_comes_to_rows_claims_and_points(name: str, lab: Experi
     for table in tables:
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
     figures = [result["figure"]] if result["figure"] else []
-    assert bool(figures) == name.startswith(("fig", "shift"))
+    assert bool(figures) == name.startswith(("fig", "shift", "league"))
     assert tables or figures
     for panel in (panel for figure in figures for panel in figure["panels"]):
         assert panel["series"]

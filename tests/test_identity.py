@@ -59,6 +59,10 @@ GIVEN: dict[str, dict[str, Any]] = {
     "evaluate.on": {"evaluate": {"sets": {"NAME": {"path": str(PROBLEMS)}}}},
     "select.subset": {"select": {"subset": 3}},
     "train_sft.dpo_beta": {"train_sft": {"method": "dpo"}},
+    "train_sft.distill.": {"train_sft": {"method": "sdft"}},
+    "train_sft.student.": {"train_sft": {"method": "sdft"}},
+    "train_rl.distill.": {"train_rl": {"distill_weight": 1}},
+    "train_rl.distill_from": {"train_rl": {"distill_weight": 1}},
     "train_rl.anneal_share": {"train_rl": {"contexts_end": {"hint": 1}}},
     "train_rl.hint_shares": {"train_rl": {"contexts": {"hint": 1}}},
     "train_rl.servers.": {"train_rl": {"sampler": "servers"}},
@@ -121,6 +125,8 @@ VALUES: dict[str, Any] = {
     "localize.limit_per_source": 1,
     "hints.length": "intervention",
     "train_rl.servers.kind": "vllm",  # there is no other
+    "train_sft.student.num_generations": 4,
+    **{f"warmup.{half}.train.method": "sft" for half in ("worked", "verification")},  # nor here
     "train_rl.online.share": 0.25,
     "train_rl.contexts": {"prefix_intervention": 1},
     "train_rl.contexts_end": {"hint": 1},

@@ -485,3 +485,6 @@ class RlSample:
     where it is ungraded."""
     is_trained: bool
     """False where another group took its place (``zero_gradient = "refill"``)."""
+    taught_by: str = ""
+    """Self-distillation: the correct rollout that the teacher was shown, or ``reference``; empty
+    where there was nothing to show, so that the rollout has no such signal."""

@@ -53,6 +53,8 @@ from midcourse.config.stages import (
 )
 from midcourse.config.training import (
     Advantage,
+    DistillConfig,
+    DistillFrom,
     Loss,
     TrainRlConfig,
     TrainSftConfig,
@@ -68,6 +70,8 @@ __all__ = [
     "TRAIN_SET",
     "Advantage",
     "BuildSftConfig",
+    "DistillConfig",
+    "DistillFrom",
     "EngineConfig",
     "GradeConfig",
     "HintsConfig",

@@ -137,6 +137,12 @@ def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
             "build_sft.source, prefix and suffix at their defaults",
             ("train_sft.method", "build_sft.source", "build_sft.prefix", "build_sft.suffix"),
         )
+    if recipe.train_sft.method == "sdft" and rows.source != "intervention":
+        yield Complaint(
+            "train_sft.method 'sdft' trains on its own rollouts, not on rows: leave out "
+            "build_sft.source",
+            ("train_sft.method", "build_sft.source"),
+        )
     if rows.source == "distillation" and not rows.teacher and recipe.teacher_engine is None:
         yield Complaint(
             "build_sft.source 'distillation' needs build_sft.teacher or teacher_engine",

@@ -36,14 +36,65 @@ Shares = Annotated[dict[Condition, Share], AfterValidator(_whole)]
 Loss = Literal["sequence_mean", "token_mean", "constant_length", "token_sum"]
 ZeroGradient = Literal["keep", "drop", "refill"]
 Advantage = Literal["mean", "mean_std", "reward_by_mean"]
+DistillFrom = Literal["sibling", "reference", "sibling_or_reference"]
+
+
+class DistillConfig(Section):
+    """Self-distillation: of each sampled token, the distribution of the same model shown more.
+
+    The student has the problem, the teacher also a solution (`guided_solve.md`).
+    """
+
+    teacher: Literal["base", "ema", "live"] = "base"
+    """Whose weights the teacher has: those that training began with (OPSD), a moving average of the
+    student's (SDFT, SDPO), or the student's as they are."""
+    ema_rate: float = Field(0.05, gt=0, le=1)
+    """``ema``: how far the teacher moves towards the student at each optimiser step."""
+    divergence: Literal["forward_kl", "reverse_kl", "js"] = "js"
+    """Per token: from the teacher to the student, from the student to the teacher, or the
+    Jensen-Shannon divergence between them."""
+    support: Literal["vocabulary", "top_k", "sampled_token"] = "vocabulary"
+    """Over which tokens it is computed: all, the student's `top_k` likeliest, or the sampled one
+    alone, an estimate whose gradient is that of ``reverse_kl``."""
+    top_k: int = Field(100, ge=1)
+    """Of ``top_k``."""
+    tail: bool = True
+    """``top_k``: the other tokens count together as one; else the likeliest are normalised."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DistillConfig:
+        refuse(self._complaints())
+        return self
+
+    def _complaints(self) -> Iterator[Complaint]:
+        if self.support == "sampled_token" and self.divergence != "reverse_kl":
+            text = "support 'sampled_token' estimates one divergence: set divergence = 'reverse_kl'"
+            yield Complaint(text, ("support", "divergence"))
+
+
+class StudentConfig(Section):
+    """What ``train_sft.method = "sdft"`` samples: the student's own attempts at the problems."""
+
+    problems: Literal["rows", "hard"] = "rows"
+    """``rows``: the problems that InT's rows are of; ``hard``: all hard ones."""
+    num_generations: int = Field(2, ge=2)
+    """Rollouts of a problem in one optimiser step, which has `batch_size` of them in all."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Of the rollouts, `max_tokens` included: nothing is cut but what reaches it."""
+    sampler: Literal["engine", "vllm"] = "engine"
+    """As `train_rl.sampler`."""
 
 
 class TrainSftConfig(Section):
     """Patching (Table 6)."""
 
-    method: Literal["sft", "dpo"] = "sft"
+    method: Literal["sft", "dpo", "sdft"] = "sft"
     """``sft`` on the rows; ``dpo``: Step-DPO on (intervention, original step) after the same
-    prefix: a baseline."""
+    prefix: a baseline; ``sdft``: self-distillation on the model's own rollouts from itself shown
+    the reference: a baseline."""
+    distill: DistillConfig = DistillConfig()
+    """``sdft``: what the teacher is, and how student and teacher are compared."""
+    student: StudentConfig = StudentConfig()
     dpo_beta: float = Field(0.1, gt=0)
     """``dpo``: how strongly it is held to the base."""
     num_epochs: float = Field(4.0, gt=0)
@@ -73,6 +124,49 @@ class TrainSftConfig(Section):
     accelerate: str = tunable("")
     """A config of ``accelerate launch`` for several processes: a file, or a packaged one such as
     ``accelerate/ddp`` or ``accelerate/fsdp2``."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> TrainSftConfig:
+        refuse(self._complaints() if self.method == "sdft" else ())
+        return self
+
+    def identity(self, *, with_defaults: bool = False) -> dict[str, object]:
+        """Return what decides results; of self-distillation only where there is any."""
+        found = super().identity(with_defaults=with_defaults)
+        if self.method != "sdft":
+            found = {name: found[name] for name in found if name not in ("distill", "student")}
+        return found
+
+    def as_rl(self, num_steps: int) -> TrainRlConfig:
+        """Return the RL that ``sdft`` is: one update an iteration, on lessons from references."""
+        return TrainRlConfig(
+            num_iterations=num_steps,
+            prompts_per_iteration=self.batch_size // self.student.num_generations,
+            num_generations=self.student.num_generations,
+            num_updates=1,
+            micro_batch_size=self.micro_batch_size,
+            learning_rate=self.learning_rate,
+            sampling=self.student.sampling,
+            sampler=self.student.sampler,
+            distill_weight=1.0,
+            distill_from="reference",
+            distill=self.distill,
+            save_every=self.save_every or num_steps,
+            gradient_checkpointing=self.gradient_checkpointing,
+            lora_rank=self.lora_rank,
+            accelerate=self.accelerate,
+        )
+
+    def _complaints(self) -> Iterator[Complaint]:
+        if self.student.sampling.temperature == 0:
+            text = "student.sampling.temperature = 0 cannot be divided by: set it above 0"
+            yield Complaint(text, ("student.sampling.temperature",))
+        if self.batch_size % self.student.num_generations:
+            yield Complaint(
+                f"batch_size = {self.batch_size} rollouts are no whole number of problems: make it "
+                f"a multiple of student.num_generations = {self.student.num_generations}",
+                ("batch_size", "student.num_generations"),
+            )
 
 
 class OnlineConfig(Section):
@@ -186,12 +280,26 @@ class TrainRlConfig(Section):
     """Of ``sampler = "servers"``: as an engine of kind ``vllm``. Name `devices` that the training
     leaves free, or give the servers a share of its memory in `server_arguments`."""
     online: OnlineConfig = OnlineConfig()
+    distill_weight: float = Field(0.0, ge=0, le=1)
+    """Share of the loss that is self-distillation (SDPO), the rest being that of the rewards; 1:
+    rewards only choose what the teacher is shown. 0: off."""
+    distill_from: DistillFrom = "sibling"
+    """What the teacher is shown of a rollout's problem: the first other correct rollout of its
+    group, the reference, or the latter where there is no such rollout. Without either a rollout
+    teaches nothing by distillation, which is counted."""
+    distill: DistillConfig = DistillConfig()
     vllm_gpu_share: float = tunable(0.3, gt=0, lt=1)
     """Share of each GPU's memory for vLLM."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> TrainRlConfig:
-        refuse([*self._context_complaints(), *self._sampler_complaints()])
+        refuse(
+            [
+                *self._context_complaints(),
+                *self._sampler_complaints(),
+                *self._distill_complaints(),
+            ]
+        )
         return self
 
     def _context_complaints(self) -> Iterator[Complaint]:
@@ -244,6 +352,8 @@ class TrainRlConfig(Section):
         found = super().identity(with_defaults=with_defaults)
         if self.sampler != "servers":
             del found["servers"]
+        if not self.distill_weight:
+            found = {name: found[name] for name in found if not name.startswith("distill")}
         return found | ({"save_every": self.save_every} if self.keep_checkpoints else {})
 
     def _sampler_complaints(self) -> Iterator[Complaint]:
@@ -272,6 +382,16 @@ class TrainRlConfig(Section):
                 ("online.share", "sampler"),
             )
 
+    def _distill_complaints(self) -> Iterator[Complaint]:
+        if not self.distill_weight:
+            return
+        if self.zero_gradient == "drop":
+            yield Complaint(
+                "zero_gradient 'drop' scales advantages, which self-distillation has none of: set "
+                "zero_gradient = 'keep' or 'refill'",
+                ("zero_gradient", "distill_weight"),
+            )
+
     @property
     def most_online(self) -> int:
         """Groups of an iteration, at most, that begin from interventions of its own."""
@@ -283,6 +403,15 @@ class TrainRlConfig(Section):
         return bool(self.accelerate) or self.sampler in ("vllm", "servers")
 
 
+def _on_rows(config: TrainSftConfig) -> TrainSftConfig:
+    if config.method != "sft":
+        raise ValueError(f"method {config.method!r}: the warm-up trains on rows: leave method out")
+    return config
+
+
+RowTraining = Annotated[TrainSftConfig, AfterValidator(_on_rows)]
+
+
 class WorkedConfig(Section):
     """Warm-up, first half: worked solutions in our answer form."""
 
@@ -290,7 +419,7 @@ class WorkedConfig(Section):
     """As `problems.part`, of the same file."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many problems."""
-    train: TrainSftConfig = TrainSftConfig()
+    train: RowTraining = TrainSftConfig()
     """As `train_sft`."""
 
 
@@ -305,7 +434,7 @@ class VerificationConfig(Section):
     """Attempts per problem; every other one is shown without the reference."""
     num_worked: int = Field(0, ge=0)
     """Worked solutions mixed in, so that solving is not forgotten."""
-    train: TrainSftConfig = TrainSftConfig()
+    train: RowTraining = TrainSftConfig()
     """As `train_sft`."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from midcourse.config import HELD_OUT_SET
+from midcourse.config import HELD_OUT_SET, TRAIN_SET
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.data import Reading
@@ -52,11 +52,20 @@ def course_counts(session: Session, method: Method, row: Row) -> dict[int, Count
 
     A model without RL has its own alone, as iteration 0.
     """
-    model = model_of(session, method, row.role)
-    course = (method.models.course(row.role.start) if row.role.rl else {0: model}).items()
-    problems = method.evaluation.problems(session, HELD_OUT_SET)
+    return _course_on(session, method, row.role, HELD_OUT_SET)
+
+
+def hard_course_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
+    """Return the counts on the hard training problems, as `course_counts` does."""
+    return _course_on(session, method, row.role, TRAIN_SET)
+
+
+def _course_on(session: Session, method: Method, role: Role, eval_set: str) -> dict[int, Counts]:
+    model = model_of(session, method, role)
+    course = (method.models.course(role.start) if role.rl else {0: model}).items()
+    problems = method.evaluation.problems(session, eval_set)
     return {
-        step: _counts(session, method.evaluation.evaluate(model, HELD_OUT_SET), problems)
+        step: _counts(session, method.evaluation.evaluate(model, eval_set), problems)
         for step, model in course
     }
 

@@ -16,7 +16,7 @@ from midcourse.config import ModelConfig, Recipe
 from midcourse.engines import CARD_MARK
 from midcourse.metrics import Count
 from midcourse.pipeline import Graded, Method, Model
-from midcourse.pipeline.models import TuneSettings
+from midcourse.pipeline.models import SelfDistillSettings, TuneSettings
 from midcourse.records import Role, RowOutcome, Start
 from midcourse.report.collect import count_by_problem
 from midcourse.report.estimates import accuracy_of, by_place
@@ -138,7 +138,11 @@ def _card(
 
 def _metadata(base: ModelConfig, model: Model) -> list[str]:
     settings = model.trained.settings if model.trained else None
-    method = settings.config.method if isinstance(settings, TuneSettings) else "grpo"
+    method = (
+        settings.config.method
+        if isinstance(settings, TuneSettings | SelfDistillSettings)
+        else "grpo"
+    )
     name = hub_name(base.path)
     return [
         f"{CARD_MARK} Set `license` before you share it.",
@@ -180,6 +184,11 @@ def _what_was_done(run: Run, made: Method, model: Model) -> str:
     if isinstance(model.trained.settings, TuneSettings):
         how = "preferring them to the steps they replace" if patched.label == "Step-DPO" else "SFT"
         return f"{counts['num_rows']:,.0f} {rows}, by {how}."
+    if isinstance(model.trained.settings, SelfDistillSettings):
+        return (
+            "self-distillation on its own rollouts, from itself shown the reference solutions of "
+            f"{counts['num_problems']:,.0f} problems."
+        )
     start = "the base itself"
     if model.role and model.role.start is Start.PATCHED:
         start = f"the model that was fine-tuned on {rows}"

@@ -55,7 +55,9 @@ from midcourse.training.jobs import (
     RlContext,
     RlJob,
     RlProblem,
+    SdftJob,
     SftJob,
+    Teaching,
     choose_rows,
 )
 
@@ -156,6 +158,8 @@ class RlSettings:
     """Where the order is one by pass rate: what tells it."""
     asking: Asking | None = None
     """How RL asks for interventions of its own, where it does."""
+    informed: Prompt | None = None
+    """What the teacher is asked with in self-distillation, where there is any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +210,7 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
         policy=f"rl:{key}",
         grade=settings.limits,
         reviews=settings.asking.about(problems) if settings.asking else None,
+        teaching=_teaching(settings.informed, problems) if settings.informed else None,
         problems=tuple(
             RlProblem(
                 problem_id=problem.problem_id,
@@ -216,6 +221,10 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
             for problem in problems
         ),
     )
+
+
+def _teaching(informed: Prompt, problems: Sequence[Problem]) -> Teaching:
+    return Teaching(prompt=informed, problems=tuple(problems))
 
 
 def _rl_openings(settings: RlSettings, problem: Problem) -> Iterator[RlContext]:
@@ -257,6 +266,68 @@ def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, 
     return found
 
 
+# --- self-distillation -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfDistillSettings:
+    """What decides a model that was patched by itself, shown references."""
+
+    config: TrainSftConfig
+    start: Model
+    problems: RlProblems
+    rows: Stage[SftRow, Any] | None
+    """Those that SFT would be trained on, where it is their problems."""
+    questions: Texts
+    informed: Prompt
+    """What the teacher is asked with."""
+    graders: Mapping[str, str]
+    seed: int
+    limits: GradeConfig
+    """As of `RlSettings`."""
+
+
+def self_distill(settings: SelfDistillSettings, *, label: str) -> Training[SelfDistillSettings]:
+    """*train sft*: a model that learned on its own rollouts from itself, shown references."""
+    alone = bool(settings.config.accelerate) or settings.config.student.sampler == "vllm"
+    return Training(label=label, settings=settings, job=_self_distill_job, alone=alone)
+
+
+def _self_distill_job(settings: SelfDistillSettings, reader: Reader, key: str) -> SdftJob:
+    problems = settings.problems.read(reader)
+    for problem in problems:
+        if not problem.reference_solution:
+            raise DataError(
+                f"train_sft.method 'sdft': problem {problem.problem_id} has no reference_solution "
+                "to show the teacher: add it, or set reference.write = 'missing'"
+            )
+    rows = ready_rows(reader, settings.rows) if settings.rows else problems
+    if not rows:
+        raise DataError("train sdft: there is no problem to train on; look at 'midcourse status'")
+    return SdftJob(
+        config=settings.config,
+        model=_source(settings.start, reader),
+        seed=settings.seed,
+        policy=f"sdft:{key}",
+        grade=settings.limits,
+        problems=tuple(
+            RlProblem(
+                problem_id=problem.problem_id,
+                gold=problem.gold,
+                contexts=(
+                    RlContext(
+                        condition=Condition.PROBLEM,
+                        message=settings.questions.items[problem.problem_id],
+                    ),
+                ),
+            )
+            for problem in problems
+        ),
+        teaching=_teaching(settings.informed, problems),
+        num_rows=len(rows),
+    )
+
+
 # --- composition -------------------------------------------------------------------------------
 
 #: What a fine-tuned model is called, by what it was fine-tuned on.
@@ -269,8 +340,13 @@ _LABELS = {
 }
 
 
-def _rl_label(conditions: Sequence[Condition]) -> str:
-    """Return what RL is called by what its groups begin from."""
+def _rl_label(config: TrainRlConfig) -> str:
+    """Return what RL is called by its loss, and by what its groups begin from."""
+    conditions = config.conditions
+    if config.distill_weight:
+        name = "SDPO" if config.distill_weight == 1 else "RL with SDPO"
+        shown = {"sibling": "", "reference": " from references"}
+        return name + shown.get(config.distill_from, " from siblings or references")
     if conditions == (Condition.PROBLEM,):
         return "RL"
     if conditions == (Condition.HINT,):
@@ -363,7 +439,20 @@ class Models:
 
     @cached_property
     def patched(self) -> Model:
-        """The base fine-tuned on the rows, by SFT or by Step-DPO."""
+        """The base fine-tuned on the rows, by SFT or by Step-DPO; or by self-distillation."""
+        recipe, base = self.sources.recipe, self.sources.setup.base
+        training = self._self_distilled() if recipe.train_sft.method == "sdft" else self._tuned()
+        return Model(
+            name=f"{recipe.train_sft.method}:{training.key}",
+            label=training.label,
+            source=base.source,
+            engine=base.engine,
+            role=Role(Start.PATCHED),
+            trained=training,
+            folder="final",
+        )
+
+    def _tuned(self) -> Training[TuneSettings]:
         recipe, base = self.sources.recipe, self.sources.setup.base
         is_dpo = recipe.train_sft.method == "dpo"
         rejected = RowDesign.of(recipe.build_sft, "original_step")
@@ -374,16 +463,28 @@ class Models:
             rejected=self._step_rows(rejected) if is_dpo else None,
             seed=recipe.seed,
         )
-        training = tune(settings, label="Step-DPO" if is_dpo else _LABELS[recipe.build_sft.source])
-        return Model(
-            name=f"{recipe.train_sft.method}:{training.key}",
-            label=training.label,
-            source=base.source,
-            engine=base.engine,
-            role=Role(Start.PATCHED),
-            trained=training,
-            folder="final",
+        return tune(settings, label="Step-DPO" if is_dpo else _LABELS[recipe.build_sft.source])
+
+    def _self_distilled(self) -> Training[SelfDistillSettings]:
+        s, config = self.sources, self.sources.recipe.train_sft
+        problems = s.problems("text", *GOLD, "reference_solution")
+        rows = self.step_rows if config.student.problems == "rows" else None
+        settings = SelfDistillSettings(
+            config=config,
+            start=s.setup.base,
+            problems=RlProblems(
+                problems=problems,
+                among=replace(self.interventions.hard, problems=problems),
+                kept_in=rows,
+            ),
+            rows=rows,
+            questions=s.questions(),
+            informed=s.setup.prompts["guided_solve"],
+            graders=graders_of(s.problems("checker")),
+            seed=s.recipe.seed,
+            limits=s.recipe.grade,
         )
+        return self_distill(settings, label="OPSD" if config.distill.teacher == "base" else "SDFT")
 
     def in_role(self, role: Role) -> Model:
         """Return the model that plays a role; along RL, the one of an iteration."""
@@ -419,6 +520,7 @@ class Models:
         """The problems that RL trains on, as the recipe chooses (§4.2)."""
         config, s = self.sources.recipe.train_rl, self.sources
         shows = Condition.HINT in config.conditions or bool(config.online.share)
+        shows |= bool(config.distill_weight) and config.distill_from != "sibling"
         problems = s.problems("text", *GOLD, *(("reference_solution",) if shows else ()))
         if config.problems == "all":
             is_written = s.recipe.reference.write != "none" and shows
@@ -450,8 +552,9 @@ class Models:
             continuations=self._continued(config.conditions),
             measured=self.referenced.statuses if is_ordered else None,
             asking=self._asking() if config.online.share else None,
+            informed=s.setup.prompts["guided_solve"] if config.distill_weight else None,
         )
-        how = _rl_label(config.conditions) + (" with online InT" if config.online.share else "")
+        how = _rl_label(config) + (" with online InT" if config.online.share else "")
         return reinforce(settings, label=f"{start.label} + {how}")
 
     def _continued(self, conditions: Sequence[Condition]) -> tuple[Continuations, ...]:

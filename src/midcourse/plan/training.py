@@ -129,11 +129,22 @@ class Trained:
         weights = float(size * shape.parameters) / spread
         if self.rows != self.config.micro_batch_size and not rank:  # the base, DPO's reference
             weights *= 2
+        distill = self._distilled()
+        if (
+            distill and distill.teacher != "live"
+        ):  # of what is trained, so that it can change places
+            weights += 4.0 * shape.trained(rank) / spread
         return Parts(
             weights=weights + 2.0 * self._copied(),
             adapters=4.0 * shape.adapters(rank) / spread,
             optimiser=8.0 * shape.trained(rank) / spread,
         )
+
+    def _distilled(self) -> c.DistillConfig | None:
+        """Return how the model teaches itself, where it does."""
+        config = self.config
+        is_on = isinstance(config, c.TrainRlConfig) and config.distill_weight
+        return config.distill if is_on else None
 
     def _copied(self) -> float:
         """Return how many weights exist in bfloat16 besides.
@@ -191,7 +202,14 @@ class Trained:
         else:
             tiles = 4.0 * _TILES_IN_TORCH * min(tokens, _TILE_TOKENS) * wide
         gradient = 0 if self.config.lora_rank else 4 * shape.vocabulary * shape.hidden
-        return tiles + gradient + tokens * shape.hidden * (precision.residual + 4)
+        kept = tiles + gradient + tokens * shape.hidden * (precision.residual + 4)
+        distill = self._distilled()
+        if distill is None:
+            return kept
+        # Logits of student and teacher and a gradient, and over the vocabulary the logarithms of
+        # both: counted, not measured.
+        number = 5 if distill.support == "vocabulary" else 3
+        return kept + 4.0 * number * tokens * shape.vocabulary
 
 
 def tuning(placed: Placed, config: c.TrainSftConfig, row: float) -> Memory:

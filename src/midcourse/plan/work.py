@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 from midcourse.checkers.reasoning_gym import NAME as TASKS
@@ -33,7 +33,7 @@ from midcourse.pipeline import stages
 from midcourse.pipeline.contexts import Population
 from midcourse.pipeline.evaluation import LikelihoodSettings
 from midcourse.pipeline.method import Method, method
-from midcourse.pipeline.models import RlSettings, TuneSettings
+from midcourse.pipeline.models import RlSettings, SelfDistillSettings, TuneSettings
 from midcourse.pipeline.session import Setup, load_problem_sets
 from midcourse.pipeline.values import Candidates, Model, ProblemSets, Selection, Subset
 from midcourse.plan.assumptions import Assumptions
@@ -43,6 +43,7 @@ from midcourse.plan.shapes import ModelShape
 from midcourse.records import Condition, Problem, SftRow, content_id
 from midcourse.run import Stage, Step, Training, in_order
 from midcourse.stages.search import rounds_within
+from midcourse.training.jobs import steps_of
 
 _EVALUATED = 200  # problems of a set, where the recipe names a file that is not there
 _RECORD_BYTES = 60  # a verdict, a status or a row without its ids, compressed
@@ -329,8 +330,18 @@ class Expected:
         )
 
     def _rl(self, settings: RlSettings) -> Work:
+        return self._reinforced(settings.config, settings.start)
+
+    def _self_distilled(self, settings: SelfDistillSettings) -> Work:
+        """Return the work of RL that is as long as SFT on rows of the same problems."""
+        config = settings.config
+        rows = self.ready(settings.rows) if settings.rows else self.hard
+        steps = steps_of(config, ceil(rows))
+        return self._reinforced(config.as_rl(max(steps, 1)), settings.start)
+
+    def _reinforced(self, config: TrainRlConfig, start: Model) -> Work:
         """Return what is sampled and trained on; `rl_sampled_share` foresees a refill."""
-        given, shape, config = self.given, self.shape, settings.config
+        given, shape = self.given, self.shape
         prompts = config.num_iterations * config.prompts_per_iteration * given.rl_sampled_share
         shares = config.mean_shares()
         prompt = sum(share * self._shown(condition) for condition, share in shares.items())
@@ -348,7 +359,7 @@ class Expected:
             tokens=rollouts * said,
             context=prompt + said / 2,
             longest=opening + config.sampling.max_tokens,
-            model=settings.start,
+            model=start,
             training=config,
             disk_bytes=(1 + config.keep_checkpoints * checkpoints) * shape.parameters * _SAVED_BYTES
             + rollouts * given.rl_tokens * given.disk_bytes_per_token,
@@ -387,6 +398,7 @@ _WORK: dict[type, Callable[[Expected, Any], Work]] = {
     stages.ProposeSettings: Expected._propose,
     TuneSettings: Expected._tune,
     RlSettings: Expected._rl,
+    SelfDistillSettings: Expected._self_distilled,
     LikelihoodSettings: Expected._likelihood,
 }
 #: How many there are: e is what is expected, s the settings of a step or a choice in them.

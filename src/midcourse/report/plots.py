@@ -43,6 +43,8 @@ class Series:
 
     label: str
     points: tuple[Point, ...]
+    dots: tuple[Point, ...] = ()
+    """What the points are means of, e.g. single runs: drawn without a line, their y alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +97,16 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         _draw_bars(axes, panel.series)
     else:
         for index, series in enumerate(panel.series):
-            _draw_line(axes, series, COLOURS[index % 8], MARKERS[index % 8])
+            _draw_line(axes, series, index)
     if panel.log_x:
         ticks = sorted({point.x for series in panel.series for point in series.points})
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axes.minorticks_off()
     axes.set(xlabel=panel.x_label, ylabel=panel.y_label, title=panel.title)
-    axes.set_ylim(bottom=0)
+    ys = [point.y for series in panel.series for point in (*series.points, *series.dots)]
+    ends = (end for y in ys for end in (y.estimate, y.low) if end < 0)
+    axes.set_ylim(bottom=1.05 * min(ends, default=0))
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -120,10 +124,16 @@ def _draw_legend(canvas: Any, figure: Figure) -> None:
         canvas.legend(named.values(), named.keys(), loc="outside lower center", **style)
 
 
-def _draw_line(axes: Any, series: Series, colour: str, marker: str) -> None:
+def _draw_line(axes: Any, series: Series, index: int) -> None:
+    """Draw the series of a number; where colours come again, the line is dashed."""
     xs, ys = [point.x for point in series.points], [point.y for point in series.points]
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    style = "--" if index >= len(COLOURS) else "-"
     drawn = {"marker": marker, "color": colour, "label": series.label, "markersize": 4}
-    axes.plot(xs, [y.estimate for y in ys], **drawn)
+    axes.plot(xs, [y.estimate for y in ys], style, **drawn)
+    if series.dots:
+        places = [dot.x for dot in series.dots], [dot.y.estimate for dot in series.dots]
+        axes.scatter(*places, s=6, color=colour, alpha=0.4, linewidths=0)
     lows, highs = [y.low for y in ys], [y.high for y in ys]
     axes.fill_between(xs, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
@@ -152,7 +162,7 @@ def figure_csv(figure: Figure) -> str:
          point.y.low, point.y.high, point.num_units)
         for panel in figure.panels
         for series in panel.series
-        for point in series.points
+        for point in (*series.points, *series.dots)
     ]  # fmt: skip
     return csv_text(columns, rows)
 

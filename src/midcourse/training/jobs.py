@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +60,12 @@ processes each of them calls it; only the first may write.
 """
 
 
+def steps_of(config: TrainSftConfig, num_rows: int) -> int:
+    """Return the optimiser steps on so many rows."""
+    steps_per_epoch = -(-num_rows // config.batch_size)
+    return config.max_steps or round(steps_per_epoch * config.num_epochs)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenRows:
     """The rows of a stage's folder that are trained on."""
@@ -82,8 +89,7 @@ class SftJob:
     @property
     def num_steps(self) -> int:
         """Log entries to expect."""
-        steps_per_epoch = -(-len(self.rows.row_ids) // self.config.batch_size)
-        return self.config.max_steps or round(steps_per_epoch * self.config.num_epochs)
+        return steps_of(self.config, len(self.rows.row_ids))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +134,29 @@ class Reviews:
     """Those that it may ask about, each with the reference that is shown."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """How a model is shown more than the problem, to teach itself what it says."""
+
+    prompt: Prompt
+    """Has a problem and a solution of it."""
+    problems: tuple[Problem, ...]
+    """Those that are trained on, each with the reference that may be shown."""
+
+    def message(self, problem_id: str, solution: str) -> str:
+        """Return the user's turn that shows a solution of a problem."""
+        problem = self._by_id[problem_id]
+        return self.prompt.render(problem=problem.text, reference=solution, answer=problem.answer)
+
+    def reference(self, problem_id: str) -> str:
+        """Return a problem's reference solution; empty where there is none."""
+        return self._by_id[problem_id].reference_solution or ""
+
+    @cached_property
+    def _by_id(self) -> dict[str, Problem]:
+        return {problem.problem_id: problem for problem in self.problems}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RlJob:
     """Outcome-reward RL on problems."""
@@ -141,6 +170,7 @@ class RlJob:
     grade: GradeConfig
     problems: tuple[RlProblem, ...]
     reviews: Reviews | None = None
+    teaching: Teaching | None = None
 
     @property
     def num_steps(self) -> int:
@@ -148,7 +178,29 @@ class RlJob:
         return self.config.num_iterations
 
 
-TrainingJob = SftJob | RlJob
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SdftJob:
+    """Self-distillation on the model's own rollouts of problems whose references are shown."""
+
+    kind: Literal["sdft"] = "sdft"
+    config: TrainSftConfig
+    model: ModelConfig
+    seed: int
+    policy: str
+    """As of `RlJob`."""
+    grade: GradeConfig
+    problems: tuple[RlProblem, ...]
+    teaching: Teaching
+    num_rows: int
+    """Rows that SFT on the same problems would train on: it takes as many steps."""
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps, each logged."""
+        return steps_of(self.config, self.num_rows)
+
+
+TrainingJob = SftJob | RlJob | SdftJob
 """What ``job.json`` holds for `midcourse.training.worker`."""
 
 

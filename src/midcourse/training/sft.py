@@ -111,17 +111,24 @@ def common_arguments(
         "max_steps": config.max_steps or -1,
         "per_device_train_batch_size": config.micro_batch_size,
         "gradient_accumulation_steps": _accumulation(config, num_processes),
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
-        "warmup_steps": config.warmup_ratio,  # below 1 it is a ratio of the steps
-        "weight_decay": config.weight_decay,
+        **rate_arguments(config),
         "gradient_checkpointing": config.gradient_checkpointing,
         "save_strategy": "steps" if config.save_every else "no",
         "save_steps": config.save_every or 1,
         "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
         **shared_arguments(setting, machine),
+    }
+
+
+def rate_arguments(config: TrainSftConfig) -> dict[str, Any]:
+    """Return what trainers of patches are told of the learning rate."""
+    return {
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": config.min_lr_rate},
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a ratio of the steps
+        "weight_decay": config.weight_decay,
     }
 
 

@@ -20,7 +20,15 @@ from typing import assert_never
 import torch
 
 from midcourse.errors import MidcourseError
-from midcourse.training.jobs import ERROR_FILE, RlJob, SftJob, Trainer, TrainingJob, read_job
+from midcourse.training.jobs import (
+    ERROR_FILE,
+    RlJob,
+    SdftJob,
+    SftJob,
+    Trainer,
+    TrainingJob,
+    read_job,
+)
 
 
 def main() -> None:
@@ -60,6 +68,10 @@ def _trainer_of(job: TrainingJob) -> Trainer:
             from midcourse.training.rl.run import run
 
             return run
+        case SdftJob():
+            from midcourse.training.rl import sdft
+
+            return sdft.run
         case _:
             assert_never(job)
 

@@ -23,6 +23,7 @@ from midcourse.training.rl.groups import (
     group_metrics,
     scale_without_zeros,
 )
+from midcourse.training.rl.lessons import Lessons
 from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import Sampler
 from midcourse.training.rl.schedule import Schedule, Slot
@@ -67,6 +68,8 @@ class Collector:
     """Set once there is a trainer to sample from."""
     online: OnlineInT | None = field(default=None, init=False)
     """Set where RL proposes interventions itself."""
+    lessons: Lessons | None = None
+    """Set where there is self-distillation."""
     batch: Batch = field(init=False)
     """Of the iteration that is trained on now."""
 
@@ -163,15 +166,17 @@ class Collector:
             for rollout, (_, _, result) in zip(rollouts, members, strict=True)
         )
         rewards = [reward_of(grade.verdict) for grade in grades]
+        asked = members[0][0].context
         return Group(
             iteration=slot.iteration,
             index=slot.index,
-            context_ids=members[0][0].context.token_ids,
+            context_ids=asked.token_ids,
             rollouts=rollouts,
             logprobs=tuple(completion.logprobs for _, completion, _ in members),
             grades=grades,
             advantages=tuple(advantages_of(rewards, self.config.advantage)),
             falls_back=slot.falls_back,
+            lessons=self.lessons.of(asked, rollouts, grades) if self.lessons else (),
         )
 
 

@@ -11,6 +11,16 @@ from midcourse.training.rl.advantages import reward_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What the teacher is given of one rollout, in self-distillation."""
+
+    context_ids: tuple[int, ...]
+    """The prompt that shows a solution, then prefix and intervention as the student has them."""
+    taught_by: str
+    """As `RlSample.taught_by`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """The rollouts of one context in one iteration, graded."""
 
@@ -27,6 +37,8 @@ class Group:
     is_trained: bool = True
     falls_back: bool = False
     """Whether its problem lacks the kind of context that was wanted."""
+    lessons: tuple[Lesson | None, ...] = ()
+    """In self-distillation: per rollout, none where there is nothing to show."""
 
     @property
     def rewards(self) -> tuple[float | None, ...]:
@@ -35,8 +47,13 @@ class Group:
 
     @property
     def has_gradient(self) -> bool:
-        """Whether any rollout is worth more or less than the others."""
-        return any(self.advantages)
+        """Whether any rollout is worth more or less than the others, or has a lesson."""
+        return any(self.advantages) or self.is_taught
+
+    @property
+    def is_taught(self) -> bool:
+        """Whether any rollout has a lesson."""
+        return any(self.lessons)
 
     @property
     def num_tokens(self) -> int:
@@ -51,6 +68,7 @@ class Group:
     @property
     def samples(self) -> list[RlSample]:
         """The records of where its rollouts were drawn and what they are worth."""
+        none = (None,) * len(self.rollouts)
         return [
             RlSample(
                 rollout_id=rollout.rollout_id,
@@ -58,8 +76,11 @@ class Group:
                 group=self.index,
                 advantage=advantage,
                 is_trained=self.is_trained,
+                taught_by=lesson.taught_by if lesson else "",
             )
-            for rollout, advantage in zip(self.rollouts, self.advantages, strict=True)
+            for rollout, advantage, lesson in zip(
+                self.rollouts, self.advantages, self.lessons or none, strict=True
+            )
         ]
 
 
@@ -113,6 +134,26 @@ def group_metrics(groups: Sequence[Group], planned: int, how: ZeroGradient) -> d
         "sampled_tokens": sum(group.num_tokens for group in groups),
         "trained_tokens": sum(group.num_tokens for group in trained),
     }
+    if any(group.lessons for group in groups):
+        found |= _lesson_counts(trained)
     for condition in sorted({group.rollouts[0].condition for group in groups}):
         found[f"from_{condition}"] = sum(g.rollouts[0].condition is condition for g in groups)
     return {f"groups/{name}": float(value) for name, value in found.items()}
+
+
+def _lesson_counts(trained: Sequence[Group]) -> dict[str, int]:
+    """Count what self-distillation has to say about groups, and what its teacher reads for it."""
+    pairs = [
+        (lesson, rollout)
+        for group in trained
+        for lesson, rollout in zip(group.lessons, group.rollouts, strict=True)
+        if lesson
+    ]
+    taught = sum(group.is_taught for group in trained)
+    return {
+        "taught": taught,
+        "not_taught": len(trained) - taught,
+        "taught_rollouts": len(pairs),
+        "taught_tokens": sum(rollout.num_tokens for _, rollout in pairs),
+        "teacher_tokens": sum(len(one.context_ids) + made.num_tokens for one, made in pairs),
+    }

@@ -8,7 +8,7 @@ that is written last, because transformers would resume from an unfinished one.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -40,10 +40,12 @@ from midcourse.training.common import (
     quiet_libraries,
     save,
 )
-from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, conclude
+from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, Teaching, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
 from midcourse.training.rl.collect import Collector, Grades, Processes, context_of, slot_name
+from midcourse.training.rl.distill import Distillation, TeacherWeights
 from midcourse.training.rl.groups import Group
+from midcourse.training.rl.lessons import Lessons
 from midcourse.training.rl.live import LiveEngine
 from midcourse.training.rl.online import OnlineInT
 from midcourse.training.rl.samplers import EngineSampler, Sampler, TrlSampler
@@ -54,15 +56,23 @@ from midcourse.training.rl.trainer import Guidance, RlTrainer, rl_arguments
 
 #: How long processes wait for the one that samples, proposes or writes; torch's own limit is ten
 #: minutes on GPUs.
-_PATIENCE = timedelta(days=1)
+PATIENCE = timedelta(days=1)
 
 
 def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
     """Do a job: the `Trainer` of `midcourse.training.worker`."""
-    PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
+    PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     setting = Setting.of(job.model, out, job.seed, on_log)
     with Grader(**job.grade.model_dump()) as grader:
-        return train_rl(job.config, job.problems, setting, job.policy, grader, job.reviews)
+        return train_rl(
+            job.config,
+            job.problems,
+            setting,
+            job.policy,
+            grader,
+            job.reviews,
+            teaching=job.teaching,
+        )
 
 
 def train_rl(
@@ -72,11 +82,16 @@ def train_rl(
     policy: str,
     grader: Grades,
     reviews: Reviews | None = None,
+    *,
+    teaching: Teaching | None = None,
+    rate: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
-    `policy` names the run in the rollouts that are kept; `reviews` are of online InT. Raises
-    ConfigError before the first step if the numbers do not fit together.
+    `policy` names the run in the rollouts that are kept; `reviews` are of online InT, `teaching` of
+    self-distillation; `rate` is as `rl_arguments` has it, where this is a patch rather than RL.
+    Raises ConfigError before the first step if the numbers do not fit together, DataError if
+    student or teacher would have more to read than the model takes.
     """
     quiet_libraries()
     out = setting.out
@@ -84,8 +99,10 @@ def train_rl(
     if processes().is_main_process:
         shutil.rmtree(out / FOLDER, ignore_errors=True)
         drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
-    with in_one_line("train_rl"):
-        trainer = make_rl_trainer(config, problems, setting, policy, grader, reviews)
+    with in_one_line(_section(rate)):
+        trainer = make_rl_trainer(
+            config, problems, setting, policy, grader, reviews, teaching=teaching, rate=rate
+        )
         sampler = trainer.rollout_func.sampler
         with closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext():
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -105,13 +122,17 @@ def make_rl_trainer(
     policy: str,
     grader: Grades,
     reviews: Reviews | None = None,
+    *,
+    teaching: Teaching | None = None,
+    rate: Mapping[str, Any] | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
     state = processes()
     tokenizer = setting.tokenizer(padding_side="left")
     renderer = setting.renderer(setting.tokenizer())
     model = load_model(setting.model_path)
-    longest = _longest(problems, renderer, model, config.sampling.max_tokens)
+    lessons = _lessons(config, teaching, renderer)
+    longest = _longest(problems, renderer, model, config.sampling.max_tokens, lessons)
     collector = Collector(
         schedule=Schedule(problems, config, setting.seed),
         config=config,
@@ -125,15 +146,18 @@ def make_rl_trainer(
             number=state.num_processes,
             gather=gather_object,
         ),
+        lessons=lessons,
     )
+    distillation = _distillation(config) if lessons else None
+    weights = [distillation.weights] if distillation and distillation.weights else []
     trainer = RlTrainer(
-        _guidance(config, collector),
+        _guidance(config, collector, distillation),
         model=model,
         reward_funcs=[correct],
-        args=rl_arguments(config, len(problems), longest, setting, state.num_processes),
+        args=rl_arguments(config, len(problems), longest, setting, state.num_processes, rate),
         train_dataset=_dataset(collector.schedule),
         processing_class=tokenizer,
-        callbacks=callbacks(setting, "train_rl"),
+        callbacks=[*weights, *callbacks(setting, _section(rate))],  # the marker comes last
         peft_config=lora_config(config.lora_rank),
         rollout_func=collector,
     )
@@ -141,6 +165,34 @@ def make_rl_trainer(
     if reviews is not None:
         collector.online = _online(reviews, collector, setting)
     return trainer
+
+
+def _section(rate: Mapping[str, Any] | None) -> str:
+    """Return the recipe's section that errors are about."""
+    return "train_rl" if rate is None else "train_sft"
+
+
+def _lessons(
+    config: TrainRlConfig, teaching: Teaching | None, renderer: Renderer
+) -> Lessons | None:
+    if teaching is None:
+        return None
+    return Lessons(teaching=teaching, shown=config.distill_from, renderer=renderer)
+
+
+def _distillation(config: TrainRlConfig) -> Distillation:
+    """Return the term of the loss; with adapters, what training began with is below them."""
+    teacher = config.distill.teacher
+    moves = teacher == "ema"
+    stays = teacher == "base" and not config.lora_rank
+    rate = config.distill.ema_rate if moves else 0.0
+    return Distillation(
+        config=config.distill,
+        weight=config.distill_weight,
+        max_ratio=config.max_importance_weight if config.importance != "off" else None,
+        temperature=config.sampling.temperature,
+        weights=TeacherWeights(rate) if moves or stays else None,
+    )
 
 
 def _keeping(out: Path) -> Callable[[int, Sequence[Group]], None]:
@@ -153,12 +205,15 @@ def _keeping(out: Path) -> Callable[[int, Sequence[Group]], None]:
     return keep
 
 
-def _guidance(config: TrainRlConfig, collector: Collector) -> Guidance:
+def _guidance(
+    config: TrainRlConfig, collector: Collector, distillation: Distillation | None
+) -> Guidance:
     weighs = config.importance == "token_truncate"
     return Guidance(
         batch=lambda: collector.batch,
         check=AgreementAlarm(config.max_logprob_gap).check,
         max_weight=config.max_importance_weight if weighs else None,
+        distillation=distillation,
     )
 
 
@@ -215,10 +270,16 @@ def correct(reward: Sequence[float | None], **_: Any) -> list[float | None]:
     return list(reward)
 
 
-def _longest(problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_tokens: int) -> int:
+def _longest(
+    problems: Sequence[RlProblem],
+    renderer: Renderer,
+    model: Any,
+    max_tokens: int,
+    lessons: Lessons | None,
+) -> int:
     """Return the tokens of the longest context and completion that may occur.
 
-    Raises DataError unless every one of them fits the model.
+    Raises DataError unless every one of them fits the model, as the teacher has it too.
     """
     longest = 0
     for problem in problems:
@@ -229,6 +290,8 @@ def _longest(problems: Sequence[RlProblem], renderer: Renderer, model: Any, max_
             named = f"train rl: problem {problem.problem_id}"
             check_fits(named, context.token_ids, model, room)
             longest = max(longest, len(context.token_ids) + room)
+            for ids in lessons.longest(context, room) if lessons else ():
+                check_fits(f"{named}, as the teacher reads it,", ids, model, room)
     return longest
 
 

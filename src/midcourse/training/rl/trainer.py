@@ -6,7 +6,7 @@ takes one advantage per token from a subclass, and its own correction exists for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from midcourse.config import Loss, TrainRlConfig
 from midcourse.errors import ConfigError
 from midcourse.training.common import Setting, shared_arguments
 from midcourse.training.rl.agreement import GAP, Agreement
+from midcourse.training.rl.distill import Distillation, lesson_tensors
 from midcourse.training.rl.groups import Batch
 from midcourse.training.rl.rows import without_idle_rows
 
@@ -33,6 +34,8 @@ class Guidance:
     earlier ones; may stop the training."""
     max_weight: float | None
     """Importance weights (trainer by sampler) are truncated at this; none: all are 1."""
+    distillation: Distillation | None = None
+    """The term of self-distillation, where there is one."""
 
 
 class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
@@ -54,6 +57,12 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
             self._metrics["train"][name].append(value)
         values = [value * batch.scale for group in batch.groups for value in group.advantages]
         made["advantages"] = torch.tensor(values, device=made["completion_ids"].device)
+        if self._guidance.distillation:
+            made |= lesson_tensors(
+                batch.groups, made["completion_ids"], self._tokenizer.pad_token_id
+            )
+            if self._guidance.distillation.weight == 1:  # rewards move nothing
+                made["advantages"] = torch.zeros_like(made["advantages"])
         sampled = made.get("sampling_per_token_logps")
         if sampled is None:  # ``generate`` does not tell
             return made
@@ -75,8 +84,26 @@ class RlTrainer(GRPOTrainer):  # type: ignore[misc]  # trl ships no types
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         """Compute TRL's loss of what can move a weight, worth what it is of the whole."""
         kept, share = without_idle_rows(inputs, self.loss_type, self._most)
-        loss: Tensor = super()._compute_loss(model, kept)
-        return loss * share
+        distillation = self._guidance.distillation
+        weight = distillation.weight if distillation else 0.0
+        terms = list[Tensor]()
+        if distillation:  # first: see `TeacherWeights.in_place`
+            worth = len(kept["advantages"]) / len(inputs["advantages"])
+            terms.append(weight * worth * self._distilled(distillation, model, kept))
+        if weight < 1:
+            terms.append((1 - weight) * share * super()._compute_loss(model, kept))
+        return torch.stack(terms).sum()
+
+    def _distilled(self, distillation: Distillation, model: Any, kept: dict[str, Any]) -> Tensor:
+        """Return the loss of self-distillation, as a part of one optimiser step."""
+        loss, divergences = distillation.loss(model, kept)
+        taught = kept["completion_mask"].bool() & kept["is_taught"][:, None]
+        sums = torch.stack([divergences.detach().sum(), taught.sum()]).double()
+        total, count = self.accelerator.reduce(sums, reduction="sum").tolist()
+        if count:
+            self._metrics["train"]["distill/divergence"].append(total / count)
+        part: Tensor = loss / self.current_gradient_accumulation_steps
+        return part
 
     def _most(self, number: int) -> int:
         """Return the largest of the numbers that the processes have."""
@@ -128,11 +155,17 @@ def _mean(values: Tensor, known: Tensor, accelerator: Any) -> float:
 
 
 def rl_arguments(
-    config: TrainRlConfig, num_problems: int, longest: int, setting: Setting, num_processes: int
+    config: TrainRlConfig,
+    num_problems: int,
+    longest: int,
+    setting: Setting,
+    num_processes: int,
+    rate: Mapping[str, Any] | None = None,
 ) -> GRPOConfig:
     """Return TRL's arguments with every value that matters written out.
 
-    `longest` is the longest context with its completion that may occur, in tokens.
+    `longest` is the longest context with its completion that may occur, in tokens; `rate` is what
+    SFT tells TRL of its learning rate, in place of a constant one.
     """
     accumulation = check_sizes(config, num_problems, num_processes)
     return GRPOConfig(
@@ -142,10 +175,7 @@ def rl_arguments(
         steps_per_generation=accumulation * config.num_updates,
         num_iterations=1,  # every rollout is used once
         num_generations=config.num_generations,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        warmup_steps=0,
-        weight_decay=0.0,
+        **(rate or _constant_rate(config)),
         beta=0.0,  # no KL, hence no reference model
         entropy_coef=0.0,
         router_aux_loss_coef=0.0,  # it would be of the rows with an advantage alone: see `rows`
@@ -165,6 +195,15 @@ def rl_arguments(
         **_generation(config, longest),
         **shared_arguments(setting),
     )
+
+
+def _constant_rate(config: TrainRlConfig) -> dict[str, Any]:
+    return {
+        "learning_rate": config.learning_rate,
+        "lr_scheduler_type": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+    }
 
 
 #: TRL's name of each normalisation.
