@@ -365,6 +365,17 @@ class LikelihoodConfig(Section):
     off, where `evaluate.sampling` is not that already."""
 
 
+class CreditConfig(Section):
+    """The credit map, ``midcourse credit``: several signals on the same steps of wrong rollouts."""
+
+    num_rollouts: int = Field(1, ge=1)
+    """Wrong rollouts of each problem, at most; those of marked solutions are the marked ones."""
+    num_continuations: int = Field(32, ge=0)
+    """From each prefix of a rollout, sampled as rollouts are; 0 measures no values."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many wrong rollouts of each source."""
+
+
 class LocalizeConfig(Section):
     """The first-error benchmark, ``midcourse localize``."""
 
