@@ -72,7 +72,7 @@ CREDIT := $(BIN)/midcourse credit
 credit: $(STAMP)  ## the credit map in the lab: problems with and without any value, 32 continuations a prefix
 	$(CREDIT) lab --run-dir runs/credit-lab --out docs/results/credit/lab --set seed=1 \
 	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
-	  --set credit.num_continuations=32
+	  --set credit.num_continuations=32 --set credit.limit_per_source=24
 
 # A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
 CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
