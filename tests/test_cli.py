@@ -51,7 +51,8 @@ def test_help_names_every_stage() -> None:
     for verb in ("run", "sample", "grade", "select", "reference", "propose", "verify", "reestimate",
                  "build-sft", "train",
                  "evaluate", "likelihood", "report", "status", "show", "validate",
-                 "localize", "export", "plan", "keys", "recipes", "reproduce", "curate", "warmup",
+                 "localize", "credit", "export", "plan", "keys", "recipes", "reproduce", "curate",
+                 "warmup",
                  "lab"):  # fmt: skip
         assert verb in said
 

@@ -123,6 +123,7 @@ NOT_RUN = {
     "midcourse localize first_error.jsonl first_error_span.jsonl": "needs a model",
     "midcourse localize first_error.jsonl --recipe": "tests/test_localize.py asks a script",
     "midcourse localize olympiadbench.json": "needs a server and a data set",
+    "midcourse credit": "minutes of sampling; tests/test_credit.py maps a small run and a script",
     "midcourse lab pretrain": "minutes of training",
     "midcourse curate polaris": "downloads a data set",
 }

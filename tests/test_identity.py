@@ -17,6 +17,8 @@ import pytest
 
 import midcourse.prompts
 from midcourse.config import Key, Recipe, describe_keys, make_recipe
+from midcourse.config.stages import CreditConfig
+from midcourse.credit.run import stages_of_run
 from midcourse.data import load_problems
 from midcourse.localize.run import load_cases, locator, questions
 from midcourse.pipeline import ProblemSets, Session, Setup, method
@@ -123,6 +125,8 @@ VALUES: dict[str, Any] = {
     "warmup.verification.limit": 1,
     "warmup.num_checks": 1,
     "localize.limit_per_source": 1,
+    "credit.limit_per_source": 1,
+    "credit.measures": [*reversed(CreditConfig().measures)],
     "hints.length": "intervention",
     "train_rl.servers.kind": "vllm",  # there is no other
     "train_sft.student.num_generations": 4,
@@ -141,7 +145,8 @@ def identify(source: Any) -> str:
 def steps_of(data: Mapping[str, Any], command: str) -> dict[str, Step]:
     """Return every step of a command's recipe by key."""
     recipe = make_recipe(json.loads(json.dumps(data)), [], "test")
-    make = {"warmup": warmup_steps, "localize": localize_steps}.get(command, method_steps)
+    makers = {"warmup": warmup_steps, "localize": localize_steps, "credit": credit_steps}
+    make = makers.get(command, method_steps)
     return {step.key: step for step in walk(make(recipe))}
 
 
@@ -165,6 +170,12 @@ def localize_steps(recipe: Recipe) -> list[Step]:
     """Return the questions of the first-error benchmark."""
     cases = load_cases([str(FIRST_ERRORS)], recipe.localize.limit_per_source)
     return list(questions(recipe, locator(recipe), cases))
+
+
+def credit_steps(recipe: Recipe) -> list[Step]:
+    """Return what maps the rollouts of a run."""
+    setup = Setup.with_problems(recipe, load_problem_sets(recipe), identify)
+    return [*stages_of_run(method(setup)).steps()]
 
 
 def walk(waiting: list[Step]) -> Iterator[Step]:

@@ -6,6 +6,7 @@ failed, 2 wrong usage, 130 and 143 interrupted by SIGINT and SIGTERM.
 
 from midcourse.cli import (
     compare,
+    credit,
     data,
     doctor,
     evidence,
@@ -27,6 +28,7 @@ from midcourse.cli.entry import main
 __all__ = [
     "app",
     "compare",
+    "credit",
     "data",
     "doctor",
     "evidence",

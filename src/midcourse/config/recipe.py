@@ -16,6 +16,7 @@ from midcourse.config.stages import (
     PROBE_SETS,
     TRAIN_SET,
     BuildSftConfig,
+    CreditConfig,
     EvaluateConfig,
     GradeConfig,
     HintsConfig,
@@ -87,6 +88,7 @@ class Recipe(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     likelihood: LikelihoodConfig = LikelihoodConfig()
     localize: LocalizeConfig = LocalizeConfig()
+    credit: CreditConfig = CreditConfig()
     warmup: WarmupConfig = WarmupConfig()
     prices: PricesConfig = PricesConfig()
     """What tokens cost by who is asked, for `status` and the report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -363,6 +363,26 @@ class LikelihoodConfig(Section):
     num_own_rollouts: int = Field(2, ge=1)
     """Rollouts of each held-out problem drawn for entropy, at temperature 1 with top_p 1 and top_k
     off, where `evaluate.sampling` is not that already."""
+
+
+CreditMeasure = Literal[
+    "policy", "privileged", "numbers", "numbers_reference", "marks", "marks_reference", "values"
+]
+
+
+class CreditConfig(Section):
+    """The credit map, ``midcourse credit``: several signals on the same steps of wrong rollouts."""
+
+    num_rollouts: int = Field(1, ge=1)
+    """Wrong rollouts of each problem, at most; those of marked solutions are the marked ones."""
+    num_continuations: int = Field(32, ge=1)
+    """From each prefix of a rollout, sampled as rollouts are."""
+    limit_per_source: int | None = Field(None, ge=1)
+    """Only the first so many problems of each source; of marked files, wrong solutions."""
+    measures: list[CreditMeasure] = tunable(list(get_args(CreditMeasure)))
+    """What is measured: likelihoods of steps (``policy``, ``privileged``), the number of the first
+    wrong step as next tokens, marks after each step, values by continuation. Each is kept by
+    itself, so that one run directory takes them one by one."""
 
 
 class LocalizeConfig(Section):

@@ -133,6 +133,8 @@ class ScoreRequest:
     request_id: str
     token_ids: tuple[int, ...]
     num_context: int
+    alternatives: tuple[int, ...] = ()
+    """Ids whose log-probability is wanted too at every scored position, e.g. two labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,8 @@ class TokenScores:
     request_id: str
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
+    alternatives: tuple[tuple[float, ...], ...] = ()
+    """Per scored token, the log-probabilities of the ids that the request names, in its order."""
 
 
 @runtime_checkable

@@ -161,5 +161,10 @@ class ScriptedEngine:
         nats = log(ByteTokenizer.vocab_size)
         for asked in requests:
             count = len(asked.token_ids) - asked.num_context
-            scores = {"logprobs": (-nats,) * count, "entropies": (nats,) * count}
-            yield TokenScores(request_id=asked.request_id, **scores)
+            others = ((-nats,) * len(asked.alternatives),) * count if asked.alternatives else ()
+            yield TokenScores(
+                request_id=asked.request_id,
+                logprobs=(-nats,) * count,
+                entropies=(nats,) * count,
+                alternatives=others,
+            )

@@ -165,13 +165,18 @@ class TransformersEngine:
 def _scores(request: ScoreRequest, logits_of: Callable[[slice], torch.Tensor]) -> TokenScores:
     """Score one row, a few columns at a time."""
     first, end = request.num_context, len(request.token_ids)
-    chosen, entropies = list[float](), list[float]()
+    chosen, entropies, others = list[float](), list[float](), list[tuple[float, ...]]()
     for start in range(first, end, COLUMNS_AT_ONCE):
         stop = min(start + COLUMNS_AT_ONCE, end)
         logprobs = logits_of(slice(start - 1, stop - 1)).float().log_softmax(-1)
         ids = torch.tensor(request.token_ids[start:stop], device=logprobs.device)
         chosen += logprobs.gather(-1, ids[:, None])[:, 0].tolist()
         entropies += (-(logprobs.exp() * logprobs).sum(-1)).tolist()
+        if request.alternatives:
+            others += map(tuple, logprobs[:, list(request.alternatives)].tolist())
     return TokenScores(
-        request_id=request.request_id, logprobs=tuple(chosen), entropies=tuple(entropies)
+        request_id=request.request_id,
+        logprobs=tuple(chosen),
+        entropies=tuple(entropies),
+        alternatives=tuple(others),
     )

@@ -149,6 +149,12 @@ def _result(step: str) -> str:
     return step.rstrip("}.").replace("{", " ").split()[-1]
 
 
+def review_line(index: int, step: str, other: str) -> str:
+    """Return a log's line about a 0-based step, up to its verdict; `other` is held against it."""
+    number = location_from_error_step(index)
+    return f"Substep {number}: {step} {other} {_result(step)} against {_result(other)}:"
+
+
 def _log(attempt: Attempt, compared: list[str]) -> str:
     """Write the verification log up to the first error, then the intervention block.
 
@@ -159,9 +165,7 @@ def _log(attempt: Attempt, compared: list[str]) -> str:
         end = location = location_from_error_step(attempt.error_step)
         block = json.dumps({"content": attempt.correct_step, "location": location})
     lines = [
-        f"Substep {location_from_error_step(index)}: {step} {other} "
-        f"{_result(step)} against {_result(other)}: "
-        f"{'error' if index == attempt.error_step else 'ok'}.\n"
+        f"{review_line(index, step, other)} {'error' if index == attempt.error_step else 'ok'}.\n"
         for index, (step, other) in enumerate(zip(attempt.steps, compared, strict=True))
     ]
     return f"{''.join(lines[:end])}<intervention>{block}</intervention>"

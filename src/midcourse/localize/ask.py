@@ -72,8 +72,12 @@ class Cases:
     items: tuple[ErrorCase, ...]
 
     def identity(self) -> object:
-        """Return a hash of them."""
-        return content_id([asdict(case) for case in self.items])
+        """Return a hash of what a question and its score can depend on: no answer is shown."""
+        return content_id([_shown(case) for case in self.items])
+
+
+def _shown(case: ErrorCase) -> dict[str, object]:
+    return {name: value for name, value in asdict(case).items() if name != "answer"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

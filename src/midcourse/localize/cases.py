@@ -36,6 +36,8 @@ class ErrorCase:
     steps: tuple[str, ...]
     error_step: int | None
     """0-based first wrong step; null if people found none."""
+    answer: str | None = None
+    """The problem's right answer, where the data set has one; shown to no model."""
 
 
 def load_error_cases(path: str | Path) -> list[ErrorCase]:
@@ -109,13 +111,14 @@ class _Row:
         steps: Sequence[str],
         error_step: int | None,
         reference: str | None = None,
+        answer: str | None = None,
     ) -> ErrorCase:
         """Return the case if its mark is one of its steps."""
         if not steps:
             raise self.complaint("the solution has no steps")
         if error_step is not None and not 0 <= error_step < len(steps):
             raise self.complaint(f"the marked step is not one of the {len(steps)} steps")
-        return ErrorCase(case_id, source, problem, reference, tuple(steps), error_step)
+        return ErrorCase(case_id, source, problem, reference, tuple(steps), error_step, answer)
 
 
 def _rows(file: Path) -> Iterator[_Row]:
@@ -161,7 +164,8 @@ def _ours(row: _Row) -> Iterator[ErrorCase]:
         steps = split_steps(row.get("rollout", str))
         error_step = row.step_at(steps, "error_start")
     reference = row.optional_text("reference_solution")
-    yield row.case(case_id, source, row.get("problem", str), steps, error_step, reference)
+    answer, problem = row.optional_text("answer"), row.get("problem", str)
+    yield row.case(case_id, source, problem, steps, error_step, reference, answer)
 
 
 def _processbench(row: _Row) -> Iterator[ErrorCase]:

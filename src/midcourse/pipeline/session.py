@@ -54,6 +54,11 @@ from midcourse.training.tokens import training_tokens
 
 R = TypeVar("R")
 
+CANNOT_SCORE = (
+    "this engine cannot tell the log-probability of given tokens: set engine.kind to transformers "
+    "or vllm"
+)
+
 Identify = Callable[[ModelConfig], str]
 
 
@@ -195,7 +200,7 @@ class Tools:
         """
         config = model.engine.scoring
         if config is None:
-            raise ConfigError("likelihood: this engine cannot score tokens; use transformers")
+            raise ConfigError(CANNOT_SCORE)
         engine = self._hold(f"scorer of {model.name}", model, config)
         assert isinstance(engine, Scorer)
         return MeteredScorer(engine, self._run.meter) if self._run.meter else engine

@@ -66,6 +66,8 @@ PURPOSES = {
     "no_reference": Purpose(("problem", "attempt")),
     "localize": Purpose(_WHOLE),
     "localize_no_reference": Purpose(("problem", "attempt")),
+    "mark": Purpose(("problem", "reference"), ("attempt",)),
+    "mark_no_reference": Purpose(("problem",), ("attempt",)),
 }
 FIELDS = frozenset(name for p in PURPOSES.values() for name in (*p.needs, *p.may_hold))
 _FIELD = re.compile(r"\{(" + "|".join(sorted(FIELDS)) + r")\}")

@@ -1,0 +1,1 @@
+"""The credit map: what several signals say of the same steps of wrong rollouts."""

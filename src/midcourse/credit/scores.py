@@ -1,0 +1,279 @@
+"""How well each signal finds a step: the first error, or the largest drop of value.
+
+Per attempt, the steps are ranked by the signal. *Top-1* is whether the target ranks first, *MRR*
+the mean of one over its rank, *AUC* the share of the other steps that rank below it. Equal steps
+share their ranks: a signal that says nothing scores as a uniform guess. The unit is the problem.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from midcourse.credit.signals import DROP, PROPOSER, SIGNALS, Curve, Mapped, largest, one_hot
+from midcourse.metrics import Interval, bootstrap, mean, wilson
+from midcourse.table import Table, share
+
+_FOLDS = 5
+UNIFORM, MOST_COMMON = "uniform guess", "most common position"
+FIRST_ERROR, OTHER_HALF = "first error", "the other half's drop"
+
+CurveOf = Callable[[Mapped], Curve | None]
+TargetOf = Callable[[Mapped], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one target stands in one ranking."""
+
+    top_1: float
+    """1 if first; of k equal ones at the top, 1 / k."""
+    reciprocal_rank: float
+    auc: float
+
+
+def place(curve: Sequence[float], target: int) -> Place:
+    """Return where a 0-based target stands among two steps or more."""
+    others = [score for step, score in enumerate(curve) if step != target]
+    above = sum(score > curve[target] for score in others)
+    equal = sum(score == curve[target] for score in others)
+    ranks = range(above + 1, above + equal + 2)
+    return Place(
+        top_1=0.0 if above else 1 / len(ranks),
+        reciprocal_rank=mean([1 / rank for rank in ranks]),
+        auc=(len(others) - above - equal / 2) / len(others),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How well one signal finds one target."""
+
+    name: str
+    num_attempts: int
+    top_1: Interval
+    mrr: Interval
+    auc: Interval
+    over_position: Interval | None
+    """Top-1 minus that of the most common position, on the same attempts; none for itself."""
+    tokens: float | None
+    """Read and written per attempt; null for guesses, and for what costs nothing of its own."""
+    by_source: Mapping[str, Interval]
+    """Top-1 by source."""
+
+
+def scored(found: Sequence[Mapped], target: TargetOf, rivals: Mapping[str, CurveOf]) -> list[Score]:
+    """Score every signal, the `rivals` given by name and two guesses against a target.
+
+    Attempts without the target are left out.
+    """
+    known = [(one, at) for one in found if (at := target(one)) is not None]
+    common = _common_positions(known)
+    guesses: dict[str, CurveOf] = {
+        MOST_COMMON: lambda one: common[one.attempt.attempt_id],
+        UNIFORM: lambda one: one_hot(None, len(one.attempt.steps)),
+    }
+    names = [PROPOSER, *(signal.name for signal in SIGNALS)]
+    signals: dict[str, CurveOf] = {name: _curve_of(name) for name in names}
+    scores = (
+        _score(name, curve, known, guesses[MOST_COMMON])
+        for name, curve in {**rivals, **signals, **guesses}.items()
+    )
+    return [score for score in scores if score.num_attempts]
+
+
+def _curve_of(name: str) -> CurveOf:
+    return lambda one: one.curves.get(name)
+
+
+def _common_positions(known: Sequence[tuple[Mapped, int]]) -> dict[str, Curve]:
+    """Return how often each position is the target in other problems of the source, by attempt.
+
+    Cross-validated in folds, as ``midcourse localize`` does: leaving out one at a time is unfair.
+    """
+    problems = sorted({one.attempt.problem.problem_id for one, _ in known})
+    random.Random("credit").shuffle(problems)
+    fold_of = {problem: index % _FOLDS for index, problem in enumerate(problems)}
+    counts = defaultdict[tuple[str, int], Counter[int]](Counter)
+    for one, at in known:
+        for fold in range(_FOLDS):
+            if fold_of[one.attempt.problem.problem_id] != fold:
+                counts[one.attempt.problem.source, fold][at] += 1
+    return {
+        one.attempt.attempt_id: tuple(
+            float(counts[problem.source, fold_of[problem.problem_id]][step])
+            for step in range(len(one.attempt.steps))
+        )
+        for one, _ in known
+        for problem in [one.attempt.problem]
+    }
+
+
+def _score(
+    name: str, curve_of: CurveOf, known: Sequence[tuple[Mapped, int]], position: CurveOf
+) -> Score:
+    places = [
+        (one, place(curve, at), place(position(one) or (), at))
+        for one, at in known
+        if (curve := curve_of(one)) is not None
+    ]
+    costs = [one.costs[name] for one, _, _ in places if name in one.costs]
+    sources = dict.fromkeys(one.attempt.problem.source for one, _, _ in places)
+    gains = [(one, ours.top_1 - theirs.top_1) for one, ours, theirs in places]
+    return Score(
+        name=name,
+        num_attempts=len(places),
+        top_1=_over_problems([(one, p.top_1) for one, p, _ in places]),
+        mrr=_over_problems([(one, p.reciprocal_rank) for one, p, _ in places]),
+        auc=_over_problems([(one, p.auc) for one, p, _ in places]),
+        over_position=None if name == MOST_COMMON else _over_problems(gains, is_share=False),
+        tokens=mean([float(cost) for cost in costs]) if costs else None,
+        by_source={
+            source: _over_problems(
+                [(one, p.top_1) for one, p, _ in places if one.attempt.problem.source == source]
+            )
+            for source in sources
+        },
+    )
+
+
+def _over_problems(found: Sequence[tuple[Mapped, float]], is_share: bool = True) -> Interval:
+    """Return the mean over attempts with its bootstrap interval over problems.
+
+    A share of 0 or 1 gets Wilson's interval.
+    """
+    by_problem = defaultdict[str, list[float]](list)
+    for one, number in found:
+        by_problem[one.attempt.problem.problem_id].append(number)
+    interval = bootstrap(
+        list(by_problem.values()), lambda drawn: mean([number for one in drawn for number in one])
+    )
+    if is_share and interval.estimate in (0.0, 1.0):
+        return wilson(interval.estimate * len(by_problem), len(by_problem))
+    return interval
+
+
+# --- targets -----------------------------------------------------------------------------------
+
+
+def first_error_scores(found: Sequence[Mapped]) -> list[Score]:
+    """Score the signals, and the value's own drop, against the first error where it is known."""
+    return scored(found, lambda one: one.attempt.error_step, {DROP: _drops})
+
+
+def drop_scores(found: Sequence[Mapped]) -> list[Score]:
+    """Score the signals and the first error against the largest drop, where there is any value.
+
+    The drops of one half of the continuations against the largest of the other half say how well
+    it could be found at all with half as many.
+    """
+    rivals = {FIRST_ERROR: _error_curve}
+    ceiling = scored(found, lambda one: _half_step(one, 1), {OTHER_HALF: _half_drops})
+    whole = scored(found, lambda one: one.drop_step, rivals)
+    return [*(score for score in ceiling if score.name == OTHER_HALF), *whole]
+
+
+def _drops(one: Mapped) -> Curve | None:
+    return tuple(one.values.drops) if one.values and one.values.is_seen else None
+
+
+def _error_curve(one: Mapped) -> Curve | None:
+    at = one.attempt.error_step
+    return None if at is None else one_hot(at, len(one.attempt.steps))
+
+
+def _half_step(one: Mapped, parity: int) -> int | None:
+    if one.values is None or not all(one.values.half(p).is_seen for p in (0, 1)):
+        return None
+    return largest(one.values.half(parity).drops)
+
+
+def _half_drops(one: Mapped) -> Curve | None:
+    return None if one.values is None else tuple(one.values.half(0).drops)
+
+
+# --- tables ------------------------------------------------------------------------------------
+
+_COLUMNS = (
+    "signal", "attempts", "top-1 %", "over most common position", "MRR", "AUC", "tokens",
+)  # fmt: skip
+_NOTE = (
+    "Steps of each wrong attempt, ranked by the signal. 95 % intervals: bootstrap over problems; "
+    "one model, so nothing is said of others. Over most common position: difference of top-1 in "
+    "points, on the same attempts. Tokens: read and written per attempt, contexts once a request."
+)
+
+
+def score_tables(found: Sequence[Mapped]) -> list[Table]:
+    """Return the tables of a credit map: what has value, then each target, then by source."""
+    tables = [_value_table(found)] if any(one.values for one in found) else []
+    for title, scores in (
+        ("Finding the first error", first_error_scores(found)),
+        ("Finding the largest value drop", drop_scores(found)),
+    ):
+        if scores:
+            tables.append(Table(title, _COLUMNS, tuple(map(_line, scores)), _NOTE))
+            tables += _by_source(title, scores)
+    return tables
+
+
+def _line(score: Score) -> tuple[str, ...]:
+    return (
+        score.name,
+        f"{score.num_attempts}",
+        share(score.top_1, 1),
+        share(score.over_position, 1) if score.over_position else "–",
+        _plain(score.mrr),
+        _plain(score.auc),
+        "–" if score.tokens is None else f"{score.tokens:,.0f}",
+    )
+
+
+def _plain(interval: Interval) -> str:
+    return f"{interval.estimate:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
+
+
+def _by_source(title: str, scores: Sequence[Score]) -> Iterator[Table]:
+    sources = list(dict.fromkeys(source for score in scores for source in score.by_source))
+    if len(sources) > 1:
+        rows = tuple(
+            (s.name, *(share(s.by_source[x], 1) if x in s.by_source else "–" for x in sources))
+            for s in scores
+        )
+        yield Table(f"{title}: top-1 % by source", ("signal", *sources), rows)
+
+
+def _value_table(found: Sequence[Mapped]) -> Table:
+    """Say of how many attempts continuations show any value at all."""
+    columns = ("source", "attempts", "with any value", "V before the first step, %",
+               "largest drop, points", "drop at the first error, points")  # fmt: skip
+    by_source = defaultdict[str, list[Mapped]](list)
+    for one in found:
+        if one.values is not None:
+            by_source[one.attempt.problem.source].append(one)
+    note = (
+        "Largest drop: of the attempts with any value; it is chosen among noisy drops, so it is "
+        "overstated. The drop at the first error is not chosen: of all attempts where it is known."
+    )
+    rows = tuple(_value_row(source, ones) for source, ones in by_source.items())
+    return Table("Value by continuation", columns, rows, note)
+
+
+def _value_row(source: str, found: Sequence[Mapped]) -> tuple[str, ...]:
+    valued = [(one, one.values) for one in found if one.values]
+    seen = [(one, values) for one, values in valued if values.is_seen]
+    at_error = [
+        (one, values.drops[one.attempt.error_step])
+        for one, values in valued
+        if one.attempt.error_step is not None
+    ]
+    return (
+        source,
+        f"{len(valued)}",
+        f"{len(seen)}",
+        share(_over_problems([(one, values.before[0]) for one, values in valued]), 1),
+        share(_over_problems([(one, max(v.drops)) for one, v in seen], is_share=False), 1),
+        share(_over_problems(at_error, is_share=False), 1),
+    )
