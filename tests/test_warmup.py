@@ -54,7 +54,7 @@ from midcourse.warmup.documents import (
     worked,
 )
 from midcourse.warmup.run import Warmup, row_of, warmup_setup
-from midcourse.warmup.solutions import Lines, answer_of, numbers_in, read_solution, response_steps
+from midcourse.data.worked import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MIDCOURSE_DATA", "/nowhere")) / "gsm8k"

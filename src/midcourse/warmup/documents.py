@@ -19,7 +19,7 @@ from midcourse.prompts import Prompt
 from midcourse.records import Problem, RowSource
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 from midcourse.warmup.attempts import Attempt, draw_attempt
-from midcourse.warmup.solutions import (
+from midcourse.data.worked import (
     Line,
     Lines,
     answer_of,
