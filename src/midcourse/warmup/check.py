@@ -33,9 +33,9 @@ from midcourse.steps import STEP_SEPARATOR
 from midcourse.store.files import write_json_atomic
 from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
-from midcourse.warmup.documents import draw_verification, intervention_text, readable
+from midcourse.warmup.documents import draw_verification, readable
 from midcourse.warmup.run import Warmup
-from midcourse.data.worked import answer_of, numbers_in, response_steps
+from midcourse.data.worked import answer_of, intervention_text, numbers_in, response_steps
 
 _COLUMNS = ("model", "reference", "error named", "and fixed", "none there, none named", "no block")
 _REFERENCES: dict[Literal["given", "none"], str] = {"given": "shown", "none": "not shown"}
