@@ -26,6 +26,14 @@ from midcourse.cli import app
 from midcourse.config import ModelConfig, Recipe, TrainSftConfig, load_recipe, make_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place, problems_in
+from midcourse.data.worked import (
+    Lines,
+    answer_of,
+    intervention_text,
+    numbers_in,
+    read_solution,
+    response_steps,
+)
 from midcourse.engines import IDENTITY, model_fingerprint
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError, ConfigError, DataError
@@ -47,14 +55,12 @@ from midcourse.warmup.documents import (
     Document,
     Verification,
     draw_verification,
-    intervention_text,
     question,
     readable,
     verifications,
     worked,
 )
 from midcourse.warmup.run import Warmup, row_of, warmup_setup
-from midcourse.data.worked import Lines, answer_of, numbers_in, read_solution, response_steps
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("MIDCOURSE_DATA", "/nowhere")) / "gsm8k"

@@ -88,7 +88,7 @@ def leaving(
     """
     left = [calculation for line in solution for calculation in line.calculations]
     known, index = set(numbers_in(problem.text)), -1
-    for index, step in enumerate(steps):  # noqa: B007 - the last one is needed after the loop
+    for index, step in enumerate(steps):
         after = _followed(step, left, known)
         if after is None:
             return index, left
@@ -96,9 +96,7 @@ def leaving(
     return (index, left) if left and index >= 0 else (None, left)
 
 
-def _followed(
-    step: str, left: list[Calculation], known: set[Fraction]
-) -> list[Calculation] | None:
+def _followed(step: str, left: list[Calculation], known: set[Fraction]) -> list[Calculation] | None:
     """Return the equations left after a step, whose results are then known; None if it leaves."""
     equations = read_equations(step)
     if equations is None:

@@ -14,10 +14,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from midcourse.prompts import Prompt
-from midcourse.records import Problem, RowSource
-from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
-from midcourse.warmup.attempts import Attempt, draw_attempt
 from midcourse.data.worked import (
     Lines,
     answer_of,
@@ -27,6 +23,10 @@ from midcourse.data.worked import (
     replace_numbers,
     response_steps,
 )
+from midcourse.prompts import Prompt
+from midcourse.records import Problem, RowSource
+from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
+from midcourse.warmup.attempts import Attempt, draw_attempt
 
 #: Stands for a quantity that only the reference tells.
 BLANK = "___"
