@@ -164,10 +164,10 @@ def read_problems(
     unknown = sorted(set(columns) - set(FIELDS))
     if unknown:
         raise DataError(f"columns: no field {unknown[0]!r}: the fields are {', '.join(FIELDS)}")
-    for name, generate in _GENERATED.items():
-        if str(path).startswith(f"{name}:"):
-            yield from (Row(p.problem_id, p) for p in generate(str(path), split, limit))
-            return
+    if is_generated(str(path)):
+        generate = _GENERATED[str(path).partition(":")[0]]
+        yield from (Row(p.problem_id, p) for p in generate(str(path), split, limit))
+        return
     source, place = find_source(str(path))
     default = place if is_hub(place) else find_data(place).stem
     rows = read_rows(place)
@@ -182,6 +182,12 @@ def read_problems(
             yield row
         elif not source.repeats:
             yield replace(_repeated(row.where, row.problem.problem_id, first), given=raw.fields)
+
+
+def is_generated(place: str) -> bool:
+    """Whether a place is a specification of problems to be generated, not one to read."""
+    name, colon, _ = place.partition(":")
+    return bool(colon) and name in _GENERATED
 
 
 def _fields_of(source: Source, raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:
