@@ -124,6 +124,7 @@ NOT_RUN = {
     "midcourse localize olympiadbench.json": "needs a server and a data set",
     "midcourse lab pretrain": "minutes of training",
     "midcourse curate polaris": "downloads a data set",
+    "midcourse warmup": "minutes of training; the tests of the warm-up run it in miniature",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.
 NEEDS_NO_RUN = {"midcourse propose my.toml"}

@@ -246,7 +246,7 @@ def test_the_study_s_recipes_are_read_with_one_oracle_and_one_base() -> None:
     arms = {name: runner.recipe(name, 0) for name in ARMS.values()}
     assert {recipe.propose.truth for recipe in arms.values()} == {True}
     assert {recipe.build_sft.rows_per_problem for recipe in arms.values()} == {"all"}
-    own = [runner.recipe(name, 0) for name in ("int", "no-reference")]
+    own = [runner.recipe(name, 0) for name in ("conditions", "no-reference")]
     assert [recipe.propose.truth for recipe in own] == [False, False]
     assert [recipe.propose.reference for recipe in own] == ["given", "none"]
     assert {r.model.path for r in (*arms.values(), *own)} == {"runs/real-warmup/worked/model/final"}

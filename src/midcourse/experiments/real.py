@@ -245,7 +245,7 @@ def own_proposals(session: Session, method: Method, row: Row) -> Clusters[OwnPro
     return grouped(found)
 
 
-_OWN = {"4, own": "int", "7": "no-reference"}
+_OWN = {"4, own": "conditions", "7": "no-reference"}
 
 
 def proposals(runner: ExperimentRunner) -> Result:
