@@ -62,9 +62,10 @@ def write_section(page: Path, name: str, result: Result) -> None:
         lines += [f"| {c.claim} | {c.verdict} | {c.figures} |" for c in result.claims]
     before, begin, rest = page.read_text("utf-8").partition(f"<!-- {name} -->\n")
     _, end, after = rest.partition(f"<!-- /{name} -->\n")
-    page.write_text(
-        "".join([before, begin, *(f"{line}\n" for line in lines), "\n", end, after]), "utf-8"
-    )
+    if not end:
+        raise MidcourseError(f"{page}: the marks <!-- {name} --> and <!-- /{name} --> are missing")
+    section = "".join(f"{line}\n" for line in lines)
+    page.write_text(f"{before}{begin}{section}\n{end}{after}", "utf-8")
 
 
 if __name__ == "__main__":
