@@ -1,11 +1,12 @@
 """Runs the study of SmolLM2-135M part by part: ``make real-levels``, …, ``make real-study``.
 
-    python scripts/real_study.py PART... [--seeds N] [--gpu] [--page-only]
+    python scripts/real_study.py PART... [--only SEED] [--gpu] [--page-only]
 
 What is there is kept: artifacts in ``runs/``, what was read of them (counts by problem, one file a
 recipe and seed) in ``docs/results/data/real/``, which is committed. A part's tables go into its
 section of ``docs/results/real.md``. With ``--page-only`` no run is opened: the page is made of the
-committed data, and a part that lacks some is left as it is.
+committed data, and a part that lacks some is left as it is. ``--only`` runs some seeds of parts
+that train and writes no page: two such commands may run side by side.
 """
 
 from __future__ import annotations
@@ -30,22 +31,27 @@ def main() -> None:
     """Run the parts that are named; write what they come to into the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("parts", nargs="+", choices=list(PARTS))
-    parser.add_argument("--seeds", type=int, help="runs; default: what the part needs")
+    parser.add_argument("--only", type=int, action="append", help="this seed; repeatable")
     parser.add_argument("--gpu", action="store_true", help="the sizes of scale/real-gpu")
     parser.add_argument("--page-only", action="store_true", help="from committed data alone")
     asked = parser.parse_args()
     overlays = (find_recipe("scale/real-gpu"),) if asked.gpu else ()
     folder = DATA / ("real-gpu" if asked.gpu else "real")
     for name in asked.parts:
+        seeds = tuple(s for s in range(PARTS[name].num_seeds) if s in (asked.only or [s]))
+        if not seeds:
+            continue
         runner = ExperimentRunner(
             scale=find_recipe("scale/real"),
-            seeds=tuple(range(asked.seeds or PARTS[name].num_seeds)),
+            seeds=seeds,
             reporter=ConsoleProgress(open_console()),
             overlays=overlays,
             data=RunData(folder, may_run=not asked.page_only),
         )
         try:
-            write_section(PAGE, name, PARTS[name].make(runner))
+            result = PARTS[name].make(runner)
+            if not asked.only:
+                write_section(PAGE, name, result)
         except MissingDataError as error:
             runner.reporter.say(f"{name}: left as it is: {error}")
 

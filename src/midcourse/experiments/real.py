@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -406,8 +406,13 @@ def separated(counts: Mapping[str, Runs[Count]]) -> list[str]:
 
 
 def rl(runner: ExperimentRunner) -> Result:
-    """Part (e): RL from the base, from InT and from each arm that InT is separated from."""
-    apart = separated(_on_held_out(runner, _sft_rows()))
+    """Part (e): RL from the base, from InT and from each arm that InT is separated from.
+
+    Raises MissingDataError before all runs of part (d) were read.
+    """
+    there = replace(runner.data, may_run=False) if runner.data else None
+    every_run = replace(runner, seeds=tuple(range(PARTS["sft"].num_seeds)), data=there)
+    apart = separated(_on_held_out(every_run, _sft_rows()))
     if not apart:
         why = "No arm of part (d) is 5 points from InT with an interval that leaves out 0."
         return Result(tables=[Table("(e) Not run, by the rule", ("arms",), (), why)], claims=())
