@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +15,16 @@ from midcourse.data.parts import place
 from midcourse.data.word_problems import KINDS
 from midcourse.data.worked import answer_of, intervention_text, numbers_in, read_solution
 from midcourse.errors import ConfigError, DataError
+from midcourse.experiments.data import MissingDataError, RunData
 from midcourse.experiments.real import (
     ARMS,
+    PARTS,
     choose_levels,
     grouped_counts,
     problems_needed,
     separated,
 )
+from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count
 from midcourse.progress import SilentProgress
@@ -257,3 +262,74 @@ def test_the_study_s_recipes_are_read_with_one_oracle_and_one_base() -> None:
 def _warmup_parts() -> list[tuple[float, float]]:
     warmup = load_recipe("real/warmup").warmup
     return [warmup.worked.part, warmup.verification.part]
+
+
+# The study, whole, on a model that can do nothing of it.
+
+TINY = (
+    "prompts=lab",
+    "model.path=lab",
+    "problems.part=[0.0,1.0]",
+    "problems.limit=4",
+    "problems.held_out_limit=2",
+    "sample.num_rollouts=2",
+    "sample.sampling.max_tokens=24",
+    "select.subset=3",
+    "propose.sampling.max_tokens=24",
+    "verify.num_continuations=2",
+    "verify.sampling.max_tokens=48",
+    "build_sft.filter=false",
+    "build_sft.num_solutions=1",
+    "build_sft.sampling.max_tokens=24",
+    "train_sft.max_steps=1",
+    "train_sft.lora_rank=0",
+    "evaluate.num_rollouts=64",
+    "evaluate.sampling.max_tokens=4",
+    "likelihood.max_items=2",
+)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> ExperimentRunner:
+    return ExperimentRunner(
+        scale=find_recipe("scale/real"), seeds=(0,), reporter=SilentProgress(),
+        runs=tmp_path / "runs", settings=TINY, data=RunData(tmp_path / "data"),
+    )  # fmt: skip
+
+
+def again(runner: ExperimentRunner, name: str) -> Result:
+    """Make a part of what is kept of it, without a run."""
+    assert runner.data is not None
+    kept = replace(runner.data, may_run=False)
+    return PARTS[name].make(replace(runner, runs=Path("gone"), data=kept))
+
+
+@pytest.mark.slow
+def test_parts_without_a_training_come_to_tables_that_data_alone_makes_again(
+    study: ExperimentRunner,
+) -> None:
+    own = replace(study, settings=(*TINY, "proposer_model.path=lab"))
+    runners = {"levels": study, "table1": study, "proposals": own}
+    made = {name: PARTS[name].make(runner) for name, runner in runners.items()}
+    (levels,) = made["levels"].tables
+    assert {row[0].partition("/")[0] for row in levels.rows} == {"word-problems", "reasoning-gym"}
+    first, *_, outcomes = made["table1"].tables
+    assert [row[0] for row in first.rows] == ["1", "2", "3", "4"]
+    assert sum(int(row[1]) for row in outcomes.rows) == 3, "a rollout of each hard problem"
+    (proposed,) = made["proposals"].tables
+    assert [row[:2] for row in proposed.rows] == [("4, own", "3"), ("7", "3")]
+    for name, result in made.items():
+        assert again(runners[name], name).tables == result.tables
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+def test_sources_of_fine_tuning_are_compared_and_rl_waits_for_all_runs(
+    study: ExperimentRunner,
+) -> None:
+    made = PARTS["sft"].make(study)
+    assert [row[0] for row in made.tables[0].rows] == ["base", *ARMS]
+    assert {claim.verdict for claim in made.claims} == {"cannot tell"}, "one run tells nothing"
+    assert again(study, "sft").tables == made.tables
+    with pytest.raises(MissingDataError, match="seed1"):
+        PARTS["rl"].make(study)
