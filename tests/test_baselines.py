@@ -19,7 +19,8 @@ from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import DataError
 from midcourse.lab.problems import lab_problems
-from midcourse.lab.truth import first_error, true_proposals
+from midcourse.lab.truth import NAME as WORLD
+from midcourse.lab.truth import first_error, world_step
 from midcourse.lab.world import Story
 from midcourse.pipeline import Drawn, Method, Session
 from midcourse.records import (
@@ -39,6 +40,7 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context
 from midcourse.stages.hints import hint_of, hint_of_share, hint_of_tokens
+from midcourse.stages.oracle import Told, oracle_proposals
 from midcourse.stages.pairs import step_pairs
 from midcourse.stages.propose import Case
 from midcourse.stages.solutions import trace_of
@@ -585,7 +587,11 @@ def attempt(lab_problem: Problem, story: Story) -> Rollout:
 def test_the_lab_can_propose_the_truth() -> None:
     lab = lab_problems(ProblemsConfig(kind="lab", num_composed=12, num_single=0, num_known=1), 0)
     cases = [Case(p, attempt(p, lab.stories[p.problem_id]), "") for p in lab.train]
-    made = [p for _, ps in true_proposals(cases, lab.stories, "\n\n", ()) for p in ps]
+
+    def tell(case: Case) -> Told:
+        return world_step(case, lab.stories[case.problem.problem_id])
+
+    made = [p for _, ps in oracle_proposals(cases, tell, WORLD, "\n\n", ()) for p in ps]
     assert len(made) == len(cases) == 13
     *wrong, right = made
     assert right.outcome is ProposalOutcome.NO_ERROR_FOUND

@@ -126,6 +126,7 @@ NOT_RUN = {
     "midcourse credit": "minutes of sampling; tests/test_credit.py maps a small run and a script",
     "midcourse lab pretrain": "minutes of training",
     "midcourse curate polaris": "downloads a data set",
+    "midcourse warmup": "minutes of training; the tests of the warm-up run it in miniature",
 }
 #: What must not be there before; all other commands find a run of `my.toml` in runs/my.
 NEEDS_NO_RUN = {"midcourse propose my.toml"}

@@ -96,8 +96,6 @@ def clusters(*counts: tuple[int, int]) -> dict[str, list[Count]]:
 @pytest.mark.parametrize("scale", SCALES, ids=lambda p: p.stem)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_recipe_of_the_paper_loads_at_every_scale(name: str, scale: Path) -> None:
-    if name == "true-interventions" and scale.stem != "lab":
-        pytest.skip("only the lab knows the truth")
     runner = ExperimentRunner(scale=scale, seeds=(3,), reporter=SilentProgress())
     named = (scale.with_suffix("") / f"{name}.toml").is_file()
     if not named and not runner.has(name) and not name.startswith("proposer-"):
@@ -116,7 +114,6 @@ def test_every_paper_recipe_is_a_recipe_on_every_machine(machine: str) -> None:
     scale, overlays = find_recipe("scale/paper"), (find_recipe(f"scale/{machine}"),)
     runner = ExperimentRunner(scale=scale, seeds=(0,), reporter=SilentProgress(), overlays=overlays)
     names = [i.name.removeprefix("paper/") for i in list_recipes() if i.name.startswith("paper/")]
-    names.remove("true-interventions")  # the lab's alone
     samplers = {name: runner.recipe(name, 0).train_rl.sampler for name in names}
     # Online InT asks the policy, which TRL's own vLLM does not answer.
     assert samplers == dict.fromkeys(names, "vllm") | {"online": "servers"}

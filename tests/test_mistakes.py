@@ -82,11 +82,13 @@ def test_what_may_follow_from_a_mistake_is_not_another(text: str, tmp_path: Path
 
 
 def test_a_missing_value_hides_no_contradiction(tmp_path: Path) -> None:
-    said = complaints('[propose]\ntruth = true\n[model]\nrevision = "x"', folder=tmp_path)
+    said = complaints(
+        '[propose]\ntruth = true\nreference = "none"\n[model]\nrevision = "x"', folder=tmp_path
+    )
     assert said[1:] == [
         "  a.toml: name: is missing: give it a value",
-        "  a.toml:2: propose.truth: only the lab (problems.kind = 'lab') knows the first error",
-        "  a.toml:3: model.path: is missing: give it a value: a folder, a hub name, or 'lab'",
+        "  a.toml:2: propose.truth reads the problem's own reference: leave out propose.reference",
+        "  a.toml:4: model.path: is missing: give it a value: a folder, a hub name, or 'lab'",
     ]
 
 

@@ -331,7 +331,7 @@ PLANNED = [(name, scale) for name in NAMES if name.startswith("paper/") for scal
 # A recipe of `midcourse warmup` has no prompts for the method.
 PLANNED += [(name, "") for name in NAMES if "/" not in name and not name.endswith("-warmup")]
 #: What a recipe may lack at a scale: then it is refused before it is planned.
-LACKING = "needs build_sft.teacher or teacher_engine|only the lab .* knows the first error"
+LACKING = "needs build_sft.teacher or teacher_engine"
 
 
 @pytest.mark.slow

@@ -101,5 +101,5 @@ def test_adapters_at_the_rate_of_all_weights_are_pointed_out() -> None:
 
 
 def test_no_packaged_recipe_trains_adapters_that_stay_where_they_begin() -> None:
-    for name in ("lab", "real", "gsm8k-smollm2", "gsm8k-cpu-smollm2"):
+    for name in ("lab", "real", "gsm8k-smollm2"):
         assert not [*slow_adapters(load_recipe(name))], name

@@ -157,9 +157,10 @@ def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     if recipe.propose.truth and recipe.train_rl.online.share:
         text = "train_rl.online asks the policy: it cannot take propose.truth"
         yield Complaint(text, ("train_rl.online.share", "propose.truth"))
-    if recipe.propose.truth and recipe.problems.kind != "lab":
-        text = "propose.truth: only the lab (problems.kind = 'lab') knows the first error"
-        yield Complaint(text, ("propose.truth", "problems.kind"))
+    reads_reference = recipe.propose.truth and recipe.problems.kind != "lab"
+    if reads_reference and recipe.propose.reference != "given":
+        text = "propose.truth reads the problem's own reference: leave out propose.reference"
+        yield Complaint(text, ("propose.truth", "propose.reference"))
 
 
 def _set_contradictions(recipe: Recipe) -> Iterator[Complaint]:

@@ -30,7 +30,8 @@ class ProblemsConfig(Section):
     """``jsonl``: problems of your own or of a known source; ``lab``: the generated world."""
     path: str = ""
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
-    or ``reasoning-gym:TASK``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
+    ``reasoning-gym:TASK`` or ``word-problems:KIND``. ``$MIDCOURSE_DATA`` at a path's start is
+    filled in."""
     held_out_path: str = ""
     """``jsonl``: the set ``held_out`` to evaluate on, written likewise; none may be a training
     problem. Figures are about it; `evaluate.sets` names further sets."""
@@ -155,7 +156,9 @@ class ProposeConfig(Section):
     """``given``: the problem's own; ``none`` is Table 1 row 7; ``shuffled`` shows another problem's
     reference: a control."""
     truth: bool = False
-    """``lab``: take the first error and the right step from the world; no model is asked."""
+    """Take the first error and the right step from what knows them; no model is asked. ``lab``: the
+    world; ``jsonl``: the problem's worked reference, by its numbers
+    (`midcourse.stages.oracle.leaving`)."""
     num_rollouts: int = Field(4, ge=1)
     """Incorrect rollouts per hard problem."""
     num_proposals: int = Field(4, ge=1)

@@ -31,11 +31,14 @@ from midcourse.data.sources import (
     plain_fields,
 )
 from midcourse.data.tasks import generate_tasks
+from midcourse.data.word_problems import NAME as WORD_PROBLEMS
+from midcourse.data.word_problems import generate_word_problems
 from midcourse.errors import DataError
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _NO_COLUMNS: Mapping[str, str] = {}
 _NO_OTHERS: Mapping[str, Mapping[str, Any]] = {}
+_GENERATED = {TASKS: generate_tasks, WORD_PROBLEMS: generate_word_problems}
 #: Rows that tell whether a file has our fields.
 _PEEKED = 20
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -153,7 +156,7 @@ def read_problems(
     columns: Mapping[str, str] = _NO_COLUMNS,
     limit: int | None = None,
 ) -> Iterator[Row]:
-    """Yield one `Row` per row of a place, in order; generated tasks stop at `limit`.
+    """Yield one `Row` per row of a place, in order; generated problems stop at `limit`.
 
     Raises DataError if the place cannot be opened, if the column map names no field of ours, or if
     no column is what every problem needs.
@@ -161,8 +164,9 @@ def read_problems(
     unknown = sorted(set(columns) - set(FIELDS))
     if unknown:
         raise DataError(f"columns: no field {unknown[0]!r}: the fields are {', '.join(FIELDS)}")
-    if str(path).startswith(f"{TASKS}:"):
-        yield from (Row(p.problem_id, p) for p in generate_tasks(str(path), split, limit))
+    if is_generated(str(path)):
+        generate = _GENERATED[str(path).partition(":")[0]]
+        yield from (Row(p.problem_id, p) for p in generate(str(path), split, limit))
         return
     source, place = find_source(str(path))
     default = place if is_hub(place) else find_data(place).stem
@@ -178,6 +182,12 @@ def read_problems(
             yield row
         elif not source.repeats:
             yield replace(_repeated(row.where, row.problem.problem_id, first), given=raw.fields)
+
+
+def is_generated(place: str) -> bool:
+    """Whether a place is a specification of problems to be generated, not one to read."""
+    name, colon, _ = place.partition(":")
+    return bool(colon) and name in _GENERATED
 
 
 def _fields_of(source: Source, raw: RawRow, columns: Mapping[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from midcourse.experiments.catalogue import Row
 from midcourse.experiments.data import Reading, RunData
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import Reporter
-from midcourse.recipes import find_recipe
+from midcourse.recipes import find_recipe, recipe_names
 from midcourse.records import content_id
 from midcourse.report.estimates import Clusters, pool
 from midcourse.run import read_recipe
@@ -75,11 +75,20 @@ class ExperimentRunner:
         return self._recipes[name].model_copy(update={"seed": seed})
 
     def _read_recipe(self, name: str, seed: int) -> Recipe:
-        whole, own = find_recipe(f"paper/{WHOLE_METHOD}"), find_recipe(f"paper/{name}")
-        optional = [self._extra(name)] if self._extra(name).is_file() else []
-        layers = [self.scale, *([own] if own != whole else []), *optional, *self.overlays]
+        layers = [self.scale, *self._own(name), *self.overlays]
         fixed = [f"name={name}", f"seed={seed}", "train_rl.keep_checkpoints=true"]  # Fig. 12
+        whole = find_recipe(f"paper/{WHOLE_METHOD}")
         return load_recipe(whole, [*fixed, *self.settings], layers)
+
+    def _own(self, name: str) -> list[Path]:
+        """Return what one recipe adds to the whole method: in general, and at this scale.
+
+        A recipe may be of this scale alone.
+        """
+        extra = [self._extra(name)] if self._extra(name).is_file() else []
+        if name == WHOLE_METHOD or (extra and f"paper/{name}" not in recipe_names()):
+            return extra
+        return [find_recipe(f"paper/{name}"), *extra]
 
     def has(self, name: str) -> bool:
         """Whether the model that a recipe is about is named by the scale, and is there.

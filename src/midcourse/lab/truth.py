@@ -6,15 +6,16 @@ when nothing about them is wrong, and what a known shift of their place costs.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import zip_longest
 
 from midcourse.lab.world import Story
-from midcourse.records import Proposal, ProposalOutcome, content_id
+from midcourse.records import ProposalOutcome
+from midcourse.stages.oracle import Told
 from midcourse.stages.propose import Case
-from midcourse.steps import location_from_error_step, split_steps
+from midcourse.steps import split_steps
 
 NAME = "lab/truth"
+_DETAIL = "the world's own step"
 
 
 def first_error(text: str, story: Story) -> int | None:
@@ -24,46 +25,17 @@ def first_error(text: str, story: Story) -> int | None:
     return next((index for index, (ours, truth) in pairs if ours != truth), None)
 
 
-def true_proposals(
-    cases: Iterable[Case], stories: Mapping[str, Story], terminator: str, done: Container[str]
-) -> Iterator[tuple[str, list[Proposal]]]:
-    """Yield ``(rollout id, its one proposal)`` for each rollout not in `done`.
+def world_step(case: Case, story: Story) -> Told:
+    """Return the first error of a rollout and the world's own step.
 
     Where the first error is the answer itself, the right step would give it away.
     """
-    for case in cases:
-        if case.rollout.rollout_id not in done:
-            proposal = _true_proposal(case, stories[case.problem.problem_id], terminator)
-            yield case.rollout.rollout_id, [proposal]
-
-
-def _true_proposal(case: Case, story: Story, terminator: str) -> Proposal:
     error_step = first_error(case.rollout.text, story)
-    num_steps, outcome = len(split_steps(case.rollout.text)), ProposalOutcome.ACCEPTED
-    step = None
     if error_step is None:
-        outcome = ProposalOutcome.NO_ERROR_FOUND
-    elif error_step >= min(num_steps, len(story.steps)):
-        outcome = ProposalOutcome.LOCATION_OUT_OF_RANGE
-    else:
-        step = story.steps[error_step] + terminator
-        if error_step == len(story.steps) - 1:
-            outcome = ProposalOutcome.LEAKS_ANSWER
-    return Proposal(
-        proposal_id=content_id(case.rollout.rollout_id, NAME),
-        problem_id=case.problem.problem_id,
-        rollout_id=case.rollout.rollout_id,
-        index=0,
-        item=0,
-        proposer=NAME,
-        outcome=outcome,
-        detail="" if outcome is ProposalOutcome.ACCEPTED else "the world's own step",
-        error_step=error_step,
-        location=None if error_step is None else location_from_error_step(error_step),
-        intervention=step,
-        after_error=False,
-        leaks_substring=case.problem.answer in step if step else None,
-        turns=(),
-        prompt_name=NAME,
-        prompt_sha="",
-    )
+        return Told(ProposalOutcome.NO_ERROR_FOUND, detail=_DETAIL)
+    if error_step >= min(len(split_steps(case.rollout.text)), len(story.steps)):
+        return Told(ProposalOutcome.LOCATION_OUT_OF_RANGE, error_step, detail=_DETAIL)
+    step = story.steps[error_step]
+    if error_step == len(story.steps) - 1:
+        return Told(ProposalOutcome.LEAKS_ANSWER, error_step, step, _DETAIL)
+    return Told(ProposalOutcome.ACCEPTED, error_step, step)

@@ -48,6 +48,7 @@ from midcourse.records import (
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.build_sft import RowDesign, Verification, build_sft
 from midcourse.stages.grade import grade as grade_rollouts
+from midcourse.stages.oracle import REFERENCE, Told, from_reference, oracle_proposals
 from midcourse.stages.propose import (
     Case,
     Proposer,
@@ -378,7 +379,8 @@ class ProposeSettings:
     graders: Mapping[str, str]
     seed: int
     world: ProblemsConfig | None = None
-    """The lab's world, where it says the first error itself."""
+    """Where the problems come from, if that tells the first error: the lab's world, or worked
+    references."""
 
 
 def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
@@ -395,7 +397,8 @@ def _check_references(settings: ProposeSettings) -> None:
     """Raise DataError if a problem lacks the reference that is to be shown."""
     among = settings.problems
     is_written = isinstance(among, Selection) and among.references is not None
-    if settings.config.reference != "none" and settings.world is None and not is_written:
+    is_lab = settings.world is not None and settings.world.kind == "lab"
+    if settings.config.reference != "none" and not is_lab and not is_written:
         require_references(among.items if isinstance(among, Problems) else among.problems.items)
 
 
@@ -427,11 +430,8 @@ def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[P
     _check_references(settings)
     made = _shown_cases(settings, work.reader)
     if settings.world is not None:
-        from midcourse.lab.problems import lab_problems
-        from midcourse.lab.truth import true_proposals
-
-        stories = lab_problems(settings.world, settings.seed).stories
-        return true_proposals(made, stories, settings.config.terminator, work.done)
+        tell, name = _oracle(settings.world, settings.seed)
+        return oracle_proposals(made, tell, name, settings.config.terminator, work.done)
     tools = work.tools
     proposer = Proposer(
         engine=tools.engine(settings.proposer),
@@ -445,6 +445,17 @@ def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[P
         run_seed=settings.seed,
     )
     return ask_proposer(made, proposer, work.done, work.failures)
+
+
+def _oracle(world: ProblemsConfig, seed: int) -> tuple[Callable[[Case], Told], str]:
+    """Return what knows the first error of a rollout, and its name."""
+    if world.kind != "lab":
+        return from_reference, REFERENCE
+    from midcourse.lab.problems import lab_problems
+    from midcourse.lab.truth import NAME, world_step
+
+    stories = lab_problems(world, seed).stories
+    return lambda case: world_step(case, stories[case.problem.problem_id]), NAME
 
 
 def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:

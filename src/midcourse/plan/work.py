@@ -14,7 +14,6 @@ from enum import StrEnum
 from math import ceil, inf
 from typing import Any
 
-from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.config import (
     HELD_OUT_SET,
     EngineConfig,
@@ -24,7 +23,7 @@ from midcourse.config import (
     TrainSftConfig,
 )
 from midcourse.data.parts import place
-from midcourse.data.problems import read_problems
+from midcourse.data.problems import is_generated, read_problems
 from midcourse.data.rows import is_hub
 from midcourse.data.sources import find_source
 from midcourse.errors import ConfigError, DataError
@@ -511,7 +510,7 @@ def _source_shares(
 def _sources(path: str, columns: Mapping[str, str], part: Part) -> Counter[str] | None:
     """Count the problems of a file by source, broken ones under none; None without a file."""
     try:
-        if path.startswith(f"{TASKS}:") or is_hub(find_source(path)[1]):
+        if is_generated(path) or is_hub(find_source(path)[1]):
             return None
         problems = (row.problem for row in read_problems(path, columns=columns))
         return Counter(

@@ -50,8 +50,13 @@ def find_accelerate(name_or_path: str) -> Path:
 
 def list_recipes() -> list[RecipeInfo]:
     """Return the packaged recipes, whole runs first, then scales, each by name."""
-    found = [_info(name) for name in _names(".toml")]
+    found = [_info(name) for name in recipe_names()]
     return sorted(found, key=lambda info: (info.is_scale, info.name.count("/"), info.name))
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the packaged recipes."""
+    return _names(".toml")
 
 
 def recipe_text(name: str) -> str:

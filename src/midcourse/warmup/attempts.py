@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from fractions import Fraction
 
-from midcourse.warmup.solutions import (
+from midcourse.data.worked import (
     Calculation,
     Line,
     Lines,

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Literal
 
 from midcourse.config import ProposeConfig, SamplingConfig
+from midcourse.data.worked import answer_of, intervention_text, numbers_in, response_steps
 from midcourse.metrics import wilson
 from midcourse.pipeline.stages import ProposeSettings, graders_of, keyed, propose
 from midcourse.pipeline.values import Model, Problems
@@ -33,9 +34,8 @@ from midcourse.steps import STEP_SEPARATOR
 from midcourse.store.files import write_json_atomic
 from midcourse.table import Table, share
 from midcourse.warmup.attempts import Attempt
-from midcourse.warmup.documents import draw_verification, intervention_text, readable
+from midcourse.warmup.documents import draw_verification, readable
 from midcourse.warmup.run import Warmup
-from midcourse.warmup.solutions import answer_of, numbers_in, response_steps
 
 _COLUMNS = ("model", "reference", "error named", "and fixed", "none there, none named", "no block")
 _REFERENCES: dict[Literal["given", "none"], str] = {"given": "shown", "none": "not shown"}

@@ -13,21 +13,20 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
-from midcourse.prompts import Prompt
-from midcourse.records import Problem, RowSource
-from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
-from midcourse.warmup.attempts import Attempt, draw_attempt
-from midcourse.warmup.solutions import (
-    Line,
+from midcourse.data.worked import (
     Lines,
     answer_of,
+    intervention_text,
     numbers_in,
     read_solution,
     replace_numbers,
     response_steps,
 )
+from midcourse.prompts import Prompt
+from midcourse.records import Problem, RowSource
+from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
+from midcourse.warmup.attempts import Attempt, draw_attempt
 
 #: Stands for a quantity that only the reference tells.
 BLANK = "___"
@@ -136,15 +135,3 @@ def _reply(attempt: Attempt) -> str | None:
         if error_step is None or index <= error_step
     ]
     return f"{''.join(log)}<intervention>{block}</intervention>"
-
-
-def intervention_text(line: Line, answer: Fraction) -> str | None:
-    """Return the right step without the answer, or None if its prose gives the answer away.
-
-    A calculation that comes to the answer is left for the student to work out.
-    """
-    text = "".join(
-        part if isinstance(part, str) else part.left if part.result == answer else part.text
-        for part in line.parts
-    )
-    return None if answer in numbers_in(text) else text

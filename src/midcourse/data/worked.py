@@ -101,30 +101,61 @@ def response_steps(lines: Lines) -> list[str]:
     return [*(line.text for line in lines), closing]
 
 
-def read_solution(problem: Problem) -> Lines | None:
-    """Return the problem's reference solution in lines, or None if it is not exact and whole."""
+def intervention_text(line: Line, answer: Fraction) -> str | None:
+    """Return a right step without the answer, or None if its prose gives the answer away.
+
+    A calculation that comes to the answer is left for the student to work out.
+    """
+    text = "".join(
+        part if isinstance(part, str) else part.left if part.result == answer else part.text
+        for part in line.parts
+    )
+    return None if answer in numbers_in(text) else text
+
+
+def read_solution(problem: Problem, least: int = 2) -> Lines | None:
+    """Return the problem's reference solution in lines, or None if it is not exact and whole.
+
+    One of fewer than `least` lines is none either: there is no step to go wrong before the last.
+    """
     texts = [text for text in (problem.reference_solution or "").splitlines() if text.strip()]
     lines = tuple(line for text in texts if (line := _read_line(text)) is not None)
-    if len(lines) < max(2, len(texts)) or not lines[-1].calculations:
+    if len(lines) < max(least, len(texts)) or not lines[-1].calculations:
         return None
     is_answer = re.fullmatch(_NUMBER, problem.answer.strip()) is not None
     return lines if is_answer and _number(problem.answer.strip()) == answer_of(lines) else None
 
 
+def read_equations(text: str) -> tuple[Calculation, ...] | None:
+    """Return the equations of a line as they stand there, true or not; None if one is unread."""
+    text = _plain(text)
+    equations = tuple(_stated(match) for match in _CALCULATION.finditer(text))
+    return None if "=" in _CALCULATION.sub("", text) else equations
+
+
 def _read_line(text: str) -> Line | None:
     """Return one line in parts, or None if an equation in it is unread or untrue."""
     parts: list[str | Calculation] = []
-    text, end = " ".join(text.translate(_SIGNS).split()), 0
+    text, end = _plain(text), 0
     for match in _CALCULATION.finditer(text):
-        operators = re.sub(r"[^-+*/x]", "", match[1]).replace("x", "*")
-        calculation = work_out(tuple(map(_number, re.findall(_NUMBER, match[1]))), operators)
-        if calculation is None or calculation.result != _number(match[2]):
+        stated = _stated(match)
+        if work_out(stated.numbers, stated.operators) != stated:
             return None
-        parts += [text[end : match.start()], calculation]
+        parts += [text[end : match.start()], stated]
         end = match.end()
     parts.append(text[end:])
     unread = any(isinstance(part, str) and "=" in part for part in parts)
     return None if unread else Line(tuple(part for part in parts if part))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.translate(_SIGNS).split())
+
+
+def _stated(match: re.Match[str]) -> Calculation:
+    operators = re.sub(r"[^-+*/x]", "", match[1]).replace("x", "*")
+    numbers = tuple(map(_number, re.findall(_NUMBER, match[1])))
+    return Calculation(numbers, operators, _number(match[2]))
 
 
 def _number(text: str) -> Fraction:
