@@ -52,6 +52,7 @@ def evidence(
         raise ConfigError(f"no {RESULTS} here: run it in a checkout of the repository")
     reporter, deadline = ConsoleProgress(open_console()), time.monotonic() + 60 * minutes
     chosen = [made.Evidence(of, reporter=reporter) for of in choose_studies(study or "all")]
+    every = [made.Evidence(of) for of in studies().values() if not of.command]
     here, succeeded = [of for of in chosen if not of.study.command], True
     for of in here if study else ():
         left = (deadline - time.monotonic()) / 60
@@ -62,10 +63,9 @@ def evidence(
     if pages or (study and pages is None):
         for of in here:
             build.build(of)
-        write_index(RESULTS)
+        write_index(RESULTS, build.build_claims(every))
     for of in chosen:
         reporter.say(of.line())
-    every = [made.Evidence(of) for of in studies().values() if not of.command]
     for path in made.prune(every) if prune else ():
         reporter.say(f"deleted {path}")
     raise typer.Exit(0 if succeeded else 1)

@@ -13,6 +13,7 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Experiment
+from midcourse.experiments.claims import Judged, compare, judge_all, primary_claims, write_claims
 from midcourse.experiments.data import MissingDataError, RunData, SeedData
 from midcourse.experiments.evidence import Evidence, Read
 from midcourse.experiments.page import write_page
@@ -31,6 +32,17 @@ def build(evidence: Evidence) -> bool:
     chosen = [experiment for experiment, _ in study.planned]
     write_page(study.title, chosen, evidence.results / f"{study.page}.md")
     return True
+
+
+def build_claims(every: Sequence[Evidence]) -> list[Judged]:
+    """Judge the primary claims by the data of all studies, and write their page."""
+    runners = {}
+    for evidence in every:
+        runner = evidence.runner((1,), evidence.kept)
+        runners[runner.scale_name] = runner
+    judged = judge_all((c, compare(c, runners.get(c.scale))) for c in primary_claims())
+    write_claims(judged, every[0].results / "claims.md")
+    return judged
 
 
 def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
+from midcourse.experiments.claims import Judged, summary_table
 from midcourse.experiments.page import BEGIN, END, by_hand
 from midcourse.experiments.studies import Study, studies
 from midcourse.store.files import load_object
@@ -74,8 +75,8 @@ def findings() -> tuple[Finding, ...]:
     return adapter.validate_python(tomllib.loads(text))["finding"]
 
 
-def write_index(results: Path) -> None:
-    """Write ``index.md`` from the results of the studies' pages in `results`."""
+def write_index(results: Path, judged: Sequence[Judged]) -> None:
+    """Write ``index.md`` from the results of the studies' pages in `results`, and the claims."""
     page = results / "index.md"
     lines = {finding: list(_lines(finding, results)) for finding in findings()}
     text = [
@@ -89,6 +90,14 @@ def write_index(results: Path) -> None:
         BEGIN,
         by_hand(page, ""),
         END,
+        "",
+        "## Primary claims",
+        "",
+        "Named before their runs and corrected together; [each run's numbers](claims.md).",
+        "",
+        *summary_table(judged, "claims.md").markdown(),
+        "",
+        "## Everything else, exploratory",
         "",
         *_summary(lines.items()),
     ]

@@ -171,6 +171,16 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     )
 
 
+def held_out_gains(runner: ExperimentRunner, row: Row) -> Numbers:
+    """Return what the budget of each seed gains an arm on held-out problems."""
+    budget_arm, arm = Row(name=BUDGET_ARM, role=readings.BASE_RL), replace(row, name="this arm")
+    arms, cost = _arms(runner, [budget_arm, arm]), COSTS["tokens"]
+    base = Row(name="base", role=readings.BASE)
+    before = per_run(runner.read_rows([base], counts_on(HELD_OUT_SET))[base.name], accuracy)
+    limits = budgets(arms[BUDGET_ARM], cost)
+    return gains_at(arms[arm.name], limits, cost, HELD_OUT_SET, before)
+
+
 def _arms(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
     ledgers = runner.read_rows(rows, Reading(ledger))
     held_out = runner.read_rows(rows, Reading(readings.course_counts))

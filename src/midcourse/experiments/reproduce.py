@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ConfigError
-from midcourse.experiments import interventions, lab, league, patches, rl
+from midcourse.experiments import claims, interventions, lab, league, patches, rl
 from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
 from midcourse.experiments.results import Result
@@ -22,7 +22,14 @@ from midcourse.report.plots import FORMATS, Figure, can_draw, csv_text, draw, fi
 from midcourse.run import code_revision, package_versions
 from midcourse.store.files import write_json_atomic
 
-MAKERS = {**interventions.MAKERS, **patches.MAKERS, **rl.MAKERS, **lab.MAKERS, **league.MAKERS}
+MAKERS = {
+    **interventions.MAKERS,
+    **patches.MAKERS,
+    **rl.MAKERS,
+    **lab.MAKERS,
+    **league.MAKERS,
+    **claims.MAKERS,
+}
 
 
 def choose(names: Sequence[str]) -> list[Experiment]:
