@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -187,7 +188,24 @@ def prune(every: Iterable[Evidence]) -> list[Path]:
     return removed
 
 
-def make_with_workers(study: Study, seeds: Sequence[int], minutes: float, workers: int) -> bool:
+def make_all(
+    chosen: Iterable[Evidence], seeds: Sequence[int], minutes: float, workers: int
+) -> bool:
+    """Make what is missing of studies, one after the other, in so many minutes together.
+
+    False if some of it failed. Raises ConfigError as `Evidence.make` does.
+    """
+    deadline, succeeded = time.monotonic() + 60 * minutes, True
+    for evidence in chosen:
+        left = (deadline - time.monotonic()) / 60
+        if workers > 1 and left > 0:
+            succeeded &= _make_with_workers(evidence.study, seeds, left, workers)
+        else:
+            succeeded &= evidence.make(seeds, deadline)
+    return succeeded
+
+
+def _make_with_workers(study: Study, seeds: Sequence[int], minutes: float, workers: int) -> bool:
     """Make a study with several processes of one thread, each with its own seeds.
 
     False if one of them failed.

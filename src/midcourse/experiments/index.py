@@ -59,8 +59,9 @@ class Line:
     def cells(self) -> tuple[str, ...]:
         """Return its row in the table of a finding."""
         anchor = f"#{self.experiment}" if self.experiment else ""
-        link = f"[{self.experiment or self.study.name}]({self.study.page}.md{anchor})"
-        return (self.study.world, self.words, self.verdict, self.figures, self.runs, link)
+        name = self.experiment or self.study.name
+        page = name if self.verdict == NOT_RUN else f"[{name}]({self.study.page}.md{anchor})"
+        return (self.study.world, self.words, self.verdict, self.figures, self.runs, page)
 
 
 COLUMNS = ("where", "statement", "verdict", "figures", "runs", "page")
