@@ -113,11 +113,9 @@ class Evidence:
 
         Raises ConfigError if something is needed that is not there.
         """
-        for path, command in self.study.needs.items():
-            if not Path(path).exists():
-                raise ConfigError(f"{self.study.name} needs {path}: run {command}")
         data, failed = RunData(self.kept.folder, deadline=deadline), False
         for experiment, seed in self.missing(seeds):
+            self._check_needs()
             try:
                 MAKERS[experiment.name](self.runner((seed,), data), experiment)
                 self.reporter.say(f"{self.study.name}: {experiment.name}, seed {seed}: there")
@@ -128,6 +126,11 @@ class Evidence:
                 failed = True
                 self.reporter.say(f"{self.study.name}: {experiment.name}, seed {seed}: {error}")
         return not failed
+
+    def _check_needs(self) -> None:
+        for path, command in self.study.needs.items():
+            if not Path(path).exists():
+                raise ConfigError(f"{self.study.name} needs {path}: run {command}")
 
     def missing(self, seeds: Sequence[int] = ()) -> Iterator[tuple[Experiment, int]]:
         """Yield the experiments and seeds of which something is not kept, in order."""
@@ -220,7 +223,11 @@ def _make_with_workers(study: Study, seeds: Sequence[int], minutes: float, worke
         )
         for part in parts
     ]
-    codes = [process.wait() for process in running]
+    try:
+        codes = [process.wait() for process in running]
+    finally:
+        for process in running:  # Those that still run when this one is stopped.
+            process.terminate()
     return not any(codes)
 
 

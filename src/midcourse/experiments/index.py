@@ -26,7 +26,7 @@ NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Statements:
     """Statements of one experiment, those whose words begin with `statement`."""
 
     study: str
@@ -42,7 +42,7 @@ class Finding:
     words: str
     paper: str
     """Where it says so."""
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Statements, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
