@@ -28,7 +28,7 @@ def reproduce(
         str,
         typer.Option(help="Sizes and model names: a recipe.", autocompletion=packaged_names),
     ] = "scale/lab",
-    seed: Annotated[list[int] | None, typer.Option(help="Repeatable: seeds are pooled.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeatable: a training run each.")] = None,
     with_: Overlays = None,
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,

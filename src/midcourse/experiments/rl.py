@@ -231,7 +231,7 @@ def _groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[
 #: Parts of RL that rewards and groups are shown by; claims about rewards are about the last two.
 _PARTS = 5
 Groups = Mapping[str, Mapping[int, Mapping[int, Sequence[Count]]]]
-"""By arm, seed and part of RL."""
+"""By arm, seed and part of RL, from 1."""
 
 
 def _groups_of(runner: ExperimentRunner, rows: Iterable[Row]) -> Groups:
@@ -245,7 +245,7 @@ def _groups_of(runner: ExperimentRunner, rows: Iterable[Row]) -> Groups:
 def _in_parts(groups: Mapping[int, Sequence[tuple[int, int]]]) -> dict[int, list[Count]]:
     number = max(groups) + 1
     return grouped(
-        (_PARTS * iteration // number, Count(*group))
+        (1 + _PARTS * iteration // number, Count(*group))
         for iteration, members in sorted(groups.items())
         for group in members
     )
@@ -256,14 +256,13 @@ def _by_part(groups: Groups, of: Statistic[Count]) -> dict[str, dict[int, Number
     return {
         arm: {
             part: {seed: of(found[part]) for seed, found in runs.items() if part in found}
-            for part in range(_PARTS)
-            if any(part in found for found in runs.values())
+            for part in sorted({part for found in runs.values() for part in found})
         }
         for arm, runs in groups.items()
     }
 
 
-def _over_all(groups: Groups, of: Statistic[Count], first: int = 0) -> dict[str, Numbers]:
+def _from_part(groups: Groups, of: Statistic[Count], first: int) -> dict[str, Numbers]:
     """Return a statistic of each run's groups from a part of RL on."""
     return {
         arm: {
@@ -283,8 +282,8 @@ def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
         groups = _groups_of(runner, chosen)
         tables.append(head.table(*_group_rows(groups)))
         found = {
-            Measure.ZERO_ADVANTAGE: _over_all(groups, none_correct),
-            Measure.REWARD: _over_all(groups, accuracy, first=_PARTS - 2),
+            Measure.ZERO_ADVANTAGE: _from_part(groups, none_correct, 1),
+            Measure.REWARD: _from_part(groups, accuracy, _PARTS - 1),
         }
         claims += judge_runs(experiment.claims, found)
         panels = panels or _reward_and_ratio(groups)
@@ -294,7 +293,7 @@ def _figure11(runner: ExperimentRunner, experiment: Experiment) -> Result:
 def _group_rows(groups: Groups) -> list[tuple[str, ...]]:
     reward, ratio = (_by_part(groups, of) for of in (accuracy, none_correct))
     return [
-        (arm, f"{part + 1}/{_PARTS}", *run_cells(of), *run_cells(ratio[arm][part]))
+        (arm, f"{part}/{_PARTS}", *run_cells(of), *run_cells(ratio[arm][part]))
         for arm, parts in reward.items()
         for part, of in parts.items()
     ]
@@ -305,14 +304,10 @@ def _reward_and_ratio(groups: Groups) -> list[Panel]:
         ("training reward", "mean reward, %", accuracy),
         ("zero-advantage ratio", "groups with none correct, %", none_correct),
     )
-    panels = []
-    for title, label, of in shown:
-        curves = {
-            arm: {part + 1: numbers for part, numbers in parts.items()}
-            for arm, parts in _by_part(groups, of).items()
-        }
-        panels.append(run_panel(curves, ("fifth of RL", label), title=title))
-    return panels
+    return [
+        run_panel(_by_part(groups, of), ("fifth of RL", label), title=title)
+        for title, label, of in shown
+    ]
 
 
 def _figure20(runner: ExperimentRunner, experiment: Experiment) -> Result:
