@@ -150,6 +150,27 @@ def test_nothing_is_started_after_the_deadline(tmp_path: Path) -> None:
     assert not evidence.kept.folder.exists()
 
 
+@pytest.mark.slow
+def test_what_is_missing_is_made_once_and_then_needs_no_run(
+    runner: ExperimentRunner, tmp_path: Path
+) -> None:
+    study = replace(LAB, scale=str(runner.scale), experiments={"fig4": 2})
+    evidence = Evidence(study, tmp_path / "results", runner.runs)
+    assert evidence.make([2], math.inf)
+    build.build(evidence)
+    assert evidence.line().startswith("small: 1 of 2 runs; about ")
+    assert evidence.make((), math.inf)
+    build.build(evidence)
+    assert evidence.line() == "small: all 2 runs are there"
+    assert sorted(path.name[-5:] for path in runner.runs.iterdir()) == ["seed1", "seed2"]
+    page = texts(tmp_path / "results")
+    prune([evidence])
+    assert evidence.make((), math.inf)
+    build.build(evidence)
+    assert list(runner.runs.iterdir()) == []
+    assert texts(tmp_path / "results") == page
+
+
 def seed_of(session: Session, method: Method, row: Row) -> int:
     return session.recipe.seed
 
@@ -213,7 +234,7 @@ def test_the_index_says_what_holds_and_what_is_not_run(tmp_path: Path) -> None:
     lines = [line for line in text.splitlines() if line.startswith("| lab |")]
     assert sum(f"| {NOT_RUN} | – | – |" in line for line in lines) > 10
     assert any("| 3 of 3 | [lab](lab.md#lab) |" in line for line in lines)
-    assert any("| 0 of 3 | [controls](lab.md#controls) |" in line for line in lines)
+    assert any("| 0 of 3 | controls |" in line for line in lines)
 
 
 def test_findings_name_statements_that_experiments_make() -> None:

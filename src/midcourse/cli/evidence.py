@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -34,7 +33,9 @@ def evidence(
     ] = 1,
     pages: Annotated[
         bool | None,
-        typer.Option(help="Build the pages from the data. Left out: those of what was made."),
+        typer.Option(
+            help="Build the pages from the data; left out: of what was made. No: be brief."
+        ),
     ] = None,
     prune: Annotated[
         bool, typer.Option(help="Delete run directories once all is read of them.")
@@ -50,21 +51,17 @@ def evidence(
 
     if not RESULTS.is_dir():
         raise ConfigError(f"no {RESULTS} here: run it in a checkout of the repository")
-    reporter, deadline = ConsoleProgress(open_console()), time.monotonic() + 60 * minutes
+    reporter = ConsoleProgress(open_console())
     chosen = [made.Evidence(of, reporter=reporter) for of in choose_studies(study or "all")]
     every = [made.Evidence(of) for of in studies().values() if not of.command]
     here, succeeded = [of for of in chosen if not of.study.command], True
-    for of in here if study else ():
-        left = (deadline - time.monotonic()) / 60
-        if workers > 1 and left > 0:
-            succeeded &= made.make_with_workers(of.study, seed or (), left, workers)
-        else:
-            succeeded &= of.make(seed or (), deadline)
+    if study:
+        succeeded = made.make_all(here, seed or (), minutes, workers)
     if pages or (study and pages is None):
         for of in here:
             build.build(of)
         write_index(RESULTS, build.build_claims(every))
-    for of in chosen:
+    for of in chosen if pages is not False else ():
         reporter.say(of.line())
     for path in made.prune(every) if prune else ():
         reporter.say(f"deleted {path}")

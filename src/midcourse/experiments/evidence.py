@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -112,11 +113,9 @@ class Evidence:
 
         Raises ConfigError if something is needed that is not there.
         """
-        for path, command in self.study.needs.items():
-            if not Path(path).exists():
-                raise ConfigError(f"{self.study.name} needs {path}: run {command}")
         data, failed = RunData(self.kept.folder, deadline=deadline), False
         for experiment, seed in self.missing(seeds):
+            self._check_needs()
             try:
                 MAKERS[experiment.name](self.runner((seed,), data), experiment)
                 self.reporter.say(f"{self.study.name}: {experiment.name}, seed {seed}: there")
@@ -127,6 +126,11 @@ class Evidence:
                 failed = True
                 self.reporter.say(f"{self.study.name}: {experiment.name}, seed {seed}: {error}")
         return not failed
+
+    def _check_needs(self) -> None:
+        for path, command in self.study.needs.items():
+            if not Path(path).exists():
+                raise ConfigError(f"{self.study.name} needs {path}: run {command}")
 
     def missing(self, seeds: Sequence[int] = ()) -> Iterator[tuple[Experiment, int]]:
         """Yield the experiments and seeds of which something is not kept, in order."""
@@ -187,7 +191,24 @@ def prune(every: Iterable[Evidence]) -> list[Path]:
     return removed
 
 
-def make_with_workers(study: Study, seeds: Sequence[int], minutes: float, workers: int) -> bool:
+def make_all(
+    chosen: Iterable[Evidence], seeds: Sequence[int], minutes: float, workers: int
+) -> bool:
+    """Make what is missing of studies, one after the other, in so many minutes together.
+
+    False if some of it failed. Raises ConfigError as `Evidence.make` does.
+    """
+    deadline, succeeded = time.monotonic() + 60 * minutes, True
+    for evidence in chosen:
+        left = (deadline - time.monotonic()) / 60
+        if workers > 1 and left > 0:
+            succeeded &= _make_with_workers(evidence.study, seeds, left, workers)
+        else:
+            succeeded &= evidence.make(seeds, deadline)
+    return succeeded
+
+
+def _make_with_workers(study: Study, seeds: Sequence[int], minutes: float, workers: int) -> bool:
     """Make a study with several processes of one thread, each with its own seeds.
 
     False if one of them failed.
@@ -202,7 +223,11 @@ def make_with_workers(study: Study, seeds: Sequence[int], minutes: float, worker
         )
         for part in parts
     ]
-    codes = [process.wait() for process in running]
+    try:
+        codes = [process.wait() for process in running]
+    finally:
+        for process in running:  # Those that still run when this one is stopped.
+            process.terminate()
     return not any(codes)
 
 

@@ -27,7 +27,7 @@ NOT_RUN = "not run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Statements:
     """Statements of one experiment, those whose words begin with `statement`."""
 
     study: str
@@ -43,7 +43,7 @@ class Finding:
     words: str
     paper: str
     """Where it says so."""
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[Statements, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +60,9 @@ class Line:
     def cells(self) -> tuple[str, ...]:
         """Return its row in the table of a finding."""
         anchor = f"#{self.experiment}" if self.experiment else ""
-        link = f"[{self.experiment or self.study.name}]({self.study.page}.md{anchor})"
-        return (self.study.world, self.words, self.verdict, self.figures, self.runs, link)
+        name = self.experiment or self.study.name
+        page = name if self.verdict == NOT_RUN else f"[{name}]({self.study.page}.md{anchor})"
+        return (self.study.world, self.words, self.verdict, self.figures, self.runs, page)
 
 
 COLUMNS = ("where", "statement", "verdict", "figures", "runs", "page")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +61,20 @@ def by_hand(page: Path, unwritten: str) -> str:
     return f"\n{written}\n"
 
 
+_MADE_BY = ("scale", "code", "machine")
+
+
+def _all(values: Iterable[str]) -> str:
+    """Return what is in any of the lists."""
+    return ", ".join(sorted({part for value in values for part in value.split(", ") if part}))
+
+
 def _head(found: Sequence[dict[str, Any]]) -> list[str]:
-    scale, code, machine = (
-        ", ".join(sorted({part for of in found for part in of["state"][key].split(", ") if part}))
-        for key in ("scale", "code", "machine")
+    scale, code, machine = (_all(of["state"][key] for of in found) for key in _MADE_BY)
+    packages = dict.fromkeys(name for of in found for name in of["versions"])
+    made_with = ", ".join(
+        f"{name} {_all(of['versions'].get(name, '') for of in found)}" for name in packages
     )
-    versions: dict[str, str] = {k: v for of in found for k, v in of["versions"].items()}
-    made_with = ", ".join(f"{name} {value}" for name, value in versions.items())
     return [
         f"Scale {scale}. The runs are made by code {code}, {made_with}, on {machine}.",
         "Made by `midcourse evidence --pages` from the data in `docs/results/data`. The lab shows "
