@@ -63,7 +63,7 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
 
-reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale
+reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
 	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done
 	$(BIN)/midcourse reproduce all $(foreach seed,$(SEEDS),--seed $(seed)) --page docs/results/paper.md
 
