@@ -377,7 +377,8 @@ def test_the_command_writes_tables_rows_and_drawings(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["credit", "--sources", str(file), *given, *where])
     assert result.exit_code == 0, result.output
     made = {path.name for path in out.iterdir()}
-    assert made == {"credit.md", "credit.json", "credit.csv", "credit.svg", "credit-attempts.svg"}
+    drawn = {f"credit-{name}.svg" for name in ("first-error", "value-drop", "attempts")}
+    assert made == {"credit.md", "credit.json", "credit.csv", *drawn}
     document = json.loads((out / "credit.json").read_text())
     assert [len(one["signals"][GAP]) for one in document["attempts"]] == [3, 3]
     lines = (out / "credit.csv").read_text().splitlines()
