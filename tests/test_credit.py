@@ -172,9 +172,16 @@ def test_marks_are_scored_after_every_step_with_all_earlier_ones_right() -> None
     assert request.alternatives == (ord("+"), ord("-"))
 
 
-def test_marks_that_begin_alike_are_refused_in_one_line() -> None:
+def test_marks_are_compared_where_their_tokens_first_differ() -> None:
     question = StepMarks(measure=Measure.MARKS, prompt=SOLVE, marking=Letters("ok", "oh"))
-    with pytest.raises(ConfigError, match="begin with one token") as error:
+    (request,) = question.plan(attempt(), Renderer(ByteTokenizer())).requests
+    assert ByteTokenizer().decode(request.token_ids[: request.num_context]).endswith("Two.o")
+    assert request.alternatives == (ord("k"), ord("h"))
+
+
+def test_a_mark_that_begins_with_the_other_is_refused_in_one_line() -> None:
+    question = StepMarks(measure=Measure.MARKS, prompt=SOLVE, marking=Letters("ok", "o"))
+    with pytest.raises(ConfigError, match="begins with the other") as error:
         question.plan(attempt(), Renderer(ByteTokenizer()))
     assert "\n" not in str(error.value)
 
@@ -370,7 +377,8 @@ def test_the_command_writes_tables_rows_and_drawings(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["credit", "--sources", str(file), *given, *where])
     assert result.exit_code == 0, result.output
     made = {path.name for path in out.iterdir()}
-    assert made == {"credit.md", "credit.json", "credit.csv", "credit.svg", "credit-attempts.svg"}
+    drawn = {f"credit-{name}.svg" for name in ("first-error", "value-drop", "attempts")}
+    assert made == {"credit.md", "credit.json", "credit.csv", *drawn}
     document = json.loads((out / "credit.json").read_text())
     assert [len(one["signals"][GAP]) for one in document["attempts"]] == [3, 3]
     lines = (out / "credit.csv").read_text().splitlines()
@@ -383,7 +391,7 @@ def test_an_engine_without_log_probabilities_is_refused_in_one_line(tmp_path: Pa
     file = tmp_path / "marked.jsonl"
     row = {"problem": "2 + 2?", "steps": ["Two.", "Five."], "first_error_step": 1}
     file.write_text(json.dumps(row) + "\n")
-    server = ["--set", 'engine.urls=["http://127.0.0.1:9/v1"]', "--set", "engine.chat=true"]
+    server = ["--set", 'engine.urls=["http://127.0.0.1:9/v1"]', "--set", 'evaluate.models=["base"]']
     result = CliRunner().invoke(
         app,
         ["credit", "--sources", str(file), "--engine", "openai", "--model", "lab", *server,

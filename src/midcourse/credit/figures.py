@@ -4,38 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from midcourse.credit.scores import Score, drop_scores, first_error_scores
+from midcourse.credit.scores import Score
 from midcourse.credit.signals import GAP, MARKS, MARKS_REFERENCE, Mapped
 from midcourse.metrics import Interval
 from midcourse.report.plots import Panel, Point, Series
 from midcourse.steps import location_from_error_step
 
-
-def summary_panels(found: Sequence[Mapped]) -> list[Panel]:
-    """Return a panel per target: top-1 of every signal."""
-    titles = ("Finding the first error", "Finding the largest value drop")
-    both = (first_error_scores(found), drop_scores(found))
-    return [_bars(title, scores) for title, scores in zip(titles, both, strict=True) if scores]
+_MOST = 3
+"""Attempts that are drawn side by side."""
 
 
-def _bars(title: str, scores: Sequence[Score]) -> Panel:
+def summary_panel(title: str, scores: Sequence[Score]) -> Panel:
+    """Return a bar per signal: how often it is right about one target."""
     points = tuple(Point(s.name, _percent(s.top_1), s.num_attempts) for s in scores)
-    return Panel(
-        title=title, x_label="", y_label="top-1, %", series=(Series("top-1", points),), kind="bar"
-    )
+    series = (Series("top-1", points),)
+    return Panel(title=title, x_label="", y_label="top-1, %", series=series, kind="bar")
 
 
 def _percent(interval: Interval) -> Interval:
     return Interval(*(100 * x for x in (interval.estimate, interval.low, interval.high)))
 
 
-def attempt_panels(found: Sequence[Mapped], number: int) -> list[Panel]:
-    """Return a panel for each of the first attempts with value, or else of the first ones.
+def attempt_panels(found: Sequence[Mapped]) -> list[Panel]:
+    """Return a panel of the first attempt of each source, the first with any value if there is one.
 
     Values are shares; other signals are scaled to 0 … 1 within the attempt.
     """
-    seen = [one for one in found if one.drop_step is not None] or list(found)
-    return [_curves(one) for one in seen[:number]]
+    chosen: dict[str, Mapped] = {}
+    for one in sorted(found, key=lambda one: one.drop_step is None):
+        chosen.setdefault(one.attempt.problem.source, one)
+    return [_curves(one) for one in list(chosen.values())[:_MOST]]
 
 
 def _curves(one: Mapped) -> Panel:

@@ -231,27 +231,31 @@ class StepMarks:
     marking: Marking = PlainMarks()
 
     def plan(self, attempt: Attempt, renderer: Renderer) -> Plan:
-        """Score both marks after every step in one pass. Raises ConfigError if they are alike."""
+        """Score both marks after every step in one pass, where their tokens first differ.
+
+        Raises ConfigError if one mark begins with the other.
+        """
         marking = self.marking
-        right, wrong = (renderer.encode(mark)[0] for mark in (marking.right, marking.wrong))
-        if right == wrong:
+        right, wrong = (renderer.encode(mark) for mark in (marking.right, marking.wrong))
+        pairs = enumerate(zip(right, wrong, strict=False))
+        differ = next((place for place, (ours, other) in pairs if ours != other), None)
+        if differ is None:
             raise ConfigError(
-                f"credit: {marking.right!r} and {marking.wrong!r} begin with one token of this "
-                "model, so that marks cannot be told apart: use another tokenizer"
+                f"credit: to this model's tokenizer, one of the marks {marking.right!r} and "
+                f"{marking.wrong!r} begins with the other: they cannot be told apart"
             )
         ids = list(_asked(self.prompt, attempt, renderer))
-        followed = renderer.encode(marking.right + marking.tail)
-        places = list[int]()
+        places, tail = list[int](), renderer.encode(marking.tail)
         for index, step in enumerate(attempt.steps):
             line = marking.line(index, step, attempt)
             ids += renderer.encode(line) if places else renderer.reply_ids(line)
-            places.append(len(ids))
-            ids += followed
+            places.append(len(ids) + differ)
+            ids += [*right, *tail]
         request = ScoreRequest(
             request_id=attempt.attempt_id,
             token_ids=tuple(ids[: places[-1] + 1]),
             num_context=places[0],
-            alternatives=(right, wrong),
+            alternatives=(right[differ], wrong[differ]),
         )
 
         def settle(scores: Mapping[str, TokenScores]) -> tuple[float, ...]:

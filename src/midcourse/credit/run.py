@@ -14,7 +14,7 @@ from typing import Any
 
 from midcourse.config import Recipe
 from midcourse.credit.attempts import Attempts, MarkedAttempts, RunAttempts, first_of_each
-from midcourse.credit.figures import attempt_panels, summary_panels
+from midcourse.credit.figures import attempt_panels, summary_panel
 from midcourse.credit.measures import (
     CreditSettings,
     LabMarks,
@@ -27,7 +27,7 @@ from midcourse.credit.measures import (
     StepScores,
     credit,
 )
-from midcourse.credit.scores import score_tables
+from midcourse.credit.scores import FOUND_DROP, FOUND_ERROR, score_tables, scores_by_target
 from midcourse.credit.signals import Mapped, Named, mapped
 from midcourse.credit.values import StepPrefixes, values_of
 from midcourse.errors import DataError
@@ -49,8 +49,7 @@ from midcourse.store.files import write_durably, write_json_atomic
 from midcourse.table import Table
 from midcourse.tokens import read_tokens
 
-_SHOWN = 4
-"""Attempts that are drawn."""
+_DRAWINGS = {FOUND_ERROR: "credit-first-error", FOUND_DROP: "credit-value-drop"}
 _DIGITS = 4
 
 
@@ -221,16 +220,13 @@ def _named(run: Run, proposals: Stage[Proposal, Any]) -> dict[str, Named]:
 
 
 def write_map(found: Sequence[Mapped], run: Run, out: Path) -> list[Table]:
-    """Write ``credit.md``, ``.json``, ``.csv`` and two drawings to `out`; return the tables."""
+    """Write ``credit.md``, ``.json``, ``.csv`` and the drawings to `out`; return the tables."""
     out.mkdir(parents=True, exist_ok=True)
-    tables = score_tables(found)
-    for name, panels in (
-        ("credit", summary_panels(found)),
-        ("credit-attempts", attempt_panels(found, _SHOWN)),
-    ):
-        if panels:
-            drawn = draw_panels(panels, "Credit map")
-            write_durably(out / f"{name}.svg", drawn.encode())
+    by_target = scores_by_target(found)
+    tables = score_tables(found, by_target)
+    drawings = {_DRAWINGS[title]: [summary_panel(title, s)] for title, s in by_target.items()}
+    for name, panels in {**drawings, "credit-attempts": attempt_panels(found)}.items():
+        write_durably(out / f"{name}.svg", draw_panels(panels, "Credit map").encode())
     lines = [line for table in tables for line in _section(table)]
     write_durably(out / "credit.md", "\n".join(lines).encode())
     write_durably(out / "credit.csv", csv_text(*_rows(found)).encode())

@@ -206,16 +206,21 @@ _NOTE = (
 )
 
 
-def score_tables(found: Sequence[Mapped]) -> list[Table]:
+FOUND_ERROR, FOUND_DROP = "Finding the first error", "Finding the largest value drop"
+
+
+def scores_by_target(found: Sequence[Mapped]) -> dict[str, list[Score]]:
+    """Return the scores against each target that is there, by the title of its table."""
+    both = {FOUND_ERROR: first_error_scores(found), FOUND_DROP: drop_scores(found)}
+    return {title: scores for title, scores in both.items() if scores}
+
+
+def score_tables(found: Sequence[Mapped], by_target: Mapping[str, Sequence[Score]]) -> list[Table]:
     """Return the tables of a credit map: what has value, then each target, then by source."""
     tables = [_value_table(found)] if any(one.values for one in found) else []
-    for title, scores in (
-        ("Finding the first error", first_error_scores(found)),
-        ("Finding the largest value drop", drop_scores(found)),
-    ):
-        if scores:
-            tables.append(Table(title, _COLUMNS, tuple(map(_line, scores)), _NOTE))
-            tables += _by_source(title, scores)
+    for title, scores in by_target.items():
+        tables.append(Table(title, _COLUMNS, tuple(map(_line, scores)), _NOTE))
+        tables += _by_source(title, scores)
     return tables
 
 
