@@ -1,10 +1,10 @@
 """A real language model, small: what of the method holds for SmolLM2-135M (docs/results/real.md).
 
 Its parts, at the scale ``scale/real``, each of which reads what runs of the parts before it left:
-``levels`` chooses problems by how often the warmed-up model solves training problems, next to which
-``tasks`` are measured; ``table1`` continues from the reference's own steps; ``proposals`` judges the model's own; ``sft`` compares
-what to fine-tune on; ``rl`` runs only if ``sft`` separates arms. Sizes, rules and claims were
-fixed before any part was run: the page has them.
+``levels`` chooses problems by how often the warmed-up model solves training problems, and ``tasks``
+measures others for comparison; ``table1`` continues from the reference's own steps; ``proposals``
+judges the model's own; ``sft`` compares what to fine-tune on; ``rl`` runs only if ``sft`` separates
+arms. Sizes, rules and claims were fixed before any part was run: the page has them.
 """
 
 from __future__ import annotations
