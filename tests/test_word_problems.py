@@ -309,10 +309,10 @@ def test_parts_without_a_training_come_to_tables_that_data_alone_makes_again(
     study: ExperimentRunner,
 ) -> None:
     own = replace(study, settings=(*TINY, "proposer_model.path=lab"))
-    runners = {"levels": study, "table1": study, "proposals": own}
+    runners = {"levels": study, "tasks": study, "table1": study, "proposals": own}
     made = {name: PARTS[name].make(runner) for name, runner in runners.items()}
-    (levels,) = made["levels"].tables
-    assert {row[0].partition("/")[0] for row in levels.rows} == {"word-problems", "reasoning-gym"}
+    for name, source in (("levels", "word-problems"), ("tasks", "reasoning-gym")):
+        assert {row[0].partition("/")[0] for row in made[name].tables[0].rows} == {source}
     first, *_, outcomes = made["table1"].tables
     assert [row[0] for row in first.rows] == ["1", "2", "3", "4"]
     assert sum(int(row[1]) for row in outcomes.rows) == 3, "a rollout of each hard problem"

@@ -1,10 +1,10 @@
 """A real language model, small: what of the method holds for SmolLM2-135M (docs/results/real.md).
 
-Five parts, at the scale ``scale/real``, each of which reads what runs of the parts before it left:
-``levels`` chooses problems by how often the warmed-up model solves training problems; ``table1``
-continues from the reference's own steps; ``proposals`` judges the model's own; ``sft`` compares
-what to fine-tune on; ``rl`` runs only if ``sft`` separates arms. Sizes, rules and claims were
-fixed before any part was run: the page has them.
+Its parts, at the scale ``scale/real``, each of which reads what runs of the parts before it left:
+``levels`` chooses problems by how often the warmed-up model solves training problems, and ``tasks``
+measures others for comparison; ``table1`` continues from the reference's own steps; ``proposals``
+judges the model's own; ``sft`` compares what to fine-tune on; ``rl`` runs only if ``sft`` separates
+arms. Sizes, rules and claims were fixed before any part was run: the page has them.
 """
 
 from __future__ import annotations
@@ -101,27 +101,42 @@ def problems_needed(counts: Counts) -> int:
 
 
 def levels(runner: ExperimentRunner) -> Result:
-    """Part (a): how often each kind of problem is solved, and which are chosen."""
-    rows = [Row(name=name, recipe=name) for name in ("levels-words", "levels-tasks")]
-    found: dict[str, Counts] = {}
-    for by_seed in runner.read_rows(rows, Reading(level_counts)).values():
-        found |= by_seed[runner.seeds[0]]
+    """Part (a): how often each kind of word problem is solved, and which are chosen."""
+    found = _levels(runner, "levels-words")
     chosen = choose_levels(found)
-    cells = tuple(_level_cells(name, counts, name in chosen) for name, counts in found.items())
     needed = problems_needed(pool(found[name] for name in chosen))
-    columns = ("kind", "problems", "samples", "pass@1 %", "none correct", "chosen")
-    note = f"95 % bootstrap over problems. Problems for {_WANTED} hard ones: {needed}."
-    return Result(
-        tables=[Table("(a) Pass@1 on training problems", columns, cells, note)], claims=()
+    note = (
+        f"95 % bootstrap over problems. Chosen by the rule: {', '.join(chosen)}; {needed} problems "
+        f"for {_WANTED} hard ones."
     )
+    return Result(tables=[_level_table("(a) Word problems", found, note)], claims=())
 
 
-def _level_cells(name: str, counts: Counts, is_chosen: bool) -> tuple[str, ...]:
+def tasks(runner: ExperimentRunner) -> Result:
+    """Part (a): the same of reasoning-gym's tasks, for comparison."""
+    found = _levels(runner, "levels-tasks")
+    note = "95 % bootstrap over problems. Without worked references none can be chosen."
+    return Result(tables=[_level_table("(a) reasoning-gym", found, note)], claims=())
+
+
+def _levels(runner: ExperimentRunner, recipe: str) -> dict[str, Counts]:
+    rows = [Row(name=recipe, recipe=recipe)]
+    (found,) = runner.read_rows(rows, Reading(level_counts))[recipe].values()
+    return found
+
+
+def _level_table(title: str, found: Mapping[str, Counts], note: str) -> Table:
+    columns = ("kind", "problems", "samples", "pass@1 %", "none correct")
+    rows = tuple(_level_cells(name, counts) for name, counts in found.items())
+    return Table(f"{title}: pass@1 on training problems", columns, rows, note)
+
+
+def _level_cells(name: str, counts: Counts) -> tuple[str, ...]:
     every = flat(counts)
     rate = share(estimates.accuracy_of(counts), 1)
     unsolved = sum(not count.is_solved for count in every)
     samples = str(sum(count.num_samples for count in every))
-    return (name, str(len(every)), samples, rate, str(unsolved), "yes" if is_chosen else "no")
+    return (name, str(len(every)), samples, rate, str(unsolved))
 
 
 # --- (b) continuations from the reference's own steps ------------------------------------------
@@ -446,6 +461,7 @@ class Part:
 
 PARTS = {
     "levels": Part(levels),
+    "tasks": Part(tasks),
     "table1": Part(table1),
     "proposals": Part(proposals),
     "sft": Part(sft, 3),
