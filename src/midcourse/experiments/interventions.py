@@ -55,13 +55,12 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     counts = runner.pooled(experiment.rows, Reading(_continuations))
     there = [row for row in experiment.rows if row.name in counts]
     missing = [row.name for row in experiment.rows if row not in there]
-    claims = [c for c in experiment.claims if not {c.ours, c.theirs} & set(missing)]
     (head,) = experiment.tables
     left_out = " Row {} is left out: the scale names no proposer for it, or its model is not here."
     note = head.note + "".join(map(left_out.format, missing))
     rows = [((row.name, *row.cells), counts[row.name]) for row in there]
     table = results.accuracy_table(replace(head, note=note), rows)
-    return Result(tables=[table], claims=judge(claims, counts))
+    return Result(tables=[table], claims=judge(experiment.claims, counts))
 
 
 def _figure4(runner: ExperimentRunner, experiment: Experiment) -> Result:
@@ -77,7 +76,7 @@ def _figure4(runner: ExperimentRunner, experiment: Experiment) -> Result:
             ("coverage", "problems solved, %", solved),
         )
     ]
-    return Result(claims=judge(experiment.claims[:4], counts), panels=panels)
+    return Result(panels=panels)
 
 
 class Located(NamedTuple):

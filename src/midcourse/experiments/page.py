@@ -59,7 +59,7 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
         "# The paper's experiments, run",
         "",
         f"Scale {scales}; seeds {seeds}; code {codes}; {made_with}.",
-        "Made by `midcourse reproduce … --page`; the lab proves mechanism on a model of a million "
+        "Made by `midcourse reproduce … --page`; the lab shows mechanism on a model of a million "
         "parameters and is not evidence about large models.",
         "",
         "All statements on this page are exploratory: none was singled out before the runs, and "

@@ -44,7 +44,7 @@ class Result:
     """The outcome of one experiment over all seeds."""
 
     tables: Sequence[Table] = ()
-    claims: Sequence[ShapeLine]
+    claims: Sequence[ShapeLine] = ()
     """What the paper says, and whether it holds here."""
     panels: Sequence[Panel] = ()
     """Its figure."""
