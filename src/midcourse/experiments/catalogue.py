@@ -31,8 +31,6 @@ class Measure(StrEnum):
     """In the last two fifths of RL."""
     ZERO_ADVANTAGE = "zero-advantage"
     """The ratio in all of RL."""
-    BUDGET = "budget"
-    """What a budget of tokens gains over the base, as the league reads it."""
 
 
 class Unit(StrEnum):

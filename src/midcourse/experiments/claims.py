@@ -154,7 +154,7 @@ MEASURED: dict[Measure, _Measured] = {
     ),
     Measure.AREA: _Measured(_read(Reading(readings.course_counts), _along(readings.area)), mean),
     Measure.ZERO_ADVANTAGE: _Measured(_read(Reading(reward_groups), _by_iteration), none_correct),
-    Measure.BUDGET: _Measured(_at_budget, mean),
+    Measure.AT_BUDGET: _Measured(_at_budget, mean),
 }
 
 
