@@ -20,6 +20,8 @@ from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import Claim, Experiment, Row, Unit, experiments
 from midcourse.experiments.data import MissingDataError, Reading, RunData
 from midcourse.experiments.interventions import Located
+from midcourse.experiments.league import NoSuccess
+from midcourse.experiments.ledger import NOTHING, Ledger
 from midcourse.experiments.page import write_page
 from midcourse.experiments.patches import Example, Round, quarters, similarity
 from midcourse.experiments.readings import (
@@ -252,7 +254,11 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     counts = {f"p{i}": [Count(32, min(32, level + i))] for i in range(8)}
     score = TextScore(1 / level, 0.1 / level, 0.5)
     place = Located(2, 6, 11.0, 70.0)
+    spent = {i: replace(NOTHING, sampled=9 * i) for i in (0, 10, 25)}
     return {
+        "ledger": Ledger(shared=NOTHING, choice=NOTHING, start=NOTHING, course=spent),
+        "hard_course_counts": {0: counts, 10: counts, 25: counts},
+        "no_success": NoSuccess(0.9, 0.5),
         "counts": counts,
         "_continuations": counts,
         "_shifted": counts,
