@@ -20,6 +20,8 @@ from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments.catalogue import Claim, Experiment, Row, Unit, experiments
 from midcourse.experiments.data import MissingDataError, Reading, RunData
 from midcourse.experiments.interventions import Located
+from midcourse.experiments.league import NoSuccess
+from midcourse.experiments.ledger import NOTHING, Ledger
 from midcourse.experiments.patches import Example, Round, quarters, similarity
 from midcourse.experiments.readings import (
     BASE,
@@ -247,7 +249,11 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     counts = {f"p{i}": [Count(32, min(32, level + i))] for i in range(8)}
     score = TextScore(1 / level, 0.1 / level, 0.5)
     place = Located(2, 6, 11.0, 70.0)
+    spent = {i: replace(NOTHING, sampled=9 * i) for i in (0, 10, 25)}
     return {
+        "ledger": Ledger(shared=NOTHING, choice=NOTHING, start=NOTHING, course=spent),
+        "hard_course_counts": {0: counts, 10: counts, 25: counts},
+        "no_success": NoSuccess(0.9, 0.5),
         "counts": counts,
         "continuations": counts,
         "_shifted": counts,
@@ -266,8 +272,8 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     }[take]
 
 
-#: Tested in files of their own: they read ledgers, and what claims.toml names.
-ELSEWHERE = ("claims", "league")
+#: Tested in a file of its own: it reads what claims.toml names.
+ELSEWHERE = ("claims",)
 
 
 @pytest.mark.parametrize("name", [name for name in experiments() if name not in ELSEWHERE])

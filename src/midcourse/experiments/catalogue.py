@@ -31,6 +31,10 @@ class Measure(StrEnum):
     """In the last two fifths of RL."""
     ZERO_ADVANTAGE = "zero-advantage"
     """The ratio in all of RL."""
+    AT_BUDGET = "at budget"
+    """Gain in pass@1 where a budget of tokens ends."""
+    ALONG_BUDGET = "along budget"
+    """Mean gain in pass@1 while it is spent."""
 
 
 class Unit(StrEnum):

@@ -29,11 +29,12 @@ from midcourse.experiments.results import (
     per_run,
     run_cells,
     run_panel,
+    runs_passed,
 )
 from midcourse.experiments.runner import WHOLE_METHOD, ExperimentRunner
 from midcourse.metrics import Interval, accuracy, count_of
 from midcourse.pipeline import Method, Session
-from midcourse.report.estimates import Counts, flat, passes
+from midcourse.report.estimates import Counts, flat
 from midcourse.report.plots import Panel, Point
 from midcourse.report.tables import none_correct, windows
 from midcourse.table import Table
@@ -203,14 +204,11 @@ def _arms(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, 
 
 
 def _out_of_reach(head: Head, before: Mapping[int, Counts]) -> Table:
-    """Show, by seed, what the base does in fresh samples of the problems it never solved."""
-    rows = []
-    for seed, counts in before.items():
-        k = min(count.num_samples for count in flat(counts))
-        values = (passes(counts, of) for of in (1, k))
-        cells = (f"{100 * fmean(flat(value)):.1f}" for value in values)
-        rows.append((f"seed {seed}", str(len(counts)), str(k), *cells))
-    return head.table(*rows)
+    """Show what the base does in fresh samples of the problems that it never solved."""
+    k = min(count.num_samples for counts in before.values() for count in flat(counts))
+    numbers = " / ".join(str(len(counts)) for counts in before.values())
+    cells = [cell for of in (1, k) for cell in run_cells(runs_passed(before, of))]
+    return head.table(("base", numbers, str(k), *cells))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +236,10 @@ class Standings:
             name: {s: gain_along(r, limits[s], cost, eval_set, before[s]) for s, r in runs.items()}
             for name, runs in self.arms.items()
         }
-        return {Measure.ACCURACY: {n: of for n, of in ends.items() if of}, Measure.AREA: along}
+        return {
+            Measure.AT_BUDGET: {n: of for n, of in ends.items() if of},
+            Measure.ALONG_BUDGET: along,
+        }
 
 
 def _budget_table(head: Head, at: Standings) -> Table:
@@ -249,10 +250,10 @@ def _budget_table(head: Head, at: Standings) -> Table:
         spent = [at.cost(runs[s].ledger.through(p.iteration)) for s, p in places.items() if p]
         cells: list[str] = []
         for of_set in found.values():
-            ends = of_set[Measure.ACCURACY].get(name)
+            ends = of_set[Measure.AT_BUDGET].get(name)
             cells += run_cells(ends) if ends else ("–", "–")
-            cells += run_cells(of_set[Measure.AREA][name])[:1]
-        where = "/".join(map(_place_cell, places.values()))
+            cells += run_cells(of_set[Measure.ALONG_BUDGET][name])[:1]
+        where = " / ".join(map(_place_cell, places.values()))
         rows.append((name, str(len(spent)), where, _millions(spent), *cells))
     note = f"{head.note} Budget: {_millions(limits.values())} million, the mean over seeds."
     return replace(head, title=head.title.format(unit=at.unit), note=note).table(*rows)
