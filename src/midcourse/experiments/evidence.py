@@ -232,7 +232,7 @@ def _make_with_workers(study: Study, seeds: Sequence[int], minutes: float, worke
 
 
 def _there(file: Path) -> str:
-    return "there" if file.is_file() else "missing"
+    return "there" if file.exists() else "missing"
 
 
 def _seconds(

@@ -120,11 +120,11 @@ def _summary(lines: Iterable[tuple[Finding, Sequence[Line]]]) -> list[str]:
 
 
 def _verdicts(verdicts: Iterable[str]) -> str:
-    """Return one verdict where all agree, else how often each was given."""
+    """Return one verdict where all agree, else how often each was given; a dash without any."""
     counts = Counter(verdicts)
     if len(counts) == 1:
         return f"**{next(iter(counts))}**"
-    return ", ".join(f"{verdict}: {number}" for verdict, number in counts.most_common()) or NOT_RUN
+    return ", ".join(f"{verdict}: {number}" for verdict, number in counts.most_common()) or "–"
 
 
 def _lines(finding: Finding, results: Path) -> Iterator[Line]:

@@ -45,8 +45,8 @@ class Study:
     command: str = ""
     """What makes the study, page and all, where it is not `experiments`."""
     data: str = ""
-    """The JSON file in `RESULTS` that `command` leaves. Its ``claims`` (claim, verdict, figures)
-    stand on the page of all results, with ``state.seeds`` as their runs."""
+    """What `command` leaves in `RESULTS`. Of a JSON file, ``claims`` (claim, verdict, figures)
+    can stand on the page of all results, with ``state.seeds`` as their runs."""
 
     @property
     def planned(self) -> list[tuple[Experiment, range]]:
