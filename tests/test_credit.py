@@ -290,6 +290,7 @@ def test_signals_are_scored_next_to_guesses() -> None:
     assert scores[GAP].tokens == 100
     assert scores["uniform guess"].top_1.estimate == pytest.approx(1 / 3)
     assert scores["most common position"].top_1.estimate == 1
+    assert scores["longest step"].top_1.estimate == pytest.approx(1 / 3)  # all are of one length
     over = scores[GAP].over_position
     assert over is not None
     assert over.estimate == pytest.approx(-0.2)

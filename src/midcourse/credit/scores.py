@@ -17,7 +17,7 @@ from midcourse.metrics import Interval, bootstrap, mean, wilson
 from midcourse.table import Table, share
 
 _FOLDS = 5
-UNIFORM, MOST_COMMON = "uniform guess", "most common position"
+UNIFORM, MOST_COMMON, LONGEST = "uniform guess", "most common position", "longest step"
 FIRST_ERROR, OTHER_HALF = "first error", "the other half's drop"
 
 CurveOf = Callable[[Mapped], Curve | None]
@@ -65,7 +65,7 @@ class Score:
 
 
 def scored(found: Sequence[Mapped], target: TargetOf, rivals: Mapping[str, CurveOf]) -> list[Score]:
-    """Score every signal, the `rivals` given by name and two guesses against a target.
+    """Score every signal, the `rivals` given by name and three guesses against a target.
 
     Attempts without the target are left out.
     """
@@ -73,6 +73,7 @@ def scored(found: Sequence[Mapped], target: TargetOf, rivals: Mapping[str, Curve
     common = _common_positions(known)
     guesses: dict[str, CurveOf] = {
         MOST_COMMON: lambda one: common[one.attempt.attempt_id],
+        LONGEST: lambda one: tuple(float(len(step)) for step in one.attempt.steps),
         UNIFORM: lambda one: one_hot(None, len(one.attempt.steps)),
     }
     names = [PROPOSER, *(signal.name for signal in SIGNALS)]
