@@ -249,7 +249,7 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     place = Located(2, 6, 11.0, 70.0)
     return {
         "counts": counts,
-        "_continuations": counts,
+        "continuations": counts,
         "_shifted": counts,
         "course_counts": {0: counts, 10: counts, 25: counts} if row.role.rl else {0: counts},
         "likelihoods": {p: [score, score] for p in counts},
@@ -257,7 +257,7 @@ def made_up(take: str, row: Row, seed: int) -> Any:
         "_similarities": {p: i / 8 for i, p in enumerate(counts)},
         "_examples": [Example("p0", "before", "after")],
         "_round": Round("train-sft/abc/final", 30 - seed, ["p0", "p1"], counts),
-        "_groups": {i: [(8, 0), (8, level % 8)] for i in range(25)},
+        "groups": {i: [(8, 0), (8, level % 8)] for i in range(25)},
         "training_reward": level / 32,
         "_num_rl_problems": 72,
         "_drops": {p: [(i < 4, 0.9, 0.3 + seed / 10)] for i, p in enumerate(counts)},

@@ -44,6 +44,7 @@ def evidence(
     from midcourse.errors import ConfigError
     from midcourse.experiments import build
     from midcourse.experiments import evidence as made
+    from midcourse.experiments.claims_page import write_claims
     from midcourse.experiments.index import write_index
     from midcourse.experiments.studies import RESULTS, choose_studies, studies
     from midcourse.progress import ConsoleProgress, open_console
@@ -62,6 +63,7 @@ def evidence(
     if pages or (study and pages is None):
         for of in here:
             build.build(of)
+        write_claims(RESULTS)
         write_index(RESULTS)
     for of in chosen:
         reporter.say(of.line())

@@ -31,6 +31,8 @@ class Measure(StrEnum):
     """In the last two fifths of RL."""
     ZERO_ADVANTAGE = "zero-advantage"
     """The ratio in all of RL."""
+    GAIN = "gain"
+    """Over the base in pass@1, the mean while the league's budget of tokens is spent."""
 
 
 class Unit(StrEnum):

@@ -33,7 +33,8 @@ from midcourse.steps import insert_step, split_steps
 from midcourse.table import Table
 
 
-def _continuations(session: Session, method: Method, row: Row) -> Counts:
+def continuations(session: Session, method: Method, row: Row) -> Counts:
+    """Return the graded continuations of every hard problem under a row of Table 1."""
     if row.condition is None:
         return _kept(session, method, row.is_fresh)
     return condition_counts(session, method, row.condition)
@@ -52,7 +53,7 @@ def _kept(session: Session, method: Method, is_fresh: bool) -> Counts:
 
 def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     """Tables 1 and 7, and hints of equal length."""
-    counts = runner.pooled(experiment.rows, Reading(_continuations))
+    counts = runner.pooled(experiment.rows, Reading(continuations))
     there = [row for row in experiment.rows if row.name in counts]
     missing = [row.name for row in experiment.rows if row not in there]
     (head,) = experiment.tables
@@ -65,7 +66,7 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
 
 def _figure4(runner: ExperimentRunner, experiment: Experiment) -> Result:
     _, *others = rows = experiment.rows[:4]
-    counts = runner.pooled(rows, Reading(_continuations))
+    counts = runner.pooled(rows, Reading(continuations))
     bars = {row.cells[1].removeprefix("+ "): counts[row.name] for row in others}
     solved = {name: estimates.covered(found) for name, found in bars.items()}
     y = partial(estimates.estimate, statistic=accuracy)

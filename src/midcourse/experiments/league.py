@@ -146,9 +146,9 @@ def gain_along(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: fl
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     base, *rows = experiment.rows
     there = [row for row in rows if runner.has(row.recipe)]
-    arms = _arms(runner, [row for row in there if row.recipe == WHOLE_METHOD])
+    arms = arm_runs(runner, [row for row in there if row.recipe == WHOLE_METHOD])
     fewer = replace(runner, seeds=runner.seeds[:_MOST_RUNS])
-    others = _arms(fewer, [row for row in there if row.recipe != WHOLE_METHOD])
+    others = arm_runs(fewer, [row for row in there if row.recipe != WHOLE_METHOD])
     arms = {row.name: (arms | others)[row.name] for row in there}
     counts = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
     before = {name: per_run(runs, accuracy) for name, runs in counts.items()}
@@ -171,7 +171,8 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     )
 
 
-def _arms(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
+def arm_runs(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
+    """Return what the league asks of each arm and seed."""
     ledgers = runner.read_rows(rows, Reading(ledger))
     held_out = runner.read_rows(rows, Reading(readings.course_counts))
     hard = runner.read_rows(rows, Reading(readings.hard_course_counts))

@@ -222,7 +222,7 @@ def _curve(runs: Mapping[int, Course], k: int) -> dict[int, Numbers]:
     return {step: {seed: run[step] for seed, run in passed.items()} for step in steps}
 
 
-def _groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[int, int]]]:
+def groups(session: Session, method: Method, row: Row) -> dict[int, list[tuple[int, int]]]:
     """Return (graded, correct) rollouts of every group of an RL run, by iteration."""
     groups = readings.group_counts(session, method, row.role)
     return grouped((g.iteration, (count_of(g).num_samples, g.num_correct)) for g in groups)
@@ -235,7 +235,7 @@ Groups = Mapping[str, Mapping[int, Mapping[int, Sequence[Count]]]]
 
 
 def _groups_of(runner: ExperimentRunner, rows: Iterable[Row]) -> Groups:
-    runs = runner.read_rows((row for row in rows if row.role.rl), Reading(_groups))
+    runs = runner.read_rows((row for row in rows if row.role.rl), Reading(groups))
     return {
         name: {seed: _in_parts(groups) for seed, groups in by_seed.items()}
         for name, by_seed in runs.items()

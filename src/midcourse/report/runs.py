@@ -20,7 +20,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from statistics import stdev
+from statistics import NormalDist, stdev
 from typing import TypeVar
 
 from midcourse.metrics import Interval, mean
@@ -140,17 +140,53 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-#: Normal points of a two-sided test at 5 % and of a power of 80 %.
-_SIZE, _POWER = 1.959964, 0.841621
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Which way the runs point, and how sure that is before any correction."""
+
+    supports: bool
+    """Whether they point the way of the claim."""
+    p_value: float
+    """Two-sided, of the way in which they point."""
 
 
-def runs_needed(differences: Sequence[float], effect: float) -> int | None:
+def judge_all(arms: Sequence[Sequence[float]], within: float = 0.0) -> Judged:
+    """Judge that ours is above every other arm, or within a margin of each, by its differences.
+
+    That it is takes every arm, so its p-value is the largest. That it is not takes one, so there
+    the smallest counts, times the number of arms. A margin takes two tests, one at either end.
+    """
+    every = [_judge(differences, within) for differences in arms]
+    against = [one.p_value for one in every if not one.supports]
+    if against:
+        return Judged(False, min(1.0, len(every) * min(against)))
+    return Judged(True, max(one.p_value for one in every))
+
+
+def _judge(differences: Sequence[float], within: float) -> Judged:
+    middle = mean(differences)
+    if not within:
+        return Judged(middle > 0, sign_flip(differences))
+    ends = [sign_flip([d - end for d in differences]) for end in (-within, within)]
+    if abs(middle) < within:
+        return Judged(True, max(ends))
+    return Judged(False, ends[middle > 0])
+
+
+#: The share of studies that are to show a true difference.
+_POWER = 0.8
+
+
+def runs_needed(differences: Sequence[float], effect: float, size: float = 0.05) -> int | None:
     """Return the pairs of runs that would show a true difference of `effect` in 4 of 5 studies.
 
-    By the spread of the differences seen, two-sided at 5 %; None with fewer than two. The added
-    half squared normal point stands for t in place of the normal distribution (Guenther 1981).
+    By the spread of the differences seen, two-sided at `size`; None with fewer than two. The added
+    half squared normal point stands for t in place of the normal distribution (Guenther 1981). So
+    few pairs that an exact sign-flip test cannot reach `size` are never enough.
     """
     if len(differences) < 2:
         return None
+    point = NormalDist().inv_cdf(1 - size / 2)
     spread = stdev(differences) / effect
-    return max(3, math.ceil(((_SIZE + _POWER) * spread) ** 2 + _SIZE**2 / 2))
+    wanted = math.ceil(((point + NormalDist().inv_cdf(_POWER)) * spread) ** 2 + point**2 / 2)
+    return max(wanted, math.ceil(1 - math.log2(size)))
