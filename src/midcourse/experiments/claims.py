@@ -7,10 +7,10 @@ over a fixed number of runs. What decides it and what refutes it is written ther
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -63,12 +63,11 @@ class PrimaryClaim:
         return (self.ours, *self.theirs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Primary:
+class Primary(NamedTuple):
     """What ``claims.toml`` holds."""
 
-    worlds: Mapping[str, World]
-    claim: tuple[PrimaryClaim, ...]
+    worlds: dict[str, World]
+    claims: tuple[PrimaryClaim, ...]
 
 
 @cache
@@ -81,13 +80,12 @@ def primary_claims() -> Primary:
 def read_claims(text: str) -> Primary:
     """Read claims from TOML. Raises ConfigError, one line, if one names what there is not."""
     adapter = TypeAdapter(Primary, config=ConfigDict(extra="forbid"))
+    content = tomllib.loads(text)
     try:
-        found = adapter.validate_python(tomllib.loads(text))
+        found = adapter.validate_python((content["world"], content["claim"]))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"claims.toml: {where}: {first['msg']}, not {first['input']!r}") from None
-    for place, claim in enumerate(found.claim, start=1):
+        raise ConfigError(_first_line(error)) from None
+    for place, claim in enumerate(found.claims, start=1):
         if claim.world not in found.worlds:
             known = ", ".join(found.worlds)
             raise ConfigError(f"claims.toml: claim {place}: no world {claim.world!r}: {known}")
@@ -95,3 +93,12 @@ def read_claims(text: str) -> Primary:
             if f"paper/{row.recipe}" not in recipe_names():
                 raise ConfigError(f"claims.toml: claim {place}: no recipe paper/{row.recipe}")
     return found
+
+
+def _first_line(error: ValidationError) -> str:
+    """Say where the first mistake is, e.g. ``claim 3: measure``, and what it is."""
+    first = error.errors()[0]
+    part, place, *keys = first["loc"]
+    where = f"claim {int(place) + 1}" if part else f"world {place}"
+    key = ".".join(map(str, keys))
+    return f"claims.toml: {where}: {key}: {first['msg']}, not {first['input']!r}"

@@ -48,8 +48,8 @@ def write_claims(results: Path) -> None:
 
 def claims_page(primary: Primary, results: Path, written: str) -> str:
     """Return the page from the data in `results`, with what a person wrote."""
-    found, number = outcomes(primary, results), len(primary.claim)
-    runs = max(claim.runs for claim in primary.claim)
+    found, number = outcomes(primary, results), len(primary.claims)
+    runs = max(claim.runs for claim in primary.claims)
     head = _HEAD.format(runs=runs, number=number, level=f"{100 * LEVEL:.0f}")
     rows = [
         (f"[{place}](#claim-{place})", one.claim.words, one.claim.world, one.verdict(p), _p(one, p))

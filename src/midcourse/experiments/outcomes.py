@@ -159,7 +159,7 @@ class Outcome:
 
 def outcomes(primary: Primary, results: Path) -> list[tuple[Outcome, float]]:
     """Return the outcome of every claim from the data in `results`, with its corrected p-value."""
-    found = [_outcome(claim, primary.worlds[claim.world], results) for claim in primary.claim]
+    found = [_outcome(claim, primary.worlds[claim.world], results) for claim in primary.claims]
     return list(zip(found, holm([one.judged.p_value for one in found]), strict=True))
 
 
