@@ -17,15 +17,14 @@ from midcourse.report.estimates import (
     MIN_PROBLEMS,
     accuracy_margins,
     accuracy_of,
-    between_runs,
     by_place,
     mean_difference,
-    over_runs,
     passed,
     passes,
     unpaired_difference,
 )
 from midcourse.report.findings import Finding, Verdict, findings, not_measured, summary
+from midcourse.report.runs import between_runs, over_runs
 from midcourse.report.shape import is_of_paper
 
 

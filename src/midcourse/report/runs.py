@@ -19,14 +19,20 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
-from statistics import NormalDist, stdev
-from typing import TypeVar
+from statistics import NormalDist, stdev, variance
+from typing import NamedTuple, TypeVar
 
 from midcourse.metrics import Interval, mean
-from midcourse.report.estimates import Clusters, Statistic, flat, over_runs
+from midcourse.report.estimates import Clusters, Statistic, flat
 
 T = TypeVar("T")
+
+#: With two runs an interval by t is 18 standard deviations wide: we give none.
+MIN_RUNS = 3
+#: The part of Student's t between the two ends of our intervals.
+_INSIDE = 0.95
 
 Runs = Mapping[int, Clusters[T]]
 """By seed, what one training run came to: items by problem."""
@@ -58,6 +64,79 @@ class Comparison:
     def differences(self) -> tuple[float, ...]:
         """Ours − theirs, by seed."""
         return tuple(a - b for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def over_runs(values: Sequence[float]) -> Interval:
+    """Return the mean of one number of every run with its interval by Student's t.
+
+    Its ends are NaN with fewer than `MIN_RUNS` runs, and where all agree: how far runs spread is
+    then not known.
+    """
+    middle = mean(values)
+    if len(values) < MIN_RUNS or len(set(values)) == 1:
+        return Interval(middle, math.nan, math.nan)
+    half = t_point(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(middle, middle - half, middle + half)
+
+
+class ArmDifference(NamedTuple):
+    """The difference of two arms' means over runs."""
+
+    found: Interval
+    n: int
+    least: int
+    """Fewer tell nothing."""
+    unit: str
+    """What `n` counts."""
+    how: str
+
+
+def difference_of_arms(ours: Mapping[int, float], theirs: Mapping[int, float]) -> ArmDifference:
+    """Compare one number a run, by seed: pair by pair where enough seeds are common, else Welch."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) >= MIN_RUNS:
+        found = over_runs([ours[seed] - theirs[seed] for seed in seeds])
+        how = "Student's t over pairs of runs of one seed"
+        return ArmDifference(found, len(seeds), MIN_RUNS, "pairs of runs", how)
+    found, n = between_runs([*ours.values()], [*theirs.values()]), len(ours) + len(theirs)
+    return ArmDifference(found, n, 2 * MIN_RUNS, "runs", "Welch's t over runs")
+
+
+def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
+    """Return the difference of the means of two sets of runs that are not paired, by Welch's t.
+
+    Its ends are NaN if a side has fewer than `MIN_RUNS` runs, or if on both sides all agree.
+    """
+    middle = mean(ours) - mean(theirs)
+    if min(len(ours), len(theirs)) < MIN_RUNS:
+        return Interval(middle, math.nan, math.nan)
+    left, right = (variance(side) / len(side) for side in (ours, theirs))
+    if not left + right:
+        return Interval(middle, math.nan, math.nan)
+    each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
+    half = t_point(int((left + right) ** 2 / each)) * math.sqrt(left + right)
+    return Interval(middle, middle - half, middle + half)
+
+
+@cache
+def t_point(freedom: int) -> float:
+    """Return the 97.5 % point of Student's t, by bisection of its distribution function."""
+    low, high = 0.0, math.pi / 2
+    while high - low > _TIE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _inside(middle, freedom) > _INSIDE else (middle, high)
+    return math.sqrt(freedom) * math.tan(low)
+
+
+def _inside(angle: float, freedom: int) -> float:
+    """Return P(|t| < √freedom · tan angle): a finite sum (Abramowitz & Stegun 26.7.3-4)."""
+    cosine, total = math.cos(angle), 0.0
+    term = cosine if freedom % 2 else 1.0
+    for k in range(freedom % 2, freedom - 1, 2):
+        total += term
+        term *= cosine**2 * (k + 1) / (k + 2)
+    total *= math.sin(angle)
+    return (angle + total) * 2 / math.pi if freedom % 2 else total
 
 
 def compare_runs(
