@@ -6,14 +6,21 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from midcourse.errors import ConfigError
-from midcourse.experiments.claims import PrimaryClaim, primary_claims, read_claims
+from midcourse.experiments import readings, rl
+from midcourse.experiments.catalogue import Measure
+from midcourse.experiments.claims import Primary, PrimaryClaim, primary_claims, read_claims
 from midcourse.experiments.claims_page import claims_page
-from midcourse.experiments.outcomes import LEVEL, MEASURES, Outcome
+from midcourse.experiments.data import Reading, RunData
+from midcourse.experiments.interventions import continuations
+from midcourse.experiments.outcomes import LEVEL, MEASURES, Outcome, outcomes
+from midcourse.experiments.readings import counts_on
 from midcourse.metrics import mean
+from midcourse.progress import SilentProgress
 from midcourse.report.runs import compare_values, holm, judge_all, runs_needed, sign_flip
 
 TOML = """
@@ -147,3 +154,46 @@ def test_the_page_without_data_says_of_every_claim_that_it_has_no_run(tmp_path: 
     assert page.count("**not yet: 0 of 10 runs**") == len(primary_claims().claims)
     assert "By hand." in page
     assert "NaN" not in page and "nan" not in page.split("By hand.")[1]
+
+
+def made_up(key: str, level: int) -> object:
+    """Return a reading of problems or groups of which `level` in 32 are right."""
+    counts = {f"p{i}": [{"num_samples": 32, "num_correct": level}] for i in range(4)}
+    if key.startswith("course_counts"):
+        return dict.fromkeys((0, 60, 80, 100), counts)
+    if key.startswith("groups"):
+        return {i: [(8, int(j < level // 8)) for j in range(4)] for i in range(5)}
+    return counts
+
+
+@pytest.mark.parametrize("place", range(6))
+def test_a_claim_is_judged_from_kept_readings_alone(place: int, tmp_path: Path) -> None:
+    primary = primary_claims()
+    claim = replace(primary.claims[place], runs=6)
+    study = primary.worlds[claim.world].study
+    data, keyed = RunData(study.data_folder(tmp_path)), READINGS[claim.measure]
+    for seed in range(1, claim.runs + 1):
+        runner = study.runner((seed,), SilentProgress(), data)
+        for row in claim.rows:
+            is_high = (row is claim.ours) != (claim.measure is Measure.ZERO_ADVANTAGE)
+            level = 8 if claim.within else 16 + seed if is_high else 8
+            key = (keyed if keyed is not None else counts_on(claim.on)).key(row)
+            data.of(runner.recipe(row.recipe, seed)).keep(key, made_up(key, level), 0.0)
+    ((found, corrected),) = outcomes(replace_claims(primary, claim), tmp_path)
+    assert found.made == 6
+    assert found.verdict(corrected) == "holds"
+    page = claims_page(replace_claims(primary, claim), tmp_path, "")
+    assert "| 6 |" in page and "Runs needed" in page
+
+
+READINGS: Mapping[Measure, Reading[Any] | None] = {
+    Measure.ACCURACY: Reading(continuations),
+    Measure.PASS_AT_K: None,
+    Measure.AREA: Reading(readings.course_counts),
+    Measure.ZERO_ADVANTAGE: Reading(rl.groups),
+}
+
+
+def replace_claims(primary: Primary, claim: PrimaryClaim) -> Primary:
+    """Return a family of one claim."""
+    return primary._replace(claims=(claim,))
