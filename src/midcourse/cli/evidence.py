@@ -44,8 +44,6 @@ def evidence(
     from midcourse.errors import ConfigError
     from midcourse.experiments import build
     from midcourse.experiments import evidence as made
-    from midcourse.experiments.claims_page import write_claims
-    from midcourse.experiments.index import write_index
     from midcourse.experiments.studies import RESULTS, choose_studies, studies
     from midcourse.progress import ConsoleProgress, open_console
 
@@ -61,10 +59,7 @@ def evidence(
         else:
             succeeded &= of.make(seed or (), deadline)
     if pages or (study and pages is None):
-        for of in here:
-            build.build(of)
-        write_claims(RESULTS)
-        write_index(RESULTS)
+        build.build_pages(here, RESULTS)
     for of in chosen:
         reporter.say(of.line())
     every = [made.Evidence(of) for of in studies().values() if not of.command]

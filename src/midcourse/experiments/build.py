@@ -13,12 +13,22 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Experiment
+from midcourse.experiments.claims_page import write_claims
 from midcourse.experiments.data import MissingDataError, RunData, SeedData
 from midcourse.experiments.evidence import Evidence, Read
+from midcourse.experiments.index import write_index
 from midcourse.experiments.page import write_page
 from midcourse.experiments.reproduce import MAKERS, write_result
 from midcourse.experiments.results import Result
 from midcourse.report.plots import FORMATS, can_draw
+
+
+def build_pages(every: Iterable[Evidence], results: Path) -> None:
+    """Build the pages of some studies, then those that are over all: the claims and the index."""
+    for evidence in every:
+        build(evidence)
+    write_claims(results)
+    write_index(results)
 
 
 def build(evidence: Evidence) -> bool:
