@@ -129,9 +129,8 @@ def test_three_runs_a_side_are_compared_over_runs(make_run: MakeRun) -> None:
     runs = [make_run(f"seed{seed}", seed=seed) for seed in (1, 2, 3)]
     runs += [make_run(f"y{seed}", seed=seed, verify__num_continuations=2) for seed in (1, 2, 3)]
     found = differences(sides_of(read_runs(runs), None))
-    assert {one.n_unit for one in found} == {"runs"}
-    assert {one.n for one in found} == {6}
-    assert all("Welch's t over runs" in one.sentence for one in found)
+    assert {(one.n, one.n_unit) for one in found} == {(3, "pairs of runs")}
+    assert all("Student's t over pairs of runs of one seed" in one.sentence for one in found)
     pooled = differences(sides_of(read_runs(runs[:2] + runs[3:]), None))
     assert {one.n_unit for one in pooled} == {"problems"}
     assert all("not about training" in one.sentence for one in pooled)

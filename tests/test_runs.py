@@ -8,7 +8,15 @@ import random
 import pytest
 
 from midcourse.metrics import mean
-from midcourse.report.runs import compare_runs, compare_values, holm, runs_needed, sign_flip
+from midcourse.report.runs import (
+    compare_runs,
+    compare_values,
+    difference_of_arms,
+    holm,
+    runs_needed,
+    sign_flip,
+    t_point,
+)
 
 
 def test_the_sign_flip_test_is_exact() -> None:
@@ -70,3 +78,18 @@ def test_runs_needed_grow_with_the_square_of_the_spread() -> None:
     # A paired t-test of size 5 % and power 80 % on an effect of one SD needs 10 pairs.
     assert runs_needed([-1.0, 1.0, -1.0, 1.0, 0.0], 1.0) == 10
     assert runs_needed([0.1], 0.05) is None
+
+
+def test_points_of_t_are_those_of_printed_tables() -> None:
+    printed = {1: 12.706, 2: 4.303, 3: 3.182, 9: 2.262, 10: 2.228, 30: 2.042, 120: 1.980}
+    assert {freedom: round(t_point(freedom), 3) for freedom in printed} == printed
+
+
+def test_arms_are_paired_where_three_seeds_are_common_and_else_are_not() -> None:
+    ours, theirs = {1: 0.3, 2: 0.5, 3: 0.9}, {1: 0.2, 2: 0.3, 3: 0.8}
+    paired = difference_of_arms(ours, theirs)
+    assert (paired.n, paired.unit) == (3, "pairs of runs")
+    apart = difference_of_arms(ours, {seed + 10: value for seed, value in theirs.items()})
+    assert (apart.n, apart.how) == (6, "Welch's t over runs")
+    assert paired.found.estimate == pytest.approx(apart.found.estimate)
+    assert paired.found.low > apart.found.low, "what a seed shares is taken out"

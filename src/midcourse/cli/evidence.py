@@ -45,7 +45,6 @@ def evidence(
     from midcourse.errors import ConfigError
     from midcourse.experiments import build
     from midcourse.experiments import evidence as made
-    from midcourse.experiments.index import write_index
     from midcourse.experiments.studies import RESULTS, choose_studies, studies
     from midcourse.progress import ConsoleProgress, open_console
 
@@ -58,9 +57,7 @@ def evidence(
     if study:
         succeeded = made.make_all(here, seed or (), minutes, workers)
     if pages or (study and pages is None):
-        for of in here:
-            build.build(of)
-        write_index(RESULTS, build.build_claims(every))
+        build.build_pages(here, RESULTS)
     for of in chosen if pages is not False else ():
         reporter.say(of.line())
     for path in made.prune(every) if prune else ():

@@ -13,13 +13,22 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Experiment
-from midcourse.experiments.claims import Judged, compare, judge_all, primary_claims, write_claims
+from midcourse.experiments.claims_page import write_claims
 from midcourse.experiments.data import MissingDataError, RunData, SeedData
 from midcourse.experiments.evidence import Evidence, Read
+from midcourse.experiments.index import write_index
 from midcourse.experiments.page import write_page
 from midcourse.experiments.reproduce import MAKERS, write_result
 from midcourse.experiments.results import Result
 from midcourse.report.plots import FORMATS, can_draw
+
+
+def build_pages(every: Iterable[Evidence], results: Path) -> None:
+    """Build the pages of some studies, then those that are over all: the claims and the index."""
+    for evidence in every:
+        build(evidence)
+    write_claims(results)
+    write_index(results)
 
 
 def build(evidence: Evidence) -> bool:
@@ -32,17 +41,6 @@ def build(evidence: Evidence) -> bool:
     chosen = [experiment for experiment, _ in study.planned]
     write_page(study.title, chosen, evidence.results / f"{study.page}.md")
     return True
-
-
-def build_claims(every: Sequence[Evidence]) -> list[Judged]:
-    """Judge the primary claims by the data of all studies, and write their page."""
-    runners = {}
-    for evidence in every:
-        runner = evidence.runner((1,), evidence.kept)
-        runners[runner.scale_name] = runner
-    judged = judge_all((c, compare(c, runners.get(c.scale))) for c in primary_claims())
-    write_claims(judged, every[0].results / "claims.md")
-    return judged
 
 
 def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -> None:

@@ -17,7 +17,9 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
-from midcourse.experiments.claims import Judged, summary_table
+from midcourse.experiments.claims import primary_claims
+from midcourse.experiments.claims_page import claims_table
+from midcourse.experiments.outcomes import outcomes
 from midcourse.experiments.page import BEGIN, END, by_hand
 from midcourse.experiments.studies import Study, studies
 from midcourse.store.files import load_object
@@ -76,7 +78,7 @@ def findings() -> tuple[Finding, ...]:
     return adapter.validate_python(tomllib.loads(text))["finding"]
 
 
-def write_index(results: Path, judged: Sequence[Judged]) -> None:
+def write_index(results: Path) -> None:
     """Write ``index.md`` from the results of the studies' pages in `results`, and the claims."""
     page = results / "index.md"
     lines = {finding: list(_lines(finding, results)) for finding in findings()}
@@ -96,7 +98,7 @@ def write_index(results: Path, judged: Sequence[Judged]) -> None:
         "",
         "Named before their runs and corrected together; [each run's numbers](claims.md).",
         "",
-        *summary_table(judged, "claims.md").markdown(),
+        *claims_table(outcomes(primary_claims(), results), "claims.md").markdown(),
         "",
         "## Everything else, exploratory",
         "",

@@ -34,7 +34,7 @@ from midcourse.table import Table
 
 
 def continuations(session: Session, method: Method, row: Row) -> Counts:
-    """Return the graded continuations of every hard problem, from what a row says."""
+    """Return the graded continuations of every hard problem under a row of Table 1."""
     if row.condition is None:
         return _kept(session, method, row.is_fresh)
     return condition_counts(session, method, row.condition)

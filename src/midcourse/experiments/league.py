@@ -31,7 +31,7 @@ from midcourse.experiments.results import (
     run_panel,
     runs_passed,
 )
-from midcourse.experiments.runner import WHOLE_METHOD, ExperimentRunner
+from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Interval, accuracy, count_of
 from midcourse.pipeline import Method, Session
 from midcourse.report.estimates import Counts, flat
@@ -51,8 +51,6 @@ COSTS: dict[str, Cost] = {
     "forward passes": attrgetter("passes"),
 }
 NOT_RUN = "not run"
-#: Arms of other recipes than the primary pair's are read at so many of the seeds, the first ones.
-_MOST_RUNS = 3
 
 
 class NoSuccess(NamedTuple):
@@ -147,10 +145,7 @@ def gain_along(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: fl
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     base, *rows = experiment.rows
     there = [row for row in rows if runner.has(row.recipe)]
-    arms = _arms(runner, [row for row in there if row.recipe == WHOLE_METHOD])
-    fewer = replace(runner, seeds=runner.seeds[:_MOST_RUNS])
-    others = _arms(fewer, [row for row in there if row.recipe != WHOLE_METHOD])
-    arms = {row.name: (arms | others)[row.name] for row in there}
+    arms = arm_runs(runner, there)
     counts = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
     before = {name: per_run(runs, accuracy) for name, runs in counts.items()}
     hard, budget_head, ledger_head = experiment.tables
@@ -172,17 +167,8 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     )
 
 
-def held_out_gains(runner: ExperimentRunner, row: Row) -> Numbers:
-    """Return what the budget of each seed gains an arm on held-out problems."""
-    budget_arm, arm = Row(name=BUDGET_ARM, role=readings.BASE_RL), replace(row, name="this arm")
-    arms, cost = _arms(runner, [budget_arm, arm]), COSTS["tokens"]
-    base = Row(name="base", role=readings.BASE)
-    before = per_run(runner.read_rows([base], counts_on(HELD_OUT_SET))[base.name], accuracy)
-    limits = budgets(arms[BUDGET_ARM], cost)
-    return gains_at(arms[arm.name], limits, cost, HELD_OUT_SET, before)
-
-
-def _arms(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
+def arm_runs(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
+    """Return what the league asks of each arm and seed."""
     ledgers = runner.read_rows(rows, Reading(ledger))
     held_out = runner.read_rows(rows, Reading(readings.course_counts))
     hard = runner.read_rows(rows, Reading(readings.hard_course_counts))

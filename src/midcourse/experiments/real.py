@@ -37,7 +37,7 @@ from midcourse.records import Condition, ProposalOutcome
 from midcourse.report import estimates
 from midcourse.report.collect import tally
 from midcourse.report.estimates import Clusters, Counts, ShapeLine, each, flat, grouped, only, pool
-from midcourse.report.runs import Runs, compare_runs
+from midcourse.report.runs import Runs, compare_runs, over_runs
 from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.stages.oracle import from_reference
 from midcourse.stages.propose import Case
@@ -358,7 +358,7 @@ def _values(
 
 def _by_run(runs: Runs[float], scale: float, digits: int = 1) -> str:
     values = [scale * mean(flat(items)) for items in runs.values()]
-    whole = estimates.over_runs(values)
+    whole = over_runs(values)
     each_run = ", ".join(f"{value:.{digits}f}" for value in values)
     interval = (
         "" if math.isnan(whole.low) else f" [{whole.low:.{digits}f}, {whole.high:.{digits}f}]"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ConfigError
-from midcourse.experiments import claims, interventions, lab, league, patches, rl
+from midcourse.experiments import interventions, lab, league, outcomes, patches, rl
 from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import result_lines
 from midcourse.experiments.results import Result
@@ -28,7 +28,7 @@ MAKERS = {
     **rl.MAKERS,
     **lab.MAKERS,
     **league.MAKERS,
-    **claims.MAKERS,
+    **outcomes.MAKERS,
 }
 
 

@@ -16,7 +16,6 @@ from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Interval, accuracy, mean
 from midcourse.report import estimates
 from midcourse.report.estimates import (
-    MIN_RUNS,
     Clusters,
     Counts,
     ShapeLine,
@@ -24,12 +23,11 @@ from midcourse.report.estimates import (
     T,
     estimate,
     flat,
-    over_runs,
     passes,
 )
 from midcourse.report.figures import panel
 from midcourse.report.plots import Panel
-from midcourse.report.runs import compare_values
+from midcourse.report.runs import MIN_RUNS, compare_values, over_runs
 from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.table import Table, share
 

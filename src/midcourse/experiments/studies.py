@@ -76,10 +76,14 @@ class Study:
             data=data,
         )
 
+    @property
+    def scale_name(self) -> str:
+        """As `ExperimentRunner.scale_name`."""
+        return "-".join(find_recipe(name).stem for name in (self.scale, *self.overlays))
+
     def data_folder(self, results: Path = RESULTS) -> Path:
         """Return where its readings lie, by scale."""
-        stems = (find_recipe(name).stem for name in (self.scale, *self.overlays))
-        return results / "data" / "-".join(stems)
+        return results / "data" / self.scale_name
 
 
 @cache

@@ -3,8 +3,8 @@
 A difference is paired by problem where both runs had the same problems, told by their texts; else
 the two sides are independent, and the sentence says so. Runs that differ in nothing but the seed
 are seeds of one recipe: a claim about training rests on them as runs, by Student's t over three or
-more. The problems of all seeds pooled answer another question, how sure we are of *these* models.
-Of a run that is not finished we take what is there.
+more, paired where both sides have the seeds. The problems of all seeds pooled answer another
+question, how sure we are of *these* models. Of a run that is not finished we take what is there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,10 @@ from midcourse.records import Condition, content_id
 from midcourse.report.collect import HARD, ReportData, collect
 from midcourse.report.estimates import (
     MIN_PROBLEMS,
-    MIN_RUNS,
     Clusters,
     Statistic,
     accuracy_margins,
     accuracy_of,
-    between_runs,
     flat,
     grouped,
     mean_share,
@@ -42,6 +40,7 @@ from midcourse.report.estimates import (
 from midcourse.report.facts import StageCost, read_costs
 from midcourse.report.figures import usable_ks
 from midcourse.report.findings import Change, Finding, finding
+from midcourse.report.runs import MIN_RUNS, difference_of_arms
 from midcourse.report.tables import PAPER_TABLE_1, WINDOW
 
 
@@ -239,16 +238,15 @@ def _has(measure: Measure, side: Side) -> bool:
 
 
 def _change(measure: Measure, before: Side, after: Side) -> Change:
-    values = [[measure.value(run) for run in side.runs] for side in (before, after)]
     theirs, ours = (pool(measure.read(run) for run in side.runs) for side in (before, after))
+    by_seed = [{r.recipe.seed: measure.value(r) for r in side.runs} for side in (before, after)]
     found, how, n = _over_problems(measure, theirs, ours)
     sizes = measure.statistic(flat(theirs)), measure.statistic(flat(ours))
-    is_of_runs = min(map(len, values)) >= MIN_RUNS
-    if is_of_runs:
-        sizes = mean(values[0]), mean(values[1])
-        found, n = between_runs(values[1], values[0]), len(values[0]) + len(values[1])
-        how = "Welch's t over runs"
-    elif max(map(len, values)) > 1:
+    unit, least = "problems", MIN_PROBLEMS
+    if min(map(len, by_seed)) >= MIN_RUNS:
+        sizes = mean([*by_seed[0].values()]), mean([*by_seed[1].values()])
+        found, n, least, unit, how = difference_of_arms(by_seed[1], by_seed[0])
+    elif max(map(len, by_seed)) > 1:
         how += ", seeds pooled: about these models, not about training"
     name = f"“{before.label}”"
     about = f"{after.label} against {before.label}"
@@ -259,8 +257,8 @@ def _change(measure: Measure, before: Side, after: Side) -> Change:
         measure=measure.name,
         found=found,
         n=n,
-        n_unit="runs" if is_of_runs else "problems",
-        least=2 * MIN_RUNS if is_of_runs else MIN_PROBLEMS,
+        n_unit=unit,
+        least=least,
         before=sizes[0],
         after=sizes[1],
         how=how,

@@ -12,11 +12,9 @@ from typing import Any
 from midcourse.metrics import accuracy
 from midcourse.report.compare import ComparedRun, Measure, Side, differences, measures
 from midcourse.report.estimates import (
-    MIN_RUNS,
     accuracy_of,
     by_place,
     grouped,
-    over_runs,
     passed,
     pool,
 )
@@ -24,6 +22,7 @@ from midcourse.report.facts import cost_of, models_of, totals, wall_seconds
 from midcourse.report.figures import arm_panel, pass_panel, usable_ks
 from midcourse.report.findings import Finding, Verdict
 from midcourse.report.page import Block, Drawing, Page, Section, Sentences, Topic
+from midcourse.report.runs import MIN_RUNS, over_runs
 from midcourse.report.svg import draw_panels
 from midcourse.report.tables import PAPER_TABLE_1, accuracy_cells, none_correct, windows
 from midcourse.table import Table, share

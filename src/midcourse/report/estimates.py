@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from statistics import stdev, variance
 from typing import TypeVar
 
 from midcourse.metrics import Count, Interval, accuracy, bootstrap, mean, pass_at_k, wilson
@@ -186,77 +185,6 @@ def unpaired_difference(ours: Interval, theirs: Interval) -> Interval:
     above = math.hypot(ours.high - ours.estimate, theirs.estimate - theirs.low)
     middle = ours.estimate - theirs.estimate
     return Interval(middle, middle - below, middle + above)
-
-
-#: The 97.5 % points of Student's t, by degrees of freedom from 1.
-_T = (
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-    2.120,
-    2.110,
-    2.101,
-    2.093,
-    2.086,
-    2.080,
-    2.074,
-    2.069,
-    2.064,
-    2.060,
-    2.056,
-    2.052,
-    2.048,
-    2.045,
-    2.042,
-)
-#: With two runs an interval by t is 18 standard deviations wide: we give the SD alone.
-MIN_RUNS = 3
-
-
-def over_runs(values: Sequence[float]) -> Interval:
-    """Return the mean of one number of every run with its interval by Student's t.
-
-    The unit is the run: this is what a claim about training needs. Its ends are NaN with fewer
-    than `MIN_RUNS` runs, and where all agree: how far runs spread is then not known.
-    """
-    middle = mean(values)
-    if len(values) < MIN_RUNS or len(set(values)) == 1:
-        return Interval(middle, math.nan, math.nan)
-    half = _t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
-    return Interval(middle, middle - half, middle + half)
-
-
-def between_runs(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
-    """Return the difference of the means of two sets of runs, by Welch's t; the unit is the run.
-
-    Its ends are NaN if a side has fewer than `MIN_RUNS` runs, or if on both sides all agree.
-    """
-    middle = mean(ours) - mean(theirs)
-    if min(len(ours), len(theirs)) < MIN_RUNS:
-        return Interval(middle, math.nan, math.nan)
-    left, right = (variance(side) / len(side) for side in (ours, theirs))
-    if not left + right:
-        return Interval(middle, math.nan, math.nan)
-    each = left**2 / (len(ours) - 1) + right**2 / (len(theirs) - 1)
-    half = _t(int((left + right) ** 2 / each)) * math.sqrt(left + right)
-    return Interval(middle, middle - half, middle + half)
-
-
-def _t(freedom: int) -> float:
-    """Return the 97.5 % point of Student's t, of beyond 30 degrees of freedom that of 30."""
-    return _T[min(max(freedom, 1), len(_T)) - 1]
 
 
 def more(

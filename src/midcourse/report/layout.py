@@ -11,6 +11,7 @@ from midcourse.report.estimates import MARGIN, MIN_PROBLEMS, ShapeLine, grouped
 from midcourse.report.findings import Finding, summary
 from midcourse.report.page import Block, Drawing, Facts, Page, Section, Sentences, Topic
 from midcourse.report.rl import agreement_table, group_table
+from midcourse.report.shape import SHAPE_NOTE, SHAPE_TITLE
 from midcourse.report.tables import (
     condition_table,
     funnel_table,
@@ -92,9 +93,9 @@ def _found(report: Report) -> list[Block]:
         blocks.append(Sentences("What could not be measured", why))
     if report.shape:
         rows = tuple((line.verdict, line.claim, line.figures) for line in report.shape)
-        note = "What the paper expects, and whether it holds here."
+        note = f"{SHAPE_NOTE}."
         columns = ("verdict", "expectation", "figures")
-        blocks.append(Table("The paper's shape", columns, rows, note))
+        blocks.append(Table(SHAPE_TITLE, columns, rows, note))
     return blocks
 
 

@@ -1,4 +1,7 @@
-"""Does the paper's shape hold here? One line each, computed, with the figures it rests on.
+"""Do the models of this run have the paper's shape? One line each, with the figures it rests on.
+
+The unit is a problem, so that a line is about these models: another run of the same recipe may have
+others. A claim about training needs runs (`midcourse.report.runs`).
 
 Only runs that the paper's expectations are about are asked: those of its own problems and model,
 and the lab's. "does not hold" and "cannot tell" are results as good as "holds": they are printed
@@ -30,6 +33,10 @@ from midcourse.report.estimates import (
 from midcourse.report.figures import usable_ks
 from midcourse.report.tables import WINDOW, none_correct, windows
 from midcourse.table import share
+
+#: What stands above the lines, and what they are about.
+SHAPE_TITLE = "The paper's shape, in this run's models"
+SHAPE_NOTE = "About these models alone; a claim about training needs runs: docs/results/claims.md"
 
 
 def is_of_paper(recipe: Recipe) -> bool:
@@ -148,10 +155,15 @@ def _rl_lines(base: Sequence[GroupCount], patched: Sequence[GroupCount]) -> list
     holds = [line.holds for line in lower]
     always = False if False in holds else None if None in holds else True
     lower_in = f"by its interval lower in {holds.count(True)} of {len(holds)} windows"
-    claim = "zero-advantage ratio lower from the patched model throughout RL"
+    claim = "zero-advantage ratio lower from the patched model in every window of RL"
     return [
         ShapeLine(claim, always, f"patched/base % by window: {ratios}; {lower_in}"),
-        more("InT + RL above RL in the last window", ours[both[-1]], theirs[both[-1]], accuracy),
+        more(
+            "reward of the patched model above the base's in the last window of RL",
+            ours[both[-1]],
+            theirs[both[-1]],
+            accuracy,
+        ),
         _start_line(bootstrap(windows(base)[0][1], accuracy)),
     ]
 
@@ -165,5 +177,5 @@ def _start_line(start: Interval) -> ShapeLine:
 
 
 def _rl_pass_lines(base: Counts, patched: Counts) -> list[ShapeLine]:
-    claim = "InT + RL above RL on held-out problems"
+    claim = "patched + RL above base + RL on held-out problems"
     return [more(claim, passes(patched, 1), passes(base, 1), mean)]

@@ -23,7 +23,7 @@ from midcourse.report.findings import findings, not_measured, summary
 from midcourse.report.html import render_html
 from midcourse.report.layout import Report, report_page
 from midcourse.report.markdown import render_markdown
-from midcourse.report.shape import is_of_paper, shape_lines
+from midcourse.report.shape import SHAPE_NOTE, SHAPE_TITLE, is_of_paper, shape_lines
 from midcourse.run import code_revision, package_versions
 from midcourse.store.checksums import describe_files
 from midcourse.store.files import make_folder, write_checked_json, write_durably
@@ -131,7 +131,8 @@ def _say(report: Report) -> None:
     for missing in report.missing:
         console.print(Text(printable(f"  Not measured: {missing}"), style="yellow"))
     if report.shape:
-        console.print(Text("\nThe paper's shape", style="bold"))
+        console.print(Text(f"\n{SHAPE_TITLE}", style="bold"))
+        console.print(Text(f"  {SHAPE_NOTE}"))
     for line in report.shape:
         colour = {True: "green", False: "red", None: "yellow"}[line.holds]
         mark = Text(f"  {line.verdict:<14}", colour)
