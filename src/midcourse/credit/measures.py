@@ -219,7 +219,7 @@ class LabMarks:
         from midcourse.lab.documents import review_line
 
         lines = str(attempt.problem.reference_solution).split("\n")
-        return review_line(index, step.strip(), lines[min(index, len(lines) - 1)])
+        return review_line(index, step.strip() or "-", lines[min(index, len(lines) - 1)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

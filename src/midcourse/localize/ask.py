@@ -72,7 +72,7 @@ class Cases:
     items: tuple[ErrorCase, ...]
 
     def identity(self) -> object:
-        """Return a hash of what a question and its score can depend on: no answer is shown."""
+        """Return a hash of what a question and its score depend on: the answer is not shown."""
         return content_id([_shown(case) for case in self.items])
 
 

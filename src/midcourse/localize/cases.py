@@ -37,7 +37,7 @@ class ErrorCase:
     error_step: int | None
     """0-based first wrong step; null if people found none."""
     answer: str | None = None
-    """The problem's right answer, where the data set has one; shown to no model."""
+    """The right answer, where the data set has one; no question of the benchmark shows it."""
 
 
 def load_error_cases(path: str | Path) -> list[ErrorCase]:
