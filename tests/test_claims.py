@@ -151,7 +151,7 @@ def test_arms_of_a_claim_have_names_of_their_own() -> None:
 
 def test_the_page_without_data_says_of_every_claim_that_it_has_no_run(tmp_path: Path) -> None:
     page = claims_page(primary_claims(), tmp_path, "By hand.")
-    assert page.count("**not yet: 0 of 10 runs**") == len(primary_claims().claims)
+    assert page.count("**not yet: 0 of 10 runs**") == 2 * len(primary_claims().claims)
     assert "By hand." in page
     assert "NaN" not in page and "nan" not in page.split("By hand.")[1]
 
@@ -161,7 +161,7 @@ def made_up(key: str, level: int) -> object:
     counts = {f"p{i}": [{"num_samples": 32, "num_correct": level}] for i in range(4)}
     if key.startswith("course_counts"):
         return dict.fromkeys((0, 60, 80, 100), counts)
-    if key.startswith("groups"):
+    if key.startswith("reward_groups"):
         return {i: [(8, int(j < level // 8)) for j in range(4)] for i in range(5)}
     return counts
 

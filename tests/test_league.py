@@ -343,7 +343,7 @@ def test_the_league_names_every_arm_and_judges_runs() -> None:
     assert arms["RL"][5] == "15.0 / 15.0 / 15.0 / 15.0"
     assert arms["InT + RL"][1:4] == ("4", "1 / 1 / 1 / 1", "2.5e-05")
     assert arms["InT + RL"][5] == "9.0 / 9.0 / 9.0 / 9.0"
-    assert arms["Step-DPO + RL"][1] == "3"
+    assert arms["Step-DPO + RL"][1] == "4"
     for table in result.tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert passes.title == "At one budget of forward passes"
@@ -354,9 +354,7 @@ def test_the_league_names_every_arm_and_judges_runs() -> None:
         for series in panel.series:
             places = [float(point.x) for point in series.points]
             assert places == sorted(set(places))
-            assert len(series.dots) == len(places) * (
-                4 if series.label in ("RL", "InT + RL") else 3
-            )
+            assert len(series.dots) == 4 * len(places)
 
 
 def test_tokens_by_iteration_leave_out_what_was_not_trained_on(tmp_path: Path) -> None:
