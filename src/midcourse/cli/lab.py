@@ -21,14 +21,21 @@ def lab_pretrain(
         str, typer.Option(help="A folder to continue from, or lab; default: from scratch.")
     ] = "",
     num_layers: Annotated[int, typer.Option(help="Layers; may be more than --start has.")] = 4,
-    mix: Annotated[str, typer.Option(help="What is taught: base, solver or capable.")] = "base",
+    mix: Annotated[str, typer.Option(help="What is taught: base, or a variant's name.")] = "base",
+    world: Annotated[str, typer.Option(help="Whose documents: counts or rules.")] = "counts",
+    cooldown: Annotated[
+        float, typer.Option(help="Share of steps with a falling rate; 0: one cycle.")
+    ] = 0.0,
+    hidden_size: Annotated[int, typer.Option(help="Width of a fresh model.")] = 128,
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
     from midcourse.engines import resolve_model
-    from midcourse.lab.pretrain import MIXES, PretrainConfig, pretrain
+    from midcourse.lab.pretrain import CURRICULA, PretrainConfig, pretrain
 
-    if mix not in MIXES:
-        raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(MIXES)}")
+    if world not in CURRICULA:
+        raise ConfigError(f"--world {world!r}: choose one of {', '.join(CURRICULA)}")
+    if mix not in (mixes := CURRICULA[world].mixes):
+        raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(mixes)}")
     config = PretrainConfig(
         steps=steps,
         seed=seed,
@@ -36,6 +43,9 @@ def lab_pretrain(
         start=resolve_model(start),
         num_layers=num_layers,
         mix=mix,
+        world=world,
+        cooldown=cooldown,
+        hidden_size=hidden_size,
     )
     pretrain(config, out, typer.echo)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from midcourse.lab.documents import Document, draw_document
+from midcourse.lab.documents import Document
+from midcourse.lab.documents import TASKS as COUNTS_TASKS
+from midcourse.lab.rules.documents import TASKS as RULES_TASKS
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
@@ -43,6 +45,8 @@ Batches = dict[str, tuple[float, dict[str, float]]]
 _BATCH_TOKENS = 1500
 _MAX_POSITIONS = 1024
 _LOG_EVERY = 200
+#: What a killed training goes on from; gone when it has ended.
+_CHECKPOINT = "checkpoint.pt"
 
 #: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
 #: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
@@ -61,6 +65,36 @@ MIXES: dict[str, Batches] = {
         "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
     },
 }
+_RULES_LONG = {"review": 0.82, "no_reference": 0.06, "reflect": 0.06, "guided_solve": 0.06}
+RULES_MIXES: dict[str, Batches] = {
+    "base": {
+        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+        "long": (0.5, _RULES_LONG),
+    },
+    "solver": {
+        "short": (0.5, {"solve_right": 1.0}),
+        "long": (0.5, {"review": 0.5, "drift": 0.5}),
+    },
+    "capable": {"short": (0.3, {"solve_right": 0.93, "hint": 0.07}), "long": (0.7, _RULES_LONG)},
+    # Teachers: every rule right, each in its own style.
+    "near": {"short": (1.0, {"solve_near": 1.0})},
+    "mid": {"short": (1.0, {"solve_mid": 1.0})},
+    "far": {"short": (1.0, {"solve_far": 1.0})},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Curriculum:
+    """What models of a world are taught."""
+
+    tasks: Mapping[str, Callable[[random.Random, PromptSet], Document]]
+    mixes: Mapping[str, Batches]
+
+
+CURRICULA = {
+    "counts": Curriculum(COUNTS_TASKS, MIXES),
+    "rules": Curriculum(RULES_TASKS, RULES_MIXES),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +111,19 @@ class PretrainConfig:
     """What is taught: a key of `MIXES`."""
     start: str = ""
     """A folder made by an earlier call, to go on from; its record is kept in ours."""
+    world: str = "counts"
+    """Whose documents: a key of `CURRICULA`."""
+    cooldown: float = 0.0
+    """Share of the steps, at the end, in which the rate falls linearly from its peak, at which it
+    stays before; 0: one cycle over all steps. With it a training can go on to more steps than it
+    was started for, and is the same as if it had been started for them."""
+    hidden_size: int = 128
+    """Of a fresh model; a multiple of 32."""
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """What the world teaches."""
+        return CURRICULA[self.world]
 
 
 def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> None:
@@ -86,7 +133,9 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     tokenizer, model = _begin(config, prompts)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     started = time.monotonic()
-    history = _train(model, _batches(config, tokenizer, prompts), config, log)
+    documents = random.Random(f"{config.seed}/documents")
+    batches = _batches(config, tokenizer, prompts, documents)
+    history = _Training(model, config, documents, out / _CHECKPOINT).run(batches, log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {
@@ -99,6 +148,7 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     if config.start:
         record["start"] = json.loads((Path(config.start) / "pretrain.json").read_text("utf-8"))
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / _CHECKPOINT).unlink(missing_ok=True)
 
 
 def _begin(
@@ -108,9 +158,9 @@ def _begin(
     if config.start:
         tokenizer = AutoTokenizer.from_pretrained(config.start, trust_remote_code=False)
         started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
-        return tokenizer, _deepen(started, _architecture(tokenizer, config.num_layers))
-    tokenizer = _train_tokenizer(prompts, config.seed)
-    return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config.num_layers))
+        return tokenizer, _deepen(started, _architecture(tokenizer, config))
+    tokenizer = _train_tokenizer(config, prompts)
+    return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config))
 
 
 def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
@@ -126,7 +176,7 @@ def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
     return deeper
 
 
-def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
+def _train_tokenizer(config: PretrainConfig, prompts: PromptSet) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on documents and dress it as a chat tokenizer."""
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
@@ -139,7 +189,7 @@ def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_texts(prompts, seed), trainer)
+    bpe.train_from_iterator(_texts(config, prompts), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -151,25 +201,25 @@ def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def _texts(prompts: PromptSet, seed: int) -> Iterator[str]:
-    rng = random.Random(f"{seed}/tokenizer")
-    for task in [task for _, tasks in MIXES["base"].values() for task in tasks]:
+def _texts(config: PretrainConfig, prompts: PromptSet) -> Iterator[str]:
+    rng, taught = random.Random(f"{config.seed}/tokenizer"), config.curriculum
+    for task in [task for _, tasks in taught.mixes["base"].values() for task in tasks]:
         for _ in range(1000):
-            document = draw_document(rng, prompts, task)
+            document = taught.tasks[task](rng, prompts)
             yield f"user\n{document.user}"
             yield f"assistant\n{document.reply}"
 
 
-def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3Config:
+def _architecture(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> Qwen3Config:
     """Return the architecture: a small Qwen3 with tied embeddings."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=num_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.hidden_size // 32,
+        num_key_value_heads=config.hidden_size // 64,
         head_dim=32,
-        intermediate_size=384,
+        intermediate_size=3 * config.hidden_size,
         max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -179,17 +229,21 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3C
 
 
 def _batches(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptSet,
+    rng: random.Random,
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield batches without end; each holds documents of similar length."""
-    rng, renderer = random.Random(f"{config.seed}/documents"), Renderer(tokenizer)
-    shares, kinds = zip(*MIXES[config.mix].values(), strict=True)
+    renderer = Renderer(tokenizer)
+    taught = config.curriculum
+    shares, kinds = zip(*taught.mixes[config.mix].values(), strict=True)
     while True:
         (tasks,) = rng.choices(kinds, shares)
         rows: list[tuple[list[int], list[int]]] = []
         while sum(len(ids) for ids, _ in rows) < _BATCH_TOKENS:
             (task,) = rng.choices(list(tasks), list(tasks.values()))
-            rows.append(_encode(renderer, draw_document(rng, prompts, task)))
+            rows.append(_encode(renderer, taught.tasks[task](rng, prompts)))
         yield _pad(rows, int(tokenizer.pad_token_id or 0))
 
 
@@ -208,35 +262,92 @@ def _pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torc
     return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
 
 
-def _train(
-    model: Qwen3ForCausalLM,
-    batches: Iterator[dict[str, torch.Tensor]],
-    config: PretrainConfig,
-    log: Callable[[str], None],
-) -> list[dict[str, float]]:
-    """Run the optimiser; return the mean loss of every 200 steps."""
-    rate, steps = config.learning_rate, config.steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rising = 200 / steps if steps > 200 else 0.9
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=rate, total_steps=steps, pct_start=rising, final_div_factor=1e3
-    )
-    history: list[dict[str, float]] = []
-    losses: list[float] = []
-    num_tokens, started = 0, time.monotonic()
-    model.train()
-    for step, batch in enumerate(islice(batches, steps), start=1):
-        loss: Any = model(**batch).loss
+class _Training:
+    """Optimiser, rate and history of one training; a killed one goes on from its checkpoint."""
+
+    def __init__(
+        self, model: Qwen3ForCausalLM, config: PretrainConfig, documents: random.Random, file: Path
+    ) -> None:
+        self._model, self._config, self._documents, self._file = model, config, documents, file
+        rate = config.learning_rate
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self._schedule = _schedule(self._optimizer, config)
+        self._step, self._history = 0, list[dict[str, float]]()
+        if file.exists():
+            self._resume()
+
+    def run(
+        self, batches: Iterator[dict[str, torch.Tensor]], log: Callable[[str], None]
+    ) -> list[dict[str, float]]:
+        """Run the optimiser; return the mean loss of every 200 steps."""
+        losses: list[float] = []
+        num_tokens, started = 0, time.monotonic()
+        self._model.train()
+        for batch in islice(batches, self._config.steps - self._step):
+            losses.append(self._update(batch))
+            num_tokens += batch["input_ids"].numel()
+            if self._step % _LOG_EVERY == 0:
+                self._history.append({"step": self._step, "loss": sum(losses) / len(losses)})
+                speed = num_tokens / (time.monotonic() - started)
+                loss = self._history[-1]["loss"]
+                log(f"step {self._step:6d}  loss {loss:.4f}  {speed:,.0f} tokens/s")
+                losses.clear()
+                self._save()
+        return self._history
+
+    def _update(self, batch: dict[str, torch.Tensor]) -> float:
+        loss: Any = self._model(**batch).loss
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        num_tokens += batch["input_ids"].numel()
-        if step % _LOG_EVERY == 0:
-            history.append({"step": step, "loss": sum(losses) / len(losses)})
-            speed = num_tokens / (time.monotonic() - started)
-            log(f"step {step:6d}  loss {history[-1]['loss']:.4f}  {speed:,.0f} tokens/s")
-            losses.clear()
-    return history
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        self._step += 1
+        return float(loss.item())
+
+    def _save(self) -> None:
+        state = {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "documents": self._documents.getstate(),
+            "step": self._step,
+            "history": self._history,
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._file)
+
+    def _resume(self) -> None:
+        state = torch.load(self._file, weights_only=True)
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._documents.setstate(state["documents"])
+        self._step, self._history = state["step"], state["history"]
+        self._schedule.last_epoch = self._step - 1
+        self._schedule.step()
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: PretrainConfig
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return one cycle, or a rate that rises, stays, and falls in the last share of the steps."""
+    steps, rise = config.steps, 200
+    if config.cooldown:
+        start = (1 - config.cooldown) * steps
+        fall = steps - start
+
+        def factor(step: int) -> float:
+            return min((step + 1) / rise, 1.0, max(0.0, (steps - step) / fall))
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rising = rise / steps if steps > rise else 0.9
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=steps,
+        pct_start=rising,
+        final_div_factor=1e3,
+    )
