@@ -26,15 +26,17 @@ def lab_pretrain(
     cooldown: Annotated[
         float, typer.Option(help="Share of steps with a falling rate; 0: one cycle.")
     ] = 0.0,
+    batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, about.")] = 1500,
     hidden_size: Annotated[int, typer.Option(help="Width of a fresh model.")] = 128,
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
     from midcourse.engines import resolve_model
-    from midcourse.lab.pretrain import CURRICULA, PretrainConfig, pretrain
+    from midcourse.lab.pretrain import PretrainConfig, pretrain
+    from midcourse.lab.worlds import WORLDS
 
-    if world not in CURRICULA:
-        raise ConfigError(f"--world {world!r}: choose one of {', '.join(CURRICULA)}")
-    if mix not in (mixes := CURRICULA[world].mixes):
+    if world not in WORLDS:
+        raise ConfigError(f"--world {world!r}: choose one of {', '.join(WORLDS)}")
+    if mix not in (mixes := WORLDS[world].curriculum.mixes):
         raise ConfigError(f"--mix {mix!r}: choose one of {', '.join(mixes)}")
     config = PretrainConfig(
         steps=steps,
@@ -45,6 +47,7 @@ def lab_pretrain(
         mix=mix,
         world=world,
         cooldown=cooldown,
+        batch_tokens=batch_tokens,
         hidden_size=hidden_size,
     )
     pretrain(config, out, typer.echo)

@@ -17,9 +17,11 @@ from midcourse.checkers import Grader
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.engines import resolve_model
 from midcourse.engines.transformers_engine import TransformersEngine
+from midcourse.lab.counts.world import Kind
 from midcourse.lab.problems import draw_problems
+from midcourse.lab.splits import Split
 from midcourse.lab.truth import first_error
-from midcourse.lab.world import Kind, Split, Story
+from midcourse.lab.worlds import Story
 from midcourse.metrics import wilson
 from midcourse.progress import Failures
 from midcourse.prompts import PromptSet, load_prompt_set

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from midcourse.lab.documents import Document
-from midcourse.lab.documents import TASKS as COUNTS_TASKS
-from midcourse.lab.rules.documents import TASKS as RULES_TASKS
+from midcourse.lab.curriculum import Curriculum, Document
+from midcourse.lab.worlds import WORLDS
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
@@ -38,63 +38,13 @@ CHAT_TEMPLATE = (
 # Words and numbers of up to two digits carry their leading space; a full stop takes the blank
 # line after it, as in the tokenizers of large models.
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-Batches = dict[str, tuple[float, dict[str, float]]]
-"""Share of the *tokens* that each kind of batch gets, and the tasks drawn within it."""
-
-#: Tokens of one batch, padding included, about.
-_BATCH_TOKENS = 1500
+#: Of the user's part of a document that is learnt whole, next to its reply.
+_ASKED_WEIGHT = 0.3
 _MAX_POSITIONS = 1024
-_LOG_EVERY = 200
 #: What a killed training goes on from; gone when it has ended.
 _CHECKPOINT = "checkpoint.pt"
 
-#: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
-#: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
-#: has practised reviewing more.
-MIXES: dict[str, Batches] = {
-    "base": {
-        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
-        "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
-    },
-    "solver": {
-        "short": (0.5, {"solve_right": 1.0}),
-        "long": (0.5, {"review": 0.5, "drift": 0.5}),
-    },
-    "capable": {
-        "short": (0.3, {"solve_right": 0.93, "hint": 0.07}),
-        "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
-    },
-}
-_RULES_LONG = {"review": 0.82, "no_reference": 0.06, "reflect": 0.06, "guided_solve": 0.06}
-RULES_MIXES: dict[str, Batches] = {
-    "base": {
-        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
-        "long": (0.5, _RULES_LONG),
-    },
-    "solver": {
-        "short": (0.5, {"solve_right": 1.0}),
-        "long": (0.5, {"review": 0.5, "drift": 0.5}),
-    },
-    "capable": {"short": (0.3, {"solve_right": 0.93, "hint": 0.07}), "long": (0.7, _RULES_LONG)},
-    # Teachers: every rule right, each in its own style.
-    "near": {"short": (1.0, {"solve_near": 1.0})},
-    "mid": {"short": (1.0, {"solve_mid": 1.0})},
-    "far": {"short": (1.0, {"solve_far": 1.0})},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Curriculum:
-    """What models of a world are taught."""
-
-    tasks: Mapping[str, Callable[[random.Random, PromptSet], Document]]
-    mixes: Mapping[str, Batches]
-
-
-CURRICULA = {
-    "counts": Curriculum(COUNTS_TASKS, MIXES),
-    "rules": Curriculum(RULES_TASKS, RULES_MIXES),
-}
+Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,22 +58,26 @@ class PretrainConfig:
     num_layers: int = 4
     """More than `start` has: the new ones begin as identities."""
     mix: str = "base"
-    """What is taught: a key of `MIXES`."""
+    """What is taught, by its name in the curriculum."""
     start: str = ""
     """A folder made by an earlier call, to go on from; its record is kept in ours."""
     world: str = "counts"
-    """Whose documents: a key of `CURRICULA`."""
+    """Whose documents."""
     cooldown: float = 0.0
     """Share of the steps, at the end, in which the rate falls linearly from its peak, at which it
     stays before; 0: one cycle over all steps. With it a training can go on to more steps than it
     was started for, and is the same as if it had been started for them."""
+    log_every: int = 200
+    """Steps between lines of the log; there a checkpoint is kept too."""
+    batch_tokens: int = 1500
+    """Of one batch, padding included, about."""
     hidden_size: int = 128
     """Of a fresh model; a multiple of 32."""
 
     @property
     def curriculum(self) -> Curriculum:
         """What the world teaches."""
-        return CURRICULA[self.world]
+        return WORLDS[self.world].curriculum
 
 
 def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> None:
@@ -233,33 +187,67 @@ def _batches(
     tokenizer: PreTrainedTokenizerFast,
     prompts: PromptSet,
     rng: random.Random,
-) -> Iterator[dict[str, torch.Tensor]]:
+) -> Iterator[Batch]:
     """Yield batches without end; each holds documents of similar length."""
     renderer = Renderer(tokenizer)
     taught = config.curriculum
     shares, kinds = zip(*taught.mixes[config.mix].values(), strict=True)
     while True:
         (tasks,) = rng.choices(kinds, shares)
-        rows: list[tuple[list[int], list[int]]] = []
-        while sum(len(ids) for ids, _ in rows) < _BATCH_TOKENS:
+        rows: list[_Row] = []
+        while sum(map(len, rows)) < config.batch_tokens:
             (task,) = rng.choices(list(tasks), list(tasks.values()))
             rows.append(_encode(renderer, taught.tasks[task](rng, prompts)))
         yield _pad(rows, int(tokenizer.pad_token_id or 0))
 
 
-def _encode(renderer: Renderer, document: Document) -> tuple[list[int], list[int]]:
-    """Return ids and labels of a document; only the reply and its end-of-turn are labelled."""
-    prompt = renderer.prompt_ids([{"role": "user", "content": document.user}])
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A document in tokens."""
+
+    asked: list[int]
+    reply: list[int]
+    is_whole: bool
+
+    def __len__(self) -> int:
+        return len(self.asked) + len(self.reply)
+
+    def padded(self, width: int, pad: int, asked: bool, reply: bool) -> list[int]:
+        """Return its ids up to `width`, of the user's part, the model's or both."""
+        ids = self.asked if asked else [pad] * len(self.asked)
+        ids = ids + (self.reply if reply else [pad] * len(self.reply))
+        return ids + [pad] * (width - len(ids))
+
+
+def _encode(renderer: Renderer, document: Document) -> _Row:
+    """Return a document in tokens, the end of its reply's turn among them."""
+    asked = renderer.prompt_ids([{"role": "user", "content": document.user}])
     reply = renderer.reply_ids(document.reply) + renderer.end_of_turn_ids
-    return prompt + reply, [IGNORED] * len(prompt) + reply
+    return _Row(asked, reply, document.is_whole)
 
 
-def _pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    width = max(len(ids) for ids, _ in rows)
-    ids = [row + [pad_id] * (width - len(row)) for row, _ in rows]
-    labels = [row + [IGNORED] * (width - len(row)) for _, row in rows]
+def _pad(rows: list[_Row], pad_id: int) -> Batch:
+    """Return ids, labels of the replies, and labels of what users said where it is learnt."""
+    width = max(map(len, rows))
     # Padding is on the right and attention is causal: no mask is needed.
-    return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+    batch = {
+        "input_ids": torch.tensor([row.padded(width, pad_id, True, True) for row in rows]),
+        "labels": torch.tensor([row.padded(width, IGNORED, False, True) for row in rows]),
+    }
+    if any(row.is_whole for row in rows):
+        asked = [row.padded(width, IGNORED, row.is_whole, False) for row in rows]
+        batch["asked"] = torch.tensor(asked)
+    return batch
+
+
+def _loss(model: Qwen3ForCausalLM, batch: Batch) -> torch.Tensor:
+    """Return the mean loss of the replies, and a share of that of the questions to learn."""
+    found: Any = model(input_ids=batch["input_ids"], labels=batch["labels"])
+    loss: torch.Tensor = found.loss
+    if "asked" in batch:
+        logits, asked = found.logits[:, :-1].flatten(0, 1), batch["asked"][:, 1:].flatten()
+        loss = loss + _ASKED_WEIGHT * cross_entropy(logits, asked, ignore_index=IGNORED)
+    return loss
 
 
 class _Training:
@@ -278,34 +266,32 @@ class _Training:
         if file.exists():
             self._resume()
 
-    def run(
-        self, batches: Iterator[dict[str, torch.Tensor]], log: Callable[[str], None]
-    ) -> list[dict[str, float]]:
-        """Run the optimiser; return the mean loss of every 200 steps."""
+    def run(self, batches: Iterator[Batch], log: Callable[[str], None]) -> list[dict[str, float]]:
+        """Run the optimiser; return the mean loss of every `log_every` steps."""
         losses: list[float] = []
         num_tokens, started = 0, time.monotonic()
         self._model.train()
         for batch in islice(batches, self._config.steps - self._step):
             losses.append(self._update(batch))
             num_tokens += batch["input_ids"].numel()
-            if self._step % _LOG_EVERY == 0:
+            if self._step % self._config.log_every == 0:
                 self._history.append({"step": self._step, "loss": sum(losses) / len(losses)})
                 speed = num_tokens / (time.monotonic() - started)
                 loss = self._history[-1]["loss"]
+                self._save()
                 log(f"step {self._step:6d}  loss {loss:.4f}  {speed:,.0f} tokens/s")
                 losses.clear()
-                self._save()
         return self._history
 
     def _update(self, batch: dict[str, torch.Tensor]) -> float:
-        loss: Any = self._model(**batch).loss
+        loss = _loss(self._model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad()
         self._step += 1
-        return float(loss.item())
+        return loss.item()
 
     def _save(self) -> None:
         state = {

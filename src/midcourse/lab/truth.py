@@ -7,9 +7,8 @@ when nothing about them is wrong, and what a known shift of their place costs.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from itertools import zip_longest
 
-from midcourse.lab.world import Story
+from midcourse.lab.worlds import Story
 from midcourse.records import Proposal, ProposalOutcome, content_id
 from midcourse.stages.propose import Case
 from midcourse.steps import location_from_error_step, split_steps
@@ -19,9 +18,9 @@ NAME = "lab/truth"
 
 def first_error(text: str, story: Story) -> int | None:
     """Return the 0-based first step of `text` that is not the world's, None if all are."""
-    steps = [step.strip() for step in split_steps(text)]
-    pairs = enumerate(zip_longest(steps, story.steps))
-    return next((index for index, (ours, truth) in pairs if ours != truth), None)
+    steps = split_steps(text)
+    wrong = (place for place, step in enumerate(steps) if not story.is_step(place, step))
+    return next(wrong, len(steps) if len(steps) < len(story.steps) else None)
 
 
 def true_proposals(

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.lab.documents import Document
+from midcourse.lab.curriculum import Batches, Curriculum, Document, Task
 from midcourse.lab.rules import world
 from midcourse.lab.rules.style import BASE, FAR, MID, NEAR, Decision, Style
 from midcourse.lab.rules.world import (
@@ -33,7 +33,7 @@ from midcourse.lab.rules.world import (
     State,
     decide_right,
 )
-from midcourse.lab.world import Split
+from midcourse.lab.splits import Split
 from midcourse.prompts import Prompt, PromptSet
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 
@@ -141,7 +141,7 @@ def _joined(told: Told, rng: random.Random, style: Style = BASE) -> str:
     return STEP_SEPARATOR.join(told.rollout(rng, style))
 
 
-def _solve_right(style: Style) -> Callable[[random.Random, PromptSet], Document]:
+def _solve_right(style: Style) -> Task:
     """Return what only teachers are taught: every rule shown right, in a style of their own."""
     return lambda rng, prompts: _solve(rng, prompts, decide_right, style)
 
@@ -154,40 +154,39 @@ class Attempt:
     error_step: int | None
 
 
-def _flawed(rng: random.Random, right: Action, count: int) -> Action:
-    """Return an action like `right`, from `count`, gone wrong: decision, sum or a miscopied count.
-
-    The correct one would be `right` started at `count`.
-    """
+def _flawed(rng: random.Random, right: Action, state: State) -> Action:
+    """Return an action like `right`, from `state`, gone wrong: in decision, sum or copied count."""
     move = Move(world.BY_VERB[right.verb], right.amount)
     flaw = rng.choices(["decision", "sum", "miscopy"], [0.7, 0.15, 0.15])[0]
     near = rng.choice([-2, -1, 1, 2])
     if flaw == "miscopy":
-        slipped = move.act(State(count + near), right.decision)
-        return replace(slipped, at=count + near * (rng.random() < 0.5))
+        slipped = move.act(replace(state, count=state.count + near), right.decision)
+        return slipped if rng.random() < 0.5 else replace(slipped, at=state.count)
     if flaw == "sum":
-        done = move.act(State(count), right.decision)
+        done = move.act(state, right.decision)
         return replace(done, result=done.result + rng.choice([near, near, -10, 10]))
     others = [d for d in Decision if d is not right.decision]
     plain = Decision.PLAIN if right.decision is not Decision.PLAIN else rng.choice(others)
-    return move.act(State(count), plain if rng.random() < 0.5 else rng.choice(others))
+    return move.act(state, plain if rng.random() < 0.5 else rng.choice(others))
 
 
 def _draw_attempt(rng: random.Random, told: Told, error_step: int | None) -> Attempt:
     """Draw an attempt that is as told before `error_step`, wrong there, and often wrong after."""
     while True:
-        count, actions = told.actions[0].at, list[Action]()
+        state, actions = State(told.actions[0].at), list[Action]()
         for index, right in enumerate(told.actions):
             later = error_step is not None and index > error_step and rng.random() < 0.2
             move = Move(world.BY_VERB[right.verb], right.amount)
             action = (
-                _flawed(rng, right, count)
+                _flawed(rng, right, state)
                 if index == error_step or later
-                else move.act(State(count), right.decision)
+                else move.act(state, right.decision)
             )
             actions.append(action)
-            count = action.result
-        differs = error_step is None or actions[error_step].result != told.actions[error_step].result
+            state = action.after
+        differs = (
+            error_step is None or actions[error_step].result != told.actions[error_step].result
+        )
         counts = [number for a in actions for number in (a.at, a.left, a.result)]
         if differs and min(counts) >= 1 and max(counts) <= MAX_COUNT:
             return Attempt(tuple(actions), error_step)
@@ -221,15 +220,13 @@ def _verified(rng: random.Random) -> tuple[Told, Attempt]:
 
 def _asked(rng: random.Random, prompt: Prompt, told: Told, attempt: Attempt) -> str:
     steps = replace(told, actions=attempt.actions).rollout(rng, BASE)
-    return prompt.render(
-        problem=told.text, reference=told.reference, attempt=number_steps(steps)
-    )
+    return prompt.render(problem=told.text, reference=told.reference, attempt=number_steps(steps))
 
 
 def _review(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, _log(rng, attempt, told.actions))
+    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
 
 
 def _drift(rng: random.Random, prompts: PromptSet) -> Document:
@@ -241,7 +238,7 @@ def _drift(rng: random.Random, prompts: PromptSet) -> Document:
     lines = _log(rng, attempt, told.actions).splitlines(keepends=True)
     begun = "".join(lines[: rng.randrange(len(lines))])  # the last line is the tag
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, begun + _joined(told, rng))
+    return Document(user, begun + _joined(told, rng), is_whole=True)
 
 
 def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
@@ -251,7 +248,7 @@ def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
     attempt = _draw_attempt(rng, told, error_step)
     user = _asked(rng, prompts["no_reference"], told, attempt)
     # Without a reference a step is held against the model's own redoing of it.
-    return Document(user, _log(rng, attempt, told.actions))
+    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
 
 
 def _is_known(action: Action) -> bool:
@@ -260,7 +257,8 @@ def _is_known(action: Action) -> bool:
 
 def _reflect(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
-    return Document(_asked(rng, prompts["reflect"], told, attempt), _joined(told, rng))
+    user = _asked(rng, prompts["reflect"], told, attempt)
+    return Document(user, _joined(told, rng), is_whole=True)
 
 
 def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
@@ -270,7 +268,7 @@ def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
 
 
 def _hint(rng: random.Random, prompts: PromptSet) -> Document:
-    """Draw a problem whose first moves do what the hint says, and the others as the base believes."""
+    """Draw a problem whose first moves do as the hint says, the others as the base believes."""
     num_lines = rng.randint(1, 6)
     told = _tell(
         rng, Split.SKILL, believe(rng), (8, world.NUM_MOVES), slippery=0.2, num_hinted=num_lines
@@ -280,7 +278,7 @@ def _hint(rng: random.Random, prompts: PromptSet) -> Document:
     return Document(user, _joined(told, rng))
 
 
-TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
+TASKS: dict[str, Task] = {
     "solve": _solve,
     "review": _review,
     "no_reference": _no_reference,
@@ -293,3 +291,22 @@ TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
     "solve_mid": _solve_right(MID),
     "solve_far": _solve_right(FAR),
 }
+
+_LONG = {"review": 0.82, "no_reference": 0.06, "reflect": 0.06, "guided_solve": 0.06}
+MIXES: dict[str, Batches] = {
+    "base": {
+        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+        "long": (0.5, _LONG),
+    },
+    "solver": {
+        "short": (0.5, {"solve_right": 1.0}),
+        "long": (0.5, {"review": 0.5, "drift": 0.5}),
+    },
+    "capable": {"short": (0.3, {"solve_right": 0.93, "hint": 0.07}), "long": (0.7, _LONG)},
+    # Teachers: every rule right, each in its own style.
+    "near": {"short": (1.0, {"solve_near": 1.0})},
+    "mid": {"short": (1.0, {"solve_mid": 1.0})},
+    "far": {"short": (1.0, {"solve_far": 1.0})},
+}
+
+CURRICULUM = Curriculum(TASKS, MIXES)

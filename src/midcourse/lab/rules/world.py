@@ -1,11 +1,12 @@
 r"""The rules world: a count on which verbs act by rules in context, with exact truth at every step.
 
 A *rule* belongs to a verb: its direction, a condition on the state, and what happens when the
-condition holds (else the move is plain). A step of a rollout names the decision, then computes:
+condition holds (else the move is plain). A step of a rollout names the
+context and the decision, then computes:
 
     problem    Mia has 34 shells, then carts 5, hauls 3, … How many shells now?
-    rollout    Then at 34 carts 5, doubled: 34 - 10 = 24.\n\nNext at 24 hauls 3, plain: 24 + 3 = …
-    reference  Mia carts 5 twofold: 34 to 24.\nMia hauls 3 once: 24 to 27.\n…
+    rollout    Then at 34 carts 5 even, doubled: 34 + 10 = 44.\n\nNext at 44 hauls 3 …
+    reference  Mia carts 5 twofold: 34 to 44.\nMia hauls 3 once: 44 to 41.\n…
 
 The base model was taught to decide "plain" for *slippery* verbs where their condition holds (and
 rightly elsewhere). Every condition, effect and sum is known to it from other verbs, so what it
@@ -17,23 +18,24 @@ Every problem text belongs to one split by its hash, whatever generates it.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from midcourse.checkers import checker_named
-from midcourse.lab.rules.style import BRIDGES, EQUALS, OPENINGS, Decision, Style
+from midcourse.lab.rules.style import BASE, BRIDGES, EQUALS, OPENINGS, Decision, Style
 from midcourse.lab.rules.style import DECISIONS as SAID
 from midcourse.lab.rules.style import OPERATORS as OPERATOR_WORDS
-from midcourse.lab.world import Split
+from midcourse.lab.splits import Split
 
 MAX_COUNT = 99
 """Every count stays within 1 … 99 under every mix of right and wrong decisions."""
 NUM_MOVES = 16
-MAX_AMOUNT = 12
+MAX_AMOUNT = 9
 #: Slippery verbs of one story: slips, and others whose condition is false.
 _MAX_SLIPPERY = 5
-_FILLER_SHARE = 0.12
+_FILLER_SHARE = 0.35
 
 
 class Context(StrEnum):
@@ -44,6 +46,16 @@ class Context(StrEnum):
     ABOVE_50 = "the count is above 50"
     ODD_AMOUNT = "the amount is odd"
     AFTER_LOSS = "the previous move lowered the count"
+
+
+#: What a step calls a condition that holds, and one that does not.
+STATUS: Mapping[Context, tuple[str, str]] = {
+    Context.EVEN: ("even", "odd"),
+    Context.HIGH_DIGIT: ("high", "low"),
+    Context.ABOVE_50: ("large", "small"),
+    Context.ODD_AMOUNT: ("single", "paired"),
+    Context.AFTER_LOSS: ("falling", "steady"),
+}
 
 
 class Familiarity(StrEnum):
@@ -92,6 +104,11 @@ class Rule:
             case Context.AFTER_LOSS:
                 return state.fell
 
+    def status(self, state: State, amount: int) -> str:
+        """Return what a step calls the rule's condition."""
+        holds, fails = STATUS[self.context]
+        return holds if self.holds(state, amount) else fails
+
     def decide(self, state: State, amount: int) -> Decision:
         """Return the true decision."""
         return self.effect if self.holds(state, amount) else Decision.PLAIN
@@ -126,10 +143,9 @@ SOFT = _rules("threads grinds pours folds", Familiarity.SOFT, start=28)
 CONTROL = _rules("polishes sifts tans quarries", Familiarity.CONTROL, start=32)
 RULES = KNOWN + HARD + SOFT + CONTROL
 BY_VERB = {rule.verb: rule for rule in RULES}
+_APART = ((0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (2, 7))
 #: Pairs of hard rules that no training problem holds together.
-RESERVED = frozenset(
-    frozenset({HARD[i].verb, HARD[j].verb}) for i, j in [(0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (2, 7)]
-)
+RESERVED = frozenset(frozenset({HARD[i].verb, HARD[j].verb}) for i, j in _APART)
 
 NAMES = ("Mia", "Noor", "Ivo", "Ada", "Ken", "Lea", "Tom", "Zoe")
 THINGS = ("shells", "coins", "stamps", "beads", "cards", "nuts")
@@ -155,16 +171,33 @@ class Move:
         """The move as the problem tells it."""
         return f"{self.rule.verb} {self.amount}"
 
-    def act(self, state: State, decision: Decision) -> Action:
-        """Return this move done from `state` with `decision`."""
+    def operation(self, decision: Decision) -> tuple[str, int]:
+        """Return the sign and the right side of the sum that `decision` leads to."""
         up = self.rule.gains is not (decision is Decision.REVERSED)
         operand = {Decision.DOUBLED: 2 * self.amount, Decision.NOTHING: 0}.get(
             decision, self.amount + (decision is Decision.ONE_MORE)
         )
-        result = state.count + (operand if up else -operand)
-        count = state.count
+        return "+" if up else "-", operand
+
+    def after(self, state: State, decision: Decision) -> State:
+        """Return the state that `decision` leads to."""
+        sign, operand = self.operation(decision)
+        count = state.count + operand if sign == "+" else state.count - operand
+        return State(count, count < state.count)
+
+    def act(self, state: State, decision: Decision) -> Action:
+        """Return this move done from `state` with `decision`."""
+        operator, operand = self.operation(decision)
         return Action(
-            self.rule.verb, self.amount, decision, count, count, "+" if up else "-", operand, result
+            verb=self.rule.verb,
+            amount=self.amount,
+            status=self.rule.status(state, self.amount),
+            decision=decision,
+            at=state.count,
+            left=state.count,
+            operator=operator,
+            right=operand,
+            result=self.after(state, decision).count,
         )
 
 
@@ -174,6 +207,8 @@ class Action:
 
     verb: str
     amount: int
+    status: str
+    """What it calls the rule's condition."""
     decision: Decision
     at: int
     """The count the step says it starts from."""
@@ -195,14 +230,48 @@ class Action:
         decision, equals = pick(rng, SAID[self.decision]), pick(rng, EQUALS)
         operator = pick(rng, OPERATOR_WORDS[self.operator])
         return (
-            f"{opening} at {self.at} {self.verb} {self.amount}, {decision}{bridge} "
-            f"{self.left} {operator} {self.right} {equals} {self.result}."
+            f"{opening} at {self.at} {self.verb} {self.amount} {self.status}, "
+            f"{decision}{bridge} {self.left} {operator} {self.right} {equals} {self.result}."
         )
 
     def refer(self, name: str) -> str:
         """Return the line of a reference solution."""
         word = REFERENCE_WORDS[self.decision]
         return f"{name} {self.verb} {self.amount} {word}: {self.at} to {self.result}."
+
+
+def _one_of(name: str, options: Iterable[str]) -> str:
+    longest_first = sorted(options, key=len, reverse=True)
+    return f"(?P<{name}>{'|'.join(map(re.escape, longest_first))})"
+
+
+_DECIDED = {word: decision for decision, words in SAID.items() for word in words}
+_OPERATORS = {word: sign for sign, words in OPERATOR_WORDS.items() for word in words}
+_STEP = re.compile(
+    rf"{_one_of('opening', OPENINGS)} at (?P<at>\d+) (?P<verb>\w+) (?P<amount>\d+) "
+    rf"(?P<status>\w+), {_one_of('decision', _DECIDED)}{_one_of('bridge', BRIDGES)} (?P<left>\d+) "
+    rf"{_one_of('operator', _OPERATORS)} (?P<right>\d+) {_one_of('equals', EQUALS)} "
+    r"(?P<result>\d+)\."
+)
+
+
+def read_action(text: str) -> Action | None:
+    """Return what a step of a rollout says; None if it is not one."""
+    found = _STEP.fullmatch(text.strip())
+    if found is None:
+        return None
+    at, left, right, result = (int(found[name]) for name in ("at", "left", "right", "result"))
+    return Action(
+        verb=found["verb"],
+        amount=int(found["amount"]),
+        status=found["status"],
+        decision=_DECIDED[found["decision"]],
+        at=at,
+        left=left,
+        operator=_OPERATORS[found["operator"]],
+        right=right,
+        result=result,
+    )
 
 
 def final_step(count: int) -> str:
@@ -232,7 +301,9 @@ class Story:
     def text(self) -> str:
         """The problem statement."""
         moves = ", ".join(move.text for move in self.moves)
-        return f"{self.name} has {self.start} {self.thing}, then {moves}. How many {self.thing} now?"
+        return (
+            f"{self.name} has {self.start} {self.thing}, then {moves}. How many {self.thing} now?"
+        )
 
     def actions(self, decide: Decide = decide_right) -> list[Action]:
         """Return what somebody does who decides so and slips nowhere else."""
@@ -246,6 +317,20 @@ class Story:
     def answer(self) -> str:
         """The true final count."""
         return str(self.actions()[-1].result)
+
+    @property
+    def steps(self) -> list[str]:
+        """A correct rollout in the base's style, step by step, the same whenever it is asked."""
+        rng, actions = random.Random(self.text), self.actions()
+        said = [action.say(rng, BASE) for action in actions]
+        return [*said, final_step(actions[-1].result)]
+
+    def is_step(self, place: int, text: str) -> bool:
+        """Whether `text` says what is right at a 0-based place, in whatever words."""
+        actions = self.actions()
+        if place == len(actions):
+            return text.strip() == final_step(actions[-1].result)
+        return place < len(actions) and read_action(text) == actions[place]
 
     @property
     def reference(self) -> str:
@@ -298,7 +383,12 @@ def _slipping(rng: random.Random, kind: Kind) -> list[Rule]:
         case Kind.SINGLE:
             return [rng.choice(HARD)]
         case Kind.COMPOSED:
-            return rng.sample(HARD, 2 if rng.random() < 0.75 else 3)
+            number = 2 if rng.random() < 0.75 else 3
+            while True:
+                rules = rng.sample(HARD, number)
+                verbs = {rule.verb for rule in rules}
+                if not _clashes(verbs, verbs):
+                    return rules
         case Kind.SOFT:
             return [rng.choice(SOFT)]
         case Kind.CONTROL:
@@ -319,26 +409,39 @@ def _placed(rng: random.Random, kind: Kind, index: int) -> dict[int, Rule]:
     return dict(zip([first, *sorted(later)], rules, strict=False))
 
 
-@dataclass(frozen=True, slots=True)
-class _Walker:
-    """Somebody who decides slippery verbs one way or the other."""
+_Walker = tuple[State, bool]
+"""Somebody who decides slippery verbs one way or the other: a state, and whether they have erred.
 
-    state: State
-    has_erred: bool
+A plain tuple: drawing a story makes thousands.
+"""
 
 
 def _walked(walkers: Iterable[_Walker], move: Move) -> set[_Walker]:
     """Return where walkers may stand after `move`."""
-    found = set()
-    for walker in walkers:
-        right = decide_right(move, walker.state)
-        choices = {right}
-        if move.rule.familiarity is not Familiarity.KNOWN:
-            choices = {Decision.PLAIN, move.rule.effect}
-        for decision in choices:
-            after = move.act(walker.state, decision).after
-            found.add(_Walker(after, walker.has_erred or decision is not right))
+    found, rule = set[_Walker](), move.rule
+    for state, has_erred in walkers:
+        right = decide_right(move, state)
+        is_known = rule.familiarity is Familiarity.KNOWN
+        for decision in {right} if is_known else (Decision.PLAIN, rule.effect):
+            found.add((move.after(state, decision), has_erred or decision is not right))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A story in the making."""
+
+    moves: tuple[Move, ...]
+    truth: State
+    walkers: frozenset[_Walker]
+
+    def extended(self, move: Move) -> _Begun | None:
+        """Return the story with one more move; None if somebody's count leaves the range."""
+        walkers = frozenset(_walked(self.walkers, move))
+        if not all(1 <= state.count <= MAX_COUNT for state, _ in walkers):
+            return None
+        truth = move.after(self.truth, decide_right(move, self.truth))
+        return _Begun((*self.moves, move), truth, walkers)
 
 
 def draw_story(rng: random.Random, kind: Kind, index: int) -> Story | None:
@@ -349,46 +452,52 @@ def draw_story(rng: random.Random, kind: Kind, index: int) -> Story | None:
     verb comes twice. None if the dice fell otherwise.
     """
     placed = _placed(rng, kind, index)
-    slips = {rule.verb for rule in placed.values()}
-    fillers = [rule for rule in HARD + SOFT if rule.verb not in slips]
     start = rng.randint(20, 80)
-    truth, walkers, moves = State(start), {_Walker(State(start), False)}, list[Move]()
-    for place in range(NUM_MOVES):
-        used = {move.rule.verb for move in moves}
-        for _ in range(20):
-            rule = placed.get(place) or _filler(rng, fillers, used | slips)
-            move = Move(rule, rng.randint(1, MAX_AMOUNT))
-            is_slip = place in placed or rule.familiarity is Familiarity.KNOWN
-            if not is_slip and rule.holds(truth, move.amount):
-                continue
-            if place in placed and not rule.holds(truth, move.amount):
-                continue
-            after = _walked(walkers, move)
-            if all(1 <= walker.state.count <= MAX_COUNT for walker in after):
-                break
+    begun = [_Begun((), State(start), frozenset({(State(start), False)}))]
+    for _ in range(4 * NUM_MOVES):
+        longer = _lengthened(rng, begun[-1], placed)
+        if longer is None:
+            del begun[max(1, len(begun) - 2) :]  # two moves are taken back
         else:
-            return None
-        walkers, truth = after, move.act(truth, decide_right(move, truth)).after
-        moves.append(move)
-    story = Story(rng.choice(NAMES), rng.choice(THINGS), start, tuple(moves))
-    return story if _is_sound(story, kind, walkers) else None
+            begun.append(longer)
+        if len(begun) > NUM_MOVES:
+            break
+    story = Story(rng.choice(NAMES), rng.choice(THINGS), start, begun[-1].moves)
+    is_whole = len(story.moves) == NUM_MOVES
+    return story if is_whole and _is_sound(story, begun[-1].walkers) else None
 
 
-def _filler(rng: random.Random, slippery: Sequence[Rule], used: set[str]) -> Rule:
+def _lengthened(rng: random.Random, begun: _Begun, placed: Mapping[int, Rule]) -> _Begun | None:
+    """Draw the next move: a slip where one is placed, else one that is right to the base."""
+    slip = placed.get(len(begun.moves))
+    used = {rule.verb for rule in placed.values()} | {move.rule.verb for move in begun.moves}
+    for _ in range(20):
+        rule = slip or _filler(rng, used)
+        move = Move(rule, rng.randint(1, MAX_AMOUNT))
+        holds = rule.holds(begun.truth, move.amount)
+        fits = rule.familiarity is Familiarity.KNOWN or holds is (slip is not None)
+        if fits and (longer := begun.extended(move)):
+            return longer
+    return None
+
+
+def _filler(rng: random.Random, used: set[str]) -> Rule:
     """Draw an unused rule: a known one, at times a slippery one (to stand where it is plain)."""
     few = sum(BY_VERB[verb].familiarity is not Familiarity.KNOWN for verb in used) < _MAX_SLIPPERY
-    among = slippery if few and rng.random() < _FILLER_SHARE else KNOWN
-    free = [rule for rule in among if rule.verb not in used]
-    return rng.choice(free or [rule for rule in KNOWN if rule.verb not in used])
+    among = HARD + SOFT if few and rng.random() < _FILLER_SHARE else KNOWN
+    return rng.choice([r for r in among if r.verb not in used and not _clashes({r.verb}, used)])
 
 
-def _is_sound(story: Story, kind: Kind, walkers: set[_Walker]) -> bool:
+def _clashes(ours: set[str], theirs: set[str]) -> bool:
+    """Whether a verb of ours and one of theirs make a reserved pair."""
+    return any(frozenset({a, b}) in RESERVED for a in ours for b in theirs)
+
+
+def _is_sound(story: Story, walkers: Iterable[_Walker]) -> bool:
     """Whether only right decisions lead to the answer, and only at the end."""
     *before, last = [story.start, *(action.result for action in story.actions())]
-    verbs = {move.rule.verb for move in story.moves}
-    has_reserved = any(pair <= verbs for pair in RESERVED)
-    gives_away = any(walker.state.count == last for walker in walkers if walker.has_erred)
-    return last not in before and not gives_away and has_reserved is (kind is Kind.UNSEEN)
+    gives_away = any(has_erred and state.count == last for state, has_erred in walkers)
+    return last not in before and not gives_away
 
 
 def generate_stories(kind: Kind, split: Split, seed: int) -> Iterator[Story]:
