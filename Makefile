@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SEEDS := 0 1 2
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-seeds lab-controls lab-results lab-proposers lab2-base lab2-models lab2-check reproduce real gsm8k test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -62,6 +62,23 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 .cache/lab/capable/pretrain.json: | $(STAMP)
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
+
+# The rules world. A killed call goes on from its checkpoint.
+RULES := $(BIN)/midcourse lab pretrain --world rules
+.cache/lab/rules-a/pretrain.json: | $(STAMP)
+	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --out .cache/lab/rules-a
+.cache/lab/rules-b/pretrain.json: | $(STAMP)
+	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
+lab2-base: .cache/lab/rules-a/pretrain.json .cache/lab/rules-b/pretrain.json  ## the two bases of lab 2, about two hours of one core each
+
+# Teachers tell in a style of their own, near to the base's or far; proposers as in the first lab.
+.cache/lab/rules-%/pretrain.json: .cache/lab/rules-a/pretrain.json
+	$(RULES) --start .cache/lab/rules-a --mix $* --steps 600 --batch-tokens 800 --learning-rate 0.001 --seed 10 --out .cache/lab/rules-$*
+lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers
+
+lab2-check: lab2-base  ## the premise, measured: before any arm is run
+	$(BIN)/midcourse lab check --world rules --model .cache/lab/rules-a
+	$(BIN)/midcourse lab check --world rules --model .cache/lab/rules-b
 
 reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
 	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done

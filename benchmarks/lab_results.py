@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from midcourse.lab.check import check_base
+from midcourse.lab.counts.check import check_counts
 from midcourse.metrics import (
     Count,
     Interval,
@@ -43,7 +43,7 @@ def main() -> None:
     controls = {
         name: [_report(folder / f"{name}-seed{seed}") for seed in seeds] for name in CONTROLS
     }
-    base, _ = check_base("lab", num_problems=100, seed=1000)
+    (base,), _ = check_counts("lab", num_problems=100, seed=1000)
     text = _page(reports, [base, _control_table(controls)])
     Path("docs/results/lab.md").write_text(text, "utf-8")
 

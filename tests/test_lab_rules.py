@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from midcourse.config import ProblemsConfig
+from midcourse.errors import ConfigError
 from midcourse.lab.pretrain import PretrainConfig, pretrain
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.rules.documents import MIXES, TASKS, believe
@@ -46,12 +47,12 @@ from midcourse.records import ProposalOutcome
 from midcourse.steps import split_steps
 
 LAB = ProblemsConfig(
-    kind="lab", world="rules", num_composed=12, num_single=6, num_soft=4, num_held_out=12,
-    num_probe=6,
+    kind="lab", world="rules", num_composed=6, num_single=4, num_soft=2, num_known=1,
+    num_held_out=6, num_probe=3,
 )  # fmt: skip
 
 
-def stories(kind: Kind, count: int = 12, split: Split = Split.TRAIN) -> list[Story]:
+def stories(kind: Kind, count: int = 6, split: Split = Split.TRAIN) -> list[Story]:
     return list(islice(generate_stories(kind, split, 0), count))
 
 
@@ -115,9 +116,9 @@ def test_kinds_slip_where_they_say_and_the_base_goes_wrong_there_first(kind: Kin
 
 def test_no_place_of_the_first_slip_dominates() -> None:
     for kind in (Kind.SINGLE, Kind.COMPOSED):
-        first = Counter(story.slips[0] for story in stories(kind, 45, Split.HELD_OUT))
+        first = Counter(story.slips[0] for story in stories(kind, 30, Split.HELD_OUT))
         assert len(first) >= NUM_MOVES - 3
-        assert max(first.values()) <= 6
+        assert max(first.values()) <= 5
 
 
 def test_hard_verbs_also_stand_where_they_are_plain() -> None:
@@ -134,10 +135,10 @@ def test_hard_verbs_also_stand_where_they_are_plain() -> None:
 def test_sets_share_no_problem_and_unseen_pairs_are_nowhere_in_training() -> None:
     lab = lab_problems(LAB, 0)
     assert [len(lab.evaluation[name]) for name in ("held_out", "known", "control", "unseen")] == [
-        12, 6, 6, 12,
+        6, 3, 3, 6,
     ]  # fmt: skip
     assert Counter(p.source.rsplit("/")[-1] for p in lab.train) == {
-        "composed": 12, "single": 6, "soft": 4, "known": 4,
+        "composed": 6, "single": 4, "soft": 2, "known": 1,
     }  # fmt: skip
     assert all(Split.of(p.text) is Split.TRAIN for p in lab.train)
     for problem in lab.train:
@@ -261,6 +262,8 @@ def test_a_killed_pretraining_goes_on_as_if_nothing_had_been(tmp_path: Path) -> 
 
     with pytest.raises(InterruptedError):
         pretrain(config, killed, kill)
+    with pytest.raises(ConfigError, match="other settings"):
+        pretrain(replace(config, seed=2), killed, print)
     lines: list[str] = []
     pretrain(config, killed, lines.append)
     assert [line.split()[1] for line in lines if line.startswith("step")] == ["6"]

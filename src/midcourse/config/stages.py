@@ -262,6 +262,8 @@ class BuildSftConfig(Section):
 
 #: The sets whose problems are there without a path: ``train`` are the hard training problems.
 TRAIN_SET, HELD_OUT_SET, PROBE_SETS = "train", "held_out", ("known", "control")
+#: Held out too, in the lab's world ``rules``: combinations that no training problem has.
+UNSEEN_SET = "unseen"
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

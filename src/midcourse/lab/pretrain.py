@@ -24,6 +24,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from midcourse.errors import ConfigError
 from midcourse.lab.curriculum import Curriculum, Document
 from midcourse.lab.worlds import WORLDS
 from midcourse.prompts import PromptSet, load_prompt_set
@@ -285,7 +286,7 @@ class _Training:
 
     def _update(self, batch: dict[str, torch.Tensor]) -> float:
         loss = _loss(self._model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._schedule.step()
@@ -293,10 +294,18 @@ class _Training:
         self._step += 1
         return loss.item()
 
+    @property
+    def _settings(self) -> dict[str, object]:
+        """What must be the same when a training goes on."""
+        settings = asdict(self._config)
+        return settings if not self._config.cooldown else {**settings, "steps": 0}
+
     def _save(self) -> None:
         state = {
+            "settings": self._settings,
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
             "documents": self._documents.getstate(),
             "step": self._step,
             "history": self._history,
@@ -308,12 +317,15 @@ class _Training:
 
     def _resume(self) -> None:
         state = torch.load(self._file, weights_only=True)
+        if state["settings"] != self._settings:
+            raise ConfigError(
+                f"{self._file} is of a training with other settings: give those, or another --out"
+            )
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
         self._documents.setstate(state["documents"])
         self._step, self._history = state["step"], state["history"]
-        self._schedule.last_epoch = self._step - 1
-        self._schedule.step()
 
 
 def _schedule(

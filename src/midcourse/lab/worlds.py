@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from midcourse.config import HELD_OUT_SET, ProblemsConfig
+from midcourse.config import HELD_OUT_SET, UNSEEN_SET, ProblemsConfig
 from midcourse.lab.counts import documents as counts_documents
 from midcourse.lab.counts import world as counts_world
 from midcourse.lab.curriculum import Curriculum
@@ -102,7 +102,7 @@ RULES = World(
     training=lambda config: [*_counts_training(config), ("soft", config.num_soft)],
     evaluation=lambda config: {
         **_counts_evaluation(config),
-        "unseen": [("unseen", config.num_held_out)],
+        UNSEEN_SET: [("unseen", config.num_held_out)],
     },
     curriculum=rules_documents.CURRICULUM,
 )
