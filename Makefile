@@ -77,8 +77,8 @@ lab2-base: .cache/lab/rules-a/pretrain.json .cache/lab/rules-b/pretrain.json  ##
 lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers
 
 lab2-check: lab2-base  ## the premise, measured: before any arm is run
-	$(BIN)/midcourse lab check --world rules --model .cache/lab/rules-a
-	$(BIN)/midcourse lab check --world rules --model .cache/lab/rules-b
+	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-a
+	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-b
 
 reproduce: lab-proposers  ## the paper's tables and figures at the lab's scale, seeds pooled
 	for seed in $(SEEDS); do $(BIN)/midcourse reproduce all --seed $$seed || exit 1; done

@@ -17,6 +17,7 @@ from midcourse.config import ProblemsConfig
 from midcourse.errors import ConfigError
 from midcourse.lab.pretrain import PretrainConfig, pretrain
 from midcourse.lab.problems import lab_problems
+from midcourse.lab.rules.check import _bounded, check_rules, difference
 from midcourse.lab.rules.documents import MIXES, TASKS, believe
 from midcourse.lab.rules.style import BASE, DECISIONS, EQUALS, OPENINGS, TEACHERS, Decision, Style
 from midcourse.lab.rules.world import (
@@ -41,6 +42,7 @@ from midcourse.lab.rules.world import (
 )
 from midcourse.lab.splits import Split
 from midcourse.lab.truth import first_error
+from midcourse.metrics import Interval
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import ProposalOutcome
@@ -52,7 +54,7 @@ LAB = ProblemsConfig(
 )  # fmt: skip
 
 
-def stories(kind: Kind, count: int = 6, split: Split = Split.TRAIN) -> list[Story]:
+def stories(kind: Kind, count: int = 12, split: Split = Split.TRAIN) -> list[Story]:
     return list(islice(generate_stories(kind, split, 0), count))
 
 
@@ -116,9 +118,9 @@ def test_kinds_slip_where_they_say_and_the_base_goes_wrong_there_first(kind: Kin
 
 def test_no_place_of_the_first_slip_dominates() -> None:
     for kind in (Kind.SINGLE, Kind.COMPOSED):
-        first = Counter(story.slips[0] for story in stories(kind, 30, Split.HELD_OUT))
+        first = Counter(story.slips[0] for story in stories(kind, 45, Split.HELD_OUT))
         assert len(first) >= NUM_MOVES - 3
-        assert max(first.values()) <= 5
+        assert max(first.values()) <= 6
 
 
 def test_hard_verbs_also_stand_where_they_are_plain() -> None:
@@ -272,3 +274,21 @@ def test_a_killed_pretraining_goes_on_as_if_nothing_had_been(tmp_path: Path) -> 
     records = [json.loads((folder / "pretrain.json").read_text()) for folder in (killed, whole)]
     assert records[0]["loss"] == records[1]["loss"]
     assert {file.name for file in killed.iterdir()} == {file.name for file in whole.iterdir()}
+
+    tables, passed = check_rules(str(whole), num_problems=1, seed=0, far_k=1)
+    assert not passed  # six steps teach nothing
+    found = {row[0]: row for table in tables for row in table.rows}
+    assert found["pass@1 without a slip"][-1] == "NOT MET"
+    assert found["composed: problems solved in 1"][1] == "0/16"
+    assert found["entropy of own rollouts at T = 1"][-1] == "NOT MET"
+    assert "references − right traces in the style far" in found
+
+
+def test_the_check_has_three_answers() -> None:
+    assert _bounded("", 99, 100, 0.9, is_least=True)[-1] == "met"
+    assert _bounded("", 91, 100, 0.9, is_least=True)[-1] == "cannot tell"
+    assert _bounded("", 10, 100, 0.9, is_least=True)[-1] == "NOT MET"
+    assert _bounded("", 0, 16, 0.2, is_least=False)[-1] == "met"
+    assert _bounded("", 0, 8, 0.2, is_least=False)[-1] == "cannot tell"
+    gap = difference(Interval(1.0, 0.7, 1.3), Interval(0.6, 0.2, 1.0))
+    assert (gap.low, gap.high) == pytest.approx((-0.1, 0.9))

@@ -14,7 +14,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,8 @@ def _begin(
     if config.start:
         tokenizer = AutoTokenizer.from_pretrained(config.start, trust_remote_code=False)
         started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
-        return tokenizer, _deepen(started, _architecture(tokenizer, config))
+        as_wide = replace(config, hidden_size=started.config.hidden_size)
+        return tokenizer, _deepen(started, _architecture(tokenizer, as_wide))
     tokenizer = _train_tokenizer(config, prompts)
     return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config))
 

@@ -140,7 +140,8 @@ class Probe:
         return story.is_step(step, proposal.intervention or "")
 
     def scores(self, told: Sequence[Told]) -> list[TokenScores]:
-        """Return the model's scores of texts in its turn, in any order."""
+        """Return the model's scores of texts in its turn, in any order; empty texts have none."""
+        told = [text for text in told if text.text]
         renderer, requests = self.engine.renderer, list[ScoreRequest]()
         contexts = problem_contexts([t.problem for t in told], renderer, self.prompts)
         for index, (text, context) in enumerate(zip(told, contexts, strict=True)):

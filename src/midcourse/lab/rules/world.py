@@ -20,8 +20,9 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import product
 
 from midcourse.checkers import checker_named
 from midcourse.lab.rules.style import BASE, BRIDGES, EQUALS, OPENINGS, Decision, Style
@@ -462,7 +463,7 @@ def draw_story(rng: random.Random, kind: Kind, index: int) -> Story | None:
             begun.append(longer)
         if len(begun) > NUM_MOVES:
             break
-    story = Story(rng.choice(NAMES), rng.choice(THINGS), start, begun[-1].moves)
+    story = Story(NAMES[0], THINGS[0], start, begun[-1].moves)
     is_whole = len(story.moves) == NUM_MOVES
     return story if is_whole and _is_sound(story, begun[-1].walkers) else None
 
@@ -500,12 +501,21 @@ def _is_sound(story: Story, walkers: Iterable[_Walker]) -> bool:
     return last not in before and not gives_away
 
 
+def _in_split(rng: random.Random, story: Story, split: Split) -> Story | None:
+    """Return the story told of somebody and something that put its text into `split`."""
+    told = list(product(NAMES, THINGS))
+    rng.shuffle(told)
+    named = (replace(story, name=name, thing=thing) for name, thing in told)
+    return next((story for story in named if Split.of(story.text) is split), None)
+
+
 def generate_stories(kind: Kind, split: Split, seed: int) -> Iterator[Story]:
     """Yield distinct stories of `kind` that belong to `split`, without end, the same for a seed."""
     rng = random.Random(f"rules/{seed}/{kind}/{split}")
     seen: set[str] = set()
     while True:
-        story = draw_story(rng, kind, len(seen))
-        if story and story.text not in seen and Split.of(story.text) is split:
+        drawn = draw_story(rng, kind, len(seen))
+        story = _in_split(rng, drawn, split) if drawn else None
+        if story and story.text not in seen:
             seen.add(story.text)
             yield story
