@@ -1,8 +1,8 @@
 r"""The rules world: a count on which verbs act by rules in context, with exact truth at every step.
 
 A *rule* belongs to a verb: its direction, a condition on the state, and what happens when the
-condition holds (else the move is plain). A step of a rollout names the
-context and the decision, then computes:
+condition holds (else the move is plain). A step of a rollout names the context and the decision,
+then computes:
 
     problem    Mia has 34 shells, then carts 5, hauls 3, … How many shells now?
     rollout    Then at 34 carts 5 even, doubled: 34 + 10 = 44.\n\nNext at 44 hauls 3 …
