@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers evidence evidence-pages credit credit-real real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check evidence evidence-pages credit credit-real real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -45,6 +45,23 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 .cache/lab/capable/pretrain.json: | $(STAMP)
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
+
+# The rules world. A killed call goes on from its checkpoint.
+RULES := $(BIN)/midcourse lab pretrain --world rules
+.cache/lab/rules-a/pretrain.json: | $(STAMP)
+	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --out .cache/lab/rules-a
+.cache/lab/rules-b/pretrain.json: | $(STAMP)
+	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
+lab2-base: .cache/lab/rules-a/pretrain.json .cache/lab/rules-b/pretrain.json  ## the two bases of lab 2, about two hours of one core each
+
+# Teachers tell in a style of their own, near to the base's or far; proposers as in the first lab.
+.cache/lab/rules-%/pretrain.json: .cache/lab/rules-a/pretrain.json
+	$(RULES) --start .cache/lab/rules-a --mix $* --steps 600 --batch-tokens 800 --learning-rate 0.001 --seed 10 --out .cache/lab/rules-$*
+lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers
+
+lab2-check: lab2-base  ## the premise, measured: before any arm is run
+	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-a
+	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-b
 
 MINUTES ?= 40
 WORKERS ?= 2

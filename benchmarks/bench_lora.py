@@ -18,7 +18,8 @@ from pathlib import Path
 
 from midcourse.config import TrainSftConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.lab.world import Kind, Split, generate_stories
+from midcourse.lab.counts.world import Kind, generate_stories
+from midcourse.lab.splits import Split
 from midcourse.records import RowOutcome, RowSource, SftRow
 from midcourse.rendering import Renderer
 from midcourse.training.common import Setting, load_tokenizer

@@ -42,7 +42,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"verify": {"conditions": ["reflection"]}}, "'reflection' is not a row of Table 1"),
     ({"build_sft": {"source": "distillation"}}, "needs build_sft.teacher"),
     ({"train_sft": {"method": "dpo"}, "build_sft": {"suffix": True}}, "'dpo' compares"),
-    ({"propose": {"truth": True}}, "only the lab"),
     ({"problems": {"part": [0.5, 0.2]}}, r"problems\.part"),
     ({"sample": {"sampling": {"temperatur": 1}}}, "did you mean 'sample.sampling.temperature'"),
     ({"evaluate": {"models": ["base + SFT"]}}, r"evaluate\.models"),

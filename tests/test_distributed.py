@@ -24,7 +24,8 @@ from midcourse.config import GradeConfig, ModelConfig, TrainSftConfig
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.weights import without_weights
 from midcourse.errors import ConfigError
-from midcourse.lab.world import Kind, Split, generate_stories
+from midcourse.lab.counts.world import Kind, generate_stories
+from midcourse.lab.splits import Split
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_accelerate
 from midcourse.records import Gold, RowSource, SftRow

@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from midcourse.cli import app
 from midcourse.config import ProblemsConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.lab.documents import TASKS, draw_document
-from midcourse.lab.pretrain import MIXES, PretrainConfig, _begin
+from midcourse.lab.counts.documents import MIXES, TASKS, draw_document
+from midcourse.lab.counts.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, generate_stories
+from midcourse.lab.pretrain import PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems
-from midcourse.lab.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, Split, generate_stories
+from midcourse.lab.splits import Split
 from midcourse.prompts import load_prompt_set
 from midcourse.prompts.parse import parse_proposal
 from midcourse.records import ProposalOutcome
@@ -34,10 +35,10 @@ def test_splits_never_overlap() -> None:
     for seed in range(3):
         lab = lab_problems(ProblemsConfig(kind="lab"), seed)
         assert lab.train
-        assert lab.held_out
+        assert lab.evaluation["held_out"]
         assert {p.split for p in lab.train} == {"train"}
-        assert {p.split for p in lab.held_out + lab.known + lab.control} == {"held_out"}
-        assert all(Split.of(p.text) == p.split for p in lab.train + lab.held_out)
+        assert {p.split for of in lab.evaluation.values() for p in of} == {"held_out"}
+        assert all(Split.of(p.text) == p.split for p in lab.train + lab.evaluation["held_out"])
 
 
 def test_problems_are_the_same_for_a_seed_and_others_for_another() -> None:

@@ -25,8 +25,10 @@ from midcourse.config import (
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.errors import ConfigError, DataError
+from midcourse.lab.counts.world import Kind
 from midcourse.lab.problems import draw_problems
-from midcourse.lab.world import Kind, Split, Story
+from midcourse.lab.splits import Split
+from midcourse.lab.worlds import Story
 from midcourse.pipeline.models import Asking
 from midcourse.progress import Failures, SilentProgress
 from midcourse.prompts import load_prompt_set

@@ -15,6 +15,7 @@ from midcourse.config.stages import (
     HELD_OUT_SET,
     PROBE_SETS,
     TRAIN_SET,
+    UNSEEN_SET,
     BuildSftConfig,
     CreditConfig,
     EvaluateConfig,
@@ -167,11 +168,12 @@ def _set_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield what is said of sets to evaluate on that are not there."""
     is_lab, config = recipe.problems.kind == "lab", recipe.evaluate
     there = [HELD_OUT_SET] if recipe.problems.has_held_out else []
-    there += PROBE_SETS if is_lab else ()
+    own = (*PROBE_SETS, *([UNSEEN_SET] if recipe.problems.world == "rules" else []))
+    there += own if is_lab else ()
     origin = ("problems.kind", "problems.held_out_path")
     for name, of in config.sets.items():
         place = f"evaluate.sets.{name}"
-        if of.path and name in (TRAIN_SET, HELD_OUT_SET, *PROBE_SETS):
+        if of.path and name in (TRAIN_SET, HELD_OUT_SET, *own):
             source = "problems.held_out_path" if name == HELD_OUT_SET else "the run itself"
             text = f"{place}: takes no path: its problems come from {source}"
             yield Complaint(text, (f"{place}.path",))

@@ -27,7 +27,10 @@ class ProblemsConfig(Section):
     """Where problems come from."""
 
     kind: Literal["jsonl", "lab"] = "jsonl"
-    """``jsonl``: problems of your own or of a known source; ``lab``: the generated world."""
+    """``jsonl``: problems of your own or of a known source; ``lab``: a generated world."""
+    world: Literal["counts", "rules"] = "counts"
+    """``lab``: which world. ``counts``: words for numbers; ``rules``: verbs that act by rules in
+    context, in steps of many wordings, with one more set to evaluate on, ``unseen``."""
     path: str = ""
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
     ``reasoning-gym:TASK`` or ``word-problems:KIND``. ``$MIDCOURSE_DATA`` at a path's start is
@@ -54,8 +57,10 @@ class ProblemsConfig(Section):
     """``lab``: training problems with one unknown notion."""
     num_known: int = Field(4, ge=0)
     """``lab``: training problems without unknown notions."""
+    num_soft: int = Field(0, ge=0)
+    """``lab``, world ``rules``: training problems of a rule that the base seldom gets right."""
     num_held_out: int = Field(32, ge=1)
-    """``lab``: held-out composed and single problems, half each."""
+    """``lab``: held-out composed and single problems, half each; as many ``unseen`` ones."""
     num_probe: int = Field(32, ge=1)
     """``lab``: held-out problems of known notions, and as many of the control notions."""
 
@@ -260,6 +265,8 @@ class BuildSftConfig(Section):
 
 #: The sets whose problems are there without a path: ``train`` are the hard training problems.
 TRAIN_SET, HELD_OUT_SET, PROBE_SETS = "train", "held_out", ("known", "control")
+#: Held out too, in the lab's world ``rules``: combinations that no training problem has.
+UNSEEN_SET = "unseen"
 _SET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

@@ -216,7 +216,7 @@ class LabMarks:
 
     def line(self, index: int, step: str, attempt: Attempt) -> str:
         """Return the review's line; a step past the reference's end is held against its last."""
-        from midcourse.lab.documents import review_line
+        from midcourse.lab.counts.documents import review_line
 
         lines = str(attempt.problem.reference_solution).split("\n")
         return review_line(index, step.strip() or "-", lines[min(index, len(lines) - 1)])

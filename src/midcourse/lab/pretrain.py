@@ -14,16 +14,19 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from midcourse.lab.documents import Document, draw_document
+from midcourse.errors import ConfigError
+from midcourse.lab.curriculum import Curriculum, Document
+from midcourse.lab.worlds import WORLDS
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.rendering import Renderer
 from midcourse.stages.build_sft import IGNORED
@@ -36,31 +39,13 @@ CHAT_TEMPLATE = (
 # Words and numbers of up to two digits carry their leading space; a full stop takes the blank
 # line after it, as in the tokenizers of large models.
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-Batches = dict[str, tuple[float, dict[str, float]]]
-"""Share of the *tokens* that each kind of batch gets, and the tasks drawn within it."""
-
-#: Tokens of one batch, padding included, about.
-_BATCH_TOKENS = 1500
+#: Of the user's part of a document that is learnt whole, next to its reply.
+_ASKED_WEIGHT = 0.3
 _MAX_POSITIONS = 1024
-_LOG_EVERY = 200
+#: What a killed training goes on from; gone when it has ended.
+_CHECKPOINT = "checkpoint.pt"
 
-#: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
-#: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
-#: has practised reviewing more.
-MIXES: dict[str, Batches] = {
-    "base": {
-        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
-        "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
-    },
-    "solver": {
-        "short": (0.5, {"solve_right": 1.0}),
-        "long": (0.5, {"review": 0.5, "drift": 0.5}),
-    },
-    "capable": {
-        "short": (0.3, {"solve_right": 0.93, "hint": 0.07}),
-        "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
-    },
-}
+Batch = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +59,26 @@ class PretrainConfig:
     num_layers: int = 4
     """More than `start` has: the new ones begin as identities."""
     mix: str = "base"
-    """What is taught: a key of `MIXES`."""
+    """What is taught, by its name in the curriculum."""
     start: str = ""
     """A folder made by an earlier call, to go on from; its record is kept in ours."""
+    world: str = "counts"
+    """Whose documents."""
+    cooldown: float = 0.0
+    """Share of the steps, at the end, in which the rate falls linearly from its peak, at which it
+    stays before; 0: one cycle over all steps. With it a training can go on to more steps than it
+    was started for, and is the same as if it had been started for them."""
+    log_every: int = 200
+    """Steps between lines of the log; there a checkpoint is kept too."""
+    batch_tokens: int = 1500
+    """Of one batch, padding included, about."""
+    hidden_size: int = 128
+    """Of a fresh model; a multiple of 32."""
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """What the world teaches."""
+        return WORLDS[self.world].curriculum
 
 
 def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> None:
@@ -86,7 +88,9 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     tokenizer, model = _begin(config, prompts)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     started = time.monotonic()
-    history = _train(model, _batches(config, tokenizer, prompts), config, log)
+    documents = random.Random(f"{config.seed}/documents")
+    batches = _batches(config, tokenizer, prompts, documents)
+    history = _Training(model, config, documents, out / _CHECKPOINT).run(batches, log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {
@@ -99,6 +103,7 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     if config.start:
         record["start"] = json.loads((Path(config.start) / "pretrain.json").read_text("utf-8"))
     (out / "pretrain.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / _CHECKPOINT).unlink(missing_ok=True)
 
 
 def _begin(
@@ -108,9 +113,10 @@ def _begin(
     if config.start:
         tokenizer = AutoTokenizer.from_pretrained(config.start, trust_remote_code=False)
         started = Qwen3ForCausalLM.from_pretrained(config.start, dtype="float32")
-        return tokenizer, _deepen(started, _architecture(tokenizer, config.num_layers))
-    tokenizer = _train_tokenizer(prompts, config.seed)
-    return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config.num_layers))
+        as_wide = replace(config, hidden_size=started.config.hidden_size)
+        return tokenizer, _deepen(started, _architecture(tokenizer, as_wide))
+    tokenizer = _train_tokenizer(config, prompts)
+    return tokenizer, Qwen3ForCausalLM(_architecture(tokenizer, config))
 
 
 def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
@@ -126,7 +132,7 @@ def _deepen(model: Qwen3ForCausalLM, config: Qwen3Config) -> Qwen3ForCausalLM:
     return deeper
 
 
-def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
+def _train_tokenizer(config: PretrainConfig, prompts: PromptSet) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on documents and dress it as a chat tokenizer."""
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
@@ -139,7 +145,7 @@ def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    bpe.train_from_iterator(_texts(prompts, seed), trainer)
+    bpe.train_from_iterator(_texts(config, prompts), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         pad_token=PAD,
@@ -151,25 +157,25 @@ def _train_tokenizer(prompts: PromptSet, seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def _texts(prompts: PromptSet, seed: int) -> Iterator[str]:
-    rng = random.Random(f"{seed}/tokenizer")
-    for task in [task for _, tasks in MIXES["base"].values() for task in tasks]:
+def _texts(config: PretrainConfig, prompts: PromptSet) -> Iterator[str]:
+    rng, taught = random.Random(f"{config.seed}/tokenizer"), config.curriculum
+    for task in [task for _, tasks in taught.mixes["base"].values() for task in tasks]:
         for _ in range(1000):
-            document = draw_document(rng, prompts, task)
+            document = taught.tasks[task](rng, prompts)
             yield f"user\n{document.user}"
             yield f"assistant\n{document.reply}"
 
 
-def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3Config:
+def _architecture(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> Qwen3Config:
     """Return the architecture: a small Qwen3 with tied embeddings."""
     return Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=num_layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.hidden_size // 32,
+        num_key_value_heads=config.hidden_size // 64,
         head_dim=32,
-        intermediate_size=384,
+        intermediate_size=3 * config.hidden_size,
         max_position_embeddings=_MAX_POSITIONS,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
@@ -179,64 +185,168 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, num_layers: int) -> Qwen3C
 
 
 def _batches(
-    config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
-) -> Iterator[dict[str, torch.Tensor]]:
+    config: PretrainConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: PromptSet,
+    rng: random.Random,
+) -> Iterator[Batch]:
     """Yield batches without end; each holds documents of similar length."""
-    rng, renderer = random.Random(f"{config.seed}/documents"), Renderer(tokenizer)
-    shares, kinds = zip(*MIXES[config.mix].values(), strict=True)
+    renderer = Renderer(tokenizer)
+    taught = config.curriculum
+    shares, kinds = zip(*taught.mixes[config.mix].values(), strict=True)
     while True:
         (tasks,) = rng.choices(kinds, shares)
-        rows: list[tuple[list[int], list[int]]] = []
-        while sum(len(ids) for ids, _ in rows) < _BATCH_TOKENS:
+        rows: list[_Row] = []
+        while sum(map(len, rows)) < config.batch_tokens:
             (task,) = rng.choices(list(tasks), list(tasks.values()))
-            rows.append(_encode(renderer, draw_document(rng, prompts, task)))
+            rows.append(_encode(renderer, taught.tasks[task](rng, prompts)))
         yield _pad(rows, int(tokenizer.pad_token_id or 0))
 
 
-def _encode(renderer: Renderer, document: Document) -> tuple[list[int], list[int]]:
-    """Return ids and labels of a document; only the reply and its end-of-turn are labelled."""
-    prompt = renderer.prompt_ids([{"role": "user", "content": document.user}])
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A document in tokens."""
+
+    asked: list[int]
+    reply: list[int]
+    is_whole: bool
+
+    def __len__(self) -> int:
+        return len(self.asked) + len(self.reply)
+
+    def padded(self, width: int, pad: int, asked: bool, reply: bool) -> list[int]:
+        """Return its ids up to `width`, of the user's part, the model's or both."""
+        ids = self.asked if asked else [pad] * len(self.asked)
+        ids = ids + (self.reply if reply else [pad] * len(self.reply))
+        return ids + [pad] * (width - len(ids))
+
+
+def _encode(renderer: Renderer, document: Document) -> _Row:
+    """Return a document in tokens, the end of its reply's turn among them."""
+    asked = renderer.prompt_ids([{"role": "user", "content": document.user}])
     reply = renderer.reply_ids(document.reply) + renderer.end_of_turn_ids
-    return prompt + reply, [IGNORED] * len(prompt) + reply
+    return _Row(asked, reply, document.is_whole)
 
 
-def _pad(rows: list[tuple[list[int], list[int]]], pad_id: int) -> dict[str, torch.Tensor]:
-    width = max(len(ids) for ids, _ in rows)
-    ids = [row + [pad_id] * (width - len(row)) for row, _ in rows]
-    labels = [row + [IGNORED] * (width - len(row)) for _, row in rows]
+def _pad(rows: list[_Row], pad_id: int) -> Batch:
+    """Return ids, labels of the replies, and labels of what users said where it is learnt."""
+    width = max(map(len, rows))
     # Padding is on the right and attention is causal: no mask is needed.
-    return {"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)}
+    batch = {
+        "input_ids": torch.tensor([row.padded(width, pad_id, True, True) for row in rows]),
+        "labels": torch.tensor([row.padded(width, IGNORED, False, True) for row in rows]),
+    }
+    if any(row.is_whole for row in rows):
+        asked = [row.padded(width, IGNORED, row.is_whole, False) for row in rows]
+        batch["asked"] = torch.tensor(asked)
+    return batch
 
 
-def _train(
-    model: Qwen3ForCausalLM,
-    batches: Iterator[dict[str, torch.Tensor]],
-    config: PretrainConfig,
-    log: Callable[[str], None],
-) -> list[dict[str, float]]:
-    """Run the optimiser; return the mean loss of every 200 steps."""
-    rate, steps = config.learning_rate, config.steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rising = 200 / steps if steps > 200 else 0.9
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=rate, total_steps=steps, pct_start=rising, final_div_factor=1e3
+def _loss(model: Qwen3ForCausalLM, batch: Batch) -> torch.Tensor:
+    """Return the mean loss of the replies, and a share of that of the questions to learn."""
+    found: Any = model(input_ids=batch["input_ids"], labels=batch["labels"])
+    loss: torch.Tensor = found.loss
+    if "asked" in batch:
+        logits, asked = found.logits[:, :-1].flatten(0, 1), batch["asked"][:, 1:].flatten()
+        loss = loss + _ASKED_WEIGHT * cross_entropy(logits, asked, ignore_index=IGNORED)
+    return loss
+
+
+class _Training:
+    """Optimiser, rate and history of one training; a killed one goes on from its checkpoint."""
+
+    def __init__(
+        self, model: Qwen3ForCausalLM, config: PretrainConfig, documents: random.Random, file: Path
+    ) -> None:
+        self._model, self._config, self._documents, self._file = model, config, documents, file
+        rate = config.learning_rate
+        self._optimizer = torch.optim.AdamW(
+            model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
+        self._schedule = _schedule(self._optimizer, config)
+        self._step, self._history = 0, list[dict[str, float]]()
+        if file.exists():
+            self._resume()
+
+    def run(self, batches: Iterator[Batch], log: Callable[[str], None]) -> list[dict[str, float]]:
+        """Run the optimiser; return the mean loss of every `log_every` steps."""
+        losses: list[float] = []
+        num_tokens, started = 0, time.monotonic()
+        self._model.train()
+        for batch in islice(batches, self._config.steps - self._step):
+            losses.append(self._update(batch))
+            num_tokens += batch["input_ids"].numel()
+            if self._step % self._config.log_every == 0:
+                self._history.append({"step": self._step, "loss": sum(losses) / len(losses)})
+                speed = num_tokens / (time.monotonic() - started)
+                loss = self._history[-1]["loss"]
+                self._save()
+                log(f"step {self._step:6d}  loss {loss:.4f}  {speed:,.0f} tokens/s")
+                losses.clear()
+        return self._history
+
+    def _update(self, batch: dict[str, torch.Tensor]) -> float:
+        loss = _loss(self._model, batch)
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        self._step += 1
+        return loss.item()
+
+    @property
+    def _settings(self) -> dict[str, object]:
+        """What must be the same when a training goes on."""
+        settings = asdict(self._config)
+        return settings if not self._config.cooldown else {**settings, "steps": 0}
+
+    def _save(self) -> None:
+        state = {
+            "settings": self._settings,
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "documents": self._documents.getstate(),
+            "step": self._step,
+            "history": self._history,
+        }
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._file)
+
+    def _resume(self) -> None:
+        state = torch.load(self._file, weights_only=True)
+        if state["settings"] != self._settings:
+            raise ConfigError(
+                f"{self._file} is of a training with other settings: give those, or another --out"
+            )
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._documents.setstate(state["documents"])
+        self._step, self._history = state["step"], state["history"]
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: PretrainConfig
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return one cycle, or a rate that rises, stays, and falls in the last share of the steps."""
+    steps, rise = config.steps, 200
+    if config.cooldown:
+        start = (1 - config.cooldown) * steps
+        fall = steps - start
+
+        def factor(step: int) -> float:
+            return min((step + 1) / rise, 1.0, max(0.0, (steps - step) / fall))
+
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    rising = rise / steps if steps > rise else 0.9
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        total_steps=steps,
+        pct_start=rising,
+        final_div_factor=1e3,
     )
-    history: list[dict[str, float]] = []
-    losses: list[float] = []
-    num_tokens, started = 0, time.monotonic()
-    model.train()
-    for step, batch in enumerate(islice(batches, steps), start=1):
-        loss: Any = model(**batch).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        losses.append(loss.item())
-        num_tokens += batch["input_ids"].numel()
-        if step % _LOG_EVERY == 0:
-            history.append({"step": step, "loss": sum(losses) / len(losses)})
-            speed = num_tokens / (time.monotonic() - started)
-            log(f"step {step:6d}  loss {history[-1]['loss']:.4f}  {speed:,.0f} tokens/s")
-            losses.clear()
-    return history

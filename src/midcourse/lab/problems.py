@@ -1,12 +1,14 @@
-"""The lab as a source of problems: training, held-out and two probes, the same for a seed."""
+"""The lab as a source of problems: training, held-out and probes, the same for a seed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from midcourse.config import ProblemsConfig
-from midcourse.lab.world import Kind, Split, Story, generate_stories
+from midcourse.lab.splits import Split
+from midcourse.lab.worlds import COUNTS, WORLDS, Parts, Story, World
 from midcourse.records import Problem, content_id
 
 
@@ -15,50 +17,47 @@ class LabProblems:
     """What one run of the lab works on; `stories` holds the truth by problem id."""
 
     train: list[Problem]
-    held_out: list[Problem]
-    """Composed and single problems, half each."""
-    known: list[Problem]
-    """Probe: no unknown notion. What a patch costs shows here."""
-    control: list[Problem]
-    """Probe: a notion that no training problem uses. A patch must not help here."""
-    stories: dict[str, Story]
+    evaluation: Mapping[str, list[Problem]]
+    """By set: ``held_out``, and the probes. ``known``: nothing the base lacks; what a patch costs
+    shows here. ``control``: what no training problem uses; a patch must not help here."""
+    stories: Mapping[str, Story]
 
 
 def lab_problems(config: ProblemsConfig, seed: int) -> LabProblems:
     """Draw the problems of a run. Splits never overlap, whatever the seed."""
-    stories: dict[str, Story] = {}
+    world, stories = WORLDS[config.world], dict[str, Story]()
 
-    def draw(kind: Kind, split: Split, count: int) -> list[Problem]:
-        return draw_problems(kind, split, count, seed, stories)
+    def draw(parts: Parts, split: Split) -> list[Problem]:
+        return [
+            problem
+            for kind, count in parts
+            for problem in draw_problems(kind, split, count, seed, stories, world)
+        ]
 
-    num_single = config.num_held_out // 2
     return LabProblems(
-        train=draw(Kind.COMPOSED, Split.TRAIN, config.num_composed)
-        + draw(Kind.SINGLE, Split.TRAIN, config.num_single)
-        + draw(Kind.KNOWN, Split.TRAIN, config.num_known),
-        held_out=draw(Kind.COMPOSED, Split.HELD_OUT, config.num_held_out - num_single)
-        + draw(Kind.SINGLE, Split.HELD_OUT, num_single),
-        known=draw(Kind.KNOWN, Split.HELD_OUT, config.num_probe),
-        control=draw(Kind.CONTROL, Split.HELD_OUT, config.num_probe),
+        train=draw(world.training(config), Split.TRAIN),
+        evaluation={
+            name: draw(parts, Split.HELD_OUT) for name, parts in world.evaluation(config).items()
+        },
         stories=stories,
     )
 
 
 def draw_problems(
-    kind: Kind, split: Split, count: int, seed: int, stories: dict[str, Story]
+    kind: str, split: Split, count: int, seed: int, stories: dict[str, Story], world: World = COUNTS
 ) -> list[Problem]:
     """Draw problems as the pipeline sees them: no truth but the answer and the reference.
 
     The truth goes into `stories`, by problem id.
     """
     problems = []
-    for story in islice(generate_stories(kind, split, seed), count):
+    for story in islice(world.stories(kind, split, seed), count):
         problem = Problem(
-            problem_id=content_id("lab", story.text),
+            problem_id=content_id(world.source, story.text),
             text=story.text,
             answer=story.answer,
             reference_solution=story.reference,
-            source=f"lab/{kind}",
+            source=f"{world.source}/{kind}",
             split=split,
         )
         stories[problem.problem_id] = story

@@ -6,9 +6,7 @@ when nothing about them is wrong, and what a known shift of their place costs.
 
 from __future__ import annotations
 
-from itertools import zip_longest
-
-from midcourse.lab.world import Story
+from midcourse.lab.worlds import Story
 from midcourse.records import ProposalOutcome
 from midcourse.stages.oracle import Told
 from midcourse.stages.propose import Case
@@ -20,9 +18,9 @@ _DETAIL = "the world's own step"
 
 def first_error(text: str, story: Story) -> int | None:
     """Return the 0-based first step of `text` that is not the world's, None if all are."""
-    steps = [step.strip() for step in split_steps(text)]
-    pairs = enumerate(zip_longest(steps, story.steps))
-    return next((index for index, (ours, truth) in pairs if ours != truth), None)
+    steps = split_steps(text)
+    wrong = (place for place, step in enumerate(steps) if not story.is_step(place, step))
+    return next(wrong, len(steps) if len(steps) < len(story.steps) else None)
 
 
 def world_step(case: Case, story: Story) -> Told:

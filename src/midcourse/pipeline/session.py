@@ -157,8 +157,7 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
         from midcourse.lab.problems import lab_problems
 
         lab = lab_problems(config, recipe.seed)
-        sets = {"held_out": lab.held_out, "known": lab.known, "control": lab.control}
-        return ProblemSets(lab.train, sets | benchmarks)
+        return ProblemSets(lab.train, {**lab.evaluation, **benchmarks})
     if not config.path:
         raise DataError("problems.path: give a .jsonl file, e.g. --set problems.path=p.jsonl")
     evaluation: dict[str, list[Problem]] = {}

@@ -1,4 +1,4 @@
-r"""The lab's world: word problems about a changing count, with exact truth for every step.
+r"""The counts world: word problems about a changing count, with exact truth for every step.
 
 A problem starts from a count and applies *moves*. A move adds, takes away or multiplies, and
 names its amount as a numeral ("finds 7"), a verb ("doubles them") or a word ("finds a score").
@@ -17,7 +17,6 @@ verification-skill texts cannot overlap, no matter what generates them.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from enum import StrEnum
 from itertools import pairwise, product
 
 from midcourse.checkers import checker_named
+from midcourse.lab.splits import Split
 
 MAX_COUNT = 99
 """Every count of a story stays within 1 … 99, whatever the notions are believed to mean."""
@@ -72,21 +72,6 @@ _GAINS, _LOSSES = ("finds", "buys", "wins"), ("loses", "sells", "drops")
 _MULTIPLIERS = {"doubles them": 2, "triples them": 3}
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
 _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
-
-
-class Split(StrEnum):
-    """Where a problem text may be used; decided by the text's hash."""
-
-    PRETRAIN = "pretrain"
-    SKILL = "skill"
-    TRAIN = "train"
-    HELD_OUT = "held_out"
-
-    @classmethod
-    def of(cls, text: str) -> Split:
-        """Return the split that owns `text`: half pretrain, a quarter skill, an eighth each."""
-        bucket = hashlib.sha256(text.encode()).digest()[0] % 8
-        return [cls.TRAIN, cls.HELD_OUT, cls.SKILL, cls.SKILL, *[cls.PRETRAIN] * 4][bucket]
 
 
 class Kind(StrEnum):
@@ -181,6 +166,10 @@ class Story:
             for ordinal, move, (before, after) in changes
         ]
         return "\n".join([*lines, f"The result is {self.answer}."])
+
+    def is_step(self, place: int, text: str) -> bool:
+        """Whether `text` is the right step at a 0-based place."""
+        return place < len(self.steps) and text.strip() == self.steps[place]
 
     def hint(self, num_lines: int) -> str:
         """Return the first `num_lines` lines of the reference solution."""

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.lab import world
-from midcourse.lab.world import Move, Notion, Split, Story
+from midcourse.lab.counts import world
+from midcourse.lab.counts.world import Move, Notion, Story
+from midcourse.lab.curriculum import Batches, Curriculum, Document, Task
+from midcourse.lab.splits import Split
 from midcourse.prompts import Prompt, PromptSet
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 
@@ -33,14 +35,6 @@ from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_ste
 TRUTH_SHARE = 0.06
 _UNKNOWN = world.UNKNOWN + world.CONTROL
 _UNKNOWN_WORDS = frozenset(notion.word for notion in _UNKNOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One training example: what the user asked and what the model should reply."""
-
-    user: str
-    reply: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +228,7 @@ def _solved(story: Story) -> str:
     return STEP_SEPARATOR.join(story.steps)
 
 
-TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
+TASKS: dict[str, Task] = {
     "solve": _solve,
     "solve_right": _solve_right,
     "review": _review,
@@ -244,3 +238,23 @@ TASKS: dict[str, Callable[[random.Random, PromptSet], Document]] = {
     "guided_solve": _guided_solve,
     "hint": _hint,
 }
+
+#: What a model is taught. The two besides the base go on from it and only propose (Table 1 rows
+#: 5-6): a good solver whose reviews often turn into solving, and one that knows every notion and
+#: has practised reviewing more.
+MIXES: dict[str, Batches] = {
+    "base": {
+        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+        "long": (0.5, {"review": 0.74, "no_reference": 0.1, "reflect": 0.09, "guided_solve": 0.07}),
+    },
+    "solver": {
+        "short": (0.5, {"solve_right": 1.0}),
+        "long": (0.5, {"review": 0.5, "drift": 0.5}),
+    },
+    "capable": {
+        "short": (0.3, {"solve_right": 0.93, "hint": 0.07}),
+        "long": (0.7, {"review": 0.8, "no_reference": 0.1, "reflect": 0.05, "guided_solve": 0.05}),
+    },
+}
+
+CURRICULUM = Curriculum(TASKS, MIXES)

@@ -1,0 +1,109 @@
+"""The lab's worlds: generated problems whose every step has an exact truth, and their documents.
+
+A world is data: how its stories are drawn, which kinds of them a run trains and evaluates on, and
+what its models are taught. A recipe names one in `problems.world`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from midcourse.config import HELD_OUT_SET, UNSEEN_SET, ProblemsConfig
+from midcourse.lab.counts import documents as counts_documents
+from midcourse.lab.counts import world as counts_world
+from midcourse.lab.curriculum import Curriculum
+from midcourse.lab.rules import documents as rules_documents
+from midcourse.lab.rules import world as rules_world
+from midcourse.lab.splits import Split
+
+
+class Story(Protocol):
+    """One problem of a world with its exact solution."""
+
+    @property
+    def text(self) -> str:
+        """The problem statement."""
+        ...
+
+    @property
+    def answer(self) -> str:
+        """The true answer."""
+        ...
+
+    @property
+    def steps(self) -> list[str]:
+        """A correct rollout, step by step, without blank lines; the last states the answer."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """The reference solution, in its own style."""
+        ...
+
+    def is_step(self, place: int, text: str) -> bool:
+        """Whether `text` says what is right at a 0-based place, in whatever words."""
+        ...
+
+
+Parts = Sequence[tuple[str, int]]
+"""Kinds of problems, and how many of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A source of stories, and what is taught about it."""
+
+    source: str
+    """What problem ids and sources begin with."""
+    stories: Callable[[str, Split, int], Iterator[Story]]
+    """Yields distinct stories of a kind and split, without end, the same for a seed."""
+    training: Callable[[ProblemsConfig], Parts]
+    """What a run trains on."""
+    evaluation: Callable[[ProblemsConfig], Mapping[str, Parts]]
+    """What it is evaluated on, by set."""
+    curriculum: Curriculum
+
+
+def _both(config: ProblemsConfig) -> Parts:
+    """Return the set held out: composed and single problems, half each."""
+    num_single = config.num_held_out // 2
+    return [("composed", config.num_held_out - num_single), ("single", num_single)]
+
+
+def _counts_training(config: ProblemsConfig) -> Parts:
+    return [
+        ("composed", config.num_composed),
+        ("single", config.num_single),
+        ("known", config.num_known),
+    ]
+
+
+def _counts_evaluation(config: ProblemsConfig) -> dict[str, Parts]:
+    probes = {kind: [(kind, config.num_probe)] for kind in ("known", "control")}
+    return {HELD_OUT_SET: _both(config), **probes}
+
+
+COUNTS = World(
+    source="lab",
+    stories=lambda kind, split, seed: counts_world.generate_stories(
+        counts_world.Kind(kind), split, seed
+    ),
+    training=_counts_training,
+    evaluation=_counts_evaluation,
+    curriculum=counts_documents.CURRICULUM,
+)
+RULES = World(
+    source="lab/rules",
+    stories=lambda kind, split, seed: rules_world.generate_stories(
+        rules_world.Kind(kind), split, seed
+    ),
+    training=lambda config: [*_counts_training(config), ("soft", config.num_soft)],
+    evaluation=lambda config: {
+        **_counts_evaluation(config),
+        UNSEEN_SET: [("unseen", config.num_held_out)],
+    },
+    curriculum=rules_documents.CURRICULUM,
+)
+WORLDS: Mapping[str, World] = {"counts": COUNTS, "rules": RULES}
