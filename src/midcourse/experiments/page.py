@@ -75,8 +75,9 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
     made_with = ", ".join(
         f"{name} {_all(of['versions'].get(name, '') for of in found)}" for name in packages
     )
+    runs = f"The runs are made by code {code}, {made_with}, on {machine}."
     return [
-        f"Scale {scale}. The runs are made by code {code}, {made_with}, on {machine}.",
+        f"Scale {scale}. {runs if code else 'None of its runs is there yet.'}",
         "Made by `midcourse evidence --pages` from the data in `docs/results/data`. The lab shows "
         "mechanism on a model of a million parameters and is not evidence about large models.",
         "",
