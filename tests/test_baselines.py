@@ -402,7 +402,7 @@ def test_recipes_that_contradict_themselves_are_refused(data: Any) -> None:
                                        "train_rl": {"contexts": {"hint": 1}}},
         "'dpo' compares": {"train_sft": {"method": "dpo"}, "build_sft": {"suffix": True}},
         "needs build_sft.teacher": {"build_sft": {"source": "distillation"}},
-        "only the lab": {"propose": {"truth": True}},
+        "leave out propose.reference": {"propose": {"truth": True, "reference": "none"}},
         "not a row of Table 1": {"verify": {"conditions": ["reflection"]}},
     }  # fmt: skip
     for said, sections in contradictions.items():

@@ -335,7 +335,10 @@ def test_a_run_under_a_clock_that_jumps_is_made_and_measured(
 def test_nothing_of_ours_runs_code_of_a_file(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     names = {ast.unparse(call.func) for call in calls}
-    assert not names & {"eval", "exec", "compile", "torch.load", "yaml.load", "os.system"}
+    assert not names & {"eval", "exec", "compile", "yaml.load", "os.system"}
+    for call in calls:
+        if ast.unparse(call.func) == "torch.load":  # of weights only, it runs nothing
+            assert "weights_only=True" in map(ast.unparse, call.keywords)
     assert not [n for n in names if n.split(".")[0] in {"pickle", "marshal", "shelve", "joblib"}]
     given = [keyword for call in calls for keyword in call.keywords]
     assert not [
