@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
+
 from midcourse.config import TrainSftConfig
 from midcourse.engines.weights import local
 from midcourse.rendering import Renderer
@@ -57,3 +59,6 @@ def peak() -> int:
 
 if __name__ == "__main__":
     main()
+    # Threads of a group that is still open at exit can abort the process after its work is done.
+    distributed.barrier()
+    distributed.destroy_process_group()
