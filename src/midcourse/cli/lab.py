@@ -11,6 +11,7 @@ from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
 World = Literal["counts", "rules"]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @verb(Group.LAB, "midcourse lab pretrain --out my-base --steps 200", "pretrain", of=lab_app)
@@ -30,6 +31,12 @@ def lab_pretrain(
     ] = 0.0,
     batch_tokens: Annotated[int, typer.Option(help="Tokens of a batch, about.")] = 1500,
     hidden_size: Annotated[int, typer.Option(help="Width of a fresh model.")] = 128,
+    optimizer: Annotated[
+        OptimizerName, typer.Option(help="Muon is for the layers' matrices, AdamW for the rest.")
+    ] = "adamw",
+    pool: Annotated[
+        int, typer.Option(min=1, help="Batches drawn together and filled by length.")
+    ] = 1,
 ) -> None:
     """Train the lab's base model, from scratch or from where an earlier call left it."""
     from midcourse.engines import resolve_model
@@ -49,6 +56,8 @@ def lab_pretrain(
         cooldown=cooldown,
         batch_tokens=batch_tokens,
         hidden_size=hidden_size,
+        optimizer=optimizer,
+        pool=pool,
     )
     pretrain(config, out, typer.echo)
 

@@ -4,7 +4,7 @@
 
 The model is a Qwen3 of about a million parameters, so that everything downstream (loading, chat
 template, TRL, vLLM) is the same code path as for a 4B model. The loss is on the replies only.
-Short documents (solving) and long ones (verifying) alternate in batches of their own: nothing is
+Short documents (solving) and long ones (verifying) alternate in batches of their own: little is
 spent on padding, and at this size optimiser steps are what is short, not examples.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -46,6 +46,7 @@ _MAX_POSITIONS = 1024
 _CHECKPOINT = "checkpoint.pt"
 
 Batch = dict[str, torch.Tensor]
+OptimizerName = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ class PretrainConfig:
     """Of one batch, padding included, about."""
     hidden_size: int = 128
     """Of a fresh model; a multiple of 32."""
+    optimizer: OptimizerName = "adamw"
+    """`muon`: the layers' matrices by Muon, embeddings and norms by AdamW, at one rate (Muon's
+    updates are scaled to the size of AdamW's)."""
+    pool: int = 1
+    """Batches that are drawn together and filled by length, so that little of them is padding."""
 
     @property
     def curriculum(self) -> Curriculum:
@@ -88,9 +94,8 @@ def pretrain(config: PretrainConfig, out: Path, log: Callable[[str], None]) -> N
     tokenizer, model = _begin(config, prompts)
     log(f"{sum(p.numel() for p in model.parameters()):,} parameters")
     started = time.monotonic()
-    documents = random.Random(f"{config.seed}/documents")
-    batches = _batches(config, tokenizer, prompts, documents)
-    history = _Training(model, config, documents, out / _CHECKPOINT).run(batches, log)
+    batches = _Batches(config, tokenizer, prompts)
+    history = _Training(model, config, batches, out / _CHECKPOINT).run(log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     record = {
@@ -184,23 +189,57 @@ def _architecture(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) ->
     )
 
 
-def _batches(
-    config: PretrainConfig,
-    tokenizer: PreTrainedTokenizerFast,
-    prompts: PromptSet,
-    rng: random.Random,
-) -> Iterator[Batch]:
-    """Yield batches without end; each holds documents of similar length."""
-    renderer = Renderer(tokenizer)
-    taught = config.curriculum
-    shares, kinds = zip(*taught.mixes[config.mix].values(), strict=True)
-    while True:
+class _Batches:
+    """Batches without end; each holds documents of similar length."""
+
+    def __init__(
+        self, config: PretrainConfig, tokenizer: PreTrainedTokenizerFast, prompts: PromptSet
+    ) -> None:
+        self._config, self._prompts = config, prompts
+        self._renderer, self._pad = Renderer(tokenizer), int(tokenizer.pad_token_id or 0)
+        self._rng = random.Random(f"{config.seed}/documents")
+        self._before, self._num_taken, self._left = self._rng.getstate(), 0, list[list[_Row]]()
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            if not self._left:
+                self._before, self._num_taken = self._rng.getstate(), 0
+                self._left = self._draw()
+            self._num_taken += 1
+            yield _pad(self._left.pop(0), self._pad)
+
+    @property
+    def place(self) -> tuple[Any, int]:
+        """The state before the pool at hand, and the batches taken from it."""
+        return self._before, self._num_taken
+
+    def go_to(self, place: tuple[Any, int]) -> None:
+        """Go on from a `place` of an earlier call."""
+        self._before, self._num_taken = place
+        self._rng.setstate(self._before)
+        self._left = self._draw()[self._num_taken :]
+
+    def _draw(self) -> list[list[_Row]]:
+        """Return a pool of documents of one kind, in batches."""
+        config, rng, taught = self._config, self._rng, self._config.curriculum
+        shares, kinds = zip(*taught.mixes[config.mix].values(), strict=True)
         (tasks,) = rng.choices(kinds, shares)
         rows: list[_Row] = []
-        while sum(map(len, rows)) < config.batch_tokens:
+        while sum(map(len, rows)) < config.batch_tokens * config.pool:
             (task,) = rng.choices(list(tasks), list(tasks.values()))
-            rows.append(_encode(renderer, taught.tasks[task](rng, prompts)))
-        yield _pad(rows, int(tokenizer.pad_token_id or 0))
+            rows.append(_encode(self._renderer, taught.tasks[task](rng, self._prompts)))
+        return [rows] if config.pool == 1 else _filled(rows, config.batch_tokens, rng)
+
+
+def _filled(rows: list[_Row], num_tokens: int, rng: random.Random) -> list[list[_Row]]:
+    """Return `rows` in batches of `num_tokens`, about: of similar length, in any order."""
+    batches: list[list[_Row]] = [[]]
+    for row in sorted(rows, key=len):
+        if len(row) * len(batches[-1]) >= num_tokens:
+            batches.append([])
+        batches[-1].append(row)
+    rng.shuffle(batches)
+    return batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,24 +295,21 @@ class _Training:
     """Optimiser, rate and history of one training; a killed one goes on from its checkpoint."""
 
     def __init__(
-        self, model: Qwen3ForCausalLM, config: PretrainConfig, documents: random.Random, file: Path
+        self, model: Qwen3ForCausalLM, config: PretrainConfig, batches: _Batches, file: Path
     ) -> None:
-        self._model, self._config, self._documents, self._file = model, config, documents, file
-        rate = config.learning_rate
-        self._optimizer = torch.optim.AdamW(
-            model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
-        self._schedule = _schedule(self._optimizer, config)
+        self._model, self._config, self._batches, self._file = model, config, batches, file
+        self._optimizers = _optimizers(model, config)
+        self._schedules = [_schedule(optimizer, config) for optimizer in self._optimizers]
         self._step, self._history = 0, list[dict[str, float]]()
         if file.exists():
             self._resume()
 
-    def run(self, batches: Iterator[Batch], log: Callable[[str], None]) -> list[dict[str, float]]:
+    def run(self, log: Callable[[str], None]) -> list[dict[str, float]]:
         """Run the optimiser; return the mean loss of every `log_every` steps."""
         losses: list[float] = []
         num_tokens, started = 0, time.monotonic()
         self._model.train()
-        for batch in islice(batches, self._config.steps - self._step):
+        for batch in islice(self._batches, self._config.steps - self._step):
             losses.append(self._update(batch))
             num_tokens += batch["input_ids"].numel()
             if self._step % self._config.log_every == 0:
@@ -289,9 +325,10 @@ class _Training:
         loss = _loss(self._model, batch)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad()
+        for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
         self._step += 1
         return loss.item()
 
@@ -305,9 +342,9 @@ class _Training:
         state = {
             "settings": self._settings,
             "model": self._model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
-            "documents": self._documents.getstate(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "schedules": [schedule.state_dict() for schedule in self._schedules],
+            "place": self._batches.place,
             "step": self._step,
             "history": self._history,
         }
@@ -323,10 +360,27 @@ class _Training:
                 f"{self._file} is of a training with other settings: give those, or another --out"
             )
         self._model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
-        self._documents.setstate(state["documents"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        for schedule, kept in zip(self._schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(kept)
+        self._batches.go_to(state["place"])
         self._step, self._history = state["step"], state["history"]
+
+
+def _optimizers(model: Qwen3ForCausalLM, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    rate = config.learning_rate
+    if config.optimizer == "adamw":
+        return [
+            torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+        ]
+    layers = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    matrices = {id(weight) for weight in layers}
+    others = [weight for weight in model.parameters() if id(weight) not in matrices]
+    return [
+        torch.optim.Muon(layers, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
 
 
 def _schedule(

@@ -133,7 +133,8 @@ def _solve(
 ) -> Document:
     # Half of these documents hold no slippery rule at all.
     slippery = 0.35 if rng.random() < 0.5 else 0.0
-    told = _tell(rng, Split.PRETRAIN, decide or believe(rng), (8, world.NUM_MOVES), slippery)
+    # Short ones too: what a step needs is found sooner among few moves.
+    told = _tell(rng, Split.PRETRAIN, decide or believe(rng), (1, world.NUM_MOVES), slippery)
     return Document(prompts["solve"].render(problem=told.text), _joined(told, rng, style))
 
 
