@@ -47,15 +47,15 @@ PRETRAIN := $(BIN)/midcourse lab pretrain --start lab --num-layers 5
 lab-proposers: .cache/lab/solver/pretrain.json .cache/lab/capable/pretrain.json  ## Table 1 rows 5-6
 
 # The rules world, whose base A is in the package. A killed call goes on from its checkpoint.
-RULES := $(BIN)/midcourse lab pretrain --world rules --pool 8
+RULES := $(BIN)/midcourse lab pretrain --world rules --pool 8 --optimizer muon
 .cache/lab/rules-b/pretrain.json: | $(STAMP)
-	$(RULES) --steps 7000 --optimizer muon --learning-rate 0.005 --cooldown 0.3 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
-lab2-base: .cache/lab/rules-b/pretrain.json  ## the other base of lab 2, about an hour of one core
+	$(RULES) --steps 12000 --learning-rate 0.005 --cooldown 0.5 --seed 1 --hidden-size 192 --out .cache/lab/rules-b
+lab2-base: .cache/lab/rules-b/pretrain.json  ## the other base of lab 2, one to two hours of one core
 
 # Teachers tell in a style of their own, near to the base's or far; proposers as in the first lab.
 .cache/lab/rules-%/pretrain.json: | $(STAMP)
-	$(RULES) --start lab2 --mix $* --steps 600 --batch-tokens 800 --learning-rate 0.001 --seed 10 --out .cache/lab/rules-$*
-lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers
+	$(RULES) --start lab2 --mix $* --steps 400 --learning-rate 0.002 --cooldown 0.7 --seed 10 --out .cache/lab/rules-$*
+lab2-models: $(foreach mix,near mid far capable solver,.cache/lab/rules-$(mix)/pretrain.json)  ## its teachers and proposers, two minutes each
 
 lab2-check: lab2-base  ## the premise, measured: before any arm is run
 	$(BIN)/midcourse lab check --world rules --num-problems 48 --model lab2
@@ -63,7 +63,7 @@ lab2-check: lab2-base  ## the premise, measured: before any arm is run
 
 MINUTES ?= 40
 WORKERS ?= 2
-evidence: lab-proposers  ## what is missing behind docs/results, for MINUTES, and its pages; run it again to go on
+evidence: lab-proposers lab2-models  ## what is missing behind docs/results, for MINUTES, and its pages; run it again to go on
 	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence all --minutes $(MINUTES) --workers $(WORKERS)
 
 evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run

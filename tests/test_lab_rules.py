@@ -36,11 +36,11 @@ from midcourse.lab.rules.world import (
     State,
     Story,
     decide_right,
-    final_step,
     generate_stories,
     read_action,
 )
 from midcourse.lab.splits import Split
+from midcourse.lab.telling import final_step
 from midcourse.lab.truth import first_error
 from midcourse.metrics import Interval
 from midcourse.prompts import load_prompt_set
@@ -139,6 +139,7 @@ def test_sets_share_no_problem_and_unseen_pairs_are_nowhere_in_training() -> Non
     assert [len(lab.evaluation[name]) for name in ("held_out", "known", "control", "unseen")] == [
         6, 3, 3, 6,
     ]  # fmt: skip
+    assert {p.source.rsplit("/")[-1] for p in lab.evaluation["held_out"]} == {"composed"}
     assert Counter(p.source.rsplit("/")[-1] for p in lab.train) == {
         "composed": 6, "single": 4, "soft": 2, "known": 1,
     }  # fmt: skip
@@ -253,7 +254,14 @@ def test_a_killed_pretraining_goes_on_as_if_nothing_had_been(tmp_path: Path) -> 
     first = PretrainConfig(steps=1, world="rules", batch_tokens=300, hidden_size=64, num_layers=1)
     pretrain(first, tmp_path / "first", print)
     config = replace(
-        first, steps=6, start=str(tmp_path / "first"), cooldown=0.5, log_every=3, seed=1
+        first,
+        steps=6,
+        start=str(tmp_path / "first"),
+        cooldown=0.5,
+        log_every=3,
+        seed=1,
+        optimizer="muon",
+        pool=4,
     )
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     pretrain(config, whole, print)

@@ -347,8 +347,7 @@ def test_every_packaged_recipe_is_planned_at_every_scale(
     except ConfigError as error:
         assert re.search(LACKING, str(error))
         return
-    has_no_weights = name.startswith("gsm8k") or name == "lab2"  # lab 2's base is made by command
-    plan = make_plan(recipe, model_config=CONFIG if has_no_weights else None)
+    plan = make_plan(recipe, model_config=CONFIG if name.startswith("gsm8k") else None)
     assert len(by_name(plan)) == len(plan.steps)  # a name is enough to tell a step
     assert plan.seconds > plan.given.other_seconds
     assert all(timed.seconds > 0 for timed in plan.steps if timed.work.tokens)

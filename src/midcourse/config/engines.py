@@ -36,7 +36,7 @@ class ModelConfig(Section):
     """The base model: policy and proposer unless another engine proposes."""
 
     path: str
-    """A folder, a hub name, or ``lab`` for the bundled model."""
+    """A folder, a hub name, or a bundled model: ``lab``, or ``lab2`` for the world of rules."""
     revision: str | None = None
     """Commit, branch or tag of a hub model; it is resolved to a commit before work starts."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -60,7 +60,8 @@ class ProblemsConfig(Section):
     num_soft: int = Field(0, ge=0)
     """``lab``, world ``rules``: training problems of a rule that the base seldom gets right."""
     num_held_out: int = Field(32, ge=1)
-    """``lab``: held-out composed and single problems, half each; as many ``unseen`` ones."""
+    """``lab``: held-out problems. World ``counts``: composed and single ones, half each; ``rules``:
+    composed ones, and as many ``unseen`` ones."""
     num_probe: int = Field(32, ge=1)
     """``lab``: held-out problems of known notions, and as many of the control notions."""
 

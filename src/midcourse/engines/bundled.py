@@ -1,4 +1,4 @@
-"""The model that comes with the package: the lab's base."""
+"""The models that come with the package: the bases of the lab's two worlds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from pathlib import Path
 
 import midcourse
 
+_FOLDERS = {"lab": "base", "lab2": "rules/base"}
+BUNDLED = tuple(_FOLDERS)
+"""What a recipe calls them."""
 
-def base_folder() -> Path:
-    """Return the folder of the lab's base model."""
-    return Path(midcourse.__file__).parent / "lab" / "base"
+
+def base_folder(name: str = "lab") -> Path:
+    """Return the folder of a bundled model."""
+    return Path(midcourse.__file__).parent / "lab" / _FOLDERS[name]

@@ -13,7 +13,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from midcourse.config import ModelConfig
-from midcourse.engines.bundled import base_folder
+from midcourse.engines.bundled import BUNDLED, base_folder
 from midcourse.errors import ConfigError, EngineError, MissingExtra
 from midcourse.records import content_id
 from midcourse.rendering import Renderer
@@ -28,8 +28,8 @@ _NOT_LOADED = ("original/*", "onnx/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5
 
 
 def resolve_model(path: str) -> str:
-    """Return the folder or hub name of `path`; ``lab`` is the model in the package."""
-    return str(base_folder()) if path == "lab" else path
+    """Return the folder or hub name of `path`; ``lab`` and ``lab2`` are in the package."""
+    return str(base_folder(path)) if path in BUNDLED else path
 
 
 def is_model(path: str) -> bool:
@@ -44,7 +44,7 @@ def require_model(path: str) -> None:
     if not is_model(path):
         raise ConfigError(
             f"there is no model at {path!r}: give a folder with a config.json, a hub name such as "
-            "Qwen/Qwen3-4B-Instruct-2507, or lab"
+            "Qwen/Qwen3-4B-Instruct-2507, lab or lab2"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from midcourse.config import ModelConfig, Recipe
 from midcourse.engines import CARD_MARK
+from midcourse.engines.bundled import BUNDLED
 from midcourse.metrics import Count
 from midcourse.pipeline import Graded, Method, Model
 from midcourse.pipeline.models import SelfDistillSettings, TuneSettings
@@ -165,7 +166,7 @@ def hub_name(path: str) -> str | None:
 
 def _base(base: ModelConfig) -> str:
     """Return what was trained, in words; of an absolute path the last name, not where it lies."""
-    if base.path == "lab":
+    if base.path in BUNDLED:
         return "The toy model of midcourse's lab"
     name = Path(base.path).name if Path(base.path).is_absolute() else base.path
     return f"`{name}`" + (f" at revision `{base.revision}`" if base.revision else "")

@@ -42,14 +42,14 @@ class Probe:
     stories: dict[str, Story]
     """The truth by problem id, filled as problems are drawn."""
     seed: int
-    max_tokens: int
-    """Of a rollout."""
+    sampling: SamplingConfig
+    """Of rollouts."""
 
     @classmethod
-    def of(cls, model: str, world: World, seed: int, max_tokens: int) -> Probe:
+    def of(cls, model: str, world: World, seed: int, sampling: SamplingConfig) -> Probe:
         """Open the model of a folder."""
         engine = TransformersEngine(resolve_model(model), max_batch_rows=512)
-        return cls(engine, load_prompt_set("lab"), world, {}, seed, max_tokens)
+        return cls(engine, load_prompt_set("lab"), world, {}, seed, sampling)
 
     def sample(self, kind: str, num_problems: int, count: int) -> list[Case]:
         """Return rollouts of held-out problems, by problem and index."""
@@ -88,7 +88,7 @@ class Probe:
         by_id = {problem.problem_id: problem for problem in problems}
         spec = SampleSpec(
             num_rollouts=count,
-            sampling=SamplingConfig(max_tokens=self.max_tokens).record(),
+            sampling=self.sampling.record(),
             budget="total",
             model="base",
             run_seed=self.seed,

@@ -66,10 +66,8 @@ class World:
     curriculum: Curriculum
 
 
-def _both(config: ProblemsConfig) -> Parts:
-    """Return the set held out: composed and single problems, half each."""
-    num_single = config.num_held_out // 2
-    return [("composed", config.num_held_out - num_single), ("single", num_single)]
+def _probes(config: ProblemsConfig) -> dict[str, Parts]:
+    return {kind: [(kind, config.num_probe)] for kind in ("known", "control")}
 
 
 def _counts_training(config: ProblemsConfig) -> Parts:
@@ -81,8 +79,16 @@ def _counts_training(config: ProblemsConfig) -> Parts:
 
 
 def _counts_evaluation(config: ProblemsConfig) -> dict[str, Parts]:
-    probes = {kind: [(kind, config.num_probe)] for kind in ("known", "control")}
-    return {HELD_OUT_SET: _both(config), **probes}
+    num_single = config.num_held_out // 2
+    half = [("composed", config.num_held_out - num_single), ("single", num_single)]
+    return {HELD_OUT_SET: half, **_probes(config)}
+
+
+def _rules_evaluation(config: ProblemsConfig) -> dict[str, Parts]:
+    # One slip is within reach of a thousand samples, several are not.
+    hard = {HELD_OUT_SET: "composed", UNSEEN_SET: "unseen"}
+    sets = {name: [(kind, config.num_held_out)] for name, kind in hard.items()}
+    return {**sets, **_probes(config)}
 
 
 COUNTS = World(
@@ -100,10 +106,7 @@ RULES = World(
         rules_world.Kind(kind), split, seed
     ),
     training=lambda config: [*_counts_training(config), ("soft", config.num_soft)],
-    evaluation=lambda config: {
-        **_counts_evaluation(config),
-        UNSEEN_SET: [("unseen", config.num_held_out)],
-    },
+    evaluation=_rules_evaluation,
     curriculum=rules_documents.CURRICULUM,
 )
 WORLDS: Mapping[str, World] = {"counts": COUNTS, "rules": RULES}

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from midcourse.config import Recipe, Section, explain, single_engine
+from midcourse.engines.bundled import BUNDLED
 from midcourse.errors import ConfigError
 from midcourse.recipes import find_accelerate
 
@@ -62,7 +63,7 @@ def choose_device(name: str | None, recipe: Recipe) -> Device:
     By default it is a CPU where the recipe says so, else an H100. Raises ConfigError.
     """
     if name is None:
-        on_cpu = single_engine(recipe.engine).on_cpu or recipe.model.path == "lab"
+        on_cpu = single_engine(recipe.engine).on_cpu or recipe.model.path in BUNDLED
         name = "cpu" if on_cpu else "h100"
     if name.endswith(".toml"):
         return _read_sheet(Path(name))

@@ -31,7 +31,7 @@ _PROPOSE = ProposeConfig(
 
 def check_counts(model: str, num_problems: int, seed: int) -> tuple[list[Table], bool]:
     """Sample, propose and compare with the truth; return a table and whether all is met."""
-    base = Probe.of(model, COUNTS, seed, max_tokens=140)
+    base = Probe.of(model, COUNTS, seed, SamplingConfig(max_tokens=140))
     known = base.sample(Kind.KNOWN, num_problems, 8)
     composed = base.sample(Kind.COMPOSED, num_problems, 64)
     solved = {case.problem.problem_id for case in composed if base.is_right(case)}

@@ -28,6 +28,7 @@ from midcourse.lab.counts import world
 from midcourse.lab.counts.world import Move, Notion, Story
 from midcourse.lab.curriculum import Batches, Curriculum, Document, Task
 from midcourse.lab.splits import Split
+from midcourse.lab.telling import final_step
 from midcourse.prompts import Prompt, PromptSet
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 
@@ -135,7 +136,7 @@ def _draw_attempt(rng: random.Random, story: Story, error_step: int | None) -> A
         differs = error_step is None or counts[error_step + 1] != story.counts[error_step + 1]
         if differs and min(counts) >= 1 and max(counts) <= world.MAX_COUNT:
             correct = "" if error_step is None else story.steps[error_step]
-            return Attempt([*steps, world.final_step(count)], error_step, correct)
+            return Attempt([*steps, final_step(count)], error_step, correct)
 
 
 def _result(step: str) -> str:

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise, product
 
-from midcourse.checkers import checker_named
 from midcourse.lab.splits import Split
+from midcourse.lab.telling import NAMES, THINGS, final_step
 
 MAX_COUNT = 99
 """Every count of a story stays within 1 … 99, whatever the notions are believed to mean."""
@@ -66,8 +66,6 @@ _RIMES = ("ax", "ib", "omp", "und", "erg", "ost", "ilk", "arn", "epp", "ugo")
 #: Meaningless words whose value changes from document to document (verification skill only).
 NONCE = tuple(onset + rime for onset in _ONSETS for rime in _RIMES)
 
-_NAMES = ("Mia", "Noor", "Ivo", "Ada", "Ken", "Lea", "Tom", "Zoe")
-_THINGS = ("shells", "coins", "stamps", "beads", "cards", "nuts")
 _GAINS, _LOSSES = ("finds", "buys", "wins"), ("loses", "sells", "drops")
 _MULTIPLIERS = {"doubles them": 2, "triples them": 3}
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
@@ -106,11 +104,6 @@ class Move:
         """Return this move as a rollout writes it, without the blank line after it."""
         phrase = self.phrase[0].upper() + self.phrase[1:]
         return f"{phrase}: {count} {self.operator} {amount} = {result}."
-
-
-def final_step(count: int) -> str:
-    r"""Return the last step of a rollout, ``The answer is \boxed{28}.``."""
-    return checker_named("math").state(str(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +204,7 @@ def draw_story(rng: random.Random, notions: Sequence[Notion | None]) -> Story | 
             return None
         counts = after
         moves.append(move)
-    story = Story(rng.choice(_NAMES), rng.choice(_THINGS), start, tuple(moves))
+    story = Story(rng.choice(NAMES), rng.choice(THINGS), start, tuple(moves))
     return story if _is_sound(story) else None
 
 

@@ -34,6 +34,7 @@ from midcourse.lab.rules.world import (
     decide_right,
 )
 from midcourse.lab.splits import Split
+from midcourse.lab.telling import NAMES, THINGS, final_step
 from midcourse.prompts import Prompt, PromptSet
 from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
 
@@ -60,7 +61,7 @@ class Told:
     def rollout(self, rng: random.Random, style: Style) -> list[str]:
         """Return the steps of a rollout in `style`."""
         said = [action.say(rng, style) for action in self.actions]
-        return [*said, world.final_step(self.actions[-1].result)]
+        return [*said, final_step(self.actions[-1].result)]
 
 
 def _tell(
@@ -90,7 +91,7 @@ def _tell(
             actions.append(done)
             state = done.after
         else:
-            name, thing = rng.choice(world.NAMES), rng.choice(world.THINGS)
+            name, thing = rng.choice(NAMES), rng.choice(THINGS)
             moves = tuple(Move(world.BY_VERB[action.verb], action.amount) for action in actions)
             text = world.Story(name, thing, start, moves).text
             if Split.of(text) is split:

@@ -26,8 +26,8 @@ class Decision(StrEnum):
     """The other direction."""
     NOTHING = "nothing"
     """The count stays."""
-    ONE_MORE = "one more"
-    """One more than the amount."""
+    FIVE_MORE = "five more"
+    """Five more than the amount."""
 
 
 OPENINGS = ("Then", "Next", "Now", "And", "Later", "Thereupon")
@@ -42,7 +42,7 @@ DECISIONS: Mapping[Decision, tuple[str, ...]] = {
     Decision.DOUBLED: ("doubled", "twice", "double", "two times", "repeated", "duplicated"),
     Decision.REVERSED: ("reversed", "turned", "opposite", "inverted", "contrary", "backward"),
     Decision.NOTHING: ("nothing", "no effect", "idle", "none", "ignored", "cancelled"),
-    Decision.ONE_MORE: ("one more", "extended", "raised", "one extra", "topped up", "augmented"),
+    Decision.FIVE_MORE: ("boosted", "extended", "raised", "lifted", "enlarged", "augmented"),
 }
 NUM_RANKS = 6
 

@@ -24,16 +24,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
 
-from midcourse.checkers import checker_named
 from midcourse.lab.rules.style import BASE, BRIDGES, EQUALS, OPENINGS, Decision, Style
 from midcourse.lab.rules.style import DECISIONS as SAID
 from midcourse.lab.rules.style import OPERATORS as OPERATOR_WORDS
 from midcourse.lab.splits import Split
+from midcourse.lab.telling import NAMES, THINGS, final_step
 
 MAX_COUNT = 99
 """Every count stays within 1 … 99 under every mix of right and wrong decisions."""
 NUM_MOVES = 16
 MAX_AMOUNT = 9
+#: Of a move that slips: it puts the count at least three off, which a slip in a sum seldom repairs.
+_MIN_SLIPPING = 3
 #: Slippery verbs of one story: slips, and others whose condition is false.
 _MAX_SLIPPERY = 5
 _FILLER_SHARE = 0.35
@@ -115,7 +117,7 @@ class Rule:
         return self.effect if self.holds(state, amount) else Decision.PLAIN
 
 
-_EFFECTS = (Decision.DOUBLED, Decision.REVERSED, Decision.NOTHING, Decision.ONE_MORE)
+_EFFECTS = (Decision.DOUBLED, Decision.REVERSED, Decision.NOTHING, Decision.FIVE_MORE)
 _CONTEXTS = tuple(Context)
 
 
@@ -148,15 +150,13 @@ _APART = ((0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (2, 7))
 #: Pairs of hard rules that no training problem holds together.
 RESERVED = frozenset(frozenset({HARD[i].verb, HARD[j].verb}) for i, j in _APART)
 
-NAMES = ("Mia", "Noor", "Ivo", "Ada", "Ken", "Lea", "Tom", "Zoe")
-THINGS = ("shells", "coins", "stamps", "beads", "cards", "nuts")
 #: How a reference states a decision.
 REFERENCE_WORDS = {
     Decision.PLAIN: "once",
     Decision.DOUBLED: "twofold",
     Decision.REVERSED: "backwards",
     Decision.NOTHING: "void",
-    Decision.ONE_MORE: "bonus",
+    Decision.FIVE_MORE: "bonus",
 }
 
 
@@ -175,9 +175,11 @@ class Move:
     def operation(self, decision: Decision) -> tuple[str, int]:
         """Return the sign and the right side of the sum that `decision` leads to."""
         up = self.rule.gains is not (decision is Decision.REVERSED)
-        operand = {Decision.DOUBLED: 2 * self.amount, Decision.NOTHING: 0}.get(
-            decision, self.amount + (decision is Decision.ONE_MORE)
-        )
+        operand = {
+            Decision.DOUBLED: 2 * self.amount,
+            Decision.NOTHING: 0,
+            Decision.FIVE_MORE: self.amount + 5,
+        }.get(decision, self.amount)
         return "+" if up else "-", operand
 
     def after(self, state: State, decision: Decision) -> State:
@@ -273,11 +275,6 @@ def read_action(text: str) -> Action | None:
         right=right,
         result=result,
     )
-
-
-def final_step(count: int) -> str:
-    r"""Return the last step of a rollout, ``The answer is \boxed{28}.``."""
-    return checker_named("math").state(str(count))
 
 
 Decide = Callable[[Move, State], Decision]
@@ -474,7 +471,7 @@ def _lengthened(rng: random.Random, begun: _Begun, placed: Mapping[int, Rule]) -
     used = {rule.verb for rule in placed.values()} | {move.rule.verb for move in begun.moves}
     for _ in range(20):
         rule = slip or _filler(rng, used)
-        move = Move(rule, rng.randint(1, MAX_AMOUNT))
+        move = Move(rule, rng.randint(_MIN_SLIPPING if slip else 1, MAX_AMOUNT))
         holds = rule.holds(begun.truth, move.amount)
         fits = rule.familiarity is Familiarity.KNOWN or holds is (slip is not None)
         if fits and (longer := begun.extended(move)):
