@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import resource
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterable
@@ -632,13 +633,17 @@ def test_redirects_are_told_and_not_followed(status: int) -> None:
         assert other.asked == []
 
 
-def test_a_late_reply_is_nobodys() -> None:
-    """Two replies on one connection: the second one answers nothing."""
+@pytest.mark.parametrize("delay", [0, 0.02])
+def test_a_late_reply_is_nobodys(delay: float) -> None:
+    """Two replies on one connection, which stays open: the second one answers nothing."""
 
     def twice(asked: Asked) -> None:
         content = json.dumps({"choices": [hostile.choice(asked, f"{asked.body['seed']}")]}).encode()
         head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-        asked.connection.sendall((head + content) * 2)
+        asked.connection.sendall(head + content)
+        time.sleep(delay)
+        asked.connection.sendall(head + content)
+        asked.connection.recv(1)  # open until the client hangs up, or asks again
 
     with serving(twice) as server:
         done = answers(engine_of(server, concurrency=1), requests(4))

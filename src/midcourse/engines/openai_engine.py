@@ -285,8 +285,11 @@ class Connection:
         """What replies call the model."""
         concurrency = engine.config.concurrency
         self._slots, self._checking = asyncio.Semaphore(concurrency), asyncio.Lock()
+        # A connection for each request: on one that is used again, what a server sends too much or
+        # too late would be read as the answer to the next request.
+        headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=headers,
             timeout=httpx.Timeout(None, connect=engine.config.timeout_seconds),
             limits=httpx.Limits(max_connections=concurrency),
             trust_env=engine.trust_env,
