@@ -75,8 +75,12 @@ def test_planned_runs_that_are_missing_are_said_and_the_rest_is_shown(tmp_path: 
     evidence = made_up(tmp_path, range(1, 4))
     build.build(evidence)
     text = (tmp_path / "small.md").read_text()
-    assert "**Not yet: 3 of 4 runs.** What is there is exploratory." in text
-    assert "| [lab](#lab) | Notions that are not taught | 3 of 4 |" in text
+    assert "**Not yet: 3 of 4 runs.** Figures are of those; verdicts wait for all." in text
+    assert "| [lab](#lab) | Notions that are not taught | 3 of 4 | 0 | 0 | 0 |" in text
+    line = next(x for x in text.splitlines() if "| InT + RL gains at most 3 points" in x)
+    assert "| not yet | " in line and " against " in line
+    of_json = json.loads((tmp_path / "small" / "lab.json").read_text())["claims"]
+    assert {(claim["holds"], claim["verdict"]) for claim in of_json} == {(None, "not yet")}
     assert evidence.standing().there == 3
     assert evidence.line() == "small: 3 of 4 runs; about 8 minutes left"  # 8 readings of a minute
     assert [seed for _, seed in evidence.missing()] == [4]

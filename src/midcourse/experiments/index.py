@@ -87,7 +87,8 @@ def write_index(results: Path) -> None:
         "",
         "Every statement is computed; none is left out because of how it came out. A statement "
         "holds, or does not, if the 95 % interval of its difference lies on one side; else the "
-        "data cannot tell. The lab is a model of a million parameters in a world of our own: it "
+        "data cannot tell. Until all runs that were planned are there, it is not judged: not yet. "
+        "The lab is a model of a million parameters in a world of our own: it "
         "shows mechanism, and says nothing about large models.",
         "",
         BEGIN,

@@ -20,6 +20,8 @@ END = "<!-- end of what is written by hand -->"
 _UNWRITTEN = "## What did not reproduce, and why we think so\n\nNot written yet."
 #: No statement of these tables was singled out before the runs.
 EXPLORATORY = "Statements are exploratory."
+#: The verdict of a statement of which planned runs are missing.
+NOT_YET = "not yet"
 
 
 def write_page(title: str, experiments: Sequence[Experiment], page: Path) -> None:
@@ -50,8 +52,8 @@ def _runs(result: dict[str, Any]) -> str:
     seeds, planned = len(state["seeds"]), len(state["planned"])
     if seeds == planned:
         return f"{planned} runs an arm, seeds {', '.join(map(str, state['seeds']))}."
-    exploratory = " What is there is exploratory." if seeds else ""
-    return f"**Not yet: {seeds} of {planned} runs.**{exploratory}"
+    figures = " Figures are of those; verdicts wait for all." if seeds else ""
+    return f"**Not yet: {seeds} of {planned} runs.**{figures}"
 
 
 def by_hand(page: Path, unwritten: str) -> str:
@@ -89,7 +91,7 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
 
 def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
     """Count the verdicts of each result."""
-    verdicts = ("holds", "does not hold", "cannot tell")
+    verdicts = ("holds", "does not hold", "cannot tell", NOT_YET)
     rows = []
     for name, result in found.items():
         counts = Counter(claim["verdict"] for claim in result["claims"])

@@ -7,7 +7,7 @@ all three, and the same command then does nothing. Artifacts are kept whatever t
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 from midcourse.errors import ConfigError
 from midcourse.experiments import interventions, lab, league, outcomes, patches, rl
 from midcourse.experiments.catalogue import Experiment, experiments
-from midcourse.experiments.page import result_lines
+from midcourse.experiments.page import NOT_YET, result_lines
 from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
+from midcourse.report.estimates import ShapeLine
 from midcourse.report.plots import FORMATS, Figure, can_draw, csv_text, draw, figure_csv
 from midcourse.run import code_revision, package_versions
 from midcourse.store.files import write_json_atomic
@@ -80,6 +81,17 @@ def _state(path: Path) -> object:
     return json.loads(path.read_text("utf-8"))["state"] if path.is_file() else None
 
 
+def _judged(claims: Iterable[ShapeLine], state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield claims with their verdicts; without one until all runs that were planned are there.
+
+    Whoever may look at any number of runs can choose what is found.
+    """
+    waits = set(state.get("planned", ())) - set(state["seeds"])
+    for claim in claims:
+        verdict = {"holds": None, "verdict": NOT_YET} if waits else {"verdict": claim.verdict}
+        yield {**asdict(claim), **verdict}
+
+
 def write_result(
     experiment: Experiment,
     result: Result,
@@ -105,7 +117,7 @@ def write_result(
         "stated_in": experiment.stated_in,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],
-        "claims": [{**asdict(claim), "verdict": claim.verdict} for claim in result.claims],
+        "claims": list(_judged(result.claims, state)),
         "figure": asdict(figure) if figure.panels else None,
     }
     seeds, recipes = ", ".join(map(str, state["seeds"])), ", ".join(experiment.recipes)
