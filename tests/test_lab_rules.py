@@ -290,6 +290,8 @@ def test_a_killed_pretraining_goes_on_as_if_nothing_had_been(tmp_path: Path) -> 
     assert found["composed: problems solved in 1"][1] == "0/16"
     assert found["entropy of own rollouts at T = 1"][-1] == "NOT MET"
     assert "references − right traces in the style far" in found
+    assert found["NLL of interventions alone (0)"][1] == "–"  # said, not left out
+    assert found["own right rewrites − prefixes with exact interventions"][-1] == "cannot tell"
 
 
 def test_the_check_has_three_answers() -> None:

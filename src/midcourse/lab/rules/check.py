@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice, pairwise, starmap
 
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.engines.base import TokenScores
@@ -131,13 +131,27 @@ def _likelihoods(
     rows: list[Row] = [
         ("entropy of own rollouts at T = 1", _nats(entropy), "0.2-0.5", _within(entropy, 0.2, 0.5))
     ]
-    found = {what: _nll(base.scores(told)) for what, told in _texts(base, wrong, given) if told}
-    for what, values in {"own rollouts": _nll(own), **found}.items():
-        rows.append((f"NLL of {what} ({len(values)})", _nats(bootstrap(values, mean)), "", ""))
+    cases = {case.rollout.rollout_id: case for case in wrong}
+    exact = [(cases[p.rollout_id], p) for p in base.located(given, wrong) if base.is_exact(p)]
+    alone = _nll(base.scores([_intervened(case, p) for case, p in exact]))
+    found = {what: _nll(base.scores(told)) for what, told in _texts(base, wrong, exact)}
+    for what, values in {"own rollouts": _nll(own), "interventions alone": alone, **found}.items():
+        rows.append((f"NLL of {what} ({len(values)})", _nats_of(values), "", ""))
     for (nearer, low), (farther, high) in pairwise(found.items()):
-        gap = difference(bootstrap(high, mean), bootstrap(low, mean))
-        rows.append((f"{farther} − {nearer}", _nats(gap), "> 0", _within(gap, 0, math.inf)))
+        rows.append((f"{farther} − {nearer}", *_farther(low, high)))
     return Table("Rules world: nats per token", ("figure", "nats", "required", ""), tuple(rows))
+
+
+def _nats_of(values: Sequence[float]) -> str:
+    return _nats(bootstrap(values, mean)) if values else "–"
+
+
+def _farther(low: Sequence[float], high: Sequence[float]) -> tuple[str, str, str]:
+    """Return how much farther one source is than the other; of an empty one nobody can tell."""
+    if not low or not high:
+        return "–", "> 0", "cannot tell"
+    gap = difference(bootstrap(high, mean), bootstrap(low, mean))
+    return _nats(gap), "> 0", _within(gap, 0, math.inf)
 
 
 def difference(ours: Interval, theirs: Interval) -> Interval:
@@ -154,12 +168,14 @@ def _nll(scores: Iterable[TokenScores]) -> list[float]:
 
 
 def _texts(
-    base: Probe, wrong: Sequence[Case], given: Sequence[Proposal]
+    base: Probe, wrong: Sequence[Case], exact: Sequence[tuple[Case, Proposal]]
 ) -> Iterator[tuple[str, list[Told]]]:
-    """Yield what is trained on in each arm, from what is expected to be likeliest."""
-    cases = {case.rollout.rollout_id: case for case in wrong}
-    exact = [p for p in base.located(given, wrong) if base.is_exact(p)]
-    yield "exact interventions", [_intervened(cases[p.rollout_id], p) for p in exact]
+    """Yield what is trained on in each arm, from what is expected to be likeliest.
+
+    Of InT that is the prefix with its intervention, as in the paper: most of its tokens are own.
+    """
+    whole = [(told.problem, told.given + told.text) for told in starmap(_intervened, exact)]
+    yield "prefixes with exact interventions", [Told(problem, "", text) for problem, text in whole]
     rewrites = [case for case in base.rewrites(wrong) if base.is_right(case)]
     yield "own right rewrites", [Told(case.problem, "", case.rollout.text) for case in rewrites]
     problems = list({case.problem.problem_id: case.problem for case in wrong}.values())

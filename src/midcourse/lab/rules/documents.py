@@ -215,7 +215,7 @@ def _log(rng: random.Random, attempt: Attempt, held_against: Sequence[Action]) -
 
 def _verified(rng: random.Random) -> tuple[Told, Attempt]:
     """Draw a story where verbs do anything, and an attempt, one in twelve without an error."""
-    told = _tell(rng, Split.SKILL, _anything(rng), (4, world.NUM_MOVES), slippery=0.4)
+    told = _tell(rng, Split.SKILL, _anything(rng), (1, world.NUM_MOVES), slippery=0.4)
     error_step = None if rng.random() < 1 / 12 else rng.randrange(len(told.actions))
     return told, _draw_attempt(rng, told, error_step)
 
@@ -228,7 +228,7 @@ def _asked(rng: random.Random, prompt: Prompt, told: Told, attempt: Attempt) -> 
 def _review(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
+    return Document(user, _log(rng, attempt, told.actions))
 
 
 def _drift(rng: random.Random, prompts: PromptSet) -> Document:
@@ -240,7 +240,7 @@ def _drift(rng: random.Random, prompts: PromptSet) -> Document:
     lines = _log(rng, attempt, told.actions).splitlines(keepends=True)
     begun = "".join(lines[: rng.randrange(len(lines))])  # the last line is the tag
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, begun + _joined(told, rng), is_whole=True)
+    return Document(user, begun + _joined(told, rng))
 
 
 def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
@@ -250,7 +250,7 @@ def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
     attempt = _draw_attempt(rng, told, error_step)
     user = _asked(rng, prompts["no_reference"], told, attempt)
     # Without a reference a step is held against the model's own redoing of it.
-    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
+    return Document(user, _log(rng, attempt, told.actions))
 
 
 def _is_known(action: Action) -> bool:
@@ -260,11 +260,11 @@ def _is_known(action: Action) -> bool:
 def _reflect(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
     user = _asked(rng, prompts["reflect"], told, attempt)
-    return Document(user, _joined(told, rng), is_whole=True)
+    return Document(user, _joined(told, rng))
 
 
 def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
-    told = _tell(rng, Split.SKILL, _anything(rng), (4, world.NUM_MOVES), slippery=0.4)
+    told = _tell(rng, Split.SKILL, _anything(rng), (1, world.NUM_MOVES), slippery=0.4)
     user = prompts["guided_solve"].render(problem=told.text, reference=told.reference)
     return Document(user, _joined(told, rng))
 
@@ -294,10 +294,10 @@ TASKS: dict[str, Task] = {
     "solve_far": _solve_right(FAR),
 }
 
-_LONG = {"review": 0.82, "no_reference": 0.06, "reflect": 0.06, "guided_solve": 0.06}
+_LONG = {"review": 0.7, "no_reference": 0.06, "reflect": 0.24}
 MIXES: dict[str, Batches] = {
     "base": {
-        "short": (0.5, {"solve": 0.93, "hint": 0.07}),
+        "short": (0.5, {"solve": 0.65, "guided_solve": 0.3, "hint": 0.05}),
         "long": (0.5, _LONG),
     },
     "solver": {

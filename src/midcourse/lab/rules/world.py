@@ -6,7 +6,7 @@ then computes:
 
     problem    Mia has 34 shells, then carts 5, hauls 3, … How many shells now?
     rollout    Then at 34 carts 5 even, doubled: 34 + 10 = 44.\n\nNext at 44 hauls 3 …
-    reference  Mia carts 5 twofold: 34 to 44.\nMia hauls 3 once: 44 to 41.\n…
+    reference  Mia carts twofold 5: 34 to 44.\nMia hauls once 3: 44 to 41.\n…
 
 The base model was taught to decide "plain" for *slippery* verbs where their condition holds (and
 rightly elsewhere). Every condition, effect and sum is known to it from other verbs, so what it
@@ -150,7 +150,7 @@ _APART = ((0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (2, 7))
 #: Pairs of hard rules that no training problem holds together.
 RESERVED = frozenset(frozenset({HARD[i].verb, HARD[j].verb}) for i, j in _APART)
 
-#: How a reference states a decision.
+#: How a reference states a decision: right after the verb, where a small model finds it.
 REFERENCE_WORDS = {
     Decision.PLAIN: "once",
     Decision.DOUBLED: "twofold",
@@ -240,7 +240,7 @@ class Action:
     def refer(self, name: str) -> str:
         """Return the line of a reference solution."""
         word = REFERENCE_WORDS[self.decision]
-        return f"{name} {self.verb} {self.amount} {word}: {self.at} to {self.result}."
+        return f"{name} {self.verb} {word} {self.amount}: {self.at} to {self.result}."
 
 
 def _one_of(name: str, options: Iterable[str]) -> str:
