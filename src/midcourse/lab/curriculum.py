@@ -18,6 +18,8 @@ class Document:
 
     user: str
     reply: str
+    is_whole: bool = False
+    """Whether the user's text is learnt too: comparing texts begins with following them."""
 
 
 Task = Callable[[random.Random, PromptSet], Document]

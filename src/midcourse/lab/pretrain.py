@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from midcourse.errors import ConfigError
@@ -38,6 +39,8 @@ CHAT_TEMPLATE = (
 # Words and numbers of up to two digits carry their leading space; a full stop takes the blank
 # line after it, as in the tokenizers of large models.
 PIECES = r" ?\p{L}+| ?\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+#: Of the user's part of a document that is learnt whole, next to its reply.
+_ASKED_WEIGHT = 0.3
 _MAX_POSITIONS = 1024
 #: What a killed training goes on from; gone when it has ended.
 _CHECKPOINT = "checkpoint.pt"
@@ -245,35 +248,47 @@ class _Row:
 
     asked: list[int]
     reply: list[int]
+    is_whole: bool
 
     def __len__(self) -> int:
         return len(self.asked) + len(self.reply)
 
-    def ids(self, width: int, pad_id: int) -> list[int]:
-        """Return its ids up to `width`."""
-        return self.asked + self.reply + [pad_id] * (width - len(self))
-
-    def labels(self, width: int) -> list[int]:
-        """Return what is learnt of it up to `width`: the reply."""
-        left = width - len(self)
-        return [IGNORED] * len(self.asked) + self.reply + [IGNORED] * left
+    def padded(self, width: int, pad: int, asked: bool, reply: bool) -> list[int]:
+        """Return its ids up to `width`, of the user's part, the model's or both."""
+        ids = self.asked if asked else [pad] * len(self.asked)
+        ids = ids + (self.reply if reply else [pad] * len(self.reply))
+        return ids + [pad] * (width - len(ids))
 
 
 def _encode(renderer: Renderer, document: Document) -> _Row:
     """Return a document in tokens, the end of its reply's turn among them."""
     asked = renderer.prompt_ids([{"role": "user", "content": document.user}])
     reply = renderer.reply_ids(document.reply) + renderer.end_of_turn_ids
-    return _Row(asked, reply)
+    return _Row(asked, reply, document.is_whole)
 
 
 def _pad(rows: list[_Row], pad_id: int) -> Batch:
-    """Return ids, and labels of the replies."""
+    """Return ids, labels of the replies, and labels of what users said where it is learnt."""
     width = max(map(len, rows))
     # Padding is on the right and attention is causal: no mask is needed.
-    return {
-        "input_ids": torch.tensor([row.ids(width, pad_id) for row in rows]),
-        "labels": torch.tensor([row.labels(width) for row in rows]),
+    batch = {
+        "input_ids": torch.tensor([row.padded(width, pad_id, True, True) for row in rows]),
+        "labels": torch.tensor([row.padded(width, IGNORED, False, True) for row in rows]),
     }
+    if any(row.is_whole for row in rows):
+        asked = [row.padded(width, IGNORED, row.is_whole, False) for row in rows]
+        batch["asked"] = torch.tensor(asked)
+    return batch
+
+
+def _loss(model: Qwen3ForCausalLM, batch: Batch) -> torch.Tensor:
+    """Return the mean loss of the replies, and a share of that of the questions to learn."""
+    found: Any = model(input_ids=batch["input_ids"], labels=batch["labels"])
+    loss: torch.Tensor = found.loss
+    if "asked" in batch:
+        logits, asked = found.logits[:, :-1].flatten(0, 1), batch["asked"][:, 1:].flatten()
+        loss = loss + _ASKED_WEIGHT * cross_entropy(logits, asked, ignore_index=IGNORED)
+    return loss
 
 
 class _Training:
@@ -307,7 +322,7 @@ class _Training:
         return self._history
 
     def _update(self, batch: dict[str, torch.Tensor]) -> float:
-        loss: torch.Tensor = self._model(**batch).loss
+        loss = _loss(self._model, batch)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         for optimizer, schedule in zip(self._optimizers, self._schedules, strict=True):

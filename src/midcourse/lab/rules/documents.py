@@ -228,7 +228,7 @@ def _asked(rng: random.Random, prompt: Prompt, told: Told, attempt: Attempt) -> 
 def _review(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, _log(rng, attempt, told.actions))
+    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
 
 
 def _drift(rng: random.Random, prompts: PromptSet) -> Document:
@@ -240,7 +240,7 @@ def _drift(rng: random.Random, prompts: PromptSet) -> Document:
     lines = _log(rng, attempt, told.actions).splitlines(keepends=True)
     begun = "".join(lines[: rng.randrange(len(lines))])  # the last line is the tag
     user = _asked(rng, prompts["single_turn"], told, attempt)
-    return Document(user, begun + _joined(told, rng))
+    return Document(user, begun + _joined(told, rng), is_whole=True)
 
 
 def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
@@ -250,7 +250,7 @@ def _no_reference(rng: random.Random, prompts: PromptSet) -> Document:
     attempt = _draw_attempt(rng, told, error_step)
     user = _asked(rng, prompts["no_reference"], told, attempt)
     # Without a reference a step is held against the model's own redoing of it.
-    return Document(user, _log(rng, attempt, told.actions))
+    return Document(user, _log(rng, attempt, told.actions), is_whole=True)
 
 
 def _is_known(action: Action) -> bool:
@@ -260,7 +260,7 @@ def _is_known(action: Action) -> bool:
 def _reflect(rng: random.Random, prompts: PromptSet) -> Document:
     told, attempt = _verified(rng)
     user = _asked(rng, prompts["reflect"], told, attempt)
-    return Document(user, _joined(told, rng))
+    return Document(user, _joined(told, rng), is_whole=True)
 
 
 def _guided_solve(rng: random.Random, prompts: PromptSet) -> Document:
