@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PrinterCallback
 
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.pipeline import Method, Session
@@ -58,6 +58,7 @@ def show(session: Session, method: Method, say: Say, learning_rate: float | None
         with tempfile.TemporaryDirectory() as out:
             setting = Setting.of(recipe.model, Path(out), recipe.seed, lambda entry: None)
             trainer = make_sft_trainer(config, rows, setting)
+            trainer.remove_callback(PrinterCallback)
             trainer.train()
         model = trainer.model.eval()
         now = loss_on(model, held_out)
