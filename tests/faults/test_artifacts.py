@@ -650,7 +650,7 @@ def test_a_finished_run_on_a_read_only_mount_is_reported(
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
     )  # fmt: skip
     assert "something to do: False" in result.stdout
-    assert "cannot be written: no report.html was made" in result.stdout.replace("\n", " ")
+    assert "cannot be written: no report.html was made" in " ".join(result.stdout.split())
     assert "Read-only file system): make it writable, or use another" in result.stderr
 
 
