@@ -9,8 +9,10 @@ Two skills, kept apart:
   only the reference can tell what is right, and no rule is shown. Attempts decide wrongly, slip
   in sums and miscopy counts, often several at once and often by one.
 
-The small rest teaches the package's other prompts: hints, rewriting an attempt, solving with the
-reference, and checking an attempt without one (where only what the model can redo can be wrong).
+What joins them is *reading* a reference: solving with it at hand, from one move on, a third of the
+short documents. Without it a review finds the error and copies the reference's count, but not its
+decision. The small rest teaches the package's other prompts: hints, rewriting an attempt, and
+checking one without a reference (where only what the model can redo can be wrong).
 """
 
 from __future__ import annotations
