@@ -366,6 +366,18 @@ def test_warping_is_that_of_transformers() -> None:
         assert torch.equal(_warp(logits, parameters).isinf(), expected.isinf())
 
 
+@pytest.mark.parametrize("top_p", [0.0, 0.5, 0.9, 0.99, 0.9999])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 3.0, 30.0])
+def test_top_p_is_that_of_transformers(top_p: float, spread: float) -> None:
+    # In float64: where a sum is within rounding of top-p, the order of adding decides.
+    random = torch.Generator().manual_seed(3)
+    logits = spread * torch.randn(64, 900, generator=random, dtype=torch.float64)
+    logits += torch.linspace(0, 0.1, 900)  # Of equal ids, which are kept is nobody's promise.
+    logits[32:, 200:] = -torch.inf
+    expected = TopPLogitsWarper(top_p)(None, logits.clone())
+    assert torch.equal(_warp(logits, sampling(top_p=top_p)), expected)
+
+
 def test_the_repetition_penalty_is_that_of_transformers() -> None:
     logits = torch.randn(3, 20, generator=torch.Generator().manual_seed(2))
     ids = torch.tensor([[1, 2], [3, 3], [4, 5]])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import TopKLogitsWarper, TopPLogitsWarper
+from transformers import TopKLogitsWarper
 
 from midcourse.records import Sampling
 
@@ -79,9 +79,25 @@ def _warp(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_k:
         logits = TopKLogitsWarper(sampling.top_k)(None, logits)
     if sampling.top_p < 1:
-        logits = TopPLogitsWarper(sampling.top_p)(None, logits)
+        logits = keep_top_p(logits, sampling.top_p)
     if sampling.min_p > 0:  # not by MinPLogitsWarper: that sorts
         probabilities = logits.softmax(-1)
         floor = sampling.min_p * probabilities.max(-1, keepdim=True).values
         logits = logits.masked_fill(probabilities < floor, -torch.inf)
     return logits
+
+
+def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """Keep the likeliest ids of each row of which those before sum up to less than `top_p`.
+
+    As `TopPLogitsWarper`, which sorts the whole vocabulary. Ids of less than a vocabulary's share
+    of what is left out are all left out: together they have less than that.
+    """
+    probabilities = logits.softmax(-1)
+    floor = (1 - top_p) / logits.shape[-1]
+    most = max(1, int((probabilities >= floor).sum(-1).max()))
+    top, ids = probabilities.topk(most, -1)
+    dropped = top.cumsum(-1) - top >= top_p
+    dropped[:, 0] = False
+    kept = logits.gather(-1, ids).masked_fill(dropped, -torch.inf)
+    return torch.full_like(logits, -torch.inf).scatter_(-1, ids, kept)
