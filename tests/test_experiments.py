@@ -22,6 +22,7 @@ from midcourse.experiments.data import MissingDataError, Reading, RunData
 from midcourse.experiments.interventions import Located
 from midcourse.experiments.league import NoSuccess
 from midcourse.experiments.ledger import NOTHING, Ledger
+from midcourse.experiments.mechanism import judge_slope, judge_transfer, slope
 from midcourse.experiments.patches import Example, Round, quarters, similarity
 from midcourse.experiments.readings import (
     BASE,
@@ -36,6 +37,7 @@ from midcourse.experiments.readings import (
 from midcourse.experiments.reproduce import MAKERS, choose, default_folder, reproduce
 from midcourse.experiments.results import judge_runs
 from midcourse.experiments.runner import ExperimentRunner
+from midcourse.experiments.studies import studies
 from midcourse.metrics import Count, Interval, accuracy, mean
 from midcourse.pipeline import Drawn, Method, Session
 from midcourse.progress import SilentProgress
@@ -157,7 +159,8 @@ def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
     assert not [name for name in experiments() if f"`{name}`" not in page]
     named = {name for experiment in experiments().values() for name in experiment.recipes}
     assert MAKERS.keys() == experiments().keys()
-    assert named <= set(VARIANTS)
+    of_scales = {f.stem for f in find_recipe("scale/lab2").with_suffix("").glob("*.toml")}
+    assert named <= {*VARIANTS, *of_scales}
 
 
 def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRunner) -> None:
@@ -187,9 +190,11 @@ def test_results_are_written_once_and_table_1_has_its_rows(runner: ExperimentRun
 #: For these at most the models of one recipe are trained; for the others those of many.
 SMALL = {"lab", "table1", "table3", "table7", "fig2", "fig4", "fig7", "fig10", "appendix-f",
          "shift", "localisation", "equal-hints", "zero-advantage"}  # fmt: skip
+OF_LAB_2 = ("distance", "equal-tokens")  # their recipes are of that scale alone
 EVERY = [
     pytest.param(name, marks=pytest.mark.slow if name in SMALL else pytest.mark.nightly)
     for name in experiments()
+    if name not in OF_LAB_2
 ]
 
 
@@ -203,7 +208,7 @@ def test_every_experiment_comes_to_rows_claims_and_points(name: str, lab: Experi
     for table in tables:
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
     figures = [result["figure"]] if result["figure"] else []
-    assert bool(figures) == name.startswith(("fig", "shift", "league"))
+    assert bool(figures) == name.startswith(("fig", "shift", "league", "distance"))
     assert tables or figures
     for panel in (panel for figure in figures for panel in figure["panels"]):
         assert panel["series"]
@@ -247,7 +252,7 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     """Return a reading in which what is patched does better, more so with RL, and seeds differ."""
     level = 2 + 4 * (row.role.start is Start.PATCHED) + 6 * row.role.rl + seed
     counts = {f"p{i}": [Count(32, min(32, level + i))] for i in range(8)}
-    score = TextScore(1 / level, 0.1 / level, 0.5)
+    score = TextScore(1 / level + len(row.recipe) / 100, 0.1 / level, 0.5)
     place = Located(2, 6, 11.0, 70.0)
     spent = {i: replace(NOTHING, sampled=9 * i) for i in (0, 10, 25)}
     return {
@@ -257,6 +262,7 @@ def made_up(take: str, row: Row, seed: int) -> Any:
         "counts": counts,
         "continuations": counts,
         "_shifted": counts,
+        "late_counts": {20: counts, 25: counts} if row.role.rl else {0: counts},
         "course_counts": {0: counts, 10: counts, 25: counts} if row.role.rl else {0: counts},
         "likelihoods": {p: [score, score] for p in counts},
         "_tuning": {"num_steps": 20.0},
@@ -278,7 +284,8 @@ ELSEWHERE = ("claims",)
 
 @pytest.mark.parametrize("name", [name for name in experiments() if name not in ELSEWHERE])
 def test_every_experiment_is_made_from_its_readings_alone(name: str) -> None:
-    real = ExperimentRunner(scale=find_recipe("scale/lab"), seeds=(1,), reporter=SilentProgress())
+    scale = find_recipe("scale/lab2" if name == "transfer" else "scale/lab")  # it has `unseen`
+    real = ExperimentRunner(scale=scale, seeds=(1,), reporter=SilentProgress())
     experiment = experiments()[name]
     result = MAKERS[name](cast(ExperimentRunner, MadeUp(real)), experiment)
     for table in result.tables:
@@ -606,9 +613,13 @@ def repeated(found: dict[Comparison, list[str]]) -> list[list[str]]:
 
 
 def test_no_two_experiments_make_the_same_comparison() -> None:
-    lab = ExperimentRunner(scale=find_recipe("scale/lab"), seeds=(0,), reporter=SilentProgress())
+    lab = ExperimentRunner(scale=find_recipe("scale/lab2"), seeds=(0,), reporter=SilentProgress())
     every = list(experiments().values())
-    assert repeated(comparisons(every, lab)) == []
+    for study in studies().values():
+        at = replace(lab, scale=find_recipe(study.scale)) if study.scale else lab
+        assert repeated(comparisons([chosen for chosen, _ in study.planned], at)) == []
+    of_variants = ("arms", "equal-tokens")  # of Table 4's rows, where Table 4 is not made
+    assert repeated(comparisons([e for e in every if e.name not in of_variants], lab)) == []
     again = replace(experiments()["table1"].claims[0], ours="3", theirs=("4",))  # the other way
     fig4 = replace(experiments()["fig4"], claims=(again,))
     assert len(repeated(comparisons([experiments()["table1"], fig4], lab))) == 2  # of two sets
@@ -645,6 +656,34 @@ def test_likeness_is_the_share_of_the_nearest_intervention() -> None:
     assert similarity("Nothing of it", interventions) == 0.0
     assert similarity("Nothing of it", []) == 0.0
     assert similarity("", ["one"]) == 0.0
+
+
+def test_a_slope_over_teachers_has_three_answers() -> None:
+    assert slope([(0.5, 0.1), (1.0, 0.2), (1.5, 0.3)]) == pytest.approx(0.2)
+    assert slope([(0.5, 0.3), (1.0, 0.0), (1.5, 0.3)]) == pytest.approx(0.0)
+    assert math.isnan(slope([(1.0, 0.1), (1.0, 0.4)]))
+    runs = {"rises": [0.2, 0.25, 0.3], "falls": [-0.2, -0.25, -0.3], "varies": [0.5, -0.4, 0.1],
+            "is small": [0.01, 0.0, -0.01], "one run": [0.3]}  # fmt: skip
+    answers = [judge_slope("x", dict(enumerate(found))).holds for found in runs.values()]
+    assert answers == [True, False, None, False, None]
+
+
+@pytest.mark.parametrize(
+    ("gains", "holds"),
+    [((9, 10, 11), True), ((-9, -10, -11), False), ((0, 1, 0), False), ((12, -12, 2), None)],
+)
+def test_a_gain_on_unseen_combinations_within_two_points_is_none(
+    gains: tuple[int, ...], holds: bool | None
+) -> None:
+    before = {0: 0.50, 1: 0.52, 2: 0.54}
+    after = {seed: before[seed] + gain / 100 for seed, gain in enumerate(gains)}
+    base = dict.fromkeys(before, 0.2)
+    models = {"base": base, "RL": before, "InT + RL": after}
+    lines = judge_transfer(
+        experiments()["transfer"],
+        dict.fromkeys(("unseen pass@8 %", "held out pass@1 %", "control pass@1 %"), models),
+    )
+    assert [line.holds for line in lines] == [holds, None]  # on control it gains as much
 
 
 def test_quarters_are_of_equal_size_the_least_similar_first() -> None:

@@ -35,6 +35,8 @@ class Measure(StrEnum):
     """Gain in pass@1 where a budget of tokens ends."""
     ALONG_BUDGET = "along budget"
     """Mean gain in pass@1 while it is spent."""
+    SLOPE = "slope"
+    """Of the lead over distillation by the distance of its teacher."""
 
 
 class Unit(StrEnum):

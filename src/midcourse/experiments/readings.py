@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -60,13 +60,29 @@ def hard_course_counts(session: Session, method: Method, row: Row) -> dict[int, 
     return _course_on(session, method, row.role, TRAIN_SET)
 
 
-def _course_on(session: Session, method: Method, role: Role, eval_set: str) -> dict[int, Counts]:
+def late_counts_on(eval_set: str) -> Reading[dict[int, Counts]]:
+    """Return the reading of the models of the plateau of a row's RL run on an evaluation set."""
+
+    def late_counts(session: Session, method: Method, row: Row) -> dict[int, Counts]:
+        return _course_on(session, method, row.role, eval_set, of=late)
+
+    return Reading(late_counts, eval_set)
+
+
+def _course_on(
+    session: Session,
+    method: Method,
+    role: Role,
+    eval_set: str,
+    of: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> dict[int, Counts]:
+    """Return the counts of the models of those iterations that `of` chooses."""
     model = model_of(session, method, role)
-    course = (method.models.course(role.start) if role.rl else {0: model}).items()
+    course = method.models.course(role.start) if role.rl else {0: model}
     problems = method.evaluation.problems(session, eval_set)
     return {
-        step: _counts(session, method.evaluation.evaluate(model, eval_set), problems)
-        for step, model in course
+        step: _counts(session, method.evaluation.evaluate(course[step], eval_set), problems)
+        for step in of(course)
     }
 
 
@@ -148,13 +164,17 @@ def training_reward(session: Session, method: Method, row: Row) -> float:
 
 
 def plateau(course: Mapping[int, float]) -> float:
-    """Return the mean of a run's values in the last two fifths of its iterations, the end included.
+    """Return the mean of a run's values, one by iteration, over those that are `late`."""
+    return mean([course[iteration] for iteration in late(course)])
 
-    Of `course`, one value by iteration, those after three fifths of the last one count.
+
+def late(iterations: Iterable[int]) -> list[int]:
+    """Return those in the last two fifths: after three fifths of the last one, which is included.
+
+    Of a model without RL, whose only iteration is 0, that one.
     """
-    end = max(course)
-    late = [value for iteration, value in course.items() if 5 * iteration > 3 * end]
-    return mean(late or [course[end]])
+    every = list(iterations)
+    return [iteration for iteration in every if 5 * iteration > 3 * max(every)] or [max(every)]
 
 
 def area(course: Mapping[int, float]) -> float:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import ConfigError
-from midcourse.experiments import interventions, lab, league, outcomes, patches, rl
+from midcourse.experiments import (
+    interventions,
+    lab,
+    league,
+    mechanism,
+    outcomes,
+    patches,
+    rl,
+)
 from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import NOT_YET, result_lines
 from midcourse.experiments.results import Result
@@ -28,6 +36,7 @@ MAKERS = {
     **patches.MAKERS,
     **rl.MAKERS,
     **lab.MAKERS,
+    **mechanism.MAKERS,
     **league.MAKERS,
     **outcomes.MAKERS,
 }

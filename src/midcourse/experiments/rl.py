@@ -363,6 +363,8 @@ MAKERS: dict[str, Maker] = {
     "table3": _models,
     "table4": _models,
     "table8": _models,
+    "arms": _models,
+    "equal-tokens": _models,
     "fig11": _figure11,
     "fig12": _during_rl,
     "fig19": _during_rl,

@@ -91,12 +91,12 @@ class ExperimentRunner:
         return [find_recipe(f"paper/{name}"), *extra]
 
     def has(self, name: str) -> bool:
-        """Whether the model that a recipe is about is named by the scale, and is there.
+        """Whether the scale knows a recipe, and the model that it is about is there.
 
         What is kept as data needs no model.
         """
         if name not in _OPTIONAL:
-            return True
+            return f"paper/{name}" in recipe_names() or self._extra(name).is_file()
         if not self._extra(name).is_file():
             return False
         recipe = self.recipe(name, self.seeds[0])
