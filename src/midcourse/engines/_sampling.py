@@ -88,10 +88,12 @@ def _warp(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
-    """Keep the likeliest ids of each row of which those before sum up to less than `top_p`.
+    """Return logits (rows, vocabulary) with -inf for ids outside the nucleus of mass `top_p`.
 
-    As `TopPLogitsWarper`, which sorts the whole vocabulary. Ids of less than a vocabulary's share
-    of what is left out are all left out: together they have less than that.
+    An id stays if the ids likelier than it have less than `top_p`; the likeliest always does. As
+    `TopPLogitsWarper`, which sorts the whole vocabulary, but for where a sum is within rounding of
+    `top_p`. Only ids of at least (1 - top_p) / vocabulary are sorted: all others together have less
+    than 1 - top_p, so that none of them can stay.
     """
     probabilities = logits.softmax(-1)
     floor = (1 - top_p) / logits.shape[-1]

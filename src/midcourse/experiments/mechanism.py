@@ -27,8 +27,8 @@ from midcourse.experiments.results import (
     run_cells,
     run_columns,
     run_panel,
-    runs_passed,
 )
+from midcourse.experiments.rl import along
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import mean
 from midcourse.report.estimates import Counts, ShapeLine
@@ -39,21 +39,11 @@ LEAST_SLOPE = 0.05
 #: A gain on unseen combinations that is surely smaller counts as none.
 LEAST_GAIN = 0.02
 
-Courses = Mapping[str, Mapping[int, Mapping[int, Counts]]]
-"""By model, seed and iteration, the counts on one evaluation set."""
-
-
-def _at_plateau(courses: Courses, k: int) -> dict[str, dict[int, float]]:
-    return {
-        name: {seed: readings.plateau(runs_passed(course, k)) for seed, course in runs.items()}
-        for name, runs in courses.items()
-    }
-
 
 def _distance(runner: ExperimentRunner, experiment: Experiment) -> Result:
     ours, *teachers = (row for row in experiment.rows if runner.has(row.recipe))
     courses = runner.read_rows([ours, *teachers], Reading(readings.course_counts))
-    plateaus = _at_plateau(courses, 1)
+    plateaus = along(courses, readings.plateau)
     texts = runner.read_rows(
         [replace(row, role=BASE) for row in teachers], Reading(readings.likelihoods)
     )
@@ -89,7 +79,10 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def judge_slope(words: str, slopes: Numbers) -> ShapeLine:
-    """Judge that a slope is above 0; it is not if it is below, or surely less than the least."""
+    """Judge that a slope, in shares per nat by seed, is above 0.
+
+    It is not if it is below, or surely less than `LEAST_SLOPE`.
+    """
     found = over_runs([*slopes.values()])
     shown, by_seed = run_cells(slopes)
     is_small = found.high < LEAST_SLOPE
@@ -106,7 +99,7 @@ def _transfer(runner: ExperimentRunner, experiment: Experiment) -> Result:
     for eval_set, reading in sets.items():
         courses = runner.read_rows(experiment.rows, reading)
         for k in (1, 8) if eval_set in (HELD_OUT_SET, UNSEEN_SET) else (1,):
-            found[f"{eval_set.replace('_', ' ')} pass@{k} %"] = _at_plateau(courses, k)
+            found[f"{eval_set.replace('_', ' ')} pass@{k} %"] = along(courses, readings.plateau, k)
     columns = ("model", *(name for title in found for name in run_columns(title)))
     rows = [
         (row.name, *(cell for of in found.values() for cell in run_cells(of[row.name])))

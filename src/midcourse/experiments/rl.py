@@ -128,8 +128,8 @@ def _further(
     found: Found = {}
     if PLATEAU in wanted:
         courses = _courses(runner, rows)
-        found[PLATEAU] = _along(courses, readings.plateau)
-        found[AREA] = _along(courses, readings.area)
+        found[PLATEAU] = along(courses, readings.plateau)
+        found[AREA] = along(courses, readings.area)
     if KNOWN_NOTIONS in wanted and runner.is_lab:
         (known,) = evaluated(runner, rows, "known").values()
         found[KNOWN_NOTIONS] = {name: per_run(runs, accuracy) for name, runs in known.items()}
@@ -181,12 +181,14 @@ def _courses(
     return runner.read_rows(rows, Reading(readings.course_counts))
 
 
-def _along(
-    courses: Mapping[str, Mapping[int, Course]], of: Callable[[Mapping[int, float]], float]
-) -> dict[str, Numbers]:
-    """Return what pass@1 along RL comes to, by model and seed."""
+def along(
+    courses: Mapping[str, Mapping[int, Course]],
+    of: Callable[[Mapping[int, float]], float],
+    k: int = 1,
+) -> dict[str, dict[int, float]]:
+    """Return what pass@k along RL comes to, as a share, by model and seed."""
     return {
-        name: {seed: of(runs_passed(course, 1)) for seed, course in runs.items()}
+        name: {seed: of(runs_passed(course, k)) for seed, course in runs.items()}
         for name, runs in courses.items()
     }
 
@@ -203,8 +205,8 @@ def _during_rl(runner: ExperimentRunner, experiment: Experiment, ks: Sequence[in
     columns = ("model", "k", "RL iteration", *results.run_columns("pass@k %"))
     note = "Held-out problems; unbiased estimates."
     table = Table("pass@k over RL iterations", columns, tuple(rows), note)
-    plateau, area = _along(courses, readings.plateau), _along(courses, readings.area)
-    starts = {f"start: {name}": of for name, of in _along(courses, lambda c: c[0]).items()}
+    plateau, area = along(courses, readings.plateau), along(courses, readings.area)
+    starts = {f"start: {name}": of for name, of in along(courses, lambda c: c[0]).items()}
     found = {Measure.PLATEAU: plateau | starts, Measure.AREA: area}
     summary = [(name, *run_cells(plateau[name]), *run_cells(area[name])) for name in courses]
     columns = ("model", *results.run_columns(PLATEAU), *results.run_columns(AREA))
