@@ -40,6 +40,10 @@ from midcourse.report.tables import none_correct, windows
 from midcourse.table import Table
 
 SETS = {HELD_OUT_SET: "held-out problems", TRAIN_SET: "hard training problems"}
+_COURSES = {
+    HELD_OUT_SET: Reading(readings.course_counts),
+    TRAIN_SET: Reading(readings.hard_course_counts),
+}
 #: The budget is what this arm has spent at so much of its iterations: of arms whose rollouts are
 #: shorter, the last iterations still reach it.
 BUDGET_ARM, BUDGET_SHARE = "RL", 0.8
@@ -74,7 +78,7 @@ class ArmRun:
 
     ledger: Ledger
     courses: Mapping[str, Mapping[int, float]]
-    """pass@1 by evaluation set and iteration; of 0 iterations, where RL started."""
+    """pass@1 by each evaluation set asked for, and iteration; of 0, where RL started."""
     dead: NoSuccess
 
 
@@ -145,7 +149,7 @@ def gain_along(run: ArmRun, budget: float, cost: Cost, eval_set: str, before: fl
 def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     base, *rows = experiment.rows
     there = [row for row in rows if runner.has(row.recipe)]
-    arms = arm_runs(runner, there)
+    arms = arm_runs(runner, there, SETS)
     counts = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
     before = {name: per_run(runs, accuracy) for name, runs in counts.items()}
     hard, budget_head, ledger_head = experiment.tables
@@ -167,20 +171,21 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     )
 
 
-def arm_runs(runner: ExperimentRunner, rows: Sequence[Row]) -> dict[str, dict[int, ArmRun]]:
-    """Return what the league asks of each arm and seed."""
+def arm_runs(
+    runner: ExperimentRunner, rows: Sequence[Row], sets: Iterable[str]
+) -> dict[str, dict[int, ArmRun]]:
+    """Return what the league asks of each arm and seed, with pass@1 on those evaluation sets.
+
+    Each set is a minute or two of sampling a run, so only what is used is asked for.
+    """
     ledgers = runner.read_rows(rows, Reading(ledger))
-    held_out = runner.read_rows(rows, Reading(readings.course_counts))
-    hard = runner.read_rows(rows, Reading(readings.hard_course_counts))
+    courses = {name: runner.read_rows(rows, _COURSES[name]) for name in sets}
     dead = runner.read_rows(rows, Reading(no_success))
     return {
         name: {
             seed: ArmRun(
                 ledger=of,
-                courses={
-                    HELD_OUT_SET: per_run(held_out[name][seed], accuracy),
-                    TRAIN_SET: per_run(hard[name][seed], accuracy),
-                },
+                courses={of_set: per_run(c[name][seed], accuracy) for of_set, c in courses.items()},
                 dead=dead[name][seed],
             )
             for seed, of in by_seed.items()

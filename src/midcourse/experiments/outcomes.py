@@ -78,7 +78,7 @@ def _groups(runner: ExperimentRunner, claim: PrimaryClaim) -> Runs:
 
 def _gains(runner: ExperimentRunner, claim: PrimaryClaim) -> Runs:
     budget = Row(name=league.BUDGET_ARM, role=BASE_RL)
-    arms = league.arm_runs(runner, [budget, *claim.rows])
+    arms = league.arm_runs(runner, [budget, *claim.rows], [claim.on])
     base = runner.read_rows([Row(name="base", role=BASE)], counts_on(claim.on))["base"]
     before = {claim.on: per_run(base, accuracy)}
     cost = league.COSTS["tokens"]
