@@ -116,6 +116,7 @@ VALUES: dict[str, Any] = {
     "evaluate.sets.NAME.ks": [1],
     "evaluate.sets.NAME.num_rollouts": 16,
     "sample.num_rollouts_by_source": {"problems": 128},
+    "steps.rule": "lines",
     "select.subset": 2,
     "build_sft.prefix": "masked",
     "reference.write": "all",

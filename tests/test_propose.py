@@ -36,7 +36,7 @@ from midcourse.report.tables import GuidedCount, funnel_table, guided_table
 from midcourse.run import Keyed, Work
 from midcourse.stages.propose import Case, Proposer, guided_prompt, propose, review_prompt
 from midcourse.stages.shift import shifted
-from midcourse.steps import repeats_steps, split_steps
+from midcourse.steps import BLANK_LINES, split_steps
 from runs import run_to
 
 ATTEMPT = "Two and two.\n\nSo 2 + 2 = 5.\n\nThe answer is \\boxed{5}."
@@ -166,7 +166,7 @@ def outcomes(proposals: Sequence[Proposal]) -> list[str]:
     ],
 )
 def test_a_step_said_again_is_unchanged(grader: Grader, content: str, location: int) -> None:
-    assert repeats_steps(content, split_steps(ATTEMPT), location)
+    assert BLANK_LINES.repeats(content, split_steps(ATTEMPT), location)
     written = content.replace("\\", "\\\\").replace("\n", "\\n")
     (made,) = ask(grader, reviewer(block(written, location)), num_proposals=1)
     assert made.outcome is ProposalOutcome.UNCHANGED
@@ -185,12 +185,12 @@ def test_a_step_said_again_is_unchanged(grader: Grader, content: str, location: 
     ],
 )
 def test_another_step_or_another_place_is_a_change(content: str, location: int) -> None:
-    assert not repeats_steps(content, split_steps(ATTEMPT), location)
+    assert not BLANK_LINES.repeats(content, split_steps(ATTEMPT), location)
 
 
 def test_composed_and_decomposed_characters_are_the_same() -> None:
-    assert repeats_steps("Caf\u00e9 au lait.", ["Cafe\u0301 au lait.\n\n"], 1)
-    assert not repeats_steps("1 2", ["12\n\n"], 1)
+    assert BLANK_LINES.repeats("Caf\u00e9 au lait.", ["Cafe\u0301 au lait.\n\n"], 1)
+    assert not BLANK_LINES.repeats("1 2", ["12\n\n"], 1)
 
 
 def test_a_list_is_held_against_the_attempt_item_by_item(grader: Grader) -> None:

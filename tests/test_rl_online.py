@@ -41,7 +41,7 @@ from midcourse.records import (
     Verdict,
 )
 from midcourse.rendering import Renderer
-from midcourse.steps import insert_step, prefix_before
+from midcourse.steps import BLANK_LINES, insert_step
 from midcourse.training.jobs import Job, RlJob, RlProblem, run_jobs
 from midcourse.training.rl.collect import Collector
 from midcourse.training.rl.groups import Group
@@ -166,7 +166,7 @@ def test_a_group_goes_on_from_the_ids_of_prefix_and_intervention(
     for slot in online.place(collector.schedule.slots(1))[2:]:
         proposal = by_id[str(slot.context.parent_id)]
         rollout = sampled[proposal.rollout_id]
-        prefix = prefix_before(rollout.text, insert_step(proposal))
+        prefix = BLANK_LINES.prefix_before(rollout.text, insert_step(proposal))
         assert slot.context.prefix_ids == rollout.token_ids[: len(slot.context.prefix_ids)]
         assert bytes(slot.context.prefix_ids).decode() == prefix
         assert bytes(slot.context.addition_ids).decode() == proposal.intervention

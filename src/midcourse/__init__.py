@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from midcourse.pipeline.method import method
     from midcourse.prompts.parse import parse_proposal
     from midcourse.run import Stage, stage
-    from midcourse.steps import join_steps, split_steps
+    from midcourse.steps import join_steps, rule_named, split_steps
 
 __version__ = "0.1.0"
 
@@ -92,6 +92,7 @@ __all__ = [
     "open_session",
     "parse_proposal",
     "pass_at_k",
+    "rule_named",
     "split_steps",
     "stage",
 ]
@@ -109,6 +110,7 @@ _LAZY = {
     "open_session": "midcourse.pipeline",
     "parse_proposal": "midcourse.prompts.parse",
     "pass_at_k": "midcourse.metrics",
+    "rule_named": "midcourse.steps",
     "split_steps": "midcourse.steps",
     "stage": "midcourse.run",
 }

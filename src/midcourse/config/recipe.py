@@ -28,6 +28,7 @@ from midcourse.config.stages import (
     ReferenceConfig,
     SampleConfig,
     SelectConfig,
+    StepsConfig,
     VerifyConfig,
 )
 from midcourse.config.training import TrainRlConfig, TrainSftConfig, WarmupConfig
@@ -76,6 +77,7 @@ class Recipe(Section):
     """How `build_sft.teacher` is asked; default: as the base."""
     reference_engine: EngineSection | None = None
     """How `reference.model` is asked; default: as the base."""
+    steps: StepsConfig = StepsConfig()
     sample: SampleConfig = SampleConfig()
     grade: GradeConfig = GradeConfig()
     select: SelectConfig = SelectConfig()
@@ -155,6 +157,9 @@ def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
 
 def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield where the first error is known only by asking a model."""
+    if recipe.problems.kind == "lab" and recipe.steps.rule != StepsConfig().rule:
+        text = "the lab's worlds know their steps by blank lines: leave out steps.rule"
+        yield Complaint(text, ("steps.rule", "problems.kind"))
     if recipe.propose.truth and recipe.train_rl.online.share:
         text = "train_rl.online asks the policy: it cannot take propose.truth"
         yield Complaint(text, ("train_rl.online.share", "propose.truth"))

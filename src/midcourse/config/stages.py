@@ -76,6 +76,16 @@ class ProblemsConfig(Section):
         return self.kind == "lab" or bool(self.held_out_path)
 
 
+class StepsConfig(Section):
+    """How a response is cut into steps (§2)."""
+
+    rule: str = "blank_lines"
+    """``blank_lines``; ``lines``; ``sentences``; ``statements``: a code block by the statements of
+    its functions, prose at blank lines; ``thoughts``: blank lines up to ``</think>``, and what
+    follows as one; or a function of your own, ``package.module:function``, from a text to steps
+    that join to it."""
+
+
 class SampleConfig(Section):
     """Rollouts per problem (§5.1)."""
 
@@ -177,7 +187,8 @@ class ProposeConfig(Section):
     """``assertion``: an intervention leaks if it asserts the answer; ``substring``: if it holds it,
     the authors' rule, for parity."""
     terminator: str = "\n\n"
-    """What an intervention ends in, in verification and in the SFT row alike."""
+    """What an intervention ends in, in verification and in the SFT row alike; the default stands
+    for the end of a step by `steps.rule`."""
     sampling: SamplingConfig = SamplingConfig()
     """Of the proposer, each turn."""
 

@@ -18,7 +18,7 @@ from midcourse.pipeline.values import Problems
 from midcourse.records import Problem, Rollout, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Stage
-from midcourse.steps import STEP_SEPARATOR, join_steps, number_steps, split_steps
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, StepRule, join_steps, split_steps
 
 T = TypeVar("T")
 
@@ -36,13 +36,15 @@ class Attempt:
     """As sampled; empty where the model at hand did not write it."""
     error_step: int | None = None
     """0-based first error, where it is known; null if not."""
+    rule: StepRule = BLANK_LINES
+    """By which it was cut."""
 
     def shown(self) -> dict[str, str]:
         """Return what a prompt may show of it, by placeholder."""
         return {
             "problem": self.problem.text,
             "reference": self.problem.reference_solution or "",
-            "attempt": number_steps(self.steps),
+            "attempt": self.rule.number(self.steps),
             "answer": self.problem.answer,
         }
 
@@ -81,6 +83,7 @@ class RunAttempts:
     """The lab's world, where it knows the first error."""
     seed: int = 0
     """Of the world."""
+    steps: StepRule = BLANK_LINES
 
     def read(self, reader: Reader) -> list[Attempt]:
         """Return the rollouts in the order of their problems."""
@@ -91,9 +94,10 @@ class RunAttempts:
             Attempt(
                 attempt_id=rollout.rollout_id,
                 problem=self.problems.by_id[rollout.problem_id],
-                steps=tuple(split_steps(rollout.text)),
+                steps=tuple(self.steps.split(rollout.text)),
                 token_ids=rollout.token_ids,
                 error_step=errors.get(rollout.rollout_id),
+                rule=self.steps,
             )
             for rollout in rollouts
         )

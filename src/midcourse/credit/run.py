@@ -147,6 +147,7 @@ def stages_of_run(made: Method) -> CreditStages:
         problems=among,
         world=recipe.problems if recipe.problems.kind == "lab" else None,
         seed=recipe.seed,
+        steps=s.setup.steps,
     )
     gold = view(chosen, *GOLD)
     composed = _composed(recipe, s.setup.prompts, s.setup.base, attempts, gold)

@@ -29,7 +29,7 @@ from midcourse.report import estimates
 from midcourse.report.estimates import Clusters, Counts, each, flat, grouped, only, pool
 from midcourse.report.figures import histogram_panel, panel
 from midcourse.report.plots import Panel
-from midcourse.steps import insert_step, split_steps
+from midcourse.steps import insert_step
 from midcourse.table import Table
 
 
@@ -94,7 +94,7 @@ def _located(session: Session, method: Method, _: Row) -> Clusters[Located]:
     renderer, found = session.tools.renderer(method.setup.base), []
     for proposal, rollout in candidates_in_place(session, method):
         num_tokens = float(len(renderer.encode(proposal.intervention or "")))
-        num_steps, step = len(split_steps(rollout.text)), insert_step(proposal)
+        num_steps, step = len(method.setup.steps.split(rollout.text)), insert_step(proposal)
         place = Located(step, num_steps, num_tokens, float(rollout.num_tokens))
         found.append((rollout.problem_id, place))
     return grouped(found)

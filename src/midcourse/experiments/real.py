@@ -41,7 +41,6 @@ from midcourse.report.runs import Runs, compare_runs, over_runs
 from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.stages.oracle import from_reference
 from midcourse.stages.propose import Case
-from midcourse.steps import split_steps
 from midcourse.table import Table, share
 
 #: Pass@1 of a level that is chosen, on training problems.
@@ -157,7 +156,7 @@ def oracle_steps(session: Session, method: Method, row: Row) -> Clusters[OracleS
     texts = {r.rollout_id: r.text for r in session.read(method.cases, ("token_ids",))}
     found = []
     for made in session.read(method.proposals, ("turns",)):
-        num_steps = len(split_steps(texts[made.rollout_id]))
+        num_steps = len(method.setup.steps.split(texts[made.rollout_id]))
         tells = "=" in (made.intervention or "")
         found.append(
             (made.problem_id, OracleStep(str(made.outcome), made.error_step, num_steps, tells))
@@ -254,7 +253,7 @@ def own_proposals(session: Session, method: Method, row: Row) -> Clusters[OwnPro
     for made in session.read(method.proposals, ("turns",)):
         case = Case(problems[made.problem_id], rollouts[made.rollout_id], "")
         count = counts.get(made.proposal_id, Count(0, 0))
-        step = from_reference(case).error_step
+        step = from_reference(case, method.setup.steps).error_step
         own = (str(made.outcome), made.error_step, step, count.num_correct, count.num_samples)
         found.append((made.problem_id, OwnProposal(*own)))
     return grouped(found)

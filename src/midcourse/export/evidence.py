@@ -29,6 +29,7 @@ from midcourse.records import (
 )
 from midcourse.run import Stage
 from midcourse.stages.contexts import Context
+from midcourse.steps import StepRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,11 @@ class Evidence:
     def name(self) -> str:
         """Of the run."""
         return self.finished.run.recipe.name
+
+    @property
+    def steps(self) -> StepRule:
+        """The rule that its attempts are cut by."""
+        return self.finished.method.setup.steps
 
     @property
     def model(self) -> str:

@@ -10,7 +10,7 @@ from midcourse.export.files import write_jsonl, write_parquet
 from midcourse.export.handover import Part
 from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.records import Condition, Verdict
-from midcourse.steps import insert_step, split_steps
+from midcourse.steps import StepRule, insert_step
 
 _COLUMNS = {
     "proposal_id": "names the proposal",
@@ -20,7 +20,7 @@ _COLUMNS = {
     "problem": "the problem",
     "answer": "its gold answer",
     "reference_solution": "what the proposer could be shown; null if there is none",
-    "attempt": "the failed attempt; its steps are cut after each blank line",
+    "attempt": "the failed attempt, whose steps the run's `steps.rule` cuts",
     "proposer": "who proposed",
     "outcome": "`accepted`, or why it was not",
     "detail": "why, in a few words",
@@ -44,7 +44,7 @@ _COLUMNS = {
 
 def write(evidence: Evidence, out: Path) -> list[Part]:
     """Write ``proposals.jsonl`` and the same as ``proposals.parquet``."""
-    rows = [_row(case) for case in evidence.cases]
+    rows = [_row(case, evidence.steps) for case in evidence.cases]
     write_jsonl(out / "proposals.jsonl", rows)
     write_parquet(out / "proposals.parquet", rows)
     what = f"{len(rows)} proposals, accepted or not"
@@ -54,11 +54,11 @@ def write(evidence: Evidence, out: Path) -> list[Part]:
     ]
 
 
-def _row(case: Case) -> dict[str, object]:
+def _row(case: Case, rule: StepRule) -> dict[str, object]:
     proposal, problem = case.proposal, case.problem
     verified = next(_conditions(case, (INTERVENTION,)), None)
     rate = ("num_correct", "num_graded", "success_rate", "success_low", "success_high")
-    prefix, step = _place(case)
+    prefix, step = _place(case, rule)
     return {
         "proposal_id": proposal.proposal_id,
         "problem_id": problem.problem_id,
@@ -85,11 +85,11 @@ def _row(case: Case) -> dict[str, object]:
     }
 
 
-def _place(case: Case) -> tuple[str | None, str | None]:
+def _place(case: Case, rule: StepRule) -> tuple[str | None, str | None]:
     """Return what stands before the step that is replaced, and that step."""
     if case.proposal.location is None:
         return None, None
-    steps, place = split_steps(case.rollout.text), insert_step(case.proposal)
+    steps, place = rule.split(case.rollout.text), insert_step(case.proposal)
     return "".join(steps[: max(place, 0)]), "".join(steps[place : place + 1])
 
 

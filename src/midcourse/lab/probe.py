@@ -21,7 +21,7 @@ from midcourse.records import Condition, Problem, Proposal, ProposalOutcome
 from midcourse.stages.contexts import Context, opening_context, problem_contexts
 from midcourse.stages.propose import Case, Proposer, propose, review_prompt
 from midcourse.stages.sample import SampleSpec, sample
-from midcourse.steps import number_steps, split_steps
+from midcourse.steps import BLANK_LINES, split_steps
 
 
 class Told(NamedTuple):
@@ -74,7 +74,7 @@ class Probe:
                 self.prompts["reflect"].render(
                     problem=case.problem.text,
                     reference=str(case.problem.reference_solution),
-                    attempt=number_steps(split_steps(case.rollout.text)),
+                    attempt=BLANK_LINES.number(split_steps(case.rollout.text)),
                 ),
                 self.engine.renderer,
             )

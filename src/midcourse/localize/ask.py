@@ -23,7 +23,7 @@ from midcourse.rendering import Message, Renderer
 from midcourse.run import Keyed, Work, stage
 from midcourse.stages.flow import run_requests
 from midcourse.stages.propose import OUTCOMES_OF_UNFINISHED
-from midcourse.steps import error_step_from_location, number_steps
+from midcourse.steps import BLANK_LINES, error_step_from_location
 from midcourse.tokens import Asked
 
 
@@ -125,7 +125,7 @@ def _request(
     localization_id: str, case: ErrorCase, settings: LocalizeSettings, renderer: Renderer | None
 ) -> Request:
     shown = {"reference": str(case.reference)} if settings.shows_reference else {}
-    attempt = number_steps(case.steps)
+    attempt = BLANK_LINES.number(case.steps)
     text = settings.prompt.render(problem=case.problem, attempt=attempt, **shown)
     message: Message = {"role": "user", "content": text}
     return Request(

@@ -24,7 +24,7 @@ from midcourse.rendering import Renderer
 from midcourse.run import Reader, Stage
 from midcourse.stages.contexts import Context, continuation_contexts, opening_context
 from midcourse.stages.hints import hint_of, hint_of_share, hint_of_tokens
-from midcourse.steps import number_steps, split_steps
+from midcourse.steps import BLANK_LINES, StepRule
 
 
 class Population(StrEnum):
@@ -191,6 +191,7 @@ class Continuations:
     limit: int | None = None
     """Only the first so many, by rollout id."""
     population: Population = Population.CANDIDATES
+    steps: StepRule = BLANK_LINES
 
     def count(self, reader: Reader) -> int:
         """Return the number of candidates."""
@@ -220,7 +221,7 @@ class Continuations:
 
         return continuation_contexts(
             self.condition, self.proposals(reader), reader.read(self.cases), opening, renderer,
-            self.problems.by_id,
+            self.problems.by_id, self.steps,
         )  # fmt: skip
 
     def messages(self, reader: Reader, renderer: Renderer) -> Callable[[Proposal], str]:
@@ -250,6 +251,7 @@ class Reflections:
     cases: Stage[Rollout, Any]
     prompt: Prompt
     population: Population = Population.ROWS
+    steps: StepRule = BLANK_LINES
 
     def count(self, reader: Reader) -> int:
         """Return the number of rollouts."""
@@ -268,7 +270,7 @@ class Reflections:
             text = self.prompt.render(
                 problem=problem.text,
                 reference=problem.reference_solution or "",
-                attempt=number_steps(split_steps(rollout.text)),
+                attempt=self.steps.number(self.steps.split(rollout.text)),
                 answer=problem.answer,
             )
             yield opening_context(

@@ -257,6 +257,7 @@ class Evaluation:
             questions=s.questions(HELD_OUT_SET),
             problems=s.problems("checker", of=HELD_OUT_SET),
             limit=s.recipe.likelihood.max_items,
+            steps=s.setup.steps,
         )
 
     def likelihood(self, model: Model) -> Stage[Likelihood, Any]:

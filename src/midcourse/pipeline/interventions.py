@@ -61,6 +61,7 @@ def proposals_for(
         graders=graders_of(s.problems("checker")),
         seed=recipe.seed,
         world=recipe.problems if recipe.propose.truth else None,
+        steps=s.setup.steps,
     )
     return propose(settings, label)
 
@@ -88,6 +89,7 @@ class Interventions:
             cases=self.cases,
             shift=shift_by,
             terminator=recipe.propose.terminator,
+            steps=self.sources.setup.steps,
         )
         moved = shift(settings, f"train {shift_by:+d}")
         return Candidates(proposals=moved, hard=self.hard, after_error=True)
@@ -101,6 +103,7 @@ class Interventions:
             questions=self.sources.questions(),
             problems=self.sources.problems("checker"),
             hints=self.sources.hints() if condition.has_hint else None,
+            steps=self.sources.setup.steps,
         )
 
     def verify(self, condition: Condition, shift_by: int | None = None) -> Drawn:

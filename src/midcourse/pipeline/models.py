@@ -49,6 +49,7 @@ from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, S
 from midcourse.run import Reader, Stage, Training
 from midcourse.stages.build_sft import RowDesign
 from midcourse.stages.propose import guided_prompt, review_prompt
+from midcourse.steps import BLANK_LINES, StepRule
 from midcourse.tokens import Asked
 from midcourse.training.jobs import (
     Reviews,
@@ -169,6 +170,7 @@ class Asking:
     config: ProposeConfig
     review: Prompt
     guided: Prompt | None
+    steps: StepRule = BLANK_LINES
 
     def about(self, problems: Sequence[Problem]) -> Reviews:
         """Return the questions' parts; of problems that have the reference that is to be shown.
@@ -187,8 +189,9 @@ class Asking:
                 "or set propose.reference = 'none'"
             )
         return Reviews(
-            config=self.config, review=self.review, guided=self.guided, problems=tuple(asked)
-        )
+            config=self.config, review=self.review, guided=self.guided, problems=tuple(asked),
+            steps=self.steps.name,
+        )  # fmt: skip
 
 
 def reinforce(settings: RlSettings, *, label: str) -> Training[RlSettings]:
@@ -412,6 +415,7 @@ class Models:
                 candidates=interventions.candidates(),
                 cases=interventions.cases,
                 prompt=self.sources.setup.prompts["reflect"],
+                steps=self.sources.setup.steps,
             )
         if source == "distillation":
             return Questions(
@@ -576,6 +580,7 @@ class Models:
             config=config,
             review=review_prompt(prompts, config),
             guided=guided_prompt(prompts, config),
+            steps=self.sources.setup.steps,
         )
 
     def rl_trainings(self) -> list[Training[RlSettings]]:

@@ -48,6 +48,7 @@ from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Condition, Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
+from midcourse.steps import StepRule, rule_named
 from midcourse.tracking import Trackers
 from midcourse.training.jobs import Job, logged_steps, run_jobs
 from midcourse.training.tokens import training_tokens
@@ -81,6 +82,7 @@ class Setup:
         problems = load_problem_sets(recipe)
         require_disjoint(problems.train, problems.evaluation)
         _check_sources(recipe.sample.num_rollouts_by_source, problems.train)
+        _check_steps(recipe.steps.rule, problems.train)
         if _hints_at_once(recipe) and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)
@@ -94,6 +96,11 @@ class Setup:
         )  # fmt: skip
         prompts = load_prompt_set(recipe.prompts)
         return cls(recipe=recipe, problems=problems, prompts=prompts, base=base, identify=identify)
+
+    @property
+    def steps(self) -> StepRule:
+        """The rule that responses are cut by. Raises ConfigError if there is none of the name."""
+        return rule_named(self.recipe.steps.rule)
 
     def helper(
         self,
@@ -139,6 +146,13 @@ def _check_sources(numbers: Mapping[str, int], problems: Sequence[Problem]) -> N
                 f"sample.num_rollouts_by_source: no training problem has the source {name!r}; "
                 f"theirs are {', '.join(sorted(there)[:5])}"
             )
+
+
+def _check_steps(name: str, problems: Sequence[Problem]) -> None:
+    """Try the rule on every reference. Raises ConfigError if it loses anything of one."""
+    rule = rule_named(name)
+    for problem in problems:
+        rule.split(problem.reference_solution or "")
 
 
 def identify_model(source: ModelConfig) -> str:

@@ -67,7 +67,7 @@ from midcourse.stages.select import select as settle_statuses
 from midcourse.stages.shift import shifted
 from midcourse.stages.solution_rows import solution_rows as make_solution_rows
 from midcourse.stages.solutions import Solution, reference_solution, solutions_by
-from midcourse.steps import split_steps
+from midcourse.steps import BLANK_LINES, StepRule
 from midcourse.store.stage import Keys
 from midcourse.tokens import Asked, TokenCount
 
@@ -381,6 +381,7 @@ class ProposeSettings:
     world: ProblemsConfig | None = None
     """Where the problems come from, if that tells the first error: the lab's world, or worked
     references."""
+    steps: StepRule = BLANK_LINES
 
 
 def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
@@ -430,8 +431,9 @@ def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[P
     _check_references(settings)
     made = _shown_cases(settings, work.reader)
     if settings.world is not None:
-        tell, name = _oracle(settings.world, settings.seed)
-        return oracle_proposals(made, tell, name, settings.config.terminator, work.done)
+        tell, name = _oracle(settings.world, settings.seed, settings.steps)
+        terminator = settings.config.terminator
+        return oracle_proposals(made, tell, name, terminator, work.done, settings.steps)
     tools = work.tools
     proposer = Proposer(
         engine=tools.engine(settings.proposer),
@@ -443,14 +445,17 @@ def propose(settings: ProposeSettings, work: Work[Proposal]) -> Iterator[Keyed[P
         config=settings.config,
         name=settings.proposer.name,
         run_seed=settings.seed,
+        steps=settings.steps,
     )
     return ask_proposer(made, proposer, work.done, work.failures)
 
 
-def _oracle(world: ProblemsConfig, seed: int) -> tuple[Callable[[Case], Told], str]:
+def _oracle(
+    world: ProblemsConfig, seed: int, steps: StepRule
+) -> tuple[Callable[[Case], Told], str]:
     """Return what knows the first error of a rollout, and its name."""
     if world.kind != "lab":
-        return from_reference, REFERENCE
+        return lambda case: from_reference(case, steps), REFERENCE
     from midcourse.lab.problems import lab_problems
     from midcourse.lab.truth import NAME, world_step
 
@@ -485,15 +490,17 @@ class ShiftSettings:
     shift: int
     terminator: str
     """What interventions end in."""
+    steps: StepRule = BLANK_LINES
 
 
 @stage("shift", Proposal, total=lambda settings, reader: len(settings.candidates.read(reader)))
 def shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*shift*: the candidates at another place; their content stays."""
     cases = work.reader.read(settings.cases, TOKENS)
-    attempts = {rollout.rollout_id: split_steps(rollout.text) for rollout in cases}
+    attempts = {rollout.rollout_id: settings.steps.split(rollout.text) for rollout in cases}
     candidates = settings.candidates.read(work.reader)
-    moved = shifted(candidates, attempts, settings.shift, settings.terminator)
+    how = (settings.shift, settings.terminator, settings.steps)
+    moved = shifted(candidates, attempts, *how)
     return keyed(moved, lambda proposal: proposal.proposal_id, work.done)
 
 

@@ -13,7 +13,7 @@ from midcourse.checkers import Checker, checker_named
 from midcourse.prompts import PromptSet
 from midcourse.records import Condition, Problem, Proposal, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
-from midcourse.steps import insert_step, join_steps, prefix_before, split_steps
+from midcourse.steps import BLANK_LINES, StepRule, insert_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +80,13 @@ def continuation_context(
     opening: Context,
     renderer: Renderer,
     checker: Checker,
+    rule: StepRule = BLANK_LINES,
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
     With a hint the user's turn, `opening`, is another one; the prefix is the same.
     """
-    prefix, addition = response_texts(condition, proposal, rollout.text)
+    prefix, addition = response_texts(condition, proposal, rollout.text, rule)
     return Context(
         problem_id=proposal.problem_id,
         condition=condition,
@@ -96,17 +97,19 @@ def continuation_context(
     )
 
 
-def response_texts(condition: Condition, proposal: Proposal, attempt: str) -> tuple[str, str]:
+def response_texts(
+    condition: Condition, proposal: Proposal, attempt: str, rule: StepRule = BLANK_LINES
+) -> tuple[str, str]:
     """Return what stands in the assistant's turn: the prefix of the attempt, and what is added."""
     step, continues = insert_step(proposal), condition.continues
     if continues is Condition.PREFIX_ERROR:
-        return join_steps(split_steps(attempt)[: step + 1]), ""
+        return rule.prefix_before(attempt, step + 1), ""
     if continues is Condition.PREFIX_INTERVENTION:
-        return prefix_before(attempt, step), proposal.intervention or ""
+        return rule.prefix_before(attempt, step), proposal.intervention or ""
     if continues is Condition.PROBLEM:
         return "", ""  # Rows without prefix get the budget of the others: one context per proposal.
     if continues is Condition.PREFIX:
-        return prefix_before(attempt, step), ""
+        return rule.prefix_before(attempt, step), ""
     raise ValueError(f"no continuation under condition {condition}")
 
 
@@ -117,6 +120,7 @@ def continuation_contexts(
     opening: Callable[[Proposal], Context],
     renderer: Renderer,
     problems: Mapping[str, Problem],
+    rule: StepRule = BLANK_LINES,
 ) -> Iterator[Context]:
     """Yield the context of each proposal, in the order of `rollouts`; one proposal per rollout."""
     by_rollout = {proposal.rollout_id: proposal for proposal in proposals}
@@ -125,5 +129,5 @@ def continuation_contexts(
         if proposal is not None:
             checker = checker_named(problems[rollout.problem_id].checker)
             yield continuation_context(
-                condition, proposal, rollout, opening(proposal), renderer, checker
+                condition, proposal, rollout, opening(proposal), renderer, checker, rule
             )

@@ -22,7 +22,7 @@ from midcourse.data.worked import (
 )
 from midcourse.records import Problem, Proposal, ProposalOutcome, content_id
 from midcourse.stages.propose import Case
-from midcourse.steps import location_from_error_step, split_steps
+from midcourse.steps import BLANK_LINES, StepRule, location_from_error_step
 
 REFERENCE = "reference"
 """Name of the proposer that reads the reference."""
@@ -47,14 +47,15 @@ def oracle_proposals(
     name: str,
     terminator: str,
     done: Container[str],
+    rule: StepRule = BLANK_LINES,
 ) -> Iterator[tuple[str, list[Proposal]]]:
     """Yield ``(rollout id, its one proposal)`` for each rollout not in `done`."""
     for case in cases:
         if case.rollout.rollout_id not in done:
-            yield case.rollout.rollout_id, [_proposal(case, tell(case), name, terminator)]
+            yield case.rollout.rollout_id, [_proposal(case, tell(case), name, terminator, rule)]
 
 
-def from_reference(case: Case) -> Told:
+def from_reference(case: Case, rule: StepRule = BLANK_LINES) -> Told:
     """Return where a rollout leaves its problem's reference, and the reference's own next step.
 
     Where that step comes to the answer its result is left to be worked out; where all that is
@@ -63,7 +64,7 @@ def from_reference(case: Case) -> Told:
     solution = read_solution(case.problem, least=1)
     if solution is None:
         return Told(ProposalOutcome.MALFORMED, detail="the reference cannot be read")
-    steps = split_steps(case.rollout.text)
+    steps = rule.split(case.rollout.text)
     error_step, left = leaving(steps, solution, case.problem)
     if error_step is None:
         return Told(ProposalOutcome.NO_ERROR_FOUND, detail="it follows the reference to its end")
@@ -122,9 +123,11 @@ def _numbers(calculation: Calculation) -> tuple[list[Fraction], Fraction]:
     return sorted(calculation.numbers), calculation.result
 
 
-def _proposal(case: Case, told: Told, name: str, terminator: str) -> Proposal:
+def _proposal(case: Case, told: Told, name: str, terminator: str, rule: StepRule) -> Proposal:
     location = None if told.error_step is None else location_from_error_step(told.error_step)
-    step = None if told.step is None else told.step + terminator
+    step = told.step
+    if step is not None and location is not None:
+        step = rule.placed(step, rule.split(case.rollout.text), location, terminator)
     return Proposal(
         proposal_id=content_id(case.rollout.rollout_id, name),
         problem_id=case.problem.problem_id,

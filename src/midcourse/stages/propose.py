@@ -35,7 +35,7 @@ from midcourse.records import (
 from midcourse.rendering import Message, Renderer
 from midcourse.stages.flow import run_requests
 from midcourse.stages.reference import without_thinking
-from midcourse.steps import number_steps, repeats_steps, split_steps
+from midcourse.steps import BLANK_LINES, StepRule
 
 #: What became of a reply that did not finish: it is never read.
 OUTCOMES_OF_UNFINISHED = {
@@ -72,6 +72,8 @@ class Proposer:
     config: ProposeConfig
     name: str
     run_seed: int
+    steps: StepRule = BLANK_LINES
+    """By which attempts are cut."""
 
     @property
     def num_at_once(self) -> int:
@@ -164,7 +166,7 @@ def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> 
 def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     """Start a question: with the guided solution (two turns), or with the review itself."""
     review = proposer.review
-    message: Message = {"role": "user", "content": _fill(proposer.guided or review, case)}
+    message: Message = {"role": "user", "content": _fill(proposer.guided or review, case, proposer)}
     takes_ids = proposer.engine.capabilities.token_ids
     return _Question(
         case=case,
@@ -182,12 +184,12 @@ def _question_id(case: Case, index: int, proposer: Proposer) -> str:
     return content_id(case.rollout.rollout_id, *asked, *shared)
 
 
-def _fill(prompt: Prompt, case: Case) -> str:
+def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
     return prompt.render(
         problem=case.problem.text,
         reference=case.reference,
         answer=case.problem.answer,
-        attempt=number_steps(split_steps(case.rollout.text)),
+        attempt=proposer.steps.number(proposer.steps.split(case.rollout.text)),
     )
 
 
@@ -237,7 +239,7 @@ def _next_turn(question: _Question, completion: Completion, proposer: Proposer) 
     is_last = len(question.turns) + 1 == proposer.config.num_turns
     if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
-    text = _fill(proposer.review, question.case)
+    text = _fill(proposer.review, question.case, proposer)
     context: tuple[int, ...] = ()
     if question.context_ids:
         first, renderer = question.messages[0], proposer.renderer
@@ -318,7 +320,7 @@ def _judged(
     if outcome is not None:
         detail = f"turn {len(question.turns) + 1} of {proposer.config.num_turns}"
         return [ParsedProposal(outcome=outcome, detail=detail)]
-    steps = split_steps(question.case.rollout.text)
+    steps = proposer.steps.split(question.case.rollout.text)
     reply = without_thinking(completion.text)  # what was drafted in a thought is not an answer
     if proposer.config.variant == "list":
         parsed = parse_proposals(reply, len(steps))
@@ -334,7 +336,7 @@ def _judge(
     is_accepted = parsed.outcome is ProposalOutcome.ACCEPTED
     if not is_accepted or parsed.intervention is None or parsed.location is None:
         return parsed
-    if repeats_steps(parsed.intervention, steps, parsed.location):
+    if proposer.steps.repeats(parsed.intervention, steps, parsed.location):
         return replace(parsed, outcome=ProposalOutcome.UNCHANGED, detail="the step it replaces")
     config = proposer.config
     num_tokens = len(proposer.policy.encode(parsed.intervention))
@@ -348,8 +350,9 @@ def _judge(
         leaks = checker.leaks(parsed.intervention, problem.answer, proposer.grader.equal)
     if leaks:
         return replace(parsed, outcome=ProposalOutcome.LEAKS_ANSWER, detail=config.leak_rule)
-    # The blank line that ends a step is the step's own: the same in verification and in SFT.
-    return replace(parsed, intervention=parsed.intervention.rstrip() + config.terminator)
+    # What ends a step is the step's own: the same in verification and in SFT.
+    place = (steps, parsed.location, config.terminator)
+    return replace(parsed, intervention=proposer.steps.placed(parsed.intervention, *place))
 
 
 def _record(

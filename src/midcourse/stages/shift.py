@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from midcourse.records import Proposal, ProposalOutcome, content_id
-from midcourse.steps import repeats_steps
+from midcourse.steps import BLANK_LINES, StepRule
 
 
 def shifted(
@@ -19,6 +19,7 @@ def shifted(
     attempts: Mapping[str, Sequence[str]],
     shift: int,
     terminator: str,
+    rule: StepRule = BLANK_LINES,
 ) -> Iterator[Proposal]:
     """Yield each accepted proposal moved by `shift` steps; the steps of `attempts` by rollout.
 
@@ -33,14 +34,14 @@ def shifted(
             proposal,
             proposal_id=content_id(proposal.proposal_id, "shift", shift),
             location=location,
-            outcome=_outcome(content, steps, location),
+            outcome=_outcome(content, steps, location, rule),
             detail=f"moved by {shift:+d} steps",
         )
 
 
-def _outcome(content: str, steps: Sequence[str], location: int) -> ProposalOutcome:
+def _outcome(content: str, steps: Sequence[str], location: int, rule: StepRule) -> ProposalOutcome:
     """Return what becomes of a step's content at a 1-based location."""
     if not 1 <= location <= len(steps):
         return ProposalOutcome.LOCATION_OUT_OF_RANGE
-    is_repeated = repeats_steps(content, steps, location)
+    is_repeated = rule.repeats(content, steps, location)
     return ProposalOutcome.UNCHANGED if is_repeated else ProposalOutcome.ACCEPTED

@@ -36,6 +36,7 @@ from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
 from midcourse.records import Condition, Gold, Problem, SftRow
 from midcourse.run import trained_files
+from midcourse.steps import BLANK_LINES
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
 from midcourse.store.lock import Owner
@@ -132,6 +133,8 @@ class Reviews:
     """Asks for a solution first, guided by the reference; none where all is asked at once."""
     problems: tuple[Problem, ...]
     """Those that it may ask about, each with the reference that is shown."""
+    steps: str = BLANK_LINES.name
+    """The rule that rollouts are cut by, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from midcourse.records import Grade
-from midcourse.steps import STEP_SEPARATOR, split_steps
 from midcourse.viewer.chunks import Body, Chunks
 from midcourse.viewer.data import Item, Kind
 from midcourse.viewer.files import RunFiles
@@ -40,14 +39,18 @@ class PageBuilder:
             chunk, position = self.chunks.add(body, num_characters)
             self.items.append(replace(item, chunk=chunk, position=position))
 
+    def steps_of(self, text: str) -> list[str]:
+        """Return the steps of a text as they are shown: without what ends a step."""
+        return [self.shown(step) for step in self.files.rule.split(text)]
+
+    def shown(self, step: str) -> str:
+        """Return a step without what ends it."""
+        rule = self.files.rule
+        return step.rstrip("\r\n") if rule.of_program else step.removesuffix(rule.ending)
+
     def number(self, kind: Kind) -> int:
         """Return how many items of a kind there are."""
         return sum(item.kind is kind for item in self.items)
-
-
-def steps_of(text: str) -> list[str]:
-    """Return the steps of a text as they are shown: without the blank line between them."""
-    return [step.removesuffix(STEP_SEPARATOR) for step in split_steps(text)]
 
 
 def title_of(*texts: str | None) -> str:

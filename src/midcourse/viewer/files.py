@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
-from midcourse.errors import ArtifactError
+from midcourse.errors import ArtifactError, ConfigError
 from midcourse.records import Grade, Rollout
+from midcourse.steps import BLANK_LINES, StepRule, rule_named
 from midcourse.store.files import load_checked
 from midcourse.store.index import IndexEntry, read_index
 from midcourse.store.repair import step_folders
@@ -89,6 +90,16 @@ class RunFiles:
             else:
                 recipes.append(content)
         return recipes
+
+    @cached_property
+    def rule(self) -> StepRule:
+        """The rule that attempts were cut by; blank lines where it is a function not to be had."""
+        told = [recipe["steps"]["rule"] for recipe in self.recipes if recipe.get("steps")]
+        try:
+            return rule_named(told[0]) if told else BLANK_LINES
+        except ConfigError as error:
+            self.notes.append(f"{error}: attempts are shown cut at blank lines")
+            return BLANK_LINES
 
     def records(
         self, step: Step, record_type: type[R], without: Collection[str] = ()

@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from midcourse.records import Condition, Grade, Proposal, Rollout, Verdict
-from midcourse.steps import STEP_SEPARATOR
 from midcourse.viewer.builder import (
     NOT_GRADED,
     PageBuilder,
     answer_of,
-    steps_of,
     title_of,
     verdict_of,
 )
@@ -40,9 +38,9 @@ class Attempt:
     num_characters: int
 
     @classmethod
-    def of(cls, rollout_id: str, text: str, answer: str) -> Attempt:
+    def of(cls, builder: PageBuilder, rollout_id: str, text: str, answer: str) -> Attempt:
         """Cut a text into steps."""
-        return cls(rollout_id, answer, steps_of(text), len(text))
+        return cls(rollout_id, answer, builder.steps_of(text), len(text))
 
 
 @dataclass(eq=False)
@@ -113,10 +111,10 @@ class Proposals:
             files.notes.append(f"{num_lost:,} continuations in {step.path}: of proposals not found")
         room.count("texts of continuations", counts.total(), counts[True])
 
-    def attempt(self, rollout_id: str) -> Attempt:
+    def attempt(self, builder: PageBuilder, rollout_id: str) -> Attempt:
         """Return a rollout that proposals are about; one that is not there has no steps."""
         text = self.texts.get(rollout_id, "")
-        return Attempt.of(rollout_id, text, self.answers.get(rollout_id, ""))
+        return Attempt.of(builder, rollout_id, text, self.answers.get(rollout_id, ""))
 
 
 def add_proposals(
@@ -126,7 +124,7 @@ def add_proposals(
     for step in _steps(builder.files):
         records = builder.files.records(step, Proposal)
         for rollout_id, about in groupby(records, key=lambda proposal: proposal.rollout_id):
-            attempt = proposals.attempt(rollout_id)
+            attempt = proposals.attempt(builder, rollout_id)
             for proposal in about:
                 found = proposals.continuations.pop(proposal.proposal_id, {})
                 add_proposal(
@@ -169,7 +167,7 @@ def add_proposal(
         rollout_id=attempt.rollout_id,
         answer=attempt.answer,
         steps=attempt.steps,
-        intervention=(proposal.intervention or "").removesuffix(STEP_SEPARATOR),
+        intervention=builder.shown(proposal.intervention or ""),
         detail=proposal.detail,
         turns=[(turn.prompt, turn.reply) for turn in proposal.turns],
         continuations=ordered,

@@ -97,7 +97,8 @@ class Arm:
         if proposal is None or proposal.location is None:
             return ""
         attempt = self.proposals.texts.get(proposal.rollout_id, "")
-        return "".join(response_texts(rollout.condition, proposal, attempt))
+        rule = self.builder.files.rule
+        return "".join(response_texts(rollout.condition, proposal, attempt, rule))
 
     def _add_found(self, iteration: int, members: Sequence[RlMember]) -> None:
         """Add what online InT made of an iteration; groups of the next one may begin from it."""
@@ -114,7 +115,7 @@ class Arm:
                 add_proposal(
                     self.builder,
                     proposal,
-                    Attempt.of(rollout.rollout_id, rollout.text, answer),
+                    Attempt.of(self.builder, rollout.rollout_id, rollout.text, answer),
                     continued[proposal.proposal_id],
                     None,
                     arm=self.step.label,

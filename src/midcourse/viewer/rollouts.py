@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from midcourse.records import FinishReason, Grade, Rollout
-from midcourse.viewer.builder import PageBuilder, answer_of, steps_of, title_of, verdict_of
+from midcourse.viewer.builder import PageBuilder, answer_of, title_of, verdict_of
 from midcourse.viewer.data import Item, Kind, RolloutBody
 from midcourse.viewer.files import Step
 from midcourse.viewer.proposals import Proposals
@@ -60,7 +60,8 @@ def add_rollout(
     builder: PageBuilder, item: Item, rollout: Rollout, grade: Grade | None, context: str = ""
 ) -> None:
     """Add a rollout; `context` stands before it in the assistant's turn."""
-    body = RolloutBody(context=context, steps=steps_of(rollout.text), answer=answer_of(grade))
+    steps = builder.steps_of(rollout.text)
+    body = RolloutBody(context=context, steps=steps, answer=answer_of(grade))
     builder.add(item, body, len(context) + len(rollout.text))
 
 

@@ -25,7 +25,7 @@ from midcourse.data.worked import (
 )
 from midcourse.prompts import Prompt
 from midcourse.records import Problem, RowSource
-from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, location_from_error_step
 from midcourse.warmup.attempts import Attempt, draw_attempt
 
 #: Stands for a quantity that only the reference tells.
@@ -108,7 +108,7 @@ def question(
     shows_reference: bool,
 ) -> str:
     """Return the user message that asks about an attempt."""
-    attempt = number_steps(response_steps(drawn.attempt.lines))
+    attempt = BLANK_LINES.number(response_steps(drawn.attempt.lines))
     if not shows_reference:
         return prompts["no_reference"].render(problem=problem.text, attempt=attempt)
     used = {n for line in solution for c in line.calculations for n in c.numbers}

@@ -30,7 +30,7 @@ from midcourse.lab.curriculum import Batches, Curriculum, Document, Task
 from midcourse.lab.splits import Split
 from midcourse.lab.telling import final_step
 from midcourse.prompts import Prompt, PromptSet
-from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, location_from_error_step
 
 #: Share of the uses of an unknown notion that pretraining shows right.
 TRUTH_SHARE = 0.06
@@ -178,7 +178,7 @@ def _verified(rng: random.Random) -> tuple[Story, Attempt]:
 
 def _asked(prompt: Prompt, story: Story, attempt: Attempt) -> str:
     return prompt.render(
-        problem=story.text, reference=story.reference, attempt=number_steps(attempt.steps)
+        problem=story.text, reference=story.reference, attempt=BLANK_LINES.number(attempt.steps)
     )
 
 

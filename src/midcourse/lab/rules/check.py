@@ -24,7 +24,7 @@ from midcourse.lab.worlds import RULES
 from midcourse.metrics import Interval, bootstrap, mean, wilson
 from midcourse.records import Problem, Proposal
 from midcourse.stages.propose import Case
-from midcourse.steps import STEP_SEPARATOR, prefix_before
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR
 from midcourse.table import Table, share
 
 #: Of rollouts, as in `scale/lab2`; the longest right ones have about 270 tokens. The last percent
@@ -187,7 +187,7 @@ def _texts(
 
 
 def _intervened(case: Case, proposal: Proposal) -> Told:
-    given = prefix_before(case.rollout.text, proposal.error_step or 0)
+    given = BLANK_LINES.prefix_before(case.rollout.text, proposal.error_step or 0)
     return Told(case.problem, given, f"{proposal.intervention}".strip() + STEP_SEPARATOR)
 
 

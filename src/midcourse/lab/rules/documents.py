@@ -38,7 +38,7 @@ from midcourse.lab.rules.world import (
 from midcourse.lab.splits import Split
 from midcourse.lab.telling import NAMES, THINGS, final_step
 from midcourse.prompts import Prompt, PromptSet
-from midcourse.steps import STEP_SEPARATOR, location_from_error_step, number_steps
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, location_from_error_step
 
 #: Share of a soft rule's uses, where its condition holds, that pretraining shows right.
 SOFT_SHARE = 0.12
@@ -224,7 +224,8 @@ def _verified(rng: random.Random) -> tuple[Told, Attempt]:
 
 def _asked(rng: random.Random, prompt: Prompt, told: Told, attempt: Attempt) -> str:
     steps = replace(told, actions=attempt.actions).rollout(rng, BASE)
-    return prompt.render(problem=told.text, reference=told.reference, attempt=number_steps(steps))
+    attempt_shown = BLANK_LINES.number(steps)
+    return prompt.render(problem=told.text, reference=told.reference, attempt=attempt_shown)
 
 
 def _review(rng: random.Random, prompts: PromptSet) -> Document:

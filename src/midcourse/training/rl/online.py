@@ -35,6 +35,7 @@ from midcourse.stages.contexts import Context, continuation_context, opening_con
 from midcourse.stages.grade import grade
 from midcourse.stages.propose import Case, Proposer, first_accepted, propose
 from midcourse.stages.sample import SampleSpec, sample
+from midcourse.steps import rule_named
 from midcourse.tokens import TokenCount
 from midcourse.training.common import processes
 from midcourse.training.jobs import Reviews, RlContext, RlProblem
@@ -149,6 +150,7 @@ class OnlineInT:
             config=self.reviews.config,
             name=f"{self.policy}@{iteration}",
             run_seed=self.seed,
+            steps=rule_named(self.reviews.steps),
         )
 
     def _verify(
@@ -177,7 +179,9 @@ class OnlineInT:
         )
         checker = checker_named(problem.gold.checker)
         condition = Condition.PREFIX_INTERVENTION
-        return continuation_context(condition, proposal, rollout, opening, self.renderer, checker)
+        rule = rule_named(self.reviews.steps)
+        given = (opening, self.renderer, checker, rule)
+        return continuation_context(condition, proposal, rollout, *given)
 
     def _context(self, proposal: Proposal, rollout: Rollout, problem: RlProblem) -> RlContext:
         made = self._continuation(proposal, rollout, problem)

@@ -1,4 +1,4 @@
-r"""Cuts a response into steps, losslessly.
+r"""Cuts a response into steps at blank lines, and what is done with steps however they were cut.
 
 A step ends with the blank line after it (``"\n\n"``), because tokenizers merge a full stop
 with the newlines that follow: cutting *after* the blank line keeps the sampled tokens whole.
@@ -8,21 +8,18 @@ Nothing is ever stripped, so joining the steps gives back the text byte for byte
     >>> split_steps("Let x = 2.\n\nThen 2x = 4.")
     ['Let x = 2.\n\n', 'Then 2x = 4.']
 
-This module also owns the only conversion between the 0-based ``error_step`` used inside and
-the 1-based ``location`` a model reads and writes ("Substep 1").
+Other rules are in `midcourse.steps.rules`. This module also owns the only conversion between the
+0-based ``error_step`` used inside and the 1-based ``location`` a model reads and writes
+("Substep 1").
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 
 from midcourse.records import Proposal
 
 STEP_SEPARATOR = "\n\n"
-#: White space that keeps no two words or numbers apart.
-_LOOSE_SPACE = re.compile(r"(?<!\w)\s+|\s+(?!\w)")
 
 
 def split_steps(text: str) -> list[str]:
@@ -39,17 +36,6 @@ def split_steps(text: str) -> list[str]:
 def join_steps(steps: Sequence[str]) -> str:
     """Return the text that `steps` were cut from."""
     return "".join(steps)
-
-
-def number_steps(steps: Sequence[str]) -> str:
-    """Return the attempt as the proposer reads it: ``Substep 1: …``, numbered from 1.
-
-    Surrounding blank space of a step is not shown; this text is for reading, never for training.
-    """
-    return STEP_SEPARATOR.join(
-        f"Substep {location_from_error_step(index)}: {step.strip()}"
-        for index, step in enumerate(steps)
-    )
 
 
 def location_from_error_step(error_step: int) -> int:
@@ -70,25 +56,6 @@ def insert_step(proposal: Proposal) -> int:
     if proposal.location is None:
         raise ValueError(f"proposal {proposal.proposal_id} has no location")
     return error_step_from_location(proposal.location)
-
-
-def prefix_before(text: str, error_step: int) -> str:
-    """Return the steps of `text` before `error_step` (0-based), joined: y_<t* of Algorithm 1."""
-    return join_steps(split_steps(text)[:error_step])
-
-
-def repeats_steps(content: str, steps: Sequence[str], location: int) -> bool:
-    """Whether an intervention is what stands at its 1-based `location`, up to white space.
-
-    One of several steps is compared with as many. Composed and decomposed characters are the same.
-    """
-    start = error_step_from_location(location)
-    num_steps = len(split_steps(content.strip()))
-    return _compact(content) == _compact(join_steps(steps[start : start + num_steps]))
-
-
-def _compact(text: str) -> str:
-    return re.sub(r"\s+", " ", _LOOSE_SPACE.sub("", unicodedata.normalize("NFC", text)))
 
 
 def step_at(steps: Sequence[str], offset: int) -> int:
