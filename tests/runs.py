@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from midcourse.checkers import AnswerChecker
 from midcourse.config import Recipe
 from midcourse.pipeline import Method, Session, method, open_session
 from midcourse.progress import SilentProgress
@@ -14,6 +15,8 @@ from midcourse.report.collect import funnel_counts
 from midcourse.report.tables import funnel_table
 
 T = TypeVar("T")
+EXACT = AnswerChecker("exact", "1", lambda answer, gold: answer == gold)
+"""A checker that a recipe names by its path."""
 
 
 def run_to(

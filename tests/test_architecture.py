@@ -28,9 +28,10 @@ MAY_BE_HEAVY = (
 )
 #: Package parts from the bottom up; a part imports itself and what stands before it.
 LAYERS = [
-    {"errors", "records", "processes", "metrics", "steps", "printable", "tokens"},
+    {"errors", "records", "processes", "metrics", "steps", "plugins", "printable", "tokens"},
     {"store", "recipes", "config", "progress", "table", "encoding"},
-    {"prompts", "rendering", "checkers"},
+    {"prompts", "rendering", "sandbox"},
+    {"checkers"},
     {"engines", "data"},
     {"stages"},
     {"run"},

@@ -117,6 +117,7 @@ VALUES: dict[str, Any] = {
     "evaluate.sets.NAME.num_rollouts": 16,
     "sample.num_rollouts_by_source": {"problems": 128},
     "steps.rule": "lines",
+    "problems.checker": "runs:EXACT",
     "select.subset": 2,
     "build_sft.prefix": "masked",
     "reference.write": "all",

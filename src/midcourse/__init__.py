@@ -43,7 +43,7 @@ from midcourse.records import (
 )
 
 if TYPE_CHECKING:
-    from midcourse.checkers import grade_responses
+    from midcourse.checkers import AnswerChecker, grade_responses
     from midcourse.config import load_recipe
     from midcourse.data import load_problems
     from midcourse.metrics import pass_at_k
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerChecker",
     "Condition",
     "FinishReason",
     "FinishedRun",
@@ -99,6 +100,7 @@ __all__ = [
 
 #: Where the functions live.
 _LAZY = {
+    "AnswerChecker": "midcourse.checkers",
     "FinishedRun": "midcourse.pipeline",
     "Stage": "midcourse.run",
     "grade_responses": "midcourse.checkers",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from midcourse.checkers.base import Checker, Comparison, Pair
+from midcourse.checkers.answers import AnswerChecker
+from midcourse.checkers.base import Checker, Comparison, Pair, ProgramChecker
 from midcourse.checkers.pool import Grader, GradeResult, grade_responses
-from midcourse.checkers.registry import checker_named
+from midcourse.checkers.registry import checker_named, checker_names, runs_programs
 
 __all__ = [
+    "AnswerChecker",
     "Checker",
     "Comparison",
     "GradeResult",
     "Grader",
     "Pair",
+    "ProgramChecker",
     "checker_named",
+    "checker_names",
     "grade_responses",
+    "runs_programs",
 ]

@@ -2,7 +2,8 @@
 
 A `Checker` is one object without state. The parent process calls everything but `prepare` and
 `compare`, which run in a worker that is killed at a deadline and is held to a limit of memory.
-A checker reads text and executes none of it: what a model writes is not to be trusted.
+A checker reads text and executes none of it: what a model writes is not to be trusted. One whose
+answers are programs has them run in a sandbox (`midcourse.sandbox`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from midcourse.records import Gold
+from midcourse.sandbox import Sandbox
 
 #: Longer or deeper answers are not read: no gold answer comes near, and parsers choke.
 MAX_ANSWER_CHARS = 2_000
@@ -38,6 +40,8 @@ class Comparison(StrEnum):
     GOLD_UNPARSEABLE = "gold_unparseable"
     ERROR = "error"
     """We failed, not the model: the answer is over the limits, or comparing it broke."""
+    TIMEOUT = "timeout"
+    """It took too long, and whether that is the answer's fault cannot be told."""
 
 
 class Checker(Protocol):
@@ -80,6 +84,14 @@ class Checker(Protocol):
 
     def compare(self, pair: Pair) -> Comparison:
         """Compare in full. May hang, raise or die: called in a worker only."""
+
+
+@runtime_checkable
+class ProgramChecker(Protocol):
+    """What a `Checker` of programs has beyond it; its problems have tests, perhaps no answer."""
+
+    def compare_in(self, pair: Pair, sandbox: Sandbox) -> Comparison:
+        """Compare in full, in a sandbox: called in a worker only, in place of `compare`."""
 
 
 def readable(answer: str) -> bool:

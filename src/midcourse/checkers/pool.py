@@ -24,9 +24,10 @@ from queue import SimpleQueue
 
 from midcourse.checkers.base import MAX_ANSWER_CHARS, Comparison, Pair
 from midcourse.checkers.process import WorkerDied, WorkerProcess, WorkerTimeout
-from midcourse.checkers.registry import checker_named
+from midcourse.checkers.registry import checker_named, runs_programs
 from midcourse.errors import MidcourseError
 from midcourse.records import DEFAULT_CHECKER, Gold, UngradedCause, Verdict
+from midcourse.sandbox import SandboxKind
 
 _CACHE_SIZE = 20_000
 #: Responses looked at while the head of the line is still with a worker, per worker.
@@ -56,8 +57,8 @@ _RESULTS: dict[str, GradeResult] = {
         Verdict.UNGRADED, None, UngradedCause.GOLD_UNPARSEABLE
     ),
     Comparison.ERROR: _ERROR,
+    Comparison.TIMEOUT: (_TIMEOUT := GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)),
 }
-_TIMEOUT = GradeResult(Verdict.UNGRADED, None, UngradedCause.TIMEOUT)
 _NO_ANSWER = GradeResult(Verdict.NO_ANSWER, None)
 
 #: A promised result, without the answer that it is about.
@@ -72,9 +73,15 @@ class Grader:
     """
 
     def __init__(
-        self, *, num_workers: int = 2, timeout_seconds: float = 5.0, memory_mib: int = 2048
+        self,
+        *,
+        num_workers: int = 2,
+        timeout_seconds: float = 5.0,
+        memory_mib: int = 2048,
+        sandbox: SandboxKind = "namespaces",
     ) -> None:
         self._num_workers = num_workers
+        self._sandbox = sandbox
         self._start = partial(WorkerProcess, timeout_seconds=timeout_seconds, memory_mib=memory_mib)
         self._pool: _Pool | None = None
         #: By gold and normal form of the answer: what workers said, or will say.
@@ -152,7 +159,7 @@ class Grader:
     def _live_pool(self) -> _Pool:
         # A fork copies neither threads nor workers: a child of ours gets a pool of its own.
         if self._pool is None or self._pool.owner_pid != os.getpid():
-            self._pool = _Pool(self._num_workers, self._start)
+            self._pool = _Pool(self._num_workers, self._start, self._sandbox)
             weakref.finalize(self, self._pool.close)
         return self._pool
 
@@ -187,8 +194,10 @@ def _settled(answer: str | None, promise: _Promise) -> GradeResult:
 class _Pool:
     """Threads that each lead one worker process at a time; holds no reference to its Grader."""
 
-    def __init__(self, num_workers: int, start: Callable[[], WorkerProcess]) -> None:
-        self.owner_pid, self._start = os.getpid(), start
+    def __init__(
+        self, num_workers: int, start: Callable[..., WorkerProcess], sandbox: SandboxKind
+    ) -> None:
+        self.owner_pid, self._start, self._sandbox = os.getpid(), start, sandbox
         self._tasks: SimpleQueue[tuple[Pair, _Promise] | None] = SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._workers: set[WorkerProcess] = set()
@@ -254,8 +263,9 @@ class _Pool:
 
     def _take(self, checker: str) -> WorkerProcess:
         """Return a worker that is ready for a checker. Raises MidcourseError if none will be."""
+        sandbox = self._sandbox if runs_programs(checker) else None
         for _ in range(_START_ATTEMPTS):
-            worker = self._idle_or_new()
+            worker = self._idle_or_new(sandbox)
             try:
                 worker.prepare(checker)
                 return worker
@@ -268,16 +278,17 @@ class _Pool:
             "the grader's workers die while they start: is grade.memory_mib too small?"
         )
 
-    def _idle_or_new(self) -> WorkerProcess:
+    def _idle_or_new(self, sandbox: SandboxKind | None) -> WorkerProcess:
         while True:
             with self._lock:
                 if self._closed:
                     raise MidcourseError(_CLOSED)
-                if not self._idle:
-                    worker = self._start()
+                worker = next((w for w in self._idle if w.sandbox == sandbox), None)
+                if worker is None:
+                    worker = self._start(sandbox=sandbox)
                     self._workers.add(worker)
                     return worker
-                worker = self._idle.pop()
+                self._idle.remove(worker)
             if worker.alive:
                 return worker
             # Killed while it had nothing to do: no answer is to blame.

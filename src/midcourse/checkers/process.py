@@ -22,11 +22,10 @@ from typing import Any
 
 import midcourse
 from midcourse.checkers.base import Pair
-from midcourse.checkers.worker import READY, STARTUP_SECONDS
+from midcourse.checkers.worker import READY, STARTUP_SECONDS, WALL_FACTOR
 from midcourse.errors import MidcourseError
+from midcourse.sandbox import SandboxKind
 
-#: How much longer than its processor time an answer may take by the clock on the wall.
-WALL_FACTOR = 10
 #: What a worker needs of our environment; keys and tokens are not for code that reads answers.
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
 
@@ -42,13 +41,17 @@ class WorkerTimeout(Exception):
 class WorkerProcess:
     """One worker. It is good for nothing after either exception: kill it."""
 
-    def __init__(self, *, timeout_seconds: float, memory_mib: int) -> None:
+    def __init__(
+        self, *, timeout_seconds: float, memory_mib: int, sandbox: SandboxKind | None = None
+    ) -> None:
+        self.sandbox = sandbox
+        """Where it may run programs; a worker that runs none has a fence around it."""
         self._timeout_seconds = timeout_seconds
         self._prepared: set[str] = set()
         self.fit = True
         """Whether it may be asked again: not if a comparison has swollen it."""
         self._pipe, theirs = Pipe()
-        numbers = (memory_mib, timeout_seconds, theirs.fileno())
+        numbers = (memory_mib, timeout_seconds, theirs.fileno(), sandbox or "none")
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-B", "-m", "midcourse.checkers.worker", *map(str, numbers)],
             stdin=subprocess.DEVNULL,

@@ -21,11 +21,15 @@ Columns = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first so many rows.")]
 
 
+Checker = Annotated[str, typer.Option(help="What grades rows that name no checker.")]
+
+
 @verb(Group.START, "midcourse validate problems.jsonl")
 def validate(
     problems: Annotated[str, typer.Argument(help="A file, or another place of docs/data.md.")],
     column: Columns = None,
     limit: Limit = None,
+    checker: Checker = "math",
     as_json: Annotated[
         bool, typer.Option("--json", help="One object: problems, is_sound, complaints.")
     ] = False,
@@ -40,7 +44,9 @@ def validate(
     columns = column_map(column)
     try:
         with Grader() as grader:
-            complaints = validate_problems(problems, grader, columns=columns, limit=limit)
+            complaints = validate_problems(
+                problems, grader, columns=columns, limit=limit, checker=checker
+            )
     except DataError as error:
         if not as_json:
             raise
@@ -75,6 +81,7 @@ def curate(
         bool, typer.Option(help="Whether a problem must have a reference solution.")
     ] = True,
     limit: Limit = None,
+    checker: Checker = "math",
     dropped: Annotated[
         Path | None, typer.Option(help="A .jsonl file for the rows that are not kept, and why.")
     ] = None,
@@ -99,6 +106,7 @@ def curate(
             against=against or [],
             columns=column_map(column),
             limit=limit,
+            checker=checker,
         )
     if dropped is not None:
         dropped.write_text("".join(row.line() for row in curation.dropped), "utf-8")

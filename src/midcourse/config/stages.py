@@ -18,7 +18,7 @@ from midcourse.config.base import (
     refuse,
     tunable,
 )
-from midcourse.records import TABLE_1, Condition, Role
+from midcourse.records import DEFAULT_CHECKER, TABLE_1, Condition, Role
 
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
@@ -33,8 +33,8 @@ class ProblemsConfig(Section):
     context, in steps of many wordings, with one more set to evaluate on, ``unseen``."""
     path: str = ""
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
-    ``reasoning-gym:TASK`` or ``word-problems:KIND``. ``$MIDCOURSE_DATA`` at a path's start is
-    filled in."""
+    ``reasoning-gym:TASK`` or ``word-problems:KIND``; or a function of your own that yields rows,
+    ``package.module:function``. ``$MIDCOURSE_DATA`` at a path's start is filled in."""
     held_out_path: str = ""
     """``jsonl``: the set ``held_out`` to evaluate on, written likewise; none may be a training
     problem. Figures are about it; `evaluate.sets` names further sets."""
@@ -44,6 +44,9 @@ class ProblemsConfig(Section):
     held_out_columns: dict[str, str] | None = None
     """``jsonl``: as `columns`, of `held_out_path`; default: `columns`. ``{}`` says that its columns
     are called as our fields."""
+    checker: str = DEFAULT_CHECKER
+    """``jsonl``: what grades problems that name no checker: ``math``, ``unit-tests``,
+    ``reasoning-gym``, one that a package brings, or your own, ``package.module:Name``."""
     limit: int | None = Field(None, ge=1)
     """Only the first so many training problems."""
     part: Part = (0.0, 1.0)
@@ -117,6 +120,10 @@ class GradeConfig(Section):
     """Worker processes."""
     memory_mib: int = tunable(2048, ge=256)
     """Address space of one worker."""
+    sandbox: Literal["namespaces", "process"] = tunable("namespaces")
+    """Where answers that are programs run. ``namespaces``: without network, files and processes of
+    this machine, or not at all; ``process``: where that cannot be had, with limits on time, memory
+    and, as far as the kernel can, on what it may be asked for."""
 
 
 class SelectConfig(Section):

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from midcourse.checkers import Grader, Pair
-from midcourse.data.problems import Row, json_line, read_problems
-from midcourse.records import Problem, Verdict
+from midcourse.checkers import Grader
+from midcourse.data.problems import Row, json_line, read_problems, unsound_golds
+from midcourse.records import DEFAULT_CHECKER, Problem
 
 #: As in the contamination checks of GPT-3's paper; shorter runs are common phrases.
 NGRAM_WORDS = 13
@@ -90,10 +90,12 @@ def curate(
     against: Sequence[str | Path] = (),
     columns: Mapping[str, str] | None = None,
     limit: int | None = None,
+    checker: str = DEFAULT_CHECKER,
 ) -> Curation:
     """Sort the rows of a place. Raises DataError if it, or a benchmark, cannot be opened.
 
-    `against` are the places of benchmarks. `limit` counts rows, not problems kept.
+    `against` are the places of benchmarks. `limit` counts rows, not problems kept. `checker` is
+    that of rows that name none.
     """
     others = (row.problem for other in against for row in read_problems(other))
     overlap = Overlap(problem.text for problem in others if problem is not None)
@@ -104,16 +106,17 @@ def curate(
     def drop(row: Row, outcome: CurationOutcome, why: str) -> None:
         dropped.append(Dropped(outcome, row.where, why, row.given))
 
-    for row in islice(read_problems(place, columns=columns or {}, limit=limit), limit):
+    rows = read_problems(place, columns=columns or {}, limit=limit, checker=checker)
+    for row in islice(rows, limit):
         outcome = _outcome(row, require_reference, seen, overlap)
         if outcome is CurationOutcome.KEPT and row.problem is not None:
             candidates.append((row.problem, row))
         else:
             drop(row, outcome, row.complaints[0] if row.complaints else row.where)
     kept: list[tuple[Problem, Row]] = []
-    results = grader.check_golds(Pair(problem.answer, problem.gold) for problem, _ in candidates)
-    for (problem, row), result in zip(candidates, results, strict=True):
-        if result.verdict is Verdict.CORRECT:
+    unsound = {p.problem_id for p, _ in unsound_golds([p for p, _ in candidates], grader)}
+    for problem, row in candidates:
+        if problem.problem_id not in unsound:
             kept.append((problem, row))
         else:
             example = f"{problem.problem_id}: {problem.answer[:80]}"

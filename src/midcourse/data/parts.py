@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from midcourse.data.problems import load_problems
 from midcourse.errors import DataError
-from midcourse.records import Problem, content_id
+from midcourse.records import DEFAULT_CHECKER, Problem, content_id
 
 
 def place(text: str) -> float:
@@ -24,12 +24,16 @@ def _plain(text: str) -> str:
 
 
 def load_part(
-    path: str, part: tuple[float, float], limit: int | None, columns: Mapping[str, str]
+    path: str,
+    part: tuple[float, float],
+    limit: int | None,
+    columns: Mapping[str, str],
+    checker: str = DEFAULT_CHECKER,
 ) -> list[Problem]:
     """Return the first `limit` problems of a part of a source. Raises DataError."""
     if part == (0.0, 1.0):  # a source may be without end: ask for no more than is wanted
-        return load_problems(path, limit=limit, columns=columns)
-    return problems_in(load_problems(path, columns=columns), part)[:limit]
+        return load_problems(path, limit=limit, columns=columns, checker=checker)
+    return problems_in(load_problems(path, columns=columns, checker=checker), part)[:limit]
 
 
 def problems_in(problems: Sequence[Problem], part: tuple[float, float]) -> list[Problem]:

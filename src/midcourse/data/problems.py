@@ -16,11 +16,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from midcourse.checkers import Grader, Pair, checker_named
+from midcourse.checkers import Grader, Pair, checker_named, runs_programs
 from midcourse.checkers.reasoning_gym import NAME as TASKS
 from midcourse.data.cells import asked_in, is_no_answer, says_nothing, unwrapped
 from midcourse.data.columns import columns_of, missing_columns
-from midcourse.data.rows import Number, RawRow, find_data, is_hub, read_rows
+from midcourse.data.rows import Number, RawRow, find_data, is_hub, own_rows, read_rows
 from midcourse.data.sources import (
     FIELDS,
     OPTIONAL,
@@ -34,6 +34,7 @@ from midcourse.data.tasks import generate_tasks
 from midcourse.data.word_problems import NAME as WORD_PROBLEMS
 from midcourse.data.word_problems import generate_word_problems
 from midcourse.errors import DataError
+from midcourse.plugins import is_path
 from midcourse.records import DEFAULT_CHECKER, Problem, Verdict, content_id
 
 _NO_COLUMNS: Mapping[str, str] = {}
@@ -68,14 +69,16 @@ def load_problems(
     limit: int | None = None,
     split: str = "train",
     columns: Mapping[str, str] = _NO_COLUMNS,
+    checker: str = DEFAULT_CHECKER,
 ) -> list[Problem]:
-    """Read the first `limit` problems of a place; `split` is for rows that name none.
+    """Read the first `limit` problems of a place; `split` and `checker` are for rows without.
 
     `columns` maps our fields to the names of an unknown file. Raises DataError on the first
     complaint.
     """
     problems = []
-    for row in islice(read_problems(path, split=split, columns=columns, limit=limit), limit):
+    rows = read_problems(path, split=split, columns=columns, limit=limit, checker=checker)
+    for row in islice(rows, limit):
         if row.problem is None:
             raise DataError(row.complaints[0])
         problems.append(row.problem)
@@ -101,27 +104,51 @@ def validate_problems(
     *,
     columns: Mapping[str, str] = _NO_COLUMNS,
     limit: int | None = None,
+    checker: str = DEFAULT_CHECKER,
 ) -> list[str]:
     """Return every complaint about a place, one line each; an empty list means it is sound.
 
     Beyond `load_problems`, the grader must be able to read every gold answer, so that the same
-    answer in another form is accepted too. `columns` and `limit` are as for `load_problems`. Raises
-    DataError only if there is no such place, or if its columns are called otherwise.
+    answer in another form is accepted too, and a reference program must pass its tests. `columns`,
+    `limit` and `checker` are as for `load_problems`. Raises DataError only if there is no such
+    place, or if its columns are called otherwise.
     """
-    rows = list(islice(read_problems(path, columns=columns, limit=limit), limit))
+    found = read_problems(path, columns=columns, limit=limit, checker=checker)
+    rows = list(islice(found, limit))
     if not rows:
         return [f"{path}: {_NO_PROBLEMS}"]
     complaints = [list(row.complaints) for row in rows]
-    read = [(index, row.problem) for index, row in enumerate(rows) if row.problem is not None]
-    checked = grader.check_golds(Pair(problem.answer, problem.gold) for _, problem in read)
-    for (index, problem), result in zip(read, checked, strict=True):
-        if result.verdict is not Verdict.CORRECT:
-            complaints[index].append(
-                f"{rows[index].where}: id {problem.problem_id!r}: field 'answer': the grader "
-                f"cannot read {problem.answer[:80]!r} ({result.cause or result.verdict}): write it "
-                "as one LaTeX expression"
-            )
+    read = {index: row.problem for index, row in enumerate(rows) if row.problem is not None}
+    places = {problem.problem_id: index for index, problem in read.items()}
+    for problem, why in unsound_golds(read.values(), grader):
+        index = places[problem.problem_id]
+        complaints[index].append(f"{rows[index].where}: id {problem.problem_id!r}: {why}")
     return [complaint for lines in complaints for complaint in lines]
+
+
+def unsound_golds(problems: Iterable[Problem], grader: Grader) -> Iterator[tuple[Problem, str]]:
+    """Yield the problems whose own answer is not found right, and why; without one, none can."""
+    given = [problem for problem in problems if problem.answer]
+    checked = grader.check_golds(Pair(problem.answer, problem.gold) for problem in given)
+    for problem, result in zip(given, checked, strict=True):
+        if result.verdict is Verdict.CORRECT:
+            continue
+        said = result.cause or result.verdict
+        if runs_programs(problem.checker):
+            yield problem, f"field 'entry': the reference program does not pass the tests ({said})"
+        else:
+            unread = f"field 'answer': the grader cannot read {problem.answer[:80]!r} ({said})"
+            yield problem, f"{unread}: write it as one LaTeX expression"
+
+
+def require_sound_programs(problems: Sequence[Problem], grader: Grader) -> None:
+    """Raise DataError if a reference program does not pass the tests of its problem."""
+    programs = [p for p in problems if p.answer and runs_programs(p.checker)]
+    if unsound := [problem.problem_id for problem, _ in unsound_golds(programs, grader)]:
+        raise DataError(
+            f"{len(unsound)} of {len(programs)} reference programs do not pass their own tests "
+            f"(first: {', '.join(unsound[:3])}): mend them, or take them out with midcourse curate"
+        )
 
 
 def write_problems(
@@ -155,8 +182,11 @@ def read_problems(
     split: str = "train",
     columns: Mapping[str, str] = _NO_COLUMNS,
     limit: int | None = None,
+    checker: str = DEFAULT_CHECKER,
 ) -> Iterator[Row]:
     """Yield one `Row` per row of a place, in order; generated problems stop at `limit`.
+
+    Rows that name no checker get `checker`.
 
     Raises DataError if the place cannot be opened, if the column map names no field of ours, or if
     no column is what every problem needs.
@@ -169,13 +199,17 @@ def read_problems(
         yield from (Row(p.problem_id, p) for p in generate(str(path), split, limit))
         return
     source, place = find_source(str(path))
-    default = place if is_hub(place) else find_data(place).stem
-    rows = read_rows(place)
+    if source is PLAIN and is_path(place) and not Path(place).exists():
+        rows, default = own_rows(place), place.partition(":")[0]
+    else:
+        rows, default = read_rows(place), place if is_hub(place) else find_data(place).stem
     peeked = list(islice(rows, _PEEKED))
     _check_columns(source, place, peeked, columns)
     seen: dict[str, RawRow] = {}
+    of_recipe = {} if checker == DEFAULT_CHECKER else {"checker": checker}
     for raw in chain(peeked, rows):
-        read = _read_row(raw, _fields_of(source, raw, columns), split, default)
+        fields = {**of_recipe, **_fields_of(source, raw, columns)}
+        read = _read_row(raw, fields, split, default, checker)
         others = source.others_of(raw.fields, columns)
         row = replace(read, given=raw.fields, others=others)
         if row.problem is None or (first := seen.setdefault(row.problem.problem_id, raw)) is raw:
@@ -220,13 +254,13 @@ def _repeated(where: str, name: str, first: RawRow) -> Row:
     return Row(where, None, (f"{where}: id {name!r}: {complaint}",), is_repeated=True)
 
 
-def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> Row:
+def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str, checker: str) -> Row:
+    """Read a row. The checker of the recipe may be any; a file chooses among those installed."""
     if raw.complaint or not raw.fields:
         complaint = raw.complaint or "holds nothing: every problem needs 'problem' and 'answer'"
         return Row(raw.where, None, (f"{raw.where}: {complaint}",))
     fields = _unwrapped(fields)
-    names = (*REQUIRED, *(name for name in OPTIONAL if fields.get(name) is not None))
-    wrong = {name: complaint for name in names if (complaint := _complaint(fields, name))}
+    wrong = _wrong(fields, checker)
     if not wrong:
         return Row(raw.where, _problem(fields, split, source))
     name = f"id {str(fields['id'])!r}: " if fields.get("id") else ""
@@ -234,6 +268,23 @@ def _read_row(raw: RawRow, fields: dict[str, Any], split: str, source: str) -> R
     absent = answer is None or not str(answer).strip() or _is_no_answer(fields)
     lines = tuple(f"{raw.where}: {name}{complaint}" for complaint in wrong.values())
     return Row(raw.where, None, lines, lacks_answer=absent and set(wrong) == {"answer"})
+
+
+def _wrong(fields: Mapping[str, Any], checker: str) -> dict[str, str]:
+    """Return the complaints about a row by field."""
+    named = fields.get("checker")
+    if isinstance(named, str) and named != checker and is_path(named):
+        return {"checker": f"field 'checker': {named!r} is code: name it in problems.checker"}
+    required = REQUIRED if _needs_answer(named) else ("problem",)
+    names = (*required, *(name for name in OPTIONAL if fields.get(name) is not None))
+    return {name: complaint for name in names if (complaint := _complaint(fields, name))}
+
+
+def _needs_answer(checker: object) -> bool:
+    try:
+        return not isinstance(checker, str) or not runs_programs(checker)
+    except DataError:  # an unknown one is a complaint of its own
+        return True
 
 
 def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
@@ -305,7 +356,7 @@ def _problem(fields: Mapping[str, Any], split: str, source: str) -> Problem:
     return Problem(
         problem_id=str(fields.get("id") or content_id(source, fields["problem"])),
         text=fields["problem"],
-        answer=str(fields["answer"]),
+        answer=str(fields.get("answer") or ""),
         reference_solution=None if says_nothing(reference) else reference,
         source=source,
         split=fields.get("split") or split,

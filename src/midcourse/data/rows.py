@@ -1,8 +1,9 @@
 """Rows of a file or of a Hugging Face data set, as they stand: no field means anything here.
 
 A place is a file (``.jsonl``, ``.json``, ``.csv``, ``.parquet``; a path may start with
-``$MIDCOURSE_DATA``) or a data set, ``hub:OWNER/NAME[:CONFIG][@SPLIT]``; for ``OWNER/NAME`` a
-folder that `datasets` can read does as well. A JSON number stays as it was written.
+``$MIDCOURSE_DATA``), a data set, ``hub:OWNER/NAME[:CONFIG][@SPLIT]``, or a user's own function
+(`own_rows`); for ``OWNER/NAME`` a folder that `datasets` can read does as well. A JSON number stays
+as it was written.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from midcourse.errors import DataError, MissingExtra
+from midcourse.plugins import load_path
 
 HUB = "hub:"
 _DATA_FOLDER = "$MIDCOURSE_DATA"
@@ -80,6 +82,24 @@ def find_data(
     if not file.is_file():
         raise DataError(f"{file}: no such file{data}: {hint}")
     return file
+
+
+def own_rows(path: str) -> Iterator[RawRow]:
+    """Yield the rows of a user's own function, ``package.module:function``: dictionaries.
+
+    Raises DataError if it is none or fails.
+    """
+    function = load_path(path, "problems.path").value
+    try:
+        for number, fields in enumerate(function(), start=1):
+            where = f"{path}:row {number}"
+            if isinstance(fields, dict):
+                yield RawRow(where, _named_numbers(fields))
+            else:
+                yield RawRow(where, {}, 'not a dictionary: yield {"problem": "…", "answer": "…"}')
+    except Exception as error:  # whatever a user's function does
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise DataError(f"{path}: fails: {what}") from error
 
 
 def _read_jsonl(file: Path) -> Iterator[RawRow]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from midcourse.checkers.math.extract import extract_answer
 from midcourse.data.cells import as_object, asked_in, value_at
+from midcourse.data.programs import human_eval, live_code_bench, mbpp
 from midcourse.errors import DataError
 
 #: The fields of our own files, and what a column map may name.
@@ -208,6 +209,40 @@ SOURCES = {
     )
 }
 
+#: Benchmarks of programs, whose problems have tests for an answer.
+PROGRAM_SOURCES = {
+    source.name: source
+    for source in (
+        Source(
+            name="humaneval",
+            hub="hub:openai/openai_humaneval@test",
+            problem=("prompt",),
+            answer=("canonical_solution",),
+            reference=(),
+            identifier=("task_id",),
+            normalize=human_eval,
+        ),
+        Source(
+            name="mbpp",
+            hub="hub:google-research-datasets/mbpp@test",
+            problem=("text", "prompt"),
+            answer=("code",),
+            reference=(),
+            identifier=("task_id",),
+            normalize=mbpp,
+        ),
+        Source(
+            name="livecodebench",
+            problem=("question_content",),
+            answer=(),
+            reference=(),
+            identifier=("question_id",),
+            normalize=live_code_bench,
+        ),
+    )
+}
+ALL_SOURCES = {**SOURCES, **PROGRAM_SOURCES}
+
 
 def find_source(spec: str) -> tuple[Source, str]:
     """Return the source that a place is of, and the place. Raises DataError for none.
@@ -215,7 +250,7 @@ def find_source(spec: str) -> tuple[Source, str]:
     A place without a known source holds our own fields, or GSM8K's.
     """
     name, _, place = spec.partition(":")
-    source = SOURCES.get(name)
+    source = ALL_SOURCES.get(name)
     if source is None:
         _check_name(name, spec)
         return PLAIN, spec
@@ -226,7 +261,7 @@ def find_source(spec: str) -> tuple[Source, str]:
 
 def _check_name(name: str, spec: str) -> None:
     """Raise DataError for what is no file and nearly the name of a source."""
-    near = difflib.get_close_matches(name, SOURCES, n=1)
+    near = difflib.get_close_matches(name, ALL_SOURCES, n=1)
     if near and re.fullmatch(r"[\w-]+", name) and not Path(spec).exists():
         raise DataError(f"{spec}: no such file and no such source: did you mean {near[0]!r}?")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from midcourse.checkers import Grader
+from midcourse.checkers import Grader, runs_programs
 from midcourse.config import (
     EngineConfig,
     GradeConfig,
@@ -24,8 +24,12 @@ from midcourse.config import (
     single_engine,
 )
 from midcourse.data.parts import load_part, require_disjoint
-from midcourse.data.problems import load_problems, require_references
-from midcourse.data.sources import SOURCES
+from midcourse.data.problems import (
+    load_problems,
+    require_references,
+    require_sound_programs,
+)
+from midcourse.data.sources import ALL_SOURCES
 from midcourse.engines import (
     check_context,
     check_model,
@@ -48,6 +52,7 @@ from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Condition, Problem, Role, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Run, Stage, Step, Training, WorkTimer
+from midcourse.sandbox import Sandbox
 from midcourse.steps import StepRule, rule_named
 from midcourse.tracking import Trackers
 from midcourse.training.jobs import Job, logged_steps, run_jobs
@@ -141,7 +146,7 @@ def _check_sources(numbers: Mapping[str, int], problems: Sequence[Problem]) -> N
     """Raise ConfigError if a source is neither known nor that of a problem: a slip of the pen."""
     there = {problem.source for problem in problems}
     for name in numbers:
-        if name not in there and name not in SOURCES:
+        if name not in there and name not in ALL_SOURCES:
             raise ConfigError(
                 f"sample.num_rollouts_by_source: no training problem has the source {name!r}; "
                 f"theirs are {', '.join(sorted(there)[:5])}"
@@ -164,7 +169,9 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
     """Return the recipe's problems. Raises DataError if a set is empty or broken."""
     config = recipe.problems
     benchmarks = {
-        name: load_problems(of.path, limit=of.limit, split=name, columns=of.columns)
+        name: load_problems(
+            of.path, limit=of.limit, split=name, columns=of.columns, checker=config.checker
+        )
         for name, of in recipe.evaluate.benchmarks.items()
     }
     if config.kind == "lab":
@@ -181,8 +188,10 @@ def load_problem_sets(recipe: Recipe) -> ProblemSets:
             limit=config.held_out_limit,
             split="held_out",
             columns=config.columns_of_held_out,
+            checker=config.checker,
         )
-    train = load_part(config.path, config.part, config.limit, config.columns)
+    where = (config.path, config.part, config.limit, config.columns)
+    train = load_part(*where, config.checker)
     return ProblemSets(train, evaluation | benchmarks)
 
 
@@ -194,6 +203,8 @@ class Tools:
         self._engines: dict[str, Engine] = {}
         self._renderers: dict[str, Renderer] = {}
         self._grader: Grader | None = None
+        self._sound = set[str]()
+        """Problems whose reference program is known to pass."""
 
     def engine(self, model: Model) -> Engine:
         """Return the engine that samples `model`; only the last one stays loaded.
@@ -237,6 +248,18 @@ class Tools:
         if self._grader is None:
             self._grader = open_grader(self._limits)
         return self._grader
+
+    def check_programs(self, problems: Sequence[Problem]) -> None:
+        """Raise MidcourseError if answers are programs, and no sandbox or a reference is sound.
+
+        What was looked at once is not looked at again.
+        """
+        asked = [p for p in problems if runs_programs(p.checker)]
+        new = [p for p in asked if p.problem_id not in self._sound]
+        if new:
+            Sandbox(self._limits.sandbox).check()
+            require_sound_programs(new, self.grader)
+        self._sound |= {problem.problem_id for problem in new}
 
     def path(self, model: Model) -> str:
         """Return the folder or the name that a model is loaded from."""
@@ -289,6 +312,7 @@ def open_grader(config: GradeConfig) -> Grader:
         num_workers=config.num_workers,
         timeout_seconds=config.timeout_seconds,
         memory_mib=config.memory_mib,
+        sandbox=config.sandbox,
     )
 
 

@@ -231,6 +231,7 @@ def graders_of(problems: Problems) -> dict[str, str]:
     Grade,
     outcome=attrgetter("verdict"),
     total=lambda settings, reader: reader.num_records(settings.rollouts),
+    check=lambda settings, tools: tools.check_programs(settings.problems.items),
 )
 def grade(settings: GradeSettings, work: Work[Grade]) -> Iterator[Keyed[Grade]]:
     """*grade*: one verdict per rollout."""

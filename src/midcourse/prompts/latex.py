@@ -57,9 +57,21 @@ _AFTER_DOUBLED = frozenset("{},;:!%)]")
 _AFTER_ROW = frozenset(" \n&-0123456789")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _RUN = re.compile(r"(?P<run>\\+)(?P<after>u(?P<code>[0-9a-fA-F]{4})|[A-Za-z]+|.|\Z)", re.DOTALL)
+_CODE_ESCAPE = re.compile(r"\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<after>.))", re.DOTALL)
 #: What an accent stands on, ``\'e``; ``Bob\'s`` and ``f\'(x)`` have an apostrophe.
 _ACCENT = re.compile(r"(?!(?:s|t|ll|re|ve|d|m)\b)\{?(?:[A-Za-z]|\\[ij]\b)")
 _SENTENCE_BEFORE = re.compile(r"(?:[.:;!?]|[A-Za-z]{2})\Z")
+
+
+def unescape_code(raw: str, quote: str = '"') -> str:
+    r"""Return what `raw` says where it is code: by JSON's escapes alone; other backslashes stay."""
+    meant = {**_ESCAPES, "\\": "\\", "/": "/", quote: quote}
+
+    def read(found: re.Match[str]) -> str:
+        code = found["code"]
+        return chr(int(code, 16)) if code else meant.get(found["after"], found[0])
+
+    return _CODE_ESCAPE.sub(read, raw).replace("\r\n", "\n")
 
 
 def unescape(raw: str, quote: str = '"') -> str:

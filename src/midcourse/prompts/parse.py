@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from midcourse.prompts.latex import is_command, unescape
+from midcourse.prompts.latex import is_command, unescape, unescape_code
 from midcourse.prompts.location import read_location
 from midcourse.records import ProposalOutcome
 from midcourse.steps import error_step_from_location
@@ -117,18 +117,21 @@ class _Value:
 _Members = dict[str, _Value]
 
 
-def parse_proposal(raw: str, num_steps: int) -> ParsedProposal:
-    """Read the single variant: one object; its location is the first error."""
+def parse_proposal(raw: str, num_steps: int, *, is_code: bool = False) -> ParsedProposal:
+    """Read the single variant: one object; its location is the first error.
+
+    With `is_code` a content's backslashes are JSON's and the program's own, never LaTeX's.
+    """
     objects = _objects(raw)
     if isinstance(objects, ParsedProposal):
         return objects
-    parsed = _parse_object(_entries(objects)[0], num_steps)
+    parsed = _parse_object(_entries(objects)[0], num_steps, is_code)
     if parsed.location is None or parsed.outcome is ProposalOutcome.LOCATION_OUT_OF_RANGE:
         return parsed
     return replace(parsed, error_step=error_step_from_location(parsed.location))
 
 
-def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
+def parse_proposals(raw: str, num_steps: int, *, is_code: bool = False) -> list[ParsedProposal]:
     """Read the list variant (Box 2): one item per entry, at least one item in all.
 
     Items after the first error that an entry states as ``error_step`` (1-based) are marked.
@@ -139,7 +142,8 @@ def parse_proposals(raw: str, num_steps: int) -> list[ParsedProposal]:
     texts = (members[key].text for members in objects for key in _ERROR_KEYS if key in members)
     numbers = (read_location(text, num_steps) for text in texts)
     stated = next((number for number in numbers if number and number > 0), None)
-    return [_place(_parse_object(entry, num_steps), stated) for entry in _entries(objects)]
+    parsed = (_parse_object(entry, num_steps, is_code) for entry in _entries(objects))
+    return [_place(one, stated) for one in parsed]
 
 
 def _place(parsed: ParsedProposal, stated: int | None) -> ParsedProposal:
@@ -257,7 +261,7 @@ def _entries(objects: list[_Members]) -> list[_Members]:
     return proposing or objects[:1]
 
 
-def _parse_object(members: _Members, num_steps: int) -> ParsedProposal:
+def _parse_object(members: _Members, num_steps: int, is_code: bool) -> ParsedProposal:
     content, place = members.get("content"), members.get("location")
     location = read_location(place.text, num_steps) if place else None
     said = members.values() if content is None else [content]
@@ -268,12 +272,13 @@ def _parse_object(members: _Members, num_steps: int) -> ParsedProposal:
         return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no content")
     if location is None:
         return ParsedProposal(outcome=ProposalOutcome.MALFORMED, detail="no location")
-    text = "" if is_nothing else unescape(content.text, content.quote)
-    outcome, detail = _judge(text, location, num_steps)
+    read = unescape_code if is_code else unescape
+    text = "" if is_nothing else read(content.text, content.quote)
+    outcome, detail = _judge(text, location, num_steps, is_code)
     return ParsedProposal(outcome=outcome, detail=detail, location=location, intervention=text)
 
 
-def _judge(text: str, location: int, num_steps: int) -> tuple[ProposalOutcome, str]:
+def _judge(text: str, location: int, num_steps: int, is_code: bool) -> tuple[ProposalOutcome, str]:
     """Return the outcome of a content at a location, and why it is not accepted."""
     if not text.strip():
         return ProposalOutcome.EMPTY, "empty content"
@@ -281,6 +286,8 @@ def _judge(text: str, location: int, num_steps: int) -> tuple[ProposalOutcome, s
         return ProposalOutcome.LOCATION_OUT_OF_RANGE, f"{location} of {num_steps} substeps"
     if found := _CONTROL.search(text):
         return ProposalOutcome.CONTROL_CHARACTER, f"U+{ord(found[0]):04X} in the content"
+    if is_code:
+        return ProposalOutcome.ACCEPTED, ""
     if broken := next((w for w in _AFTER_TAB.findall(text) if is_command(f"t{w}")), ""):
         return ProposalOutcome.CONTROL_CHARACTER, f"a tab in place of \\t in \\t{broken}"
     return ProposalOutcome.ACCEPTED, ""

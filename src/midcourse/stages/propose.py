@@ -323,9 +323,9 @@ def _judged(
     steps = proposer.steps.split(question.case.rollout.text)
     reply = without_thinking(completion.text)  # what was drafted in a thought is not an answer
     if proposer.config.variant == "list":
-        parsed = parse_proposals(reply, len(steps))
+        parsed = parse_proposals(reply, len(steps), is_code=proposer.steps.of_program)
     else:
-        parsed = [parse_proposal(reply, len(steps))]
+        parsed = [parse_proposal(reply, len(steps), is_code=proposer.steps.of_program)]
     return [_judge(proposal, steps, question.case.problem, proposer) for proposal in parsed]
 
 
@@ -344,7 +344,7 @@ def _judge(
         detail = f"{num_tokens} tokens, limit {config.max_intervention_tokens}"
         return replace(parsed, outcome=ProposalOutcome.TOO_LONG, detail=detail)
     if config.leak_rule == "substring":
-        leaks = problem.answer in parsed.intervention
+        leaks = _holds_answer(problem, parsed.intervention)
     else:
         checker = checker_named(problem.checker)
         leaks = checker.leaks(parsed.intervention, problem.answer, proposer.grader.equal)
@@ -353,6 +353,11 @@ def _judge(
     # What ends a step is the step's own: the same in verification and in SFT.
     place = (steps, parsed.location, config.terminator)
     return replace(parsed, intervention=proposer.steps.placed(parsed.intervention, *place))
+
+
+def _holds_answer(problem: Problem, text: str) -> bool:
+    """Apply the authors' rule: the answer is a substring."""
+    return bool(problem.answer) and problem.answer in text
 
 
 def _record(
@@ -376,7 +381,7 @@ def _record(
         location=parsed.location,
         intervention=text,
         after_error=parsed.after_error,
-        leaks_substring=problem.answer in text if text else None,
+        leaks_substring=_holds_answer(problem, text) if text else None,
         turns=turns,
         prompt_name=proposer.review.name,
         prompt_sha=proposer.review.sha,

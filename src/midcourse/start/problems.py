@@ -9,7 +9,7 @@ from itertools import islice
 from midcourse.data.columns import Column, changed, columns_of, suggest_columns
 from midcourse.data.problems import is_generated, read_problems
 from midcourse.data.rows import read_rows
-from midcourse.data.sources import FIELDS, REQUIRED, SOURCES, find_source
+from midcourse.data.sources import ALL_SOURCES, FIELDS, REQUIRED, find_source
 from midcourse.errors import DataError
 from midcourse.records import Problem
 
@@ -60,7 +60,7 @@ class Survey:
 def survey(place: str, columns: Mapping[str, str] | None = None) -> Survey:
     """Read a place of problems; without `columns` propose a map. Raises DataError."""
     source, _ = find_source(place)
-    is_plain = source.name not in SOURCES and not is_generated(place)
+    is_plain = source.name not in ALL_SOURCES and not is_generated(place)
     found = columns_of(list(islice(read_rows(place), _PEEKED))) if is_plain else []
     if columns is None:
         columns = proposed_map(found) if is_plain else {}

@@ -45,9 +45,15 @@ def split_statements(text: str) -> list[str]:
     return steps + split_steps(text[end:])
 
 
-def within_code(text: str) -> bool:
-    """Whether what follows a text stands in a code block."""
-    return any(block.code_end == block.end == len(text) for block in _blocks(text))
+def code_blocks(text: str) -> list[str]:
+    """Return what stands in the code blocks of a text; one that is still open counts."""
+    return [text[block.code : block.code_end] for block in _blocks(text)]
+
+
+def open_block(text: str) -> str:
+    """Return the code block that a text leaves open, with the line that opens it; else ""."""
+    last = next((b for b in _blocks(text) if b.code_end == b.end == len(text)), None)
+    return text[last.start :] if last else ""
 
 
 class _Block(NamedTuple):
@@ -128,7 +134,7 @@ def placed_statement(content: str, steps: Sequence[str], index: int) -> str:
     In code it is as deep as the statement that it replaces, and ends in a new line; elsewhere it
     ends in a blank line.
     """
-    if not within_code(join_steps(steps[:index])):
+    if not open_block(join_steps(steps[:index])):
         return content.rstrip() + STEP_SEPARATOR
     code = content.strip("\r\n").rstrip()
     replaced = steps[index] if index < len(steps) else ""

@@ -1,0 +1,260 @@
+"""Programs with unit tests as a domain: from published rows to a verified intervention."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from midcourse.checkers import Grader, checker_named, grade_responses
+from midcourse.config import Recipe
+from midcourse.data import curate, load_problems, validate_problems
+from midcourse.data.problems import require_sound_programs
+from midcourse.engines.scripted_engine import ByteTokenizer
+from midcourse.errors import DataError
+from midcourse.pipeline import Method, Session
+from midcourse.records import Condition, Gold, Proposal, SftRow, UngradedCause, Verdict
+from midcourse.sandbox import Outcome, Sandbox
+from runs import ready, run_to
+
+CHECKER = checker_named("unit-tests")
+DOUBLE = Gold("unit-tests", json.dumps({"tests": [{"code": "assert f(2) == 4\nassert f(3) == 6"}]}))
+needs_sandbox = pytest.mark.skipif(
+    Sandbox().run("", []).outcome is not Outcome.PASSED, reason="this machine allows no namespaces"
+)
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(*rows: object) -> Path:
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So:\n\n```python\ndef f(): pass\n```\n", "def f(): pass\n"),
+        ("```\nfirst\n```\nor\n~~~py\nlast\n~~~", "last\n"),
+        ("```python\ndef f():\n    return 1", "def f():\n    return 1"),
+        ("```python\nx\n```\n\n```\n\n```", "x\n"),
+        ("Use `f(x)`.", None),
+        ("", None),
+    ],
+)
+def test_the_last_code_block_is_the_answer(text: str, answer: str | None) -> None:
+    assert CHECKER.extract(text) == answer
+
+
+def test_a_continuation_completes_the_block_that_its_context_leaves_open() -> None:
+    context = "Double it.\n\n```python\ndef f(x):\n"
+    assert CHECKER.open_tail(context) == "```python\ndef f(x):\n"
+    assert CHECKER.extract(CHECKER.open_tail(context) + "    return 2 * x\n```\n") == (
+        "def f(x):\n    return 2 * x\n"
+    )
+    assert CHECKER.open_tail(f"{context}    return x\n```\n\nDone") == ""
+
+
+@pytest.mark.parametrize("program", ["def f(): return 1", 'x = """\n```\n"""', ""])
+def test_a_stated_program_is_found_again(program: str) -> None:
+    assert (CHECKER.extract(CHECKER.state(program)) or "").strip() == program
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (None, "needs"),
+        ({"tests": []}, "at least one"),
+        ({"tests": [{"code": "assert f() == 1"}]}, ""),
+        ({"tests": [{"code": "assert ("}]}, "test 1: is no Python"),
+        ({"tests": [{"code": "1"}, {"stdin": ""}]}, 'test 2: needs "stdout"'),
+        ({"tests": [{"call": "f", "args": 1, "expected": 1}]}, 'needs "args", a list'),
+        ({"tests": [{"input": ""}]}, 'has neither "code"'),
+        ({"tests": ["f()"]}, "is no object"),
+        ({"tests": [{"code": "1"}] * 1001}, "1001 tests"),
+    ],
+)
+def test_tests_that_cannot_be_run_are_complaints(entry: object, says: str) -> None:
+    complaint = CHECKER.complaint_about(entry)
+    assert says in complaint if says else not complaint
+
+
+def test_a_step_that_holds_the_reference_gives_it_away() -> None:
+    program = "def f(x):\n    return 2 * x\n"
+    with Grader() as grader:
+        assert CHECKER.leaks("def f(x):\n        return 2*x", program, grader.equal)
+        assert not CHECKER.leaks("    y = 2 * x", program, grader.equal)
+        assert not CHECKER.leaks("anything", "", grader.equal)
+
+
+@needs_sandbox
+def test_programs_are_graded_among_other_answers() -> None:
+    block = "```python\ndef f(x):\n    return {}\n```"
+    found = grade_responses([
+        (block.format("2 * x"), DOUBLE),
+        (block.format("x + 2"), DOUBLE),
+        ("I cannot.", DOUBLE),
+        (r"So \boxed{4}.", Gold("math", "4")),
+        (block.format("x"), Gold("unit-tests", json.dumps({"tests": [{"code": "assert ("}]}))),
+    ])  # fmt: skip
+    assert [(result.verdict, result.cause) for result in found] == [
+        (Verdict.CORRECT, None),
+        (Verdict.INCORRECT, None),
+        (Verdict.NO_ANSWER, None),
+        (Verdict.CORRECT, None),
+        (Verdict.UNGRADED, UngradedCause.GOLD_UNPARSEABLE),
+    ]
+
+
+# --- published rows ----------------------------------------------------------------------------
+
+HUMAN_EVAL = {
+    "task_id": "HumanEval/0",
+    "prompt": 'def double(x):\n    """Twice x."""\n',
+    "entry_point": "double",
+    "canonical_solution": "    return 2 * x\n",
+    "test": "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-1) == -2\n",
+}
+MBPP = {
+    "task_id": 7,
+    "text": "Write a function to double a number.",
+    "code": "def double(x):\r\n  return 2 * x",
+    "test_list": ["assert double(2) == 4", "assert math.isclose(double(0.5), 1)"],
+    "test_setup_code": "import math",
+    "challenge_test_list": ["assert double(0) == 0"],
+}
+
+
+def _private(cases: list[dict[str, str]]) -> str:
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(cases)))).decode()
+
+
+LIVE_SCRIPT = {
+    "question_id": "abc1",
+    "question_content": "Read a number, print its double.",
+    "starter_code": "",
+    "metadata": "{}",
+    "public_test_cases": json.dumps([{"input": "2\n", "output": "4\n", "testtype": "stdin"}]),
+    "private_test_cases": _private([{"input": "-1\n", "output": "-2", "testtype": "stdin"}]),
+}
+LIVE_METHOD = {
+    "question_id": "1001",
+    "question_content": "Double every number.",
+    "starter_code": "class Solution:\n    def double(self, xs: list[int]) -> list[int]:\n        ",
+    "metadata": '{"func_name": "double"}',
+    "public_test_cases": json.dumps(
+        [{"input": "[1, 2]", "output": "[2, 4]", "testtype": "functional"}]
+    ),
+    "private_test_cases": "[]",
+}
+SCRIPT = "print(2 * int(input()))"
+METHOD = "class Solution:\n    def double(self, xs):\n        return [2 * x for x in xs]"
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "asks", "num_tests", "program"),
+    [
+        ("humaneval", HUMAN_EVAL, "def double(x):", 1, None),
+        ("mbpp", MBPP, "assert double(2) == 4", 3, None),
+        ("livecodebench", LIVE_SCRIPT, "standard input", 2, SCRIPT),
+        ("livecodebench", LIVE_METHOD, "class Solution:", 1, METHOD),
+    ],
+)
+@needs_sandbox
+def test_a_published_row_becomes_a_problem_whose_tests_tell_right_from_wrong(
+    write: Write, source: str, row: dict[str, Any], asks: str, num_tests: int, program: str | None
+) -> None:
+    [problem] = load_problems(f"{source}:{write(row)}")
+    assert asks in problem.text
+    assert (problem.checker, problem.source) == ("unit-tests", source)
+    assert len(json.loads(problem.entry)["tests"]) == num_tests
+    right = CHECKER.state(program or problem.answer)
+    assert not program or not problem.answer
+    wrong = right.replace("2 * ", "3 * ")
+    verdicts = [r.verdict for r in grade_responses([(right, problem.gold), (wrong, problem.gold)])]
+    assert verdicts == [Verdict.CORRECT, Verdict.INCORRECT]
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch evil",)
+
+
+def test_private_tests_are_not_unpickled(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    packed = base64.b64encode(zlib.compress(pickle.dumps(Evil()))).decode()
+    place = f"livecodebench:{write(LIVE_SCRIPT | {'private_test_cases': packed})}"
+    with pytest.raises(DataError, match="at least one"):
+        load_problems(place)
+    assert not (tmp_path / "evil").exists()
+
+
+@needs_sandbox
+def test_a_reference_that_fails_its_tests_is_named_before_any_work(write: Write) -> None:
+    broken = MBPP | {"task_id": 8, "code": "def double(x):\n    return x"}
+    place = f"mbpp:{write(MBPP, broken)}"
+    with Grader() as grader:
+        (complaint,) = validate_problems(place, grader)
+        assert "id 'mbpp/8': field 'entry': the reference program does not pass" in complaint
+        with pytest.raises(DataError, match=r"1 of 2 reference programs .*mbpp/8"):
+            require_sound_programs(load_problems(place), grader)
+        assert [p.problem_id for p in curate(place, grader).kept] == ["mbpp/7"]
+        live = f"livecodebench:{write(LIVE_SCRIPT)}"
+        assert validate_problems(live, grader) == [], "without a reference there is none to fail"
+
+
+# --- a run -------------------------------------------------------------------------------------
+
+ATTEMPT = "Double it.\n\n```python\ndef f(x):\n    y = x + {}\n    return y\n```\n"
+PROPOSAL = r'<intervention>{"content": "y = 2 * x", "location": 3}</intervention>'
+SCRIPTED = [
+    [r"reading log|Reading log", PROPOSAL],
+    [r"    y = 2 \* x\n$", "    return y\n```\n"],
+    [r".", ATTEMPT.format(2), ATTEMPT.format(1)],
+]
+
+
+@needs_sandbox
+def test_an_intervention_is_a_statement_and_its_continuation_a_whole_program(
+    tmp_path: Path, write: Write, recipe_data: dict[str, Any]
+) -> None:
+    tests = {"tests": [{"code": "assert f(3) == 6"}]}
+    row = {"problem": "Double a number with `f`.", "checker": "unit-tests", "entry": tests}
+    row |= {"id": "p", "answer": "def f(x):\n    return x * 2", "reference_solution": "2 * x"}
+    Path(recipe_data["engine"]["script"]).write_text(json.dumps(SCRIPTED))
+    recipe = Recipe.model_validate(
+        recipe_data
+        | {"prompts": "programs", "steps": {"rule": "statements"}}
+        | {"problems": {"path": str(write(row))}}
+    )
+
+    def read(session: Session, made: Method) -> tuple[list[Proposal], list[SftRow], list[Verdict]]:
+        session.check([made.models.rows])
+        rows = ready(session, made)
+        verified = made.interventions.verified[Condition.PREFIX_INTERVENTION]
+        verdicts = [grade.verdict for grade in session.read(verified.grades)]
+        return list(session.read(made.proposals)), rows, verdicts
+
+    proposals, rows, verdicts = run_to(tmp_path / "run", recipe, read)
+    assert proposals[0].intervention == "    y = 2 * x\n", "as deep as the statement it replaces"
+    assert "Substep 3:\n    y = x + " in proposals[0].turns[0].prompt
+    assert set(verdicts) == {Verdict.CORRECT}
+    text = ByteTokenizer().decode(rows[0].input_ids[rows[0].prompt_tokens :])
+    assert text == "Double it.\n\n```python\ndef f(x):\n    y = 2 * x\n"
