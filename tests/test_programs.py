@@ -86,6 +86,7 @@ def test_a_stated_program_is_found_again(program: str) -> None:
         ({"tests": [{"call": "f", "args": 1, "expected": 1}]}, 'needs "args", a list'),
         ({"tests": [{"input": ""}]}, 'has neither "code"'),
         ({"tests": ["f()"]}, "is no object"),
+        ({"tests": [{"code": "1", "names": "f"}]}, '"names" are those'),
         ({"tests": [{"code": "1"}] * 1001}, "1001 tests"),
     ],
 )

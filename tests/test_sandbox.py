@@ -162,6 +162,20 @@ def test_the_first_test_that_is_not_passed_is_named(sandbox: Sandbox) -> None:
     assert sandbox.run("def f(x): return x * x", tests).detail.startswith("test 3: ")
 
 
+def test_tests_mean_pythons_own_names_and_modules(sandbox: Sandbox) -> None:
+    program = (
+        "class math:\n    isclose = staticmethod(lambda a, b: True)\n"
+        "def abs(x): return 0\ndef f(x): return 0.0"
+    )
+    for code in ("assert abs(f(1) - 1) < 0.1", "assert math.isclose(f(1), 1)"):
+        assert sandbox.run(program, [{"code": code}]).outcome is Outcome.FAILED
+    tests = [{"code": "assert math.isclose(f(1), 1)"}]
+    imported = sandbox.run("import math\ndef f(x): return x", tests)
+    assert imported.outcome is Outcome.PASSED
+    named = [{"code": "assert sum(2, 3) == 6", "names": ["sum"]}]
+    assert sandbox.run("def sum(a, b): return a * b", named).outcome is Outcome.PASSED
+
+
 @pytest.mark.parametrize("code", ["assert (", "\x00"])
 def test_tests_that_are_no_python_are_not_the_programs_fault(sandbox: Sandbox, code: str) -> None:
     assert sandbox.run("def f(x): pass", [{"code": code}]).outcome is Outcome.UNTESTABLE

@@ -328,7 +328,10 @@ def test_sources_of_fine_tuning_are_compared_and_rl_waits_for_all_runs(
     study: ExperimentRunner,
 ) -> None:
     made = PARTS["sft"].make(study)
-    assert [row[0] for row in made.tables[0].rows] == ["base", *ARMS]
+    rows = [row[0] for row in made.tables[0].rows]
+    assert {"base", "InT"} <= {*rows}
+    for name in {*ARMS} - {*rows}:  # nothing that a model of this size writes verifies
+        assert name in made.tables[0].note.partition("Not trained")[2]
     assert {claim.verdict for claim in made.claims} == {"cannot tell"}, "one run tells nothing"
     assert again(study, "sft").tables == made.tables
     with pytest.raises(MissingDataError, match="seed1"):

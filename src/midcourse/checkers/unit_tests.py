@@ -106,6 +106,9 @@ def _complaint(test: object) -> str:
     for field, of in _KINDS[kind].items():
         if field not in test or not isinstance(test[field], of):
             return f'needs "{field}"' + (f", a {of.__name__}" if of is not object else "")
+    names = test.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return '"names" are those that it takes from the program, a list of texts'
     if kind == "code":
         try:
             ast.parse(test["code"])

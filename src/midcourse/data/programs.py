@@ -11,6 +11,7 @@ A row whose tests cannot be read keeps an entry without tests, which is a compla
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import pickletools
@@ -31,7 +32,8 @@ def human_eval(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     """HumanEval: the head of a function, and a ``check`` of what completes it."""
     head, name = str(row.get("prompt", "")), str(row.get("entry_point", ""))
     body = row.get("canonical_solution")
-    tests = [{"code": f"{row['test']}\n\ncheck({name})"}] if row.get("test") and name else []
+    code = f"{row.get('test')}\n\ncheck({name})"
+    tests = [{"code": code, "names": [name]}] if row.get("test") and name else []
     asked = f"Write the function `{name}`:\n\n{_block(head)}"
     return _problem(fields, asked, head + str(body) if body else "", tests)
 
@@ -41,7 +43,9 @@ def mbpp(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     said, asserts = row.get("text") or row.get("prompt") or "", _texts(row.get("test_list"))
     before = [*_texts(row.get("test_imports")), str(row.get("test_setup_code") or "")]
     setup = "".join(f"{line}\n" for line in before if line.strip())
-    tests = [{"code": setup + line} for line in (*asserts, *_texts(row.get("challenge_test_list")))]
+    lines = (*asserts, *_texts(row.get("challenge_test_list")))
+    names = _defined(str(row.get("code") or ""))
+    tests = [{"code": setup + line, **({"names": names} if names else {})} for line in lines]
     asked = f"{said}\n\nIt is called like this:\n\n{_block(asserts[0])}" if asserts else str(said)
     return _problem(fields, asked, str(row.get("code") or ""), tests)
 
@@ -60,6 +64,15 @@ def live_code_bench(fields: dict[str, Any], row: Fields) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError):
         tests = []
     return _problem(fields, asked, "", tests)
+
+
+def _defined(program: str) -> list[str]:
+    """Return the names that a program gives to functions and classes: its tests are about those."""
+    try:
+        body = ast.parse(program).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    return [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 
 def _problem(

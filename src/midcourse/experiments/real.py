@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from midcourse.data.word_problems import NAME as WORD_PROBLEMS
+from midcourse.errors import DataError
 from midcourse.experiments.catalogue import Row
 from midcourse.experiments.data import Reading
 from midcourse.experiments.readings import (
@@ -33,7 +34,7 @@ from midcourse.experiments.results import Result, num_items
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count, accuracy, mean, wilson
 from midcourse.pipeline import Method, Session
-from midcourse.records import Condition, ProposalOutcome
+from midcourse.records import Condition, ProposalOutcome, RowOutcome
 from midcourse.report import estimates
 from midcourse.report.collect import tally
 from midcourse.report.estimates import Clusters, Counts, ShapeLine, each, flat, grouped, only, pool
@@ -310,17 +311,33 @@ def _on_held_out(runner: ExperimentRunner, rows: Iterable[Row]) -> dict[str, Run
     return dict(runner.read_rows(rows, counts_on("held_out")))
 
 
-def _sft_rows() -> list[Row]:
-    arms = [Row(name=name, recipe=of, role=PATCHED) for name, of in ARMS.items()]
-    return [Row(name="base", recipe=_ORACLE, role=BASE), *arms]
+def num_ready(session: Session, method: Method, row: Row) -> int:
+    """Return how many rows there are to fine-tune on: none where no solution was found right."""
+    return sum(made.outcome is RowOutcome.READY for made in session.read(method.models.rows))
+
+
+def _arms(runner: ExperimentRunner) -> list[str]:
+    """Return the sources that every run found a row of: on the others nothing can be trained."""
+    asked = [Row(name=name, recipe=of, role=BASE) for name, of in ARMS.items()]
+    found = runner.read_rows(asked, Reading(num_ready))
+    return [name for name, numbers in found.items() if all(numbers.values())]
+
+
+def _sft_rows(arms: Iterable[str]) -> list[Row]:
+    rows = [Row(name=name, recipe=ARMS[name], role=PATCHED) for name in arms]
+    return [Row(name="base", recipe=_ORACLE, role=BASE), *rows]
 
 
 def sft(runner: ExperimentRunner) -> Result:
     """Part (d): what the sources of SFT do to pass@k, entropy, and how likely they are."""
-    counts = _on_held_out(runner, _sft_rows())
-    own = [Row(name=r.name, recipe=r.recipe, role=r.role, text="own_rollout") for r in _sft_rows()]
+    arms = _arms(runner)
+    if "InT" not in arms:
+        raise DataError("part (d): a run verified no intervention, so there is nothing to compare")
+    trained = _sft_rows(arms)
+    counts = _on_held_out(runner, trained)
+    own = [Row(name=r.name, recipe=r.recipe, role=r.role, text="own_rollout") for r in trained]
     entropy = _values(runner, own, lambda item: item.entropy)
-    texts = [Row(name=n, recipe=ARMS[n], role=BASE, text=text) for n, text in _TEXTS.items()]
+    texts = [Row(name=n, recipe=ARMS[n], role=BASE, text=_TEXTS[n]) for n in _TEXTS if n in arms]
     nll = _values(runner, texts, lambda item: item.nll)
     ks = [1, 8, 64]
     rows = tuple(
@@ -336,6 +353,8 @@ def sft(runner: ExperimentRunner) -> Result:
         "trained on", *(f"pass@{k} %" for k in ks), "entropy, nats", "NLL under the base, nats",
     )  # fmt: skip
     note = "Held out. Mean of runs with the 95 % interval by t, and each run's own value."
+    if missing := [name for name in ARMS if name not in arms]:
+        note += f" Not trained, for a run found no solution to train on: {', '.join(missing)}."
     table = Table("(d) What to fine-tune on, without RL", columns, rows, note)
     return Result(tables=[table], claims=_sft_claims(counts, entropy, nll))
 
@@ -371,14 +390,18 @@ def _sft_claims(
     nll: Mapping[str, Runs[float]],
 ) -> list[ShapeLine]:
     others = [name for name in counts if name != "InT"]
-    claims = [
-        by_runs("Fig. 9: self-reflections less likely under the base than InT's rows",
-                nll["self-reflection"], nll["InT"], 1, " nats"),
-        by_runs("Fig. 9: references less likely under the base than self-reflections",
-                nll["reference"], nll["self-reflection"], 1, " nats"),
-        by_runs("Fig. 8: entropy after references above entropy after InT",
-                entropy["reference"], entropy["InT"], 1, " nats"),
+    orders = [
+        ("Fig. 9: self-reflections less likely under the base than InT's rows",
+         nll, "self-reflection", "InT"),
+        ("Fig. 9: references less likely under the base than self-reflections",
+         nll, "reference", "self-reflection"),
+        ("Fig. 8: entropy after references above entropy after InT", entropy, "reference", "InT"),
     ]  # fmt: skip
+    claims = [
+        by_runs(words, of[ours], of[theirs], 1, " nats")
+        for words, of, ours, theirs in orders
+        if ours in of and theirs in of
+    ]
     for k in (1, 64):
         claims += [
             by_runs(f"InT above {name}, held-out pass@{k}",
@@ -426,7 +449,7 @@ def rl(runner: ExperimentRunner) -> Result:
     """
     there = replace(runner.data, may_run=False) if runner.data else None
     every_run = replace(runner, seeds=tuple(range(PARTS["sft"].num_seeds)), data=there)
-    apart = separated(_on_held_out(every_run, _sft_rows()))
+    apart = separated(_on_held_out(every_run, _sft_rows(_arms(every_run))))
     if not apart:
         why = "No arm of part (d) is 5 points from InT with an interval that leaves out 0."
         return Result(tables=[Table("(e) Not run, by the rule", ("arms",), (), why)], claims=())
@@ -440,6 +463,8 @@ def rl(runner: ExperimentRunner) -> Result:
     )
     columns = ("model", "pass@1 %", "pass@8 %", "pass@64 %")
     note = "Held out. Mean of runs with the 95 % interval by t, and each run's own value."
+    if missing := [name for name in ARMS if name not in arms]:
+        note += f" Not trained, for a run found no solution to train on: {', '.join(missing)}."
     ours = passes_at(counts["InT + RL"], 1)
     claims = [
         by_runs(f"InT + RL above {name}, held-out pass@1", ours, passes_at(runs, 1))

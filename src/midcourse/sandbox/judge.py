@@ -2,9 +2,9 @@
 
 A test is one of three:
 
-* ``{"code": "assert f(2) == 4"}``: statements, in which the program's names stand for what it
-  defines. A value that it returns is rebuilt here as one of Python's own types, so it cannot
-  claim to equal what is expected of it.
+* ``{"code": "assert f(2) == 4", "names": ["f"]}``: statements, in which these names stand for what
+  the program defines; by default all of them that are not Python's own. A value that it returns is
+  rebuilt here as one of Python's own types, so it cannot claim to equal what is expected of it.
 * ``{"call": "Solution.f", "args": […], "expected": …}``: one call, JSON values.
 * ``{"stdin": "…", "stdout": "…"}``: a script; lines are compared but for trailing space, numbers
   as numbers.
@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import importlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -193,7 +195,7 @@ class Process:
         names = {name: unpack(value, self._object) for name, value in told[0].items()}
         try:
             if "code" in test:
-                exec(code, {"__name__": "tests", **names})
+                exec(code, {"__name__": "tests", **_shown(names, test.get("names"))})
             else:
                 _expect(_target(names, test["call"])(*test["args"]), test["expected"])
         except Closed:
@@ -227,6 +229,19 @@ class Process:
         for arg, after in zip(args, changed, strict=False):
             _change(arg, unpack(after, self._object))
         return unpack(value, self._object)
+
+
+def _shown(names: Mapping[str, Any], wanted: Sequence[str] | None) -> dict[str, Any]:
+    """Return what tests see of a program's names.
+
+    A program that defines ``len``, or a ``math`` of its own, would else decide what a test means by
+    it. A module that it has imported is there for its tests too, and is the real one.
+    """
+    if wanted is not None:
+        return {name: names[name] for name in wanted if name in names}
+    modules = {name for name in names if name in sys.stdlib_module_names}
+    own = {n: v for n, v in names.items() if n not in modules and not hasattr(builtins, n)}
+    return own | {name: importlib.import_module(name) for name in modules - {"antigravity", "this"}}
 
 
 def _raised(name: str, text: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from math import ceil
 from typing import Any, NoReturn
 
 from midcourse.sandbox.fences import refuse_calls, refuse_files
+from midcourse.sandbox.walls import die_with_parent
 from midcourse.sandbox.wire import Closed, pack, receive, send, unpack
 
 #: What a process may hold open.
@@ -29,6 +30,7 @@ def serve(control: socket.socket, job: Mapping[str, Any]) -> NoReturn:
 
     A request comes with a channel, and the files that are its input and output.
     """
+    die_with_parent()
     while True:
         try:
             message, handles, _, _ = socket.recv_fds(control, 1000, 3)
@@ -51,6 +53,7 @@ def serve(control: socket.socket, job: Mapping[str, Any]) -> NoReturn:
 def _begin(job: Mapping[str, Any], folder: str, handles: Sequence[int]) -> NoReturn:
     """Become the program: in a folder of its own, within its limits."""
     try:
+        die_with_parent()
         os.setsid()
         channel = socket.socket(fileno=os.dup(handles[0]))
         for descriptor, handle in ((0, handles[1]), (1, handles[2]), (2, handles[2])):
