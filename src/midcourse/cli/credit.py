@@ -64,10 +64,11 @@ def _map(recipe: Recipe, sources: Sequence[str], directory: Path, out: Path | No
     from midcourse.pipeline import method, open_session
     from midcourse.progress import ConsoleProgress, open_console
     from midcourse.run import Run
+    from midcourse.steps import rule_named
 
     reporter, folder = ConsoleProgress(open_console()), out or directory / "report"
     if sources:
-        cases = load_cases(sources, None)
+        cases = load_cases(sources, None, rule_named(recipe.steps.rule))
         with Run(directory, recipe, reporter) as run:
             tables = write_map(map_cases(run, cases), run, folder)
     else:

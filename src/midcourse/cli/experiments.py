@@ -70,6 +70,7 @@ def localize_command(
     from midcourse.localize.scores import baselines, first_error_tables
     from midcourse.progress import ConsoleProgress, open_console
     from midcourse.run import Run
+    from midcourse.steps import rule_named
 
     console = open_console()
     # A recipe names a model; guesses, scripts and servers of chat messages load none.
@@ -79,7 +80,8 @@ def localize_command(
     overrides = [*(f"{key}={value}" for key, value in short.items() if value), *(set_ or [])]
     bare = {"name": "localize"}
     made = load_recipe(recipe, overrides) if recipe else make_recipe(bare, overrides, "localize")
-    cases = load_cases(data, made.localize.limit_per_source)
+    rule = rule_named(made.steps.rule)
+    cases = load_cases(data, made.localize.limit_per_source, rule)
     if baselines_only:
         tables = first_error_tables({}, baselines(cases))
     else:

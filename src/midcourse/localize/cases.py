@@ -19,7 +19,13 @@ from typing import Any
 
 from midcourse.data import find_data
 from midcourse.errors import DataError
-from midcourse.steps import error_step_from_location, split_steps, step_at
+from midcourse.steps import (
+    BLANK_LINES,
+    StepRule,
+    error_step_from_location,
+    split_steps,
+    step_at,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +46,15 @@ class ErrorCase:
     """The right answer, where the data set has one; no question of the benchmark shows it."""
 
 
-def load_error_cases(path: str | Path) -> list[ErrorCase]:
+def load_error_cases(path: str | Path, rule: StepRule = BLANK_LINES) -> list[ErrorCase]:
     """Read every case of a .json or .jsonl file; `path` may start with ``$MIDCOURSE_DATA``.
 
-    Raises DataError that names file, row and field.
+    `rule` cuts the solutions of our own format that come as one text. Raises DataError that names
+    file, row and field.
     """
     file = find_data(path, hint="give the path of a .json or .jsonl file")
     cases: dict[tuple[str, str], ErrorCase] = {}
-    for row in _rows(file):
+    for row in _rows(file, rule):
         for case in _reader(row)(row):
             if cases.setdefault((case.source, case.case_id), case) is not case:
                 raise row.complaint(f"id {case.case_id!r} was there before: make ids unique")
@@ -64,6 +71,7 @@ class _Row:
     number: int
     """1-based: the line, or the place in the list."""
     fields: dict[str, Any]
+    rule: StepRule
 
     def complaint(self, text: str) -> DataError:
         """Return the error that says `text` of this row."""
@@ -88,7 +96,7 @@ class _Row:
         """Return an object inside this one, for the same checks."""
         if not isinstance(value, dict):
             raise self.complaint(f"{value!r:.60} is not an object")
-        return _Row(self.file, self.number, value)
+        return _Row(self.file, self.number, value, self.rule)
 
     def optional_text(self, name: str) -> str | None:
         """Return a text, null where it is absent or blank."""
@@ -121,7 +129,7 @@ class _Row:
         return ErrorCase(case_id, source, problem, reference, tuple(steps), error_step, answer)
 
 
-def _rows(file: Path) -> Iterator[_Row]:
+def _rows(file: Path, rule: StepRule) -> Iterator[_Row]:
     """Yield the objects of a JSON list, of a single JSON object, or of JSON lines."""
     try:
         text = file.read_text("utf-8-sig")
@@ -137,7 +145,7 @@ def _rows(file: Path) -> Iterator[_Row]:
     for number, value in values:
         if not isinstance(value, dict):
             raise DataError(f"{file}: row {number}: not an object")
-        yield _Row(file, number, value)
+        yield _Row(file, number, value, rule)
 
 
 def _parsed(file: Path, number: int, line: str) -> Any:
@@ -161,7 +169,7 @@ def _ours(row: _Row) -> Iterator[ErrorCase]:
     if "first_error_step" in row.fields:
         steps, error_step = row.texts("steps"), _from_minus_one(row.get("first_error_step", int))
     else:
-        steps = split_steps(row.get("rollout", str))
+        steps = row.rule.split(row.get("rollout", str))
         error_step = row.step_at(steps, "error_start")
     reference = row.optional_text("reference_solution")
     answer, problem = row.optional_text("answer"), row.get("problem", str)

@@ -23,6 +23,7 @@ from midcourse.pipeline.values import Model
 from midcourse.prompts import load_prompt_set
 from midcourse.records import content_id
 from midcourse.run import Run, Stage
+from midcourse.steps import BLANK_LINES, StepRule
 from midcourse.store.files import write_json_atomic
 from midcourse.table import Table
 
@@ -33,11 +34,16 @@ _WAYS = (
 )
 
 
-def load_cases(paths: Sequence[str], limit_per_source: int | None) -> list[ErrorCase]:
-    """Read the cases of all files, only the first so many of each source if there is a limit."""
+def load_cases(
+    paths: Sequence[str], limit_per_source: int | None, rule: StepRule = BLANK_LINES
+) -> list[ErrorCase]:
+    """Read the cases of all files, only the first so many of each source if there is a limit.
+
+    `rule` is as for `load_error_cases`.
+    """
     kept: dict[tuple[str, str], ErrorCase] = {}
     seen: Counter[str] = Counter()
-    for case in (case for path in paths for case in load_error_cases(path)):
+    for case in (case for path in paths for case in load_error_cases(path, rule)):
         if kept.setdefault((case.source, case.case_id), case) is not case:
             raise DataError(f"{case.source} {case.case_id} is in two of the files: give it once")
     limited = []
