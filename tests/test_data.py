@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,8 +24,10 @@ from midcourse.data import (
 )
 from midcourse.data.columns import columns_of, suggest_columns
 from midcourse.data.rows import RawRow
+from midcourse.data.task_references import WRITERS as WORKED
 from midcourse.errors import DataError
 from midcourse.records import Gold, UngradedCause, Verdict
+from midcourse.steps import split_steps
 
 Write = Callable[..., Path]
 GOOD = {"id": "p1", "problem": "What is 6 × 7?", "answer": "42", "reference_solution": "6 × 7 = 42"}
@@ -771,6 +774,24 @@ def test_what_is_written_is_read_again(write: Write, tmp_path: Path) -> None:
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed"
 )
+
+
+EQUATION = re.compile(r"(-?\d+(?: [-+*/] \d+)+) = (-?\d+)|(\d+) = (\d+ \* \d+ \+ \d+)")
+
+
+@needs_gym
+@pytest.mark.parametrize("task", WORKED)
+def test_a_worked_reference_of_a_task_is_right_at_every_step(task: str) -> None:
+    problems = load_problems(f"reasoning-gym:{task}@9", limit=15)
+    with Grader(num_workers=1, timeout_seconds=20) as grader:
+        graded = grader.grade((str(p.reference_solution), p.gold) for p in problems)
+        assert {result.verdict for result in graded} == {Verdict.CORRECT}
+    for problem in problems:
+        steps = split_steps(str(problem.reference_solution))
+        assert len(steps) >= 2
+        for step in steps:
+            for whole, result, left, parts in EQUATION.findall(step):
+                assert eval(whole or left) == eval(result or parts), step
 
 
 @needs_gym

@@ -1,8 +1,9 @@
 """Problems that reasoning-gym generates; its own verifiers grade them.
 
 ``reasoning-gym:leg_counting,gcd@7`` is a hundred problems of each task (or `limit` in
-all), drawn with seed 7. There is no reference solution. The entry that the verifier needs travels
-with the problem. Tasks whose verifier may run an answer as code are refused.
+all), drawn with seed 7. Some tasks have a worked reference (`midcourse.data.task_references`), the
+others none. The entry that the verifier needs travels with the problem. Tasks whose verifier may
+run an answer as code are refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from midcourse.checkers.reasoning_gym import NAME, entry_of, refusal
+from midcourse.data.task_references import worked
 from midcourse.errors import DataError, MissingExtra
 from midcourse.records import Problem, content_id
 
@@ -48,7 +50,7 @@ def _draw(name: str, seed: int, count: int, split: str) -> Iterator[Problem]:
             problem_id=content_id(NAME, name, seed, entry["question"]),
             text=entry["question"].strip(),
             answer=str(entry["answer"]),
-            reference_solution=None,
+            reference_solution=worked(name, entry),
             source=f"{NAME}/{name}",
             split=split,
             checker=NAME,
