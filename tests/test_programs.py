@@ -207,6 +207,15 @@ def test_private_tests_are_not_unpickled(
     assert not (tmp_path / "evil").exists()
 
 
+def test_a_program_needs_no_answer_whoever_names_its_checker(write: Write) -> None:
+    row = {"problem": "Write `f`.", "entry": {"tests": [{"code": "assert f() == 1"}]}}
+    named = load_problems(write(row | {"checker": "unit-tests"}))
+    assert load_problems(write(row), checker="unit-tests") == named
+    assert (named[0].answer, named[0].checker) == ("", "unit-tests")
+    with pytest.raises(DataError, match="'answer'"):
+        load_problems(write(row))
+
+
 @needs_sandbox
 def test_a_reference_that_fails_its_tests_is_named_before_any_work(write: Write) -> None:
     broken = MBPP | {"task_id": 8, "code": "def double(x):\n    return x"}

@@ -17,12 +17,13 @@ from typer.testing import CliRunner, Result
 
 from fake_server import FakeServer, Listener
 from midcourse.cli import app
-from midcourse.config import load_recipe
+from midcourse.config import Recipe, load_recipe
 from midcourse.data.columns import as_options, as_toml
 from midcourse.errors import ConfigError, DataError
 from midcourse.records import Problem
+from midcourse.sandbox import Outcome, Report, Sandbox
 from midcourse.start.checks import Check, Level
-from midcourse.start.doctor import examine
+from midcourse.start.doctor import examine, recipe_checks
 from midcourse.start.init import FirstRun, Sizes, recipe_text
 from midcourse.start.init import Proposer as Server
 from midcourse.start.problems import Survey
@@ -229,6 +230,19 @@ def test_doctor_says_what_is_wrong_with_a_recipe(
     assert not (tmp_path / "run").exists()
     file.write_text("name = 1\n[sampel]\n")
     assert levels(list(examine(str(file))))["recipe"] == {Level.PROBLEM}
+
+
+def test_doctor_says_where_programs_would_run(
+    tmp_path: Path, recipe_data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = {"tests": [{"code": "assert f() == 1"}]}
+    row = {"id": "p", "problem": "Write `f`.", "checker": "unit-tests", "entry": tests}
+    Path(recipe_data["problems"]["path"]).write_text(json.dumps(row))
+    monkeypatch.setattr(Sandbox, "run", lambda *_: Report(Outcome.REFUSED, "not permitted"))
+    checks = recipe_checks(Recipe.model_validate(recipe_data), tmp_path / "run")
+    (found,) = (check for check in checks if check.name == "sandbox")
+    assert found.level is Level.PROBLEM
+    assert "cannot be had here (not permitted)" in found.fact
 
 
 def test_doctor_and_its_recipe_checks_work_without_the_training_libraries(

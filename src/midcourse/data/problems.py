@@ -204,9 +204,9 @@ def read_problems(
     else:
         rows, default = read_rows(place), place if is_hub(place) else find_data(place).stem
     peeked = list(islice(rows, _PEEKED))
-    _check_columns(source, place, peeked, columns)
-    seen: dict[str, RawRow] = {}
     of_recipe = {} if checker == DEFAULT_CHECKER else {"checker": checker}
+    _check_columns(source, place, peeked, columns, of_recipe)
+    seen: dict[str, RawRow] = {}
     for raw in chain(peeked, rows):
         fields = {**of_recipe, **_fields_of(source, raw, columns)}
         read = _read_row(raw, fields, split, default, checker)
@@ -230,11 +230,17 @@ def _fields_of(source: Source, raw: RawRow, columns: Mapping[str, str]) -> dict[
 
 
 def _check_columns(
-    source: Source, place: str, peeked: list[RawRow], columns: Mapping[str, str]
+    source: Source,
+    place: str,
+    peeked: list[RawRow],
+    columns: Mapping[str, str],
+    of_recipe: Mapping[str, str],
 ) -> None:
     """Raise DataError if none of the first rows has a column that every problem needs."""
     rows = [raw for raw in peeked if raw.fields and not raw.complaint]
-    read = [_fields_of(source, raw, columns) for raw in rows]
+    read = [{**of_recipe, **_fields_of(source, raw, columns)} for raw in rows]
+    # Of a program nobody has to give a right one.
+    read = [f if _needs_answer(f.get("checker")) else {"answer": "", **f} for f in read]
     if rows and source is PLAIN and (complaint := missing_columns(place, rows, read, columns)):
         raise DataError(complaint)
     there = {name for raw in rows for name in raw.fields}

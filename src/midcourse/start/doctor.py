@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from midcourse.checkers import Pair
+from midcourse.checkers import runs_programs
 from midcourse.config import (
     TRAIN_SET,
     EngineConfig,
@@ -24,14 +24,16 @@ from midcourse.config import (
 )
 from midcourse.data.columns import as_options
 from midcourse.data.parts import require_disjoint
+from midcourse.data.problems import unsound_golds
 from midcourse.engines import check_context, open_renderer
 from midcourse.errors import MidcourseError
 from midcourse.pipeline import Method, ProblemSets, Session, Setup, method
 from midcourse.pipeline.session import identify_model, load_problem_sets, open_grader
 from midcourse.progress import SilentProgress
 from midcourse.prompts import load_prompt_set
-from midcourse.records import Problem, Verdict
+from midcourse.records import Problem
 from midcourse.run import Run, in_order
+from midcourse.sandbox import Sandbox
 from midcourse.start.checks import Check, ok, problem, tried, warning
 from midcourse.start.machine import disk_check, machine_checks
 from midcourse.start.model import (
@@ -125,7 +127,14 @@ def _problem_checks(recipe: Recipe, sets: ProblemSets) -> Iterator[Check]:
         fact = f"none are held out: what training gained {gain}"
         yield warning("problems", fact, "set problems.held_out_path")
     yield tried("overlap", lambda: _disjoint(sets))
+    if any(runs_programs(problem.checker) for problem in sets.train):
+        yield tried("sandbox", lambda: _sandboxed(recipe))
     yield _graded(recipe, sets.train[:_GOLDS])
+
+
+def _sandboxed(recipe: Recipe) -> str:
+    Sandbox(recipe.grade.sandbox).check()
+    return f"answers that are programs run in {recipe.grade.sandbox}"
 
 
 def _disjoint(sets: ProblemSets) -> str:
@@ -135,12 +144,7 @@ def _disjoint(sets: ProblemSets) -> str:
 
 def _graded(recipe: Recipe, problems: Sequence[Problem]) -> Check:
     with open_grader(recipe.grade) as grader:
-        results = grader.check_golds(Pair(p.answer, p.gold) for p in problems)
-        unread = [
-            p.problem_id
-            for p, result in zip(problems, results, strict=True)
-            if result.verdict is not Verdict.CORRECT
-        ]
+        unread = [problem.problem_id for problem, _ in unsound_golds(problems, grader)]
     if unread:
         options = f" {as_options(recipe.problems.columns)}" if recipe.problems.columns else ""
         return warning(
