@@ -29,6 +29,7 @@ MODULES = {
     "sampling": "bench_sampling",
     "rl": "bench_rl",
     "company": "bench_company",
+    "sandbox": "bench_sandbox",
 }
 
 

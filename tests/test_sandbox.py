@@ -13,7 +13,7 @@ import pytest
 
 from midcourse.errors import ConfigError
 from midcourse.sandbox import Limits, Outcome, Sandbox
-from midcourse.sandbox.judge import same_output
+from midcourse.sandbox.inside.judge import same_output
 from midcourse.sandbox.launch import SandboxKind
 
 QUICK = Limits(seconds=1, total_seconds=10, memory_mib=256)

@@ -1,7 +1,7 @@
 """The outside of a sandbox: starts one, hands it a program and its tests, reads what came of it.
 
-What runs inside is `midcourse.sandbox.inside`. It is started for one program and ends with it; its
-own end, or ours, ends everything in it.
+What runs inside is `midcourse.sandbox.inside`, which imports nothing else of ours. It is started
+for one program and ends with it; its own end, or ours, ends everything in it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-import midcourse
 from midcourse.errors import ConfigError
 
 SandboxKind = Literal["namespaces", "process"]
 """``namespaces``: without network, files and processes of ours; ``process``: behind `fences`."""
 Test = Mapping[str, Any]
-"""One test, as `midcourse.sandbox.judge` reads it."""
+"""One test, as `midcourse.sandbox.inside.judge` reads it."""
 
-_START = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from midcourse.sandbox.inside import main; main()"
-)
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from inside.main import main; main()"
 #: All that a program sees of an environment.
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp"}
 #: The most that is read of a report.
@@ -107,11 +103,11 @@ class Sandbox:
 
     def _run_in(self, folder: str, program: str, tests: Sequence[Test]) -> Report:
         ours, theirs = os.pipe()
-        source = str(Path(midcourse.__file__).parent.parent)
+        source = str(Path(__file__).parent)
         first = {"kind": self.kind, "folder": folder, "program": program, **asdict(self.limits)}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-X", "utf8", "-c", _START, source, str(theirs)],
+                [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, source, str(theirs)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

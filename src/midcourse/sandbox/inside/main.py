@@ -20,10 +20,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from midcourse.sandbox.judge import Judge
-from midcourse.sandbox.program import serve
-from midcourse.sandbox.walls import Refused, die_with_parent, enclose, end_descendants, hide
-from midcourse.sandbox.wire import Closed
+from .judge import Judge
+from .program import serve
+from .walls import Refused, die_with_parent, enclose, end_descendants, hide
+from .wire import Closed
 
 
 def main() -> None:

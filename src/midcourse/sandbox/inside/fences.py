@@ -10,20 +10,18 @@ import contextlib
 import ctypes
 import errno
 import os
-import platform
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from midcourse.sandbox.walls import libc, library_paths
+from .walls import libc, library_paths
 
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Calls:
+class _Calls(NamedTuple):
     """Numbers of the kernel's calls on one architecture."""
 
     architecture: int
@@ -69,7 +67,7 @@ def refuse_calls(*, processes: bool) -> None:
 
     Nothing happens where the kernel has no filters.
     """
-    calls = _CALLS.get(platform.machine())
+    calls = _CALLS.get(os.uname().machine)
     if sys.platform != "linux" or calls is None:
         return
     code = b"".join(struct.pack("HBBI", *step) for step in _filter(calls, processes))

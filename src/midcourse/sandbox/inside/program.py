@@ -1,13 +1,12 @@
 """The program's side: begun before the tests are read, it makes a process for each of them.
 
 The process that runs a program holds no test, no report and no descriptor but the channel on which
-it is asked for values. What it answers is data (`midcourse.sandbox.wire`).
+it is asked for values. What it answers is data (`wire`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import resource
@@ -17,9 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from typing import Any, NoReturn
 
-from midcourse.sandbox.fences import refuse_calls, refuse_files
-from midcourse.sandbox.walls import die_with_parent
-from midcourse.sandbox.wire import Closed, pack, receive, send, unpack
+from .fences import refuse_calls, refuse_files
+from .walls import die_with_parent
+from .wire import Closed, pack, receive, send, unpack
 
 #: What a process may hold open.
 _MAX_FILES = 64
@@ -68,7 +67,6 @@ def _begin(job: Mapping[str, Any], folder: str, handles: Sequence[int]) -> NoRet
         if not has_walls:
             refuse_files(folder)
         refuse_calls(processes=not has_walls)
-        gc.collect()
         answer_for(channel, str(job["program"]))
     except BaseException:  # noqa: BLE001 - nothing of ours may go on as the program
         os._exit(1)

@@ -19,16 +19,13 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
-from midcourse.sandbox.wire import Closed, pack, receive, send, unpack
+from .wire import Closed, pack, receive, send, unpack
 
 #: How much longer than its processor time a test may take by the clock on the wall.
 _WALL_FACTOR = 3.0
@@ -45,8 +42,7 @@ class ProgramError(Exception):
     """The program raised an error of a type that is not Python's own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How the process of one test ended."""
 
     status: int
@@ -55,16 +51,25 @@ class Ended:
     """Processor time."""
 
 
-@dataclass(slots=True)
 class Judge:
-    """Runs tests, each in a process that the program's side starts."""
+    """Runs tests, each in a process that the program's side starts, in an empty folder."""
 
-    control: socket.socket
-    seconds: float
-    deadline: float
-    """For all of them, by `time.monotonic`."""
-    folder: str
-    """Where each test gets an empty folder."""
+    def __init__(
+        self, control: socket.socket, seconds: float, deadline: float, folder: str
+    ) -> None:
+        self.control, self.seconds, self._deadline = control, seconds, deadline
+        self._folder, self._number = folder, 0
+
+    def new_place(self) -> tuple[str, BinaryIO, BinaryIO]:
+        """Return an empty folder, and files without a name for a test's input and output."""
+        self._number += 1
+        folder = f"{self._folder}/{self._number}"
+        Path(folder).mkdir()
+        named = [Path(f"{folder}.{end}") for end in ("in", "out")]
+        stdin, output = (path.open("w+b") for path in named)
+        for path in named:
+            path.unlink()
+        return folder, stdin, output
 
     def run(self, tests: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
         """Return the outcome and a detail: of the first test that is not passed, if any."""
@@ -75,7 +80,7 @@ class Judge:
         return "passed", f"{len(tests)} tests"
 
     def _run(self, test: Mapping[str, Any]) -> tuple[str, str]:
-        left = self.deadline - time.monotonic()
+        left = self._deadline - time.monotonic()
         wall = min(_WALL_FACTOR * self.seconds, left)
         if wall <= 0:
             return "starved", "no time was left for it"
@@ -121,10 +126,10 @@ class Process:
     def __init__(self, judge: Judge, given: str) -> None:
         self._judge = judge
         self._channel, theirs = socket.socketpair()
-        folder = tempfile.mkdtemp(dir=judge.folder)
-        self._output = tempfile.TemporaryFile(dir=judge.folder)  # noqa: SIM115 - closed with it
-        with tempfile.TemporaryFile(dir=judge.folder) as stdin:
+        folder, stdin, self._output = judge.new_place()
+        with stdin:
             stdin.write(given.encode())
+            stdin.flush()
             stdin.seek(0)
             handles = [theirs.fileno(), stdin.fileno(), self._output.fileno()]
             socket.send_fds(judge.control, [folder.encode()], handles)
@@ -319,6 +324,8 @@ def _same_line(found: str, expected: str) -> bool:
 def _same_word(found: str, expected: str) -> bool:
     if found == expected:
         return True
+    from decimal import Decimal, InvalidOperation  # seldom needed, and slow to import
+
     try:
         return Decimal(found) == Decimal(expected)
     except InvalidOperation:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -66,7 +65,7 @@ def enclose(folder: str, memory_mib: int, work: Callable[[], None]) -> None:
 
     Raises Refused.
     """
-    if sys.platform != "linux" or platform.machine() not in _PIVOT_ROOT:
+    if sys.platform != "linux" or os.uname().machine not in _PIVOT_ROOT:
         raise Refused("namespaces are Linux's")
     calls, user, group = libc(), os.geteuid(), os.getegid()
     is_root = user == 0 and calls.unshare(_APART) == 0
@@ -110,7 +109,7 @@ def _build(calls: ctypes.CDLL, root: str, memory_mib: int) -> None:
     Path(root, "tmp").chmod(0o777)
     with contextlib.suppress(Refused):  # some containers do not allow it: nothing depends on it
         mount("proc", f"{root}/proc", "proc", _NO_SUID | _NO_DEVICES | _NO_EXEC)
-    call = _PIVOT_ROOT[platform.machine()]
+    call = _PIVOT_ROOT[os.uname().machine]
     _must(calls.syscall(call, root.encode(), f"{root}/old".encode()), "pivot_root")
     os.chdir("/")
     _must(calls.umount2(b"/old", _DETACH), "umount")

@@ -1,0 +1,1 @@
+"""What runs inside a sandbox: it imports Python's library and itself, to begin quickly."""
