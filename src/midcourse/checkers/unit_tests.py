@@ -1,7 +1,7 @@
 r"""The checker of programs: the last code block of a response, run against unit tests.
 
-A problem's entry is ``{"tests": […]}``; what a test may be is in `midcourse.sandbox.inside.judge`. Its
-answer, where it has one, is a program that passes: the reference. Programs run in a sandbox
+A problem's entry is ``{"tests": […]}``; what a test may be is in `midcourse.sandbox.inside.judge`.
+Its answer, where it has one, is a program that passes: the reference. Programs run in a sandbox
 (`midcourse.sandbox`), never in a grader's worker.
 """
 
