@@ -258,6 +258,24 @@ def test_a_hostile_program_does_not_pass_and_does_no_harm(sandbox: Sandbox, what
     assert sandbox.run("def f(x): return x * x", SQUARE).outcome is Outcome.PASSED
 
 
+def test_no_byte_of_the_tests_is_in_the_programs_memory(sandbox: Sandbox) -> None:
+    program = (
+        "import gc, io, sys\n"
+        "def f():\n"
+        "    found = []\n"
+        "    for thing in (sys.stdin, sys.__stdin__, *gc.get_objects()):\n"
+        "        try:\n"
+        "            if isinstance(thing, io.BufferedReader): found.append(thing.peek())\n"
+        "            elif isinstance(thing, io.TextIOWrapper): found.append(thing.buffer.peek())\n"
+        "            else: found.append(repr(thing)[:10000])\n"
+        "        except Exception: pass\n"
+        "    return repr(found)"
+    )
+    secret = [{"code": "found = f()\nassert 'a' + 'bracadabra-17' not in found"}]
+    secret.append({"code": "'abracadabra-17'"})
+    assert sandbox.run(program, secret).outcome is Outcome.PASSED
+
+
 def test_it_inherits_no_environment(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -31,6 +31,8 @@ _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from inside.main impo
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp"}
 #: The most that is read of a report.
 _MAX_REPORT_BYTES = 100_000
+#: As `midcourse.sandbox.inside.main` reads it.
+_SIZE_BYTES = 8
 #: Beyond what the judge allows itself, to build the walls on a busy machine.
 _SPARE_SECONDS = 20.0
 
@@ -123,10 +125,12 @@ class Sandbox:
             os.close(theirs)
         try:
             # The tests come second: what runs the program has begun by then, without them.
-            told = "".join(json.dumps(line) + "\n" for line in (first, list(tests)))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(told.encode(), self.limits.total_seconds + _SPARE_SECONDS)
+            job, told = json.dumps(first).encode(), json.dumps(list(tests)).encode()
+            size = len(job).to_bytes(_SIZE_BYTES, "big")
+            process.communicate(size + job + told, self.limits.total_seconds + _SPARE_SECONDS)
             return _read(ours)
+        except subprocess.TimeoutExpired:
+            return Report(Outcome.STARVED, "the sandbox was not done in time")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

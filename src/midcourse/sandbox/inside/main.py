@@ -1,11 +1,11 @@
 """The inside of a sandbox: builds the walls, begins the program's side, judges, reports.
 
-    python -I -S -B -c "…main()" SOURCE DESCRIPTOR
+    python -I -S -c "…main()" SOURCE DESCRIPTOR
 
-Standard input has two lines of JSON: first the program and its limits, then the tests, which are
-read when the program's side has begun without them. The report is written to the descriptor. Of
-Linux it asks for namespaces, made by root or by a user who may make them; no other program is
-needed for it.
+Standard input has the size of a first part, in eight bytes; that part, the program and its limits
+as JSON; and the tests as JSON. The tests are read when the program's side has begun: no byte of
+them is ever in its memory. The report is written to the descriptor. Of Linux it asks for
+namespaces, made by root or by a user who may make them; no other program is needed for it.
 """
 
 from __future__ import annotations
@@ -25,24 +25,38 @@ from .program import serve
 from .walls import Refused, die_with_parent, enclose, end_descendants, hide
 from .wire import Closed
 
+#: In so many bytes stands how long the first part of the input is.
+SIZE_BYTES = 8
+
 
 def main() -> None:
     """Run one program against its tests."""
     report = int(sys.argv[1])
     sys.path.pop(0)  # it was ours; what a program imports is Python's own library
     die_with_parent()
-    lines = sys.stdin.buffer
-    job = json.loads(lines.readline())
+    # Not by a buffered reader: it would read ahead, and hold tests when the program's side begins.
+    job = json.loads(_read(int.from_bytes(_read(SIZE_BYTES), "big")))
     try:
         if job["kind"] == "namespaces":
-            enclose(job["folder"], int(4 * job["file_mib"]), lambda: _judge(job, lines, report))
+            enclose(job["folder"], int(4 * job["file_mib"]), lambda: _judge(job, report))
         else:
-            _judge(job, lines, report)
+            _judge(job, report)
     except Refused as refused:
         _write(report, "refused", str(refused))
 
 
-def _judge(job: Mapping[str, Any], lines: Any, report: int) -> None:
+def _read(count: int | None = None) -> bytes:
+    """Return so many bytes of standard input, or all that are left."""
+    found = bytearray()
+    while count is None or len(found) < count:
+        part = os.read(0, 1 << 20 if count is None else min(count - len(found), 1 << 20))
+        if not part:
+            break
+        found += part
+    return bytes(found)
+
+
+def _judge(job: Mapping[str, Any], report: int) -> None:
     hide()
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -55,7 +69,7 @@ def _judge(job: Mapping[str, Any], lines: Any, report: int) -> None:
     deadline = time.monotonic() + job["total_seconds"]
     folder = "/tmp" if job["kind"] == "namespaces" else job["folder"]
     judge = Judge(ours, job["seconds"], deadline, folder)
-    tests = json.loads(lines.readline() or "[]")
+    tests = json.loads(_read())
     try:
         outcome, detail = judge.run(tests)
     except (Closed, OSError, ValueError) as error:
