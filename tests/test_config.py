@@ -138,7 +138,7 @@ TUNABLE = {
     "engine.devices", "engine.concurrency", "engine.timeout_seconds", "engine.urls",
     "engine.api_key_env", "engine.address", "engine.num_actors", "engine.actor_cpus",
     "engine.actor_gpus", "engine.script",
-    "grade.timeout_seconds", "grade.num_workers", "grade.memory_mib",
+    "grade.timeout_seconds", "grade.num_workers", "grade.memory_mib", "grade.sandbox",
     "train_sft.micro_batch_size", "train_sft.gradient_checkpointing", "train_sft.save_every",
     "train_sft.accelerate",
     "train_rl.micro_batch_size", "train_rl.gradient_checkpointing", "train_rl.save_every",

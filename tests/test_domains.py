@@ -86,11 +86,11 @@ def test_the_command_line_finds_a_domain_in_the_working_folder(domain: Path) -> 
 # --- what a data file may not do ---------------------------------------------------------------
 
 
-def test_a_data_file_loads_no_code(domain: Path) -> None:
+@pytest.mark.parametrize("more", [{"answer": "1"}, {"answer": "1", "entry": {}}, {}])
+def test_a_data_file_loads_no_code(domain: Path, more: dict[str, object]) -> None:
     (domain / "trap.py").write_text("open('sprung', 'w').close()\n")
-    row = {"problem": "What?", "answer": "1", "checker": "trap:Checker"}
     file = domain / "rows.jsonl"
-    file.write_text(json.dumps(row) + "\n")
+    file.write_text(json.dumps({"problem": "What?", "checker": "trap:Checker", **more}) + "\n")
     with pytest.raises(DataError, match=r"'trap:Checker' is code: name it in problems\.checker"):
         load_problems(file)
     assert not (domain / "sprung").exists()

@@ -336,6 +336,8 @@ def test_nothing_of_ours_runs_code_of_a_file(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     names = {ast.unparse(call.func) for call in calls}
     assert not names & {"eval", "exec", "compile", "yaml.load", "os.system"}
+    if "sandbox/inside" not in path.as_posix():  # which is there to run programs, apart
+        assert not [name for name in names if name.startswith("builtins.")]
     for call in calls:
         if ast.unparse(call.func) == "torch.load":  # of weights only, it runs nothing
             assert "weights_only=True" in map(ast.unparse, call.keywords)

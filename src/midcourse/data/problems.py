@@ -204,11 +204,10 @@ def read_problems(
     else:
         rows, default = read_rows(place), place if is_hub(place) else find_data(place).stem
     peeked = list(islice(rows, _PEEKED))
-    of_recipe = {} if checker == DEFAULT_CHECKER else {"checker": checker}
-    _check_columns(source, place, peeked, columns, of_recipe)
+    _check_columns(source, place, peeked, columns, checker)
     seen: dict[str, RawRow] = {}
     for raw in chain(peeked, rows):
-        fields = {**of_recipe, **_fields_of(source, raw, columns)}
+        fields = {**_of_recipe(checker), **_fields_of(source, raw, columns)}
         read = _read_row(raw, fields, split, default, checker)
         others = source.others_of(raw.fields, columns)
         row = replace(read, given=raw.fields, others=others)
@@ -229,18 +228,23 @@ def _fields_of(source: Source, raw: RawRow, columns: Mapping[str, str]) -> dict[
     return plain_fields(raw.fields, columns) if is_plain else source.fields_of(raw.fields)
 
 
+def _of_recipe(checker: str) -> dict[str, str]:
+    """Return the fields of a row that names no checker: the default one is not written out."""
+    return {} if checker == DEFAULT_CHECKER else {"checker": checker}
+
+
 def _check_columns(
     source: Source,
     place: str,
     peeked: list[RawRow],
     columns: Mapping[str, str],
-    of_recipe: Mapping[str, str],
+    checker: str,
 ) -> None:
     """Raise DataError if none of the first rows has a column that every problem needs."""
     rows = [raw for raw in peeked if raw.fields and not raw.complaint]
-    read = [{**of_recipe, **_fields_of(source, raw, columns)} for raw in rows]
+    read = [{**_of_recipe(checker), **_fields_of(source, raw, columns)} for raw in rows]
     # Of a program nobody has to give a right one.
-    read = [f if _needs_answer(f.get("checker")) else {"answer": "", **f} for f in read]
+    read = [f if _needs_answer(f.get("checker"), checker) else {"answer": "", **f} for f in read]
     if rows and source is PLAIN and (complaint := missing_columns(place, rows, read, columns)):
         raise DataError(complaint)
     there = {name for raw in rows for name in raw.fields}
@@ -281,14 +285,17 @@ def _wrong(fields: Mapping[str, Any], checker: str) -> dict[str, str]:
     named = fields.get("checker")
     if isinstance(named, str) and named != checker and is_path(named):
         return {"checker": f"field 'checker': {named!r} is code: name it in problems.checker"}
-    required = REQUIRED if _needs_answer(named) else ("problem",)
+    required = REQUIRED if _needs_answer(named, checker) else ("problem",)
     names = (*required, *(name for name in OPTIONAL if fields.get(name) is not None))
     return {name: complaint for name in names if (complaint := _complaint(fields, name))}
 
 
-def _needs_answer(checker: object) -> bool:
+def _needs_answer(named: object, checker: str) -> bool:
+    """Whether a row needs an answer; what it names is looked up only if the recipe may name it."""
+    if not isinstance(named, str) or (named != checker and is_path(named)):
+        return True
     try:
-        return not isinstance(checker, str) or not runs_programs(checker)
+        return not runs_programs(named)
     except DataError:  # an unknown one is a complaint of its own
         return True
 

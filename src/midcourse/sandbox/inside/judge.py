@@ -102,7 +102,7 @@ class Judge:
 def _compiled(test: Mapping[str, Any]) -> Any:
     """Return the code of a test that is statements. Raises what `compile` does, or KeyError."""
     if "code" in test:
-        return compile(test["code"], "tests.py", "exec")
+        return builtins.compile(test["code"], "tests.py", "exec")
     return test["stdout"] if "stdin" in test else test["expected"] and None
 
 
@@ -200,7 +200,7 @@ class Process:
         names = {name: unpack(value, self._object) for name, value in told[0].items()}
         try:
             if "code" in test:
-                exec(code, {"__name__": "tests", **_shown(names, test.get("names"))})
+                builtins.exec(code, {"__name__": "tests", **_shown(names, test.get("names"))})
             else:
                 _expect(_target(names, test["call"])(*test["args"]), test["expected"])
         except Closed:

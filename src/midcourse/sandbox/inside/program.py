@@ -6,6 +6,7 @@ it is asked for values. What it answers is data (`wire`).
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import io
 import os
@@ -99,7 +100,7 @@ def answer_for(channel: socket.socket, source: str) -> None:
     (wanted,) = receive(channel)
     names: dict[str, Any] = {"__name__": "__main__" if wanted == "main" else "program"}
     try:
-        exec(compile(source, "program.py", "exec"), names)
+        builtins.exec(builtins.compile(source, "program.py", "exec"), names)
     except SystemExit as error:
         if wanted == "main" and error.code in (None, 0):
             return _finish(channel)
