@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from midcourse.checkers import Grader, checker_named, grade_responses
+from midcourse.checkers import Grader, checker_named, grade_responses, shown_tests
 from midcourse.config import Recipe
 from midcourse.data import curate, load_problems, validate_problems
 from midcourse.data.problems import require_sound_programs
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import DataError
 from midcourse.pipeline import Method, Session
+from midcourse.prompts import PURPOSES
 from midcourse.records import Condition, Gold, Proposal, SftRow, UngradedCause, Verdict
 from midcourse.sandbox import Outcome, Sandbox
 from runs import ready, run_to
@@ -120,6 +121,19 @@ def test_programs_are_graded_among_other_answers() -> None:
         (Verdict.CORRECT, None),
         (Verdict.UNGRADED, UngradedCause.GOLD_UNPARSEABLE),
     ]
+
+
+def test_tests_are_shown_to_a_proposer_that_asks_for_them() -> None:
+    tests = [
+        {"code": "assert f(2) == 4\n"},
+        {"stdin": "2\n", "stdout": "4\n"},
+        {"call": "Solution.f", "args": [2, "a"], "expected": [4]},
+    ]
+    shown = shown_tests("unit-tests", json.dumps({"tests": tests}))
+    assert shown == "assert f(2) == 4\n\nInput:\n2\nOutput:\n4\n\nf(2, 'a') == [4]"
+    assert shown_tests("math", "") == ""
+    assert not PURPOSES["review"].complaint_about("{attempt} {tests}")
+    assert PURPOSES["solve"].complaint_about("{problem} {tests}")
 
 
 # --- published rows ----------------------------------------------------------------------------

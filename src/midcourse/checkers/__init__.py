@@ -5,7 +5,7 @@ from __future__ import annotations
 from midcourse.checkers.answers import AnswerChecker
 from midcourse.checkers.base import Checker, Comparison, Pair, ProgramChecker
 from midcourse.checkers.pool import Grader, GradeResult, grade_responses
-from midcourse.checkers.registry import checker_named, checker_names, runs_programs
+from midcourse.checkers.registry import checker_named, checker_names, runs_programs, shown_tests
 
 __all__ = [
     "AnswerChecker",
@@ -19,4 +19,5 @@ __all__ = [
     "checker_names",
     "grade_responses",
     "runs_programs",
+    "shown_tests",
 ]

@@ -90,6 +90,9 @@ class Checker(Protocol):
 class ProgramChecker(Protocol):
     """What a `Checker` of programs has beyond it; its problems have tests, perhaps no answer."""
 
+    def show(self, entry: str) -> str:
+        """Return the tests of a problem's entry as a prompt shows them."""
+
     def compare_in(self, pair: Pair, sandbox: Sandbox) -> Comparison:
         """Compare in full, in a sandbox: called in a worker only, in place of `compare`."""
 

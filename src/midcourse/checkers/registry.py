@@ -48,6 +48,12 @@ def runs_programs(name: str) -> bool:
     return isinstance(checker_named(name), ProgramChecker)
 
 
+def shown_tests(name: str, entry: str) -> str:
+    """Return a problem's tests as a prompt shows them; "" where its checker has none."""
+    checker = checker_named(name)
+    return checker.show(entry) if isinstance(checker, ProgramChecker) else ""
+
+
 @cache
 def _made(plugin: Plugin, name: str) -> Checker:
     value: Any = plugin.value

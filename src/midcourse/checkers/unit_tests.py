@@ -79,6 +79,10 @@ class UnitTestChecker:
         reference = _squeezed(answer)
         return len(reference) > 2 and reference in _squeezed(text)
 
+    def show(self, entry: str) -> str:
+        """Return the tests, each as its statements, or as what goes in and what is to come out."""
+        return "\n\n".join(map(_shown, json.loads(entry)["tests"]))
+
     def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
         """Leave every program that is not too long to the sandbox."""
         return Comparison.ERROR if len(pair.answer) > _MAX_PROGRAM_CHARS else None
@@ -94,6 +98,15 @@ class UnitTestChecker:
         """Run the program in a sandbox."""
         tests: Sequence[Mapping[str, Any]] = json.loads(pair.gold.value)["tests"]
         return _COMPARISONS[sandbox.run(pair.answer, tests).outcome]
+
+
+def _shown(test: Mapping[str, Any]) -> str:
+    if "code" in test:
+        return str(test["code"]).strip()
+    if "stdin" in test:
+        return f"Input:\n{test['stdin'].strip()}\nOutput:\n{test['stdout'].strip()}"
+    args = ", ".join(map(repr, test["args"]))
+    return f"{test['call'].rpartition('.')[2]}({args}) == {test['expected']!r}"
 
 
 def _complaint(test: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from midcourse.checkers import shown_tests
 from midcourse.config import HintsConfig
 from midcourse.pipeline.session import Tools
 from midcourse.pipeline.values import Candidates, Model, Problems, Selection, Subset, Texts
@@ -272,6 +273,7 @@ class Reflections:
                 reference=problem.reference_solution or "",
                 attempt=self.steps.number(self.steps.split(rollout.text)),
                 answer=problem.answer,
+                tests=shown_tests(problem.checker, problem.entry),
             )
             yield opening_context(
                 problem.problem_id,

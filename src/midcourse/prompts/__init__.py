@@ -1,10 +1,10 @@
 """Prompts are files. A *prompt set* is a folder of ``.md`` files, one per purpose.
 
-Four sets ship with the package: ``default`` (for instruction-tuned models; in our words, with
+Five sets ship with the package: ``default`` (for instruction-tuned models; in our words, with
 the structure of the paper's Appendix A), ``bare`` (the same, but a problem is put without a word
-of ours), ``short`` and ``lab`` (for small models). A user points ``prompts`` in a recipe to a
-folder of their own. Every record that a prompt produced
-carries the prompt's name and hash, so two wordings can never be mixed up.
+of ours), ``programs`` (problems with unit tests), ``short`` and ``lab`` (for small models). A user
+points ``prompts`` in a recipe to a folder of their own. Every record that a prompt produced carries
+the prompt's name and hash, so two wordings can never be mixed up.
 
 A file holds plain text with placeholders in braces, ``{problem}``: those of `PURPOSES`, which are
 checked when a set is loaded. They are filled in one pass and only where the name is known: braces
@@ -58,12 +58,12 @@ PURPOSES = {
     "solve": Purpose(("problem",)),
     "hint": Purpose(("problem", "hint")),
     "reference": Purpose(("problem",), ("answer",)),
-    "reflect": Purpose(_WHOLE, ("answer",)),
-    "guided_solve": Purpose(("problem", "reference"), ("answer",)),
-    "review": Purpose(("attempt",), ("problem", "reference", "answer")),
-    "review_list": Purpose(("attempt",), ("problem", "reference", "answer")),
-    "single_turn": Purpose(_WHOLE, ("answer",)),
-    "no_reference": Purpose(("problem", "attempt")),
+    "reflect": Purpose(_WHOLE, ("answer", "tests")),
+    "guided_solve": Purpose(("problem", "reference"), ("answer", "tests")),
+    "review": Purpose(("attempt",), ("problem", "reference", "answer", "tests")),
+    "review_list": Purpose(("attempt",), ("problem", "reference", "answer", "tests")),
+    "single_turn": Purpose(_WHOLE, ("answer", "tests")),
+    "no_reference": Purpose(("problem", "attempt"), ("tests",)),
     "localize": Purpose(_WHOLE),
     "localize_no_reference": Purpose(("problem", "attempt")),
     "mark": Purpose(("problem", "reference"), ("attempt",)),
@@ -76,7 +76,7 @@ _BRACES = re.compile(r"([A-Za-z\\_^}\]$])?\{([A-Za-z][A-Za-z_ ]{2,40})\}")
 
 
 _SETS = resources.files("midcourse.prompts") / "sets"
-_NAMES = "'default', 'bare', 'short', 'lab'"
+_NAMES = "'default', 'bare', 'programs', 'short', 'lab'"
 #: Packaged sets that only hold what differs from another one.
 _BASES = {"bare": "default"}
 

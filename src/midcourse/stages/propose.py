@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.checkers import Grader, checker_named
+from midcourse.checkers import Grader, checker_named, shown_tests
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
@@ -189,6 +189,7 @@ def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
         problem=case.problem.text,
         reference=case.reference,
         answer=case.problem.answer,
+        tests=shown_tests(case.problem.checker, case.problem.entry),
         attempt=proposer.steps.number(proposer.steps.split(case.rollout.text)),
     )
 

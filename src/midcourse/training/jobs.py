@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
+from midcourse.checkers import shown_tests
 from midcourse.config import (
     GradeConfig,
     ModelConfig,
@@ -149,7 +150,9 @@ class Teaching:
     def message(self, problem_id: str, solution: str) -> str:
         """Return the user's turn that shows a solution of a problem."""
         problem = self._by_id[problem_id]
-        return self.prompt.render(problem=problem.text, reference=solution, answer=problem.answer)
+        tests = shown_tests(problem.checker, problem.entry)
+        given = {"problem": problem.text, "answer": problem.answer, "tests": tests}
+        return self.prompt.render(reference=solution, **given)
 
     def reference(self, problem_id: str) -> str:
         """Return a problem's reference solution; empty where there is none."""
