@@ -93,7 +93,7 @@ class Sandbox:
             raise ConfigError(
                 f"grade.sandbox = {self.kind!r} cannot be had here ({report.detail}): allow "
                 "unprivileged user namespaces, or, for programs that you trust with this machine, "
-                "set grade.sandbox = 'process': limits on time and memory, and no walls"
+                "set grade.sandbox = 'process': limits, and what the kernel refuses, but no walls"
             )
 
     def run(self, program: str, tests: Sequence[Test]) -> Report:
