@@ -44,6 +44,13 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 # --- what is right and what is wrong -----------------------------------------------------------
 
 
+#: Starts a sandbox whose side of the program ends at once.
+_BROKEN = (
+    "import os, sys; sys.path.insert(0, sys.argv.pop(1)); import inside.main as inside; "
+    "inside.serve = lambda *_: os._exit(0); inside.main()"
+)
+
+
 def blocks(text: str) -> dict[str, str]:
     """Return the programs of a table, each under a line that begins with two hashes."""
     named = (block.partition("\n") for block in text.strip().removeprefix("## ").split("\n## "))
@@ -334,6 +341,12 @@ def test_a_sandbox_that_cannot_be_had_is_one_clear_line(monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match=r"grade\.sandbox = 'process'") as refused:
         Sandbox("namespaces").check()
     assert "\n" not in str(refused.value)
+
+
+def test_our_own_side_that_ends_is_not_the_programs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midcourse.sandbox.launch._START", _BROKEN)
+    report = Sandbox("process", QUICK).run("def f(x): return x * x", SQUARE)
+    assert report.outcome is Outcome.REFUSED
 
 
 def test_outputs_are_compared_line_by_line() -> None:

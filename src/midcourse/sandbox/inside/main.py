@@ -73,8 +73,8 @@ def _judge(job: Mapping[str, Any], report: int) -> None:
     try:
         outcome, detail = judge.run(tests)
     except (Closed, OSError, ValueError) as error:
-        # The program's side is gone: the program has killed it, or it never began.
-        outcome, detail = "crashed", f"{type(error).__name__}: {error}"
+        # Our own side is gone, or could not begin: of the program nothing is known.
+        outcome, detail = "refused", f"{type(error).__name__}: {error}"
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     end_descendants()
