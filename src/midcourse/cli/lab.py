@@ -10,7 +10,8 @@ import typer
 from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
-World = Literal["counts", "rules"]
+World = Literal["counts", "rules", "memory"]
+Checked = Literal["counts", "rules"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -67,7 +68,7 @@ def lab_check(
     model: Annotated[str, typer.Option(help="A model folder; default: the bundled one.")] = "lab",
     num_problems: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 1000,
-    world: Annotated[World, typer.Option(help="The model's world.")] = "counts",
+    world: Annotated[Checked, typer.Option(help="The model's world.")] = "counts",
     far_k: Annotated[
         int, typer.Option(help="World rules: samples that tell what is out of reach.")
     ] = 1024,

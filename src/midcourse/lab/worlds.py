@@ -14,6 +14,8 @@ from midcourse.config import HELD_OUT_SET, UNSEEN_SET, ProblemsConfig
 from midcourse.lab.counts import documents as counts_documents
 from midcourse.lab.counts import world as counts_world
 from midcourse.lab.curriculum import Curriculum
+from midcourse.lab.memory import documents as memory_documents
+from midcourse.lab.memory import world as memory_world
 from midcourse.lab.rules import documents as rules_documents
 from midcourse.lab.rules import world as rules_world
 from midcourse.lab.splits import Split
@@ -109,4 +111,13 @@ RULES = World(
     evaluation=_rules_evaluation,
     curriculum=rules_documents.CURRICULUM,
 )
-WORLDS: Mapping[str, World] = {"counts": COUNTS, "rules": RULES}
+MEMORY = World(
+    source="lab/memory",
+    stories=lambda kind, split, seed: memory_world.generate_stories(
+        counts_world.Kind(kind), split, seed
+    ),
+    training=_counts_training,
+    evaluation=_counts_evaluation,
+    curriculum=memory_documents.CURRICULUM,
+)
+WORLDS: Mapping[str, World] = {"counts": COUNTS, "rules": RULES, "memory": MEMORY}

@@ -149,5 +149,6 @@ class Interventions:
             budget=config.budget,
             first_index=first_index,
             rounds=rounds_of(rounds, problems),
+            dialogues=self.sources.dialogues(),
         )
         return draw(settings, problems)

@@ -23,9 +23,12 @@ from midcourse.config import (
     speaks_messages,
 )
 from midcourse.data.problems import require_references
+from midcourse.engines.base import Engine
+from midcourse.environments import environment_named
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
     Candidates,
+    Dialogues,
     Drawn,
     Graded,
     Model,
@@ -45,6 +48,7 @@ from midcourse.records import (
     SftRow,
     Verdict,
 )
+from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.build_sft import RowDesign, Verification, build_sft
 from midcourse.stages.grade import grade as grade_rollouts
@@ -121,6 +125,8 @@ class SampleSettings:
     rounds: Rounds | None = None
     per_source: PerSource | None = None
     """Of all training problems, where some have another number."""
+    dialogues: Dialogues | None = None
+    """Where an environment answers the model's turns."""
 
 
 def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
@@ -133,6 +139,23 @@ def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
 
 def _by_problem(per_source: PerSource | None) -> Mapping[str, int]:
     return per_source.by_problem() if per_source else {}
+
+
+def _engine(settings: SampleSettings, tools: Any) -> Engine:
+    """Return what samples: the model's engine, in dialogue with an environment if there is one."""
+    engine: Engine = tools.engine(settings.model)
+    if settings.dialogues is None:
+        return engine
+    renderer: Renderer = tools.renderer(settings.model)
+    return settings.dialogues.talk.through(engine, renderer)
+
+
+def _check_sampled(settings: SampleSettings, tools: Any) -> None:
+    """Raise ConfigError if the chat template is not as the settings need it."""
+    _check_template(settings.model, tools)
+    if settings.dialogues is not None:
+        role = environment_named(settings.dialogues.environment).role
+        tools.renderer(settings.model).check_turn_of(role)
 
 
 def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
@@ -184,7 +207,7 @@ def _duplicate_remarks(limit: float, manifest: Mapping[str, Any]) -> Iterator[st
     outcome=attrgetter("finish_reason"),
     total=_num_rollouts,
     summary=_duplicates,
-    check=lambda settings, tools: _check_template(settings.model, tools),
+    check=lambda settings, tools: _check_sampled(settings, tools),
     asked=Asked.POLICY,
     usage=_usage,
 )
@@ -196,7 +219,7 @@ def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Roll
         budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
         first_index=settings.first_index, by_problem=_by_problem(settings.per_source),
     )  # fmt: skip
-    engine = work.tools.engine(model)
+    engine = _engine(settings, work.tools)
     contexts = settings.contexts.make(model, work.reader, work.tools)
     if rounds is None:
         rollouts = sample_contexts(contexts, spec, engine, work.done, work.failures)
@@ -498,7 +521,7 @@ class ShiftSettings:
 def shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*shift*: the candidates at another place; their content stays."""
     cases = work.reader.read(settings.cases, TOKENS)
-    attempts = {rollout.rollout_id: settings.steps.split(rollout.text) for rollout in cases}
+    attempts = {rollout.rollout_id: settings.steps.of(rollout) for rollout in cases}
     candidates = settings.candidates.read(work.reader)
     how = (settings.shift, settings.terminator, settings.steps)
     moved = shifted(candidates, attempts, *how)

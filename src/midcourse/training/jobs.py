@@ -37,6 +37,7 @@ from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
 from midcourse.records import Condition, Gold, Problem, SftRow
 from midcourse.run import trained_files
+from midcourse.stages.dialogue import Talk
 from midcourse.steps import BLANK_LINES
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
@@ -109,6 +110,8 @@ class RlContext:
     """As `Context.open_box`."""
     parent_id: str | None = None
     """The proposal that it was built from."""
+    said: tuple[str, ...] = ()
+    """As `Context.said`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +180,8 @@ class RlJob:
     problems: tuple[RlProblem, ...]
     reviews: Reviews | None = None
     teaching: Teaching | None = None
+    talk: Talk | None = None
+    """Where an environment answers the policy's turns."""
 
     @property
     def num_steps(self) -> int:

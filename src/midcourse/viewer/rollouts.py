@@ -60,7 +60,7 @@ def add_rollout(
     builder: PageBuilder, item: Item, rollout: Rollout, grade: Grade | None, context: str = ""
 ) -> None:
     """Add a rollout; `context` stands before it in the assistant's turn."""
-    steps = builder.steps_of(rollout.text)
+    steps = builder.steps_of(rollout)
     body = RolloutBody(context=context, steps=steps, answer=answer_of(grade))
     builder.add(item, body, len(context) + len(rollout.text))
 

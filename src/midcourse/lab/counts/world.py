@@ -169,7 +169,12 @@ class Story:
         return "\n".join(self.reference.split("\n")[:num_lines])
 
 
-def _draw_move(rng: random.Random, notion: Notion | None) -> Move:
+def spoken(move: Move) -> str:
+    """Return the operator of a move as a reference says it."""
+    return _SPOKEN[move.operator]
+
+
+def draw_move(rng: random.Random, notion: Notion | None) -> Move:
     """Draw a move: of `notion`, or one with a numeral, a multiplier or a known word."""
     if notion is None and rng.random() < 0.15:
         phrase, factor = rng.choice(list(_MULTIPLIERS.items()))
@@ -196,7 +201,7 @@ def draw_story(rng: random.Random, notions: Sequence[Notion | None]) -> Story | 
     counts, moves = {start}, []  # what somebody may hold who believes this or that
     for notion in notions:
         for _ in range(20):
-            move = _draw_move(rng, notion)
+            move = draw_move(rng, notion)
             after = {move.apply(c, amount) for c in counts for amount in (move.amount, move.belief)}
             if min(after) >= 1 and max(after) <= MAX_COUNT:
                 break

@@ -32,6 +32,7 @@ from midcourse.records import (
 )
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context, continuation_context, opening_context
+from midcourse.stages.dialogue import Talk
 from midcourse.stages.grade import grade
 from midcourse.stages.propose import Case, Proposer, first_accepted, propose
 from midcourse.stages.sample import SampleSpec, sample
@@ -66,6 +67,8 @@ class OnlineInT:
     policy: str
     seed: int
     out: Path
+    talk: Talk | None = None
+    """Where an environment answers the policy's turns."""
     numbers: dict[str, float] = field(default_factory=dict)
     """What the log shows of the iteration; the main process's."""
     _placed: dict[int, list[Guided]] = field(default_factory=dict)
@@ -171,7 +174,8 @@ class OnlineInT:
             run_seed=self.seed,
             stage="rl/verify",
         )
-        return sample(contexts, spec, self.engine, (), Failures())
+        engine = self.talk.through(self.engine, self.renderer) if self.talk else self.engine
+        return sample(contexts, spec, engine, (), Failures())
 
     def _continuation(self, proposal: Proposal, rollout: Rollout, problem: RlProblem) -> Context:
         opening = opening_context(
@@ -192,6 +196,7 @@ class OnlineInT:
             addition_ids=tuple(made.response.addition),
             open_box=made.open_box,
             parent_id=made.parent_id,
+            said=made.said,
         )
 
     def _count(self, iteration: int, found: Found, asked: TokenCount) -> None:
