@@ -10,7 +10,7 @@ import typer
 from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
-World = Literal["counts", "rules"]
+World = Literal["counts", "rules", "programs"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -74,14 +74,15 @@ def lab_check(
 ) -> None:
     """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
     from midcourse.lab.counts.check import check_counts
+    from midcourse.lab.programs.check import check_programs
     from midcourse.lab.rules.check import check_rules
     from midcourse.progress import open_console
 
-    tables, passed = (
-        check_counts(model, num_problems, seed)
-        if world == "counts"
-        else check_rules(model, num_problems, seed, far_k)
-    )
+    if world == "rules":
+        tables, passed = check_rules(model, num_problems, seed, far_k)
+    else:
+        check = check_programs if world == "programs" else check_counts
+        tables, passed = check(model, num_problems, seed)
     for table in tables:
         open_console().print(table)
     raise typer.Exit(0 if passed else 1)

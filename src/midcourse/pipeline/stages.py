@@ -463,7 +463,7 @@ def _oracle(
     from midcourse.lab.truth import NAME, world_step
 
     stories = lab_problems(world, seed).stories
-    return lambda case: world_step(case, stories[case.problem.problem_id]), NAME
+    return lambda case: world_step(case, stories[case.problem.problem_id], steps), NAME
 
 
 def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
