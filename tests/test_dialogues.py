@@ -19,7 +19,8 @@ from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
 from midcourse.environments.memory import MemoryEnvironment
 from midcourse.errors import ConfigError
-from midcourse.lab.counts.world import MAX_COUNT, Kind
+from midcourse.lab.counts.world import MAX_COUNT
+from midcourse.lab.kinds import Kind
 from midcourse.lab.memory import documents, world
 from midcourse.lab.splits import Split
 from midcourse.lab.truth import first_wrong, world_step

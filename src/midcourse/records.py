@@ -360,6 +360,8 @@ class Grade:
     """Whether the rollout ended by its token budget."""
     grader: str
     """The checker's version, ``math-verify/0.9.0+midcourse/2``."""
+    detail: str = ""
+    """What became of a program, in one line: ``failed: test 2: AssertionError``; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ import typer
 from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
-World = Literal["counts", "rules", "memory"]
-Checked = Literal["counts", "rules"]
+World = Literal["counts", "rules", "programs", "memory"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -68,21 +67,22 @@ def lab_check(
     model: Annotated[str, typer.Option(help="A model folder; default: the bundled one.")] = "lab",
     num_problems: Annotated[int, typer.Option(help="Problems of each kind.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of problems and samples.")] = 1000,
-    world: Annotated[Checked, typer.Option(help="The model's world.")] = "counts",
+    world: Annotated[World, typer.Option(help="The model's world.")] = "counts",
     far_k: Annotated[
         int, typer.Option(help="World rules: samples that tell what is out of reach.")
     ] = 1024,
 ) -> None:
     """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
     from midcourse.lab.counts.check import check_counts
+    from midcourse.lab.programs.check import check_programs
     from midcourse.lab.rules.check import check_rules
     from midcourse.progress import open_console
 
-    tables, passed = (
-        check_counts(model, num_problems, seed)
-        if world == "counts"
-        else check_rules(model, num_problems, seed, far_k)
-    )
+    if world == "rules":
+        tables, passed = check_rules(model, num_problems, seed, far_k)
+    else:
+        check = check_programs if world == "programs" else check_counts
+        tables, passed = check(model, num_problems, seed)
     for table in tables:
         open_console().print(table)
     raise typer.Exit(0 if passed else 1)

@@ -13,6 +13,7 @@ from midcourse.config.engines import EngineSection, ModelConfig, OpenAIConfig, T
 from midcourse.config.prices import PricesConfig
 from midcourse.config.stages import (
     HELD_OUT_SET,
+    LAB_STEPS,
     PROBE_SETS,
     TRAIN_SET,
     UNSEEN_SET,
@@ -160,8 +161,9 @@ def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
 
 def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield where the first error is known only by asking a model."""
-    if recipe.problems.kind == "lab" and recipe.steps.rule != StepsConfig().rule:
-        text = "the lab's worlds know their steps by blank lines: leave out steps.rule"
+    wanted = LAB_STEPS.get(recipe.problems.world, StepsConfig().rule)
+    if recipe.problems.kind == "lab" and recipe.steps.rule != wanted:
+        text = f"the lab's world {recipe.problems.world!r} tells its steps by steps.rule {wanted!r}"
         yield Complaint(text, ("steps.rule", "problems.kind"))
     if recipe.propose.truth and recipe.train_rl.online.share:
         text = "train_rl.online asks the policy: it cannot take propose.truth"

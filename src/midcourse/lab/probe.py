@@ -104,7 +104,8 @@ class Probe:
 
     def error(self, case: Case) -> int | None:
         """Return the true first error of a rollout."""
-        return first_error(case.rollout.text, self.stories[case.problem.problem_id])
+        story = self.stories[case.problem.problem_id]
+        return first_error(case.rollout.text, story, self.world.steps)
 
     def propose(
         self, cases: Sequence[Case], config: ProposeConfig, reference: Literal["given", "none"]

@@ -12,15 +12,18 @@ from midcourse.lab.worlds import Story
 from midcourse.records import ProposalOutcome
 from midcourse.stages.oracle import Told
 from midcourse.stages.propose import Case
-from midcourse.steps import BLANK_LINES, split_steps
+from midcourse.steps import BLANK_LINES, StepRule
 
 NAME = "lab/truth"
 _DETAIL = "the world's own step"
 
 
-def first_error(text: str, story: Story) -> int | None:
-    """Return the 0-based first step of `text` that is not the world's, None if all are."""
-    return first_wrong(split_steps(text), story)
+def first_error(text: str, story: Story, rule: StepRule = BLANK_LINES) -> int | None:
+    """Return the 0-based first step of `text` that is not the world's, None if all are.
+
+    `rule` cuts it as the world tells its steps.
+    """
+    return first_wrong(rule.split(text), story)
 
 
 def first_wrong(steps: Sequence[str], story: Story) -> int | None:
@@ -29,12 +32,12 @@ def first_wrong(steps: Sequence[str], story: Story) -> int | None:
     return next(wrong, len(steps) if len(steps) < len(story.steps) else None)
 
 
-def world_step(case: Case, story: Story) -> Told:
+def world_step(case: Case, story: Story, rule: StepRule = BLANK_LINES) -> Told:
     """Return the first error of a rollout and the world's own step.
 
     Where the first error is the answer itself, the right step would give it away.
     """
-    steps = BLANK_LINES.of(case.rollout)
+    steps = rule.of(case.rollout)
     error_step = first_wrong(steps, story)
     if error_step is None:
         return Told(ProposalOutcome.NO_ERROR_FOUND, detail=_DETAIL)

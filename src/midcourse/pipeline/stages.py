@@ -406,6 +406,8 @@ class ProposeSettings:
     """Where the problems come from, if that tells the first error: the lab's world, or worked
     references."""
     steps: StepRule = BLANK_LINES
+    grades: Stage[Grade, Any] | None = None
+    """Of the cases, where the prompt shows the test that an attempt failed."""
 
 
 def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
@@ -484,7 +486,7 @@ def _oracle(
     from midcourse.lab.truth import NAME, world_step
 
     stories = lab_problems(world, seed).stories
-    return lambda case: world_step(case, stories[case.problem.problem_id]), NAME
+    return lambda case: world_step(case, stories[case.problem.problem_id], steps), NAME
 
 
 def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
@@ -493,8 +495,11 @@ def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
     problems = among.items if isinstance(among, Problems) else among.read(reader)
     by_id = {problem.problem_id: problem for problem in problems}
     shown = shown_references(problems, settings.config)
+    grades = reader.read(settings.grades) if settings.grades else ()
+    details = {graded.rollout_id: graded.detail for graded in grades if graded.detail}
     for rollout in reader.read(settings.cases):
-        yield Case(by_id[rollout.problem_id], rollout, shown[rollout.problem_id])
+        problem, detail = by_id[rollout.problem_id], details.get(rollout.rollout_id, "")
+        yield Case(problem, rollout, shown[rollout.problem_id], detail)
 
 
 def shown_references(problems: Sequence[Problem], config: ProposeConfig) -> dict[str, str]:

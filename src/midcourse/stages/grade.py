@@ -58,4 +58,5 @@ def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
         cause=result.cause,
         truncated=rollout.finish_reason is FinishReason.LENGTH,
         grader=checker.version,
+        detail=result.detail,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.checkers import Grader, checker_named, shown_tests
+from midcourse.checkers import Grader, checker_named, shown_failure, shown_tests
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
@@ -53,6 +53,8 @@ class Case:
     rollout: Rollout
     reference: str
     """Empty where the proposer works without one."""
+    detail: str = ""
+    """As `Grade.detail` of the rollout, where the prompt shows the test that it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +187,13 @@ def _question_id(case: Case, index: int, proposer: Proposer) -> str:
 
 
 def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
+    tested = (case.problem.checker, case.problem.entry)
     return prompt.render(
         problem=case.problem.text,
         reference=case.reference,
         answer=case.problem.answer,
-        tests=shown_tests(case.problem.checker, case.problem.entry),
+        tests=shown_tests(*tested),
+        failing_test=shown_failure(*tested, case.detail),
         attempt=proposer.steps.shown(case.rollout),
     )
 

@@ -61,7 +61,12 @@ def add_rollout(
 ) -> None:
     """Add a rollout; `context` stands before it in the assistant's turn."""
     steps = builder.steps_of(rollout)
-    body = RolloutBody(context=context, steps=steps, answer=answer_of(grade))
+    body = RolloutBody(
+        context=context,
+        steps=steps,
+        answer=answer_of(grade),
+        detail=grade.detail if grade else "",
+    )
     builder.add(item, body, len(context) + len(rollout.text))
 
 

@@ -30,12 +30,12 @@ from midcourse.lab.counts.world import (
     CONTROL,
     MAX_COUNT,
     UNKNOWN,
-    Kind,
     Move,
     Notion,
     draw_move,
     spoken,
 )
+from midcourse.lab.kinds import Kind, distinct_stories, place_notions
 from midcourse.lab.splits import Split
 from midcourse.lab.telling import final_step
 from midcourse.steps import STEP_SEPARATOR
@@ -123,6 +123,11 @@ class Story:
         ]
         return "\n".join([*lines, f"The result is {self.answer}."])
 
+    @property
+    def entry(self) -> str:
+        """Nothing: an answer is all that its checker needs."""
+        return ""
+
     def is_step(self, place: int, text: str) -> bool:
         """Whether `text` is the right step at a 0-based place."""
         return place < len(self.steps) and text.strip() == self.steps[place]
@@ -171,24 +176,11 @@ def _is_sound(story: Story) -> bool:
     )
 
 
-def _placed(rng: random.Random, kind: Kind, index: int) -> list[Notion | None]:
-    """Place the notions of problem `index` of its kind among the linked moves, not the last."""
-    places: list[Notion | None] = [None] * NUM_LINKED
-    if kind is Kind.SINGLE:
-        places[index % (NUM_LINKED - 1)] = rng.choice(UNKNOWN)
-    elif kind is Kind.CONTROL:
-        places[index % (NUM_LINKED - 1)] = rng.choice(CONTROL)
-    elif kind is Kind.COMPOSED:
-        places[:-1] = rng.sample(UNKNOWN, NUM_LINKED - 1)
-    return places
-
-
 def generate_stories(kind: Kind, split: Split, seed: int) -> Iterator[Story]:
     """Yield distinct stories of `kind` that belong to `split`, without end, the same for a seed."""
     rng = random.Random(f"{seed}/memory/{kind}/{split}")
-    seen: set[str] = set()
-    while True:
-        story = draw_story(rng, _placed(rng, kind, len(seen)))
-        if story and story.text not in seen and Split.of(story.text) is split:
-            seen.add(story.text)
-            yield story
+
+    def draw(index: int) -> Story | None:
+        return draw_story(rng, place_notions(rng, kind, index, NUM_LINKED, UNKNOWN, CONTROL))
+
+    return distinct_stories(draw, split)

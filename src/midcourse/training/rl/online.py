@@ -25,6 +25,7 @@ from midcourse.engines.metered import Meter, MeteredEngine
 from midcourse.progress import Failures
 from midcourse.records import (
     Condition,
+    Grade,
     Proposal,
     ProposalOutcome,
     Rollout,
@@ -138,7 +139,8 @@ class OnlineInT:
             problem = by_id.get(group.rollouts[0].problem_id)
             if problem is not None and _is_all_wrong(group):
                 reference = problem.reference_solution or ""
-                case = Case(problem, _example(group), reference)
+                rollout, graded = _example(group)
+                case = Case(problem, rollout, reference, graded.detail)
                 cases.setdefault(problem.problem_id, case)
         return list(cases.values())[: self.config.online.max_cases]
 
@@ -223,14 +225,14 @@ def _is_all_wrong(group: Group) -> bool:
     return is_plain and not any(graded) and 2 * len(graded) >= len(group.rollouts)
 
 
-def _example(group: Group) -> Rollout:
-    """Return the first wrong rollout, one that came to an end if there is any."""
+def _example(group: Group) -> tuple[Rollout, Grade]:
+    """Return the first wrong rollout with its grade, one that came to an end if there is any."""
     wrong = [
-        (graded.truncated, rollout.index, rollout)
+        (rollout, graded)
         for rollout, graded in zip(group.rollouts, group.grades, strict=True)
         if graded.verdict is not Verdict.UNGRADED
     ]
-    return min(wrong, key=lambda one: one[:2])[2]
+    return min(wrong, key=lambda one: (one[1].truncated, one[0].index))
 
 
 def _message(problem: RlProblem) -> str:
