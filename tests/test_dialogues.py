@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from midcourse.checkers import Grader, checker_named
-from midcourse.config import Recipe, SamplingConfig
+from midcourse.config import Recipe, SamplingConfig, TrainRlConfig
 from midcourse.engines.base import Completion, Request
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
@@ -31,6 +33,7 @@ from midcourse.records import (
     Condition,
     EnvironmentTurn,
     FinishReason,
+    Gold,
     Problem,
     Proposal,
     ProposalOutcome,
@@ -47,6 +50,11 @@ from midcourse.stages.grade import grade
 from midcourse.stages.propose import Case
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.steps import BLANK_LINES, answers_of, place_of, whole_text
+from midcourse.training.rl.collect import Collector, slot_name
+from midcourse.training.rl.groups import Group
+from midcourse.training.rl.samplers import EngineSampler
+from midcourse.training.rl.schedule import Schedule
+from rl_problems import PatternGrader, rl_problem
 from runs import ready, run_to
 
 RENDERER = Renderer(ByteTokenizer())
@@ -493,6 +501,46 @@ def test_a_dialogue_can_be_handed_to_another_process() -> None:
     told = Talk(environment="memory", max_turns=4, problems=(PROBLEM,))
     dialogue = told.through(ScriptedEngine(said), RENDERER)
     assert rollout_of(dialogue).turns == TURNS
+
+
+# --- RL ----------------------------------------------------------------------------------------
+
+
+class Telling(ScriptedEngine):
+    """Tells log-probabilities too."""
+
+    def complete(self, request: Request) -> Completion:
+        found = super().complete(request)
+        return replace(found, logprobs=(-1.0,) * len(found.token_ids))
+
+
+def test_rl_samples_dialogues_and_masks_what_was_answered() -> None:
+    config = TrainRlConfig(
+        num_iterations=1, prompts_per_iteration=1, num_generations=2, num_updates=1,
+        sampling=SamplingConfig(max_tokens=400),
+    )  # fmt: skip
+    told = Talk(environment="memory", max_turns=8, problems=(PROBLEM,))
+    groups: list[Group] = []
+    collector = Collector(
+        schedule=Schedule([rl_problem("p", PROBLEM.text, Gold("math", "10"))], config, 0),
+        config=config, grader=PatternGrader(), renderer=RENDERER, policy="rl:k", seed=0,
+        keep=lambda _, found: groups.extend(found),
+    )  # fmt: skip
+    collector.sampler = EngineSampler(
+        engine=Telling(said), failures=Failures, converse=partial(told.through, renderer=RENDERER)
+    )
+    (name,) = [slot_name(slot) for slot in collector.schedule.slots(0)]
+    columns = collector([[{"role": "user", "content": name}]] * 2, None)
+    (group,) = groups
+    for rollout, ids, mask, logprobs in zip(
+        group.rollouts, columns["completion_ids"], columns["env_mask"], columns["logprobs"],
+        strict=True,
+    ):  # fmt: skip
+        assert rollout.turns == TURNS
+        assert mask == [int(is_own) for is_own in rollout.sampled]
+        assert tuple(ids) == rollout.token_ids
+        assert [math.isnan(value) for value in logprobs] == [not is_own for is_own in mask]
+        assert sum(mask) == rollout.num_tokens
 
 
 # --- the memory world --------------------------------------------------------------------------

@@ -80,6 +80,8 @@ class World:
     """What grades its problems."""
     steps: StepRule = BLANK_LINES
     """By which its rollouts are cut: its truth is of such steps."""
+    environment: str = ""
+    """What answers in its dialogues, by name."""
 
 
 def _probes(config: ProblemsConfig) -> dict[str, Parts]:
@@ -138,6 +140,7 @@ MEMORY = World(
     training=_training,
     evaluation=_half_composed,
     curriculum=memory_documents.CURRICULUM,
+    environment="memory",
 )
 WORLDS: Mapping[str, World] = {
     "counts": COUNTS,

@@ -154,7 +154,9 @@ def draw_story(rng: random.Random, notions: Sequence[Notion | None]) -> Story | 
     other value equals it. None if the dice fell otherwise.
     """
     names = rng.sample(NAMES, NUM_VALUES)
-    linked = [*sorted(rng.sample(range(NUM_VALUES - 1), NUM_LINKED - 1)), NUM_VALUES - 1]
+    # The first linked value is as often the first, second or third of all.
+    first = rng.randrange(NUM_VALUES - 2)
+    linked = [first, rng.randrange(first + 1, NUM_VALUES - 1), NUM_VALUES - 1]
     values: list[Value] = []
     for index, name in enumerate(names):
         link = linked.index(index) if index in linked else None
