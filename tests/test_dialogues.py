@@ -380,6 +380,8 @@ def test_what_is_continued_is_answered_as_if_it_had_been_said_at_once() -> None:
     again = continuation_context(
         Condition.PREFIX_INTERVENTION, later, rollout, opening, RENDERER, checker_named("math")
     )
+    # What was answered costs no budget: it is not the model's.
+    assert again.response_tokens == len(again.response.all) - again.given[0].num_tokens
     (at_once,) = sample([again], spec(), talk(), (), Failures())
     assert [turn.text for turn in at_once.given] == ["41"]
     assert at_once.turns == ["", "The answer is \\boxed{82}."]

@@ -268,6 +268,7 @@ def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, 
                 open_box=context.open_box,
                 parent_id=context.parent_id,
                 said=context.said,
+                given=context.given,
             )
             found[context.problem_id].append(made)
     return found

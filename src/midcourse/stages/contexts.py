@@ -50,8 +50,9 @@ class Context:
 
     @property
     def response_tokens(self) -> int:
-        """Tokens of the response so far; they count against a ``total`` budget."""
-        return len(self.response.prefix) + len(self.response.addition)
+        """Tokens of the response so far that are the model's own: a ``total`` budget's share."""
+        answered = sum(turn.num_tokens for turn in self.given)
+        return len(self.response.prefix) + len(self.response.addition) - answered
 
 
 def problem_contexts(

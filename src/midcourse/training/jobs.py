@@ -35,7 +35,7 @@ from midcourse.processes import Interrupted, end, end_with_parent, threads_each,
 from midcourse.progress import Reporter, Task
 from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
-from midcourse.records import Condition, Gold, Problem, SftRow
+from midcourse.records import Condition, EnvironmentTurn, Gold, Problem, SftRow
 from midcourse.run import trained_files
 from midcourse.stages.dialogue import Talk
 from midcourse.steps import BLANK_LINES
@@ -111,7 +111,8 @@ class RlContext:
     parent_id: str | None = None
     """The proposal that it was built from."""
     said: tuple[str, ...] = ()
-    """As `Context.said`."""
+    given: tuple[EnvironmentTurn, ...] = ()
+    """Both as of `Context`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,7 +202,9 @@ def context_of(slot: Slot, renderer: Renderer) -> Context:
         slot.problem.problem_id, given.condition, given.message, renderer, parent_id=given.parent_id
     )
     response = SplitIds(list(given.prefix_ids), list(given.addition_ids))
-    return replace(opening, response=response, open_box=given.open_box, said=given.said)
+    return replace(
+        opening, response=response, open_box=given.open_box, said=given.said, given=given.given
+    )
 
 
 def _rows(group: Group, renderer: Renderer, talks: bool) -> Iterator[dict[str, Any]]:

@@ -199,6 +199,7 @@ class OnlineInT:
             open_box=made.open_box,
             parent_id=made.parent_id,
             said=made.said,
+            given=made.given,
         )
 
     def _count(self, iteration: int, found: Found, asked: TokenCount) -> None:
