@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -178,6 +179,20 @@ def test_an_environment_is_found_by_its_name_or_path() -> None:
     own = environment_named("test_dialogues:Accounts")
     assert own.answer(PROBLEM, [call("add", amount=1)]) == "1"
     assert own.version.startswith("1+")
+
+
+def test_the_documented_environment_is_one() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "domains.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(class Bell:.*?)```", page, re.DOTALL)
+    made: dict[str, Any] = {}
+    exec(code, made)
+    bell = replace(talk(), environment=made["Bell"]())
+    rollout = rollout_of(replace(bell, engine=ScriptedEngine(rings)))
+    assert [turn.text for turn in rollout.given] == ["rung 1 times", "rung 2 times"]
+
+
+def rings(context: str, seed: int) -> str:
+    return "done" if "rung 2" in context else "I ring"
 
 
 @pytest.mark.parametrize(
