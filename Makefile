@@ -65,7 +65,7 @@ lab2-check: lab2-base  ## the premise, measured: before any arm is run
 .cache/lab/programs/pretrain.json: | $(STAMP)
 	$(BIN)/midcourse lab pretrain --world programs --pool 8 --optimizer muon --num-layers 3 \
 	  --steps 1500 --learning-rate 0.005 --cooldown 0.5 --out .cache/lab/programs
-lab-programs: .cache/lab/programs/pretrain.json  ## the base of the programs world, ten minutes of one core
+lab-programs: .cache/lab/programs/pretrain.json  ## the base of the programs world, a quarter of an hour of one core
 
 .cache/lab/memory/pretrain.json: | $(STAMP)
 	$(BIN)/midcourse lab pretrain --world memory --start lab --pool 8 --optimizer muon \
