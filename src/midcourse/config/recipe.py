@@ -31,7 +31,12 @@ from midcourse.config.stages import (
     StepsConfig,
     VerifyConfig,
 )
-from midcourse.config.training import TrainRlConfig, TrainSftConfig, WarmupConfig
+from midcourse.config.training import (
+    TrainProposerConfig,
+    TrainRlConfig,
+    TrainSftConfig,
+    WarmupConfig,
+)
 from midcourse.records import Condition, Role
 
 
@@ -93,6 +98,7 @@ class Recipe(Section):
     localize: LocalizeConfig = LocalizeConfig()
     credit: CreditConfig = CreditConfig()
     warmup: WarmupConfig = WarmupConfig()
+    train_proposer: TrainProposerConfig = TrainProposerConfig()
     prices: PricesConfig = PricesConfig()
     """What tokens cost by who is asked, for `status` and the report."""
 

@@ -166,7 +166,8 @@ def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> 
 def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     """Start a question: with the guided solution (two turns), or with the review itself."""
     review = proposer.review
-    message: Message = {"role": "user", "content": _fill(proposer.guided or review, case, proposer)}
+    text = question_text(proposer.guided or review, case, proposer.steps)
+    message: Message = {"role": "user", "content": text}
     takes_ids = proposer.engine.capabilities.token_ids
     return _Question(
         case=case,
@@ -184,13 +185,14 @@ def _question_id(case: Case, index: int, proposer: Proposer) -> str:
     return content_id(case.rollout.rollout_id, *asked, *shared)
 
 
-def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
+def question_text(prompt: Prompt, case: Case, steps: StepRule) -> str:
+    """Return what the user says with a prompt about a case; `steps` number the attempt."""
     return prompt.render(
         problem=case.problem.text,
         reference=case.reference,
         answer=case.problem.answer,
         tests=shown_tests(case.problem.checker, case.problem.entry),
-        attempt=proposer.steps.number(proposer.steps.split(case.rollout.text)),
+        attempt=steps.number(steps.split(case.rollout.text)),
     )
 
 
@@ -240,7 +242,7 @@ def _next_turn(question: _Question, completion: Completion, proposer: Proposer) 
     is_last = len(question.turns) + 1 == proposer.config.num_turns
     if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
-    text = _fill(proposer.review, question.case, proposer)
+    text = question_text(proposer.review, question.case, proposer.steps)
     context: tuple[int, ...] = ()
     if question.context_ids:
         first, renderer = question.messages[0], proposer.renderer
