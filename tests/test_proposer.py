@@ -17,6 +17,8 @@ from midcourse.cli import app
 from midcourse.config import Recipe, load_recipe
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ConfigError
+from midcourse.experiments.catalogue import experiments
+from midcourse.experiments.verification import answers_on
 from midcourse.lab.problems import lab_problems
 from midcourse.lab.truth import first_error
 from midcourse.pipeline import Method, Session
@@ -291,6 +293,9 @@ def _what_it_holds(session: Session, made: Method) -> None:
         assert references[row.problem_id] in proposals[str(row.proposal_id)].turns[0].prompt
     trained = {p.problem_id for p in session.setup.problems.train}
     answers = ours.answers(ours.trained, "none", "held_out")
+    of_study = {row.name: row for row in experiments()["verification"].rows}
+    read = answers_on("held_out").take(session, made, of_study["trained without, asked without"])
+    assert read == judged(session.run, answers, session.recipe)
     _are_judged_by_the_truth(session, answers, trained)
 
 

@@ -228,7 +228,12 @@ LOWEST_ADAPTER_RATE = 1e-5
 
 def slow_adapters(recipe: Recipe) -> Iterator[str]:
     """Yield a line about each training whose adapters would stay about where they begin."""
-    for section, config in (("train_sft", recipe.train_sft), ("train_rl", recipe.train_rl)):
+    trainings: dict[str, TrainSftConfig | TrainRlConfig] = {
+        "train_sft": recipe.train_sft,
+        "train_rl": recipe.train_rl,
+        "train_proposer.train": recipe.train_proposer.train,
+    }
+    for section, config in trainings.items():
         if config.lora_rank and config.learning_rate < LOWEST_ADAPTER_RATE:
             yield (
                 f"{section}.learning_rate = {config.learning_rate:g} hardly moves the adapters of "
