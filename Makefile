@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check evidence evidence-pages credit credit-real verification real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check lab-programs lab-programs-check lab-memory lab-memory-check evidence evidence-programs evidence-memory evidence-pages credit credit-real verification real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -61,10 +61,33 @@ lab2-check: lab2-base  ## the premise, measured: before any arm is run
 	$(BIN)/midcourse lab check --world rules --num-problems 48 --model lab2
 	$(BIN)/midcourse lab check --world rules --num-problems 48 --model .cache/lab/rules-b
 
+# The programs world: its base learns no arithmetic, so minutes are enough.
+.cache/lab/programs/pretrain.json: | $(STAMP)
+	$(BIN)/midcourse lab pretrain --world programs --pool 8 --optimizer muon --num-layers 3 \
+	  --steps 1500 --learning-rate 0.005 --cooldown 0.5 --out .cache/lab/programs
+lab-programs: .cache/lab/programs/pretrain.json  ## the base of the programs world, a quarter of an hour of one core
+
+.cache/lab/memory/pretrain.json: | $(STAMP)
+	$(BIN)/midcourse lab pretrain --world memory --start lab --pool 8 --optimizer muon \
+	  --steps 800 --learning-rate 0.002 --cooldown 0.5 --seed 1 --out .cache/lab/memory
+lab-memory: .cache/lab/memory/pretrain.json  ## the base of the world of dialogues, minutes of one core
+
+lab-memory-check: lab-memory  ## what it can and cannot do
+	$(BIN)/midcourse lab check --world memory --num-problems 32 --model .cache/lab/memory
+
+lab-programs-check: lab-programs  ## what it can and cannot do
+	$(BIN)/midcourse lab check --world programs --num-problems 32 --model .cache/lab/programs
+
 MINUTES ?= 40
 WORKERS ?= 2
-evidence: lab-proposers lab2-models  ## what is missing behind docs/results, for MINUTES, and its pages; run it again to go on
+evidence: lab-proposers lab2-models lab-programs lab-memory  ## what is missing behind docs/results, for MINUTES, and its pages; run it again to go on
 	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence all --minutes $(MINUTES) --workers $(WORKERS)
+
+evidence-memory: lab-memory  ## the study of the world of dialogues, three seeds, and its page
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-memory --minutes $(MINUTES) --workers $(WORKERS)
+
+evidence-programs: lab-programs  ## the study of the programs world, three seeds, and its page
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-programs --minutes $(MINUTES) --workers $(WORKERS)
 
 evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run
 	$(BIN)/midcourse evidence --pages

@@ -31,7 +31,7 @@ LAYERS = [
     {"errors", "records", "processes", "metrics", "steps", "plugins", "printable", "tokens"},
     {"store", "recipes", "config", "progress", "table", "encoding"},
     {"prompts", "rendering", "sandbox"},
-    {"checkers"},
+    {"checkers", "environments"},
     {"engines", "data"},
     {"stages"},
     {"run"},

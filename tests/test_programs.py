@@ -8,12 +8,23 @@ import os
 import pickle
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from midcourse.checkers import Grader, checker_named, grade_responses, shown_tests
+from midcourse.checkers import (
+    Compared,
+    Comparison,
+    Grader,
+    Pair,
+    ProgramChecker,
+    checker_named,
+    grade_responses,
+    shown_failure,
+    shown_tests,
+)
 from midcourse.config import Recipe
 from midcourse.data import curate, load_problems, validate_problems
 from midcourse.data.problems import require_sound_programs
@@ -22,7 +33,7 @@ from midcourse.errors import DataError
 from midcourse.pipeline import Method, Session
 from midcourse.prompts import PURPOSES
 from midcourse.records import Condition, Gold, Proposal, SftRow, UngradedCause, Verdict
-from midcourse.sandbox import Outcome, Sandbox
+from midcourse.sandbox import Outcome, Report, Sandbox
 from runs import ready, run_to
 
 CHECKER = checker_named("unit-tests")
@@ -114,13 +125,76 @@ def test_programs_are_graded_among_other_answers() -> None:
         (r"So \boxed{4}.", Gold("math", "4")),
         (block.format("x"), Gold("unit-tests", json.dumps({"tests": [{"code": "assert ("}]}))),
     ])  # fmt: skip
-    assert [(result.verdict, result.cause) for result in found] == [
-        (Verdict.CORRECT, None),
-        (Verdict.INCORRECT, None),
-        (Verdict.NO_ANSWER, None),
-        (Verdict.CORRECT, None),
-        (Verdict.UNGRADED, UngradedCause.GOLD_UNPARSEABLE),
+    assert [(result.verdict, result.cause, result.detail) for result in found] == [
+        (Verdict.CORRECT, None, "passed: 1 tests"),
+        (Verdict.INCORRECT, None, "failed: test 1: AssertionError"),
+        (Verdict.NO_ANSWER, None, ""),
+        (Verdict.CORRECT, None, ""),
+        (Verdict.UNGRADED, UngradedCause.GOLD_UNPARSEABLE, found[-1].detail),
     ]
+    assert found[-1].detail.startswith("untestable: test 1: SyntaxError")
+
+
+@dataclass(frozen=True)
+class Saying(Sandbox):
+    """A sandbox that has run everything already."""
+
+    report: Report = field(kw_only=True)
+
+    def run(self, program: str, tests: object) -> Report:
+        return self.report
+
+
+@pytest.mark.parametrize(
+    ("outcome", "comparison"),
+    [
+        (Outcome.PASSED, Comparison.EQUAL),
+        (Outcome.FAILED, Comparison.DIFFERENT),
+        (Outcome.TIMED_OUT, Comparison.DIFFERENT),
+        (Outcome.CRASHED, Comparison.DIFFERENT),
+        (Outcome.REFUSED, Comparison.ERROR),
+        (Outcome.STARVED, Comparison.TIMEOUT),
+        (Outcome.UNTESTABLE, Comparison.GOLD_UNPARSEABLE),
+    ],
+)
+def test_every_outcome_is_a_verdict_and_says_why(outcome: Outcome, comparison: Comparison) -> None:
+    assert isinstance(CHECKER, ProgramChecker)
+    sandbox = Saying(report=Report(outcome, "test 2: because"))
+    words = f"{outcome.replace('_', ' ')}: test 2: because"
+    assert CHECKER.compare_in(Pair("f", DOUBLE), sandbox) == Compared(comparison, words)
+
+
+@needs_sandbox
+def test_a_program_that_was_graded_before_keeps_its_detail() -> None:
+    response = ("```python\ndef f(x):\n    return 5\n```", DOUBLE)
+    with Grader() as grader:
+        first, again = grader.grade([response, response])
+        (later,) = grader.grade([response])
+    assert first.detail == "failed: test 1: AssertionError"
+    assert first == again == later
+
+
+def test_what_a_program_says_is_one_short_printable_line() -> None:
+    assert isinstance(CHECKER, ProgramChecker)
+    said = "test 1: E: \x1b[2J\ud800\n\r\n| correct | " + 10_000 * "x"
+    sandbox = Saying(report=Report(Outcome.FAILED, said))
+    detail = CHECKER.compare_in(Pair("f", DOUBLE), sandbox).detail
+    assert detail.startswith(r"failed: test 1: E: \x1b[2J\ud800 | correct | xxx")
+    assert detail.isprintable()
+    assert len(detail) < 300
+
+
+def test_the_failed_test_is_shown_and_no_other() -> None:
+    entry = json.dumps({"tests": [{"code": "assert f(1)"}, {"code": "assert f(2)\n"}]})
+    shown = shown_failure("unit-tests", entry, "failed: test 2: E: test 1: x")
+    assert shown == "failed: test 2: E: test 1: x\n\nassert f(2)"
+    assert shown_failure("unit-tests", entry, "failed: test 9: E").strip() == "failed: test 9: E"
+    assert shown_failure("unit-tests", entry, "") == shown_failure("math", "", "what") == ""
+    for purpose in ("review", "review_list", "single_turn", "no_reference"):
+        asked = "{problem} {reference} {attempt} {failing_test}"
+        needed = asked if purpose != "no_reference" else asked.replace("{reference} ", "")
+        assert not PURPOSES[purpose].complaint_about(needed)
+    assert PURPOSES["reflect"].complaint_about("{problem} {reference} {attempt} {failing_test}")
 
 
 def test_tests_are_shown_to_a_proposer_that_asks_for_them() -> None:
@@ -278,7 +352,9 @@ def test_an_intervention_is_a_statement_and_its_continuation_a_whole_program(
 
     proposals, rows, verdicts = run_to(tmp_path / "run", recipe, read)
     assert proposals[0].intervention == "    y = 2 * x\n", "as deep as the statement it replaces"
-    assert "Substep 3:\n    y = x + " in proposals[0].turns[0].prompt
+    prompt = proposals[0].turns[0].prompt
+    assert "Substep 3:\n    y = x + " in prompt
+    assert prompt.endswith("failed: test 1: AssertionError\n\nassert f(3) == 6")
     assert set(verdicts) == {Verdict.CORRECT}
     text = ByteTokenizer().decode(rows[0].input_ids[rows[0].prompt_tokens :])
     assert text == "Double it.\n\n```python\ndef f(x):\n    y = 2 * x\n"

@@ -261,6 +261,16 @@ def test_every_experiment_belongs_to_a_study_and_needs_ten_runs_where_it_matters
         choose_studies("labs")
 
 
+def test_a_study_may_read_some_rows_of_an_experiment() -> None:
+    study = Study(
+        title="", scale="scale/programs", experiments={"table1": 2}, recipes=("conditions",)
+    )
+    ((of_some, seeds),) = study.planned
+    assert [row.name for row in of_some.rows] == ["1", "2", "3", "4"]
+    assert (of_some.recipes, list(seeds)) == (("conditions",), [1, 2])
+    assert len(experiments()["table1"].rows) > 4
+
+
 def test_the_command_says_how_things_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused = CliRunner().invoke(app, ["evidence"])

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from rich.console import Console
 from tokenizers import Tokenizer
 
 from conftest import REPLY
-from made_runs import MadeRun, made_problem, made_proposal, made_rollout, made_run
+from made_runs import MadeRun, graded, made_problem, made_proposal, made_rollout, made_run
 from midcourse.config import Recipe
 from midcourse.engines.base import ScoreRequest, TokenScores
 from midcourse.engines.bundled import base_folder
 from midcourse.errors import ArtifactError
 from midcourse.pipeline import Method, Session, open_run
+from midcourse.printable import printable
 from midcourse.records import (
     Grade,
     Likelihood,
@@ -32,6 +34,7 @@ from midcourse.records import (
     Solvability,
     Verdict,
 )
+from midcourse.report.show import find, panels
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, likelihood, row_item_id
 from midcourse.store.files import write_checked_json
@@ -495,16 +498,38 @@ def test_rows_show_their_tokens_with_probabilities_of_both_models(tmp_path: Path
     assert not any(item.trained for item in view.items), "other rows were trained on"
 
 
-def test_likelihoods_of_an_earlier_release_are_read(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", 1)
-    known = [f for f in fields(Likelihood) if f.name != "last_logprobs"]
-    hints = get_type_hints(Likelihood)
-    earlier = make_dataclass("Likelihood", [(f.name, hints[f.name]) for f in known], frozen=True)
-    row = score_of(row_of(made_proposal("x", made_rollout("r", "p")), (1,), 0), "base:k", ())
+PROPOSAL = made_proposal("x", made_rollout("r", "p"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "row", "lacks"),
+    [
+        ("likelihood", score_of(row_of(PROPOSAL, (1,), 0), "base:k", ()), "last_logprobs"),
+        ("grade", graded(made_rollout("r", "p"), Verdict.INCORRECT), "detail"),
+    ],
+)
+def test_records_of_an_earlier_release_are_read(
+    tmp_path: Path, kind: str, row: Likelihood | Grade, lacks: str
+) -> None:
+    run, record = made_run(tmp_path / "run", 1), type(row)
+    known, hints = [f for f in fields(row) if f.name != lacks], get_type_hints(record)
+    earlier = make_dataclass(record.__name__, [(f.name, hints[f.name]) for f in known], frozen=True)
     old = earlier(**{f.name: getattr(row, f.name) for f in known})
-    folder = run.stage("likelihood", "base", earlier, [old], lambda i: "k")
-    assert list(read_stage(folder, Likelihood)) == [row]
+    folder = run.stage(kind, "base", earlier, [old], lambda i: "k")
+    assert list(read_stage(folder, record)) == [row]
     assert not facts(collect_view(run.directory), "cannot be read")
+
+
+def test_what_became_of_a_program_is_in_the_view_and_drives_no_terminal(tmp_path: Path) -> None:
+    run, rollout = made_run(tmp_path / "run", 1), made_rollout("tested", "p0")
+    grade = replace(graded(rollout, Verdict.INCORRECT), detail=f"failed: test 2: {EVIL}")
+    drawn = run.stage("sample", "tested", Rollout, [rollout], lambda r: r.rollout_id)
+    run.stage("grade", "tested", Grade, [grade], lambda g: g.rollout_id, inputs=[drawn])
+    view, console = collect_view(run.directory), Console(width=200)
+    assert rollout_body(view, "tested").detail == grade.detail
+    with console.capture() as shown:
+        console.print(panels(view, find(view, "tested")))
+    assert f"failed: test 2: {printable(EVIL, keep='')}" in shown.get()
 
 
 def test_a_text_of_several_places_is_written_once() -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from midcourse.records import (
     Condition,
+    EnvironmentTurn,
     FinishReason,
     Gold,
     Grade,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from midcourse.checkers import AnswerChecker, grade_responses
     from midcourse.config import load_recipe
     from midcourse.data import load_problems
+    from midcourse.environments import ToolEnvironment
     from midcourse.metrics import pass_at_k
     from midcourse.pipeline import FinishedRun, open_run, open_session
     from midcourse.pipeline.method import method
@@ -58,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AnswerChecker",
     "Condition",
+    "EnvironmentTurn",
     "FinishReason",
     "FinishedRun",
     "Gold",
@@ -80,6 +83,7 @@ __all__ = [
     "Solvability",
     "Stage",
     "Start",
+    "ToolEnvironment",
     "Turn",
     "UngradedCause",
     "Verdict",
@@ -103,6 +107,7 @@ _LAZY = {
     "AnswerChecker": "midcourse.checkers",
     "FinishedRun": "midcourse.pipeline",
     "Stage": "midcourse.run",
+    "ToolEnvironment": "midcourse.environments",
     "grade_responses": "midcourse.checkers",
     "join_steps": "midcourse.steps",
     "load_problems": "midcourse.data",

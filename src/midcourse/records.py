@@ -14,8 +14,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 #: The checker of a problem that names none.
 DEFAULT_CHECKER = "math"
@@ -277,6 +279,20 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentTurn:
+    """What an environment said between two turns of the model, e.g. ``"32"`` at character 27."""
+
+    text: str
+    at: int
+    """How many characters of the rollout's text, which is the model's own, stand before it."""
+    start: int
+    """Where it begins among the rollout's `token_ids`, 0-based: at the first id after the model's
+    end-of-turn."""
+    num_tokens: int
+    """With what opens the model's next turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     r"""One sampled response, e.g. text ``"Then 2x = 4.\n\nThe answer is \\boxed{4}."``."""
 
@@ -291,9 +307,10 @@ class Rollout:
     """`token_ids_sha` of the whole context: prompt, prefix and intervention."""
     prompt_tokens: int
     text: str
-    """What was sampled, without the context."""
+    """What was sampled, without the context; the model's turns, joined, if there are several."""
     token_ids: tuple[int, ...]
-    """What was sampled, the end-of-turn included if the model wrote it."""
+    """What was sampled, the end-of-turn included if the model wrote it, and what an environment
+    said in between."""
     num_tokens: int
     """How many ids were sampled: known where the ids themselves are not read."""
     finish_reason: FinishReason
@@ -303,6 +320,32 @@ class Rollout:
     seed: int
     open_box: str = ""
     r"""The tail of the context from an answer left open there, as ``\boxed{4``; else empty."""
+    given: tuple[EnvironmentTurn, ...] = ()
+    """What an environment said, in order; empty for a rollout of one turn."""
+
+    @property
+    def turns(self) -> list[str]:
+        """What the model said, turn by turn."""
+        return turns_of(self.text, self.given)
+
+    @property
+    def sampled(self) -> list[bool]:
+        """Of each token id, whether the model sampled it: what an environment said is not."""
+        return sampled_mask(len(self.token_ids), self.given)
+
+
+def sampled_mask(num_tokens: int, given: Sequence[EnvironmentTurn]) -> list[bool]:
+    """Return, of `num_tokens` ids, which ones an environment did not say."""
+    mask = [True] * num_tokens
+    for turn in given:
+        mask[turn.start : turn.start + turn.num_tokens] = [False] * turn.num_tokens
+    return mask
+
+
+def turns_of(text: str, given: Sequence[EnvironmentTurn]) -> list[str]:
+    """Return the model's turns of a text that an environment interrupted; one more than `given`."""
+    borders = [0, *(turn.at for turn in given), len(text)]
+    return [text[start:end] for start, end in pairwise(borders)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,6 +364,8 @@ class Grade:
     """Whether the rollout ended by its token budget."""
     grader: str
     """The checker's version, ``math-verify/0.9.0+midcourse/2``."""
+    detail: str = ""
+    """What became of a program, in one line: ``failed: test 2: AssertionError``; else empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

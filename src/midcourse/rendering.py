@@ -121,9 +121,9 @@ class Renderer:
         encode = self._encoder.encode_after if kept else self.reply_ids
         return SplitIds(kept, encode(rest) if rest else [])
 
-    def next_turn_ids(self, text: str) -> list[int]:
+    def next_turn_ids(self, text: str, role: str = "user") -> list[int]:
         """Return the ids that open the next turn after a reply and its `end_of_turn_ids`."""
-        return self._following(text).addition
+        return self._following(text, role).addition
 
     def second_turn_ids(self, first: Message, reply_ids: Sequence[int], text: str) -> list[int]:
         """Return the ids of a first message, its sampled reply and a second message.
@@ -168,6 +168,19 @@ class Renderer:
         if first not in before or second not in after:
             raise _no_second_turn("it drops a message")
 
+    def check_turn_of(self, role: str) -> None:
+        """Raise ConfigError unless the template takes a message of `role` after a reply."""
+        said, why = "midcourse-said", "it drops the message"
+        try:
+            if said in self._around_reply("midcourse-first", said, self._none, role)[1]:
+                return
+        except ConfigError as error:
+            why = str(error.__cause__ or error)
+        raise ConfigError(
+            f"the model's chat template has no turn of role {role!r} after a reply ({why}): choose "
+            "a model that has, or an environment that speaks in another role"
+        )
+
     def check_arguments(self) -> None:
         """Raise ConfigError unless the template reads each of `template_arguments`.
 
@@ -201,10 +214,10 @@ class Renderer:
 
     # --- turns ----------------------------------------------------------------------------------
 
-    def _following(self, text: str) -> SplitIds:
+    def _following(self, text: str, role: str = "user") -> SplitIds:
         """Return what the template writes after a reply: its end, and the next turn of `text`."""
         hidden = self._encoder.hidden([text])
-        _, after = self._around_reply("x", hidden.hide(text), hidden)
+        _, after = self._around_reply("x", hidden.hide(text), hidden, role)
         return self._split_after_control(self._encoder.encode_template(after, hidden, goes_on=True))
 
     def _split_after_control(self, ids: Sequence[int]) -> SplitIds:
@@ -213,11 +226,13 @@ class Renderer:
         end = ids.index(controls[0]) + 1 if controls else 0
         return SplitIds(list(ids[:end]), list(ids[end:]))
 
-    def _around_reply(self, first: str, second: str, hidden: Hidden) -> tuple[str, str]:
-        """Return what the template writes before and after a reply between two user messages."""
+    def _around_reply(
+        self, first: str, second: str, hidden: Hidden, role: str = "user"
+    ) -> tuple[str, str]:
+        """Return what the template writes before and after a reply between two messages."""
         reply = f"{hidden.mark}reply{hidden.mark}"
         try:
-            rendered = self._template(_dialogue(first, reply, second))
+            rendered = self._template(_dialogue(first, reply, second, role))
         except ConfigError as error:
             raise _no_second_turn(str(error)) from error
         before, found, after = rendered.partition(reply)
@@ -302,11 +317,11 @@ class Renderer:
         return datetime.combine(self.template_date, time(), UTC).strftime(form)
 
 
-def _dialogue(first: str, reply: str, second: str) -> list[Message]:
+def _dialogue(first: str, reply: str, second: str, role: str = "user") -> list[Message]:
     return [
         {"role": "user", "content": first},
         {"role": "assistant", "content": reply},
-        {"role": "user", "content": second},
+        {"role": role, "content": second},
     ]
 
 

@@ -44,6 +44,15 @@ class Comparison(StrEnum):
     """It took too long, and whether that is the answer's fault cannot be told."""
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison, and what it was in a few words: ``failed: test 2: AssertionError``."""
+
+    comparison: Comparison
+    detail: str = ""
+    """One line of printable text; empty where there is nothing to tell."""
+
+
 class Checker(Protocol):
     """Grades the answers of one domain."""
 
@@ -93,7 +102,10 @@ class ProgramChecker(Protocol):
     def show(self, entry: str) -> str:
         """Return the tests of a problem's entry as a prompt shows them."""
 
-    def compare_in(self, pair: Pair, sandbox: Sandbox) -> Comparison:
+    def show_failure(self, entry: str, detail: str) -> str:
+        """Return the detail of an attempt's grade, and the test that it failed, for a prompt."""
+
+    def compare_in(self, pair: Pair, sandbox: Sandbox) -> Compared:
         """Compare in full, in a sandbox: called in a worker only, in place of `compare`."""
 
 

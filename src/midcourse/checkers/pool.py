@@ -46,6 +46,8 @@ class GradeResult:
     extracted_answer: str | None
     cause: UngradedCause | None = None
     """Set where, and only where, the verdict is `ungraded`."""
+    detail: str = ""
+    """As `records.Grade.detail`."""
 
 
 _ERROR = GradeResult(Verdict.UNGRADED, None, UngradedCause.GRADER_ERROR)
@@ -165,7 +167,7 @@ class Grader:
 
     def _forget_failure(self, key: Pair, done: _Promise) -> None:
         """A crash may be chance: the next such answer is compared again."""
-        failed = done.exception() or done.result() == _ERROR
+        failed = done.exception() or done.result().cause is UngradedCause.GRADER_ERROR
         with self._lock:
             if failed and self._cache.get(key) is done:
                 del self._cache[key]
@@ -245,7 +247,7 @@ class _Pool:
         """Ask one worker; one that hangs or dies is taken down, a later question gets another."""
         worker = self._take(pair.gold.checker)
         try:
-            reply = worker.ask(pair)
+            word, detail = worker.ask(pair)
         except WorkerTimeout:
             self._discard(worker)
             return _TIMEOUT
@@ -259,7 +261,7 @@ class _Pool:
                 self._idle.append(worker)
         else:
             self._discard(worker)
-        return _RESULTS.get(reply, _ERROR)
+        return replace(_RESULTS.get(word, _ERROR), detail=detail)
 
     def _take(self, checker: str) -> WorkerProcess:
         """Return a worker that is ready for a checker. Raises MidcourseError if none will be."""

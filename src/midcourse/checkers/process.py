@@ -80,10 +80,11 @@ class WorkerProcess:
             raise MidcourseError(f"the grader cannot start: {reply}")
         self._prepared.add(checker)
 
-    def ask(self, pair: Pair) -> str:
-        """Return the worker's word on one pair. Raises WorkerDied, WorkerTimeout."""
-        word, self.fit = self._exchange(asdict(pair), WALL_FACTOR * self._timeout_seconds)
-        return str(word)
+    def ask(self, pair: Pair) -> tuple[str, str]:
+        """Return the worker's word on a pair, and a detail. Raises WorkerDied, WorkerTimeout."""
+        reply = self._exchange(asdict(pair), WALL_FACTOR * self._timeout_seconds)
+        word, detail, self.fit = reply
+        return str(word), str(detail)
 
     def kill(self) -> None:
         """End the process at once; what waits for its reply gets WorkerDied. Thread-safe."""

@@ -54,6 +54,14 @@ def shown_tests(name: str, entry: str) -> str:
     return checker.show(entry) if isinstance(checker, ProgramChecker) else ""
 
 
+def shown_failure(name: str, entry: str, detail: str) -> str:
+    """Return what became of an attempt, and the test that it failed; "" where nothing is known."""
+    checker = checker_named(name)
+    if not detail or not isinstance(checker, ProgramChecker):
+        return ""
+    return checker.show_failure(entry, detail)
+
+
 @cache
 def _made(plugin: Plugin, name: str) -> Checker:
     value: Any = plugin.value

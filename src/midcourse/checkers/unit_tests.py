@@ -13,14 +13,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from midcourse.checkers.base import Comparison, Pair
-from midcourse.sandbox import Outcome, Sandbox
+from midcourse.checkers.base import Compared, Comparison, Pair
+from midcourse.printable import printable
+from midcourse.sandbox import Outcome, Report, Sandbox
 from midcourse.steps.program import code_blocks, open_block
 
 NAME = "unit-tests"
 #: A longer program is not run.
 _MAX_PROGRAM_CHARS = 200_000
 _MAX_TESTS = 1_000
+#: Of a detail, which may quote what a program says.
+_MAX_DETAIL_CHARS = 240
+#: How a detail begins that names a test; what a program says can only come after it.
+_NAMED_TEST = re.compile(r"[a-z ]+: test (\d+):")
 #: What an outcome says of an answer. Where the sandbox or its tests fail, nothing.
 _COMPARISONS = {
     Outcome.PASSED: Comparison.EQUAL,
@@ -83,6 +88,12 @@ class UnitTestChecker:
         """Return the tests, each as its statements, or as what goes in and what is to come out."""
         return "\n\n".join(map(_shown, json.loads(entry)["tests"]))
 
+    def show_failure(self, entry: str, detail: str) -> str:
+        """Return the detail, and below it the test that it names as `show` writes it."""
+        named = _NAMED_TEST.match(detail)
+        tests = json.loads(entry)["tests"][int(named[1]) - 1 :][:1] if named else []
+        return "\n\n".join([detail, *map(_shown, tests)])
+
     def compare_quickly(self, pair: Pair, by_text: bool) -> Comparison | None:
         """Leave every program that is not too long to the sandbox."""
         return Comparison.ERROR if len(pair.answer) > _MAX_PROGRAM_CHARS else None
@@ -92,12 +103,20 @@ class UnitTestChecker:
 
     def compare(self, pair: Pair) -> Comparison:
         """Run the program in a sandbox with the default limits."""
-        return self.compare_in(pair, Sandbox())
+        return self.compare_in(pair, Sandbox()).comparison
 
-    def compare_in(self, pair: Pair, sandbox: Sandbox) -> Comparison:
-        """Run the program in a sandbox."""
+    def compare_in(self, pair: Pair, sandbox: Sandbox) -> Compared:
+        """Run the program in a sandbox; the detail is its outcome and the first failed test."""
         tests: Sequence[Mapping[str, Any]] = json.loads(pair.gold.value)["tests"]
-        return _COMPARISONS[sandbox.run(pair.answer, tests).outcome]
+        report = sandbox.run(pair.answer, tests)
+        return Compared(_COMPARISONS[report.outcome], _told(report))
+
+
+def _told(report: Report) -> str:
+    """Return an outcome and its detail as one line that drives no terminal and fits a table."""
+    detail = printable(" ".join(report.detail.split()), keep="")
+    said = f"{report.outcome.replace('_', ' ')}: {detail}"
+    return said if len(said) <= _MAX_DETAIL_CHARS else said[: _MAX_DETAIL_CHARS - 1] + "…"
 
 
 def _shown(test: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import cast
 
-from midcourse.checkers.base import Comparison, Pair, ProgramChecker
+from midcourse.checkers.base import Compared, Comparison, Pair, ProgramChecker
 from midcourse.checkers.guard import Fence
 from midcourse.checkers.registry import checker_named
 from midcourse.errors import MidcourseError
@@ -34,7 +34,7 @@ WALL_FACTOR = 10
 
 
 def main() -> None:
-    """Reply to each name, and ``[word, whether we are fit for more]`` to each pair."""
+    """Reply to each name, and ``[word, detail, whether we are fit for more]`` to each pair."""
     memory_mib, cpu_seconds, descriptor = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     sandbox = _sandbox(sys.argv[4], cpu_seconds, memory_mib)
     _shield(memory_mib, writes=sandbox is not None)
@@ -57,14 +57,15 @@ def main() -> None:
             _limit_cpu(cpu_seconds)
             refused_before = fence.num_refused
             pair = Pair(message["answer"], Gold(**message["gold"]))
-            word = _compare(pair, sandbox)
+            found = _compare(pair, sandbox)
             # sympy swallows MemoryError, or what the fence raises, and then finds things
             # different: that proves nothing, here or where it is remembered.
             swollen = _peak_kib() - before_kib > margin_kib
             refused = fence.num_refused > refused_before
-            if word is Comparison.DIFFERENT and (swollen or refused):
-                word = Comparison.ERROR
-            reply = [word, not refused and _peak_kib() - started_kib <= margin_kib]
+            if found.comparison is Comparison.DIFFERENT and (swollen or refused):
+                found = Compared(Comparison.ERROR)
+            is_fit = not refused and _peak_kib() - started_kib <= margin_kib
+            reply = [found.comparison, found.detail, is_fit]
         pipe.send_bytes(json.dumps(reply).encode())
 
 
@@ -86,14 +87,14 @@ def _sandbox(kind: str, seconds: float, memory_mib: int) -> Sandbox | None:
     return Sandbox(cast(SandboxKind, kind), limits)
 
 
-def _compare(pair: Pair, sandbox: Sandbox | None) -> Comparison:
+def _compare(pair: Pair, sandbox: Sandbox | None) -> Compared:
     try:
         checker = checker_named(pair.gold.checker)
         if sandbox is not None and isinstance(checker, ProgramChecker):
             return checker.compare_in(pair, sandbox)
-        return checker.compare(pair)
+        return Compared(checker.compare(pair))
     except Exception:  # noqa: BLE001 - whatever sympy raises is our failure, not the model's
-        return Comparison.ERROR
+        return Compared(Comparison.ERROR)
 
 
 def _shield(memory_mib: int, *, writes: bool) -> None:

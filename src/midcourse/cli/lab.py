@@ -10,7 +10,7 @@ import typer
 from midcourse.cli.app import Group, lab_app, verb
 from midcourse.errors import ConfigError
 
-World = Literal["counts", "rules"]
+World = Literal["counts", "rules", "programs", "memory"]
 OptimizerName = Literal["adamw", "muon"]
 
 
@@ -73,15 +73,17 @@ def lab_check(
     ] = 1024,
 ) -> None:
     """Measure what the base model must and must not be able to do; exit code 1 if it fails."""
+    from midcourse.lab.check import check_world
     from midcourse.lab.counts.check import check_counts
     from midcourse.lab.rules.check import check_rules
     from midcourse.progress import open_console
 
-    tables, passed = (
-        check_counts(model, num_problems, seed)
-        if world == "counts"
-        else check_rules(model, num_problems, seed, far_k)
-    )
+    if world == "counts":
+        tables, passed = check_counts(model, num_problems, seed)
+    elif world == "rules":
+        tables, passed = check_rules(model, num_problems, seed, far_k)
+    else:
+        tables, passed = check_world(world, model, num_problems, seed)
     for table in tables:
         open_console().print(table)
     raise typer.Exit(0 if passed else 1)

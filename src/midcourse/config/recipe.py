@@ -13,11 +13,13 @@ from midcourse.config.engines import EngineSection, ModelConfig, OpenAIConfig, T
 from midcourse.config.prices import PricesConfig
 from midcourse.config.stages import (
     HELD_OUT_SET,
+    LAB_STEPS,
     PROBE_SETS,
     TRAIN_SET,
     UNSEEN_SET,
     BuildSftConfig,
     CreditConfig,
+    EnvironmentConfig,
     EvaluateConfig,
     GradeConfig,
     HintsConfig,
@@ -83,6 +85,7 @@ class Recipe(Section):
     reference_engine: EngineSection | None = None
     """How `reference.model` is asked; default: as the base."""
     steps: StepsConfig = StepsConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
     sample: SampleConfig = SampleConfig()
     grade: GradeConfig = GradeConfig()
     select: SelectConfig = SelectConfig()
@@ -136,6 +139,7 @@ def _contradictions(recipe: Recipe) -> Iterator[Complaint]:
     yield from _engine_contradictions(recipe)
     yield from _set_contradictions(recipe)
     yield from _truth_contradictions(recipe)
+    yield from _dialogue_contradictions(recipe)
 
 
 def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
@@ -163,8 +167,9 @@ def _row_contradictions(recipe: Recipe) -> Iterator[Complaint]:
 
 def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield where the first error is known only by asking a model."""
-    if recipe.problems.kind == "lab" and recipe.steps.rule != StepsConfig().rule:
-        text = "the lab's worlds know their steps by blank lines: leave out steps.rule"
+    wanted = LAB_STEPS.get(recipe.problems.world, StepsConfig().rule)
+    if recipe.problems.kind == "lab" and recipe.steps.rule != wanted:
+        text = f"the lab's world {recipe.problems.world!r} tells its steps by steps.rule {wanted!r}"
         yield Complaint(text, ("steps.rule", "problems.kind"))
     if recipe.propose.truth and recipe.train_rl.online.share:
         text = "train_rl.online asks the policy: it cannot take propose.truth"
@@ -173,6 +178,30 @@ def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     if reads_reference and recipe.propose.reference != "given":
         text = "propose.truth reads the problem's own reference: leave out propose.reference"
         yield Complaint(text, ("propose.truth", "propose.reference"))
+
+
+def _dialogue_contradictions(recipe: Recipe) -> Iterator[Complaint]:
+    """Yield what dialogues cannot be."""
+    name, world = recipe.environment.name, recipe.problems.world
+    needed = "memory" if recipe.problems.kind == "lab" and world == "memory" else ""
+    if recipe.problems.kind == "lab" and name != needed:
+        told = f"set environment.name = {needed!r}" if needed else "leave out environment.name"
+        text = f"problems.world {world!r} is {'a dialogue' if needed else 'no dialogue'}: {told}"
+        yield Complaint(text, ("environment.name", "problems.world"))
+    if not name:
+        return
+    if recipe.build_sft.source in ("distillation", "self_reflection"):
+        text = "build_sft.source: a whole solution is one text, and with an environment there is "
+        yield Complaint(f"{text}none: leave it out", ("build_sft.source", "environment.name"))
+    if recipe.train_rl.sampler in ("generate", "vllm"):
+        text = f"train_rl.sampler {recipe.train_rl.sampler!r} knows no environment: use 'engine'"
+        yield Complaint(f"{text} or 'servers'", ("train_rl.sampler", "environment.name"))
+    if recipe.train_rl.distill_weight or recipe.train_sft.method == "sdft":
+        text = "self-distillation knows no environment: leave out train_rl.distill_weight and "
+        yield Complaint(
+            f"{text}train_sft.method 'sdft'",
+            ("train_rl.distill_weight", "train_sft.method", "environment.name"),
+        )
 
 
 def _set_contradictions(recipe: Recipe) -> Iterator[Complaint]:

@@ -23,14 +23,20 @@ from midcourse.records import DEFAULT_CHECKER, TABLE_1, Condition, Role
 ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 
+#: The rule by which a world of the lab tells its steps, where it is not the default.
+LAB_STEPS = {"programs": "statements"}
+
+
 class ProblemsConfig(Section):
     """Where problems come from."""
 
     kind: Literal["jsonl", "lab"] = "jsonl"
     """``jsonl``: problems of your own or of a known source; ``lab``: a generated world."""
-    world: Literal["counts", "rules"] = "counts"
+    world: Literal["counts", "rules", "programs", "memory"] = "counts"
     """``lab``: which world. ``counts``: words for numbers; ``rules``: verbs that act by rules in
-    context, in steps of many wordings, with one more set to evaluate on, ``unseen``."""
+    context, in steps of many wordings, with one more set to evaluate on, ``unseen``; ``programs``:
+    functions to write, graded by unit tests, for `steps.rule` ``statements``; ``memory``: dialogues
+    with the environment of that name."""
     path: str = ""
     """``jsonl``: the training problems: a file, ``hub:OWNER/NAME``, a known SOURCE, ``SOURCE:FILE``
     ``reasoning-gym:TASK`` or ``word-problems:KIND``; or a function of your own that yields rows,
@@ -87,6 +93,16 @@ class StepsConfig(Section):
     its functions, prose at blank lines; ``thoughts``: blank lines up to ``</think>``, and what
     follows as one; or a function of your own, ``package.module:function``, from a text to steps
     that join to it."""
+
+
+class EnvironmentConfig(Section):
+    """What answers the model's turns; a rollout is then a dialogue."""
+
+    name: str = ""
+    """``memory``: named values that are written in one turn and read in another; one that a package
+    brings; or one of your own, ``package.module:Name``. Empty: the model has one turn."""
+    max_turns: int = Field(16, ge=2)
+    """Turns of the model; a dialogue that has not ended by then is truncated."""
 
 
 class SampleConfig(Section):

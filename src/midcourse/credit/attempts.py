@@ -18,7 +18,7 @@ from midcourse.pipeline.values import Problems
 from midcourse.records import Problem, Rollout, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Stage
-from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, StepRule, join_steps, split_steps
+from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, StepRule, join_steps
 
 T = TypeVar("T")
 
@@ -147,10 +147,11 @@ def _true_errors(
     """Return the lab's first error of each rollout; none where it says too little, not wrong."""
     from midcourse.lab.problems import lab_problems
     from midcourse.lab.truth import first_error
+    from midcourse.lab.worlds import WORLDS
 
-    stories = lab_problems(world, seed).stories
-    found = {r.rollout_id: first_error(r.text, stories[r.problem_id]) for r in rollouts}
-    lengths = {r.rollout_id: len(split_steps(r.text)) for r in rollouts}
+    stories, rule = lab_problems(world, seed).stories, WORLDS[world.world].steps
+    found = {r.rollout_id: first_error(r.text, stories[r.problem_id], rule) for r in rollouts}
+    lengths = {r.rollout_id: len(rule.split(r.text)) for r in rollouts}
     return {name: at for name, at in found.items() if at is not None and at < lengths[name]}
 
 

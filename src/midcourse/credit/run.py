@@ -30,7 +30,7 @@ from midcourse.credit.measures import (
 from midcourse.credit.scores import FOUND_DROP, FOUND_ERROR, score_tables, scores_by_target
 from midcourse.credit.signals import Mapped, Named, mapped
 from midcourse.credit.values import StepPrefixes, values_of
-from midcourse.errors import DataError
+from midcourse.errors import ConfigError, DataError
 from midcourse.localize.ask import Cases
 from midcourse.localize.cases import ErrorCase
 from midcourse.localize.run import locator
@@ -136,6 +136,8 @@ def stages_of_run(made: Method) -> CreditStages:
     Raises DataError if none has.
     """
     s, recipe = made.interventions.sources, made.setup.recipe
+    if recipe.environment.name:
+        raise ConfigError("credit: attempts of several turns cannot be mapped; leave the run out")
     given = [p for p in s.problems(*WHOLE, "source").items if p.reference_solution]
     if not given:
         raise DataError("credit: no training problem has a reference: give them reference_solution")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from midcourse.engines.served import Facts
-from midcourse.records import FinishReason, Sampling
+from midcourse.records import EnvironmentTurn, FinishReason, Sampling
 from midcourse.rendering import Message
 
 
@@ -54,6 +54,10 @@ class Request:
     """The same context as messages, for engines that take nothing else (proposing only)."""
     logprobs: bool = False
     """Whether the log-probability of every sampled token is wanted."""
+    problem_id: str = ""
+    """What an environment that answers is told (`midcourse.stages.dialogue`); engines ignore it."""
+    said: tuple[str, ...] = ()
+    """The model's own turns in the context, the open one last; engines ignore them."""
 
     def limit(self, max_context_tokens: int) -> int:
         """Return how many new tokens there is room for."""
@@ -83,6 +87,8 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage | None = None
     """What the server says of tokens; null from engines that return ids, and where it is mute."""
+    given: tuple[EnvironmentTurn, ...] = ()
+    """What an environment said in between; `text` is then the model's turns, joined."""
     error: str | None = None
     """Set if this request, and only this one, failed for good: a failure of ours, never an
     answer. A stage records a few of them as outcomes; with more it stops (`Failures`)."""

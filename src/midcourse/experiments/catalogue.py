@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache
@@ -144,6 +144,11 @@ class Experiment:
     """The recipes of ``paper/`` that it opens; left out, those of its rows."""
     needs_lab: bool = False
     """Whether it asks for the true first error, which only the lab knows."""
+
+    def of_recipes(self, recipes: Sequence[str]) -> Experiment:
+        """Return it with the rows of these recipes alone. Claims about others are passed over."""
+        rows = tuple(row for row in self.rows if row.recipe in recipes)
+        return replace(self, rows=rows, recipes=tuple(dict.fromkeys(row.recipe for row in rows)))
 
 
 @cache

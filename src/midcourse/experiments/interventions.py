@@ -94,7 +94,7 @@ def _located(session: Session, method: Method, _: Row) -> Clusters[Located]:
     renderer, found = session.tools.renderer(method.setup.base), []
     for proposal, rollout in candidates_in_place(session, method):
         num_tokens = float(len(renderer.encode(proposal.intervention or "")))
-        num_steps, step = len(method.setup.steps.split(rollout.text)), insert_step(proposal)
+        num_steps, step = len(method.setup.steps.of(rollout)), insert_step(proposal)
         place = Located(step, num_steps, num_tokens, float(rollout.num_tokens))
         found.append((rollout.problem_id, place))
     return grouped(found)
@@ -186,7 +186,7 @@ def _summed(found: Counts) -> Counts:
 def _offsets(session: Session, method: Method, _: Row) -> Clusters[tuple[int, Count]]:
     """Return (location − true first error, counts) of each candidate, by problem."""
     from midcourse.lab.problems import lab_problems
-    from midcourse.lab.truth import first_error
+    from midcourse.lab.truth import first_wrong
 
     recipe = method.setup.recipe
     stories = lab_problems(recipe.problems, recipe.seed).stories
@@ -194,7 +194,7 @@ def _offsets(session: Session, method: Method, _: Row) -> Clusters[tuple[int, Co
     counts, found = proposal_counts(session, verified), []
     in_order = sorted(candidates_in_place(session, method), key=lambda pair: pair[1].rollout_id)
     for proposal, rollout in in_order:
-        truth = first_error(rollout.text, stories[proposal.problem_id])
+        truth = first_wrong(method.setup.steps.of(rollout), stories[proposal.problem_id])
         if truth is not None and proposal.proposal_id in counts:
             place = (insert_step(proposal) - truth, counts[proposal.proposal_id])
             found.append((proposal.problem_id, place))

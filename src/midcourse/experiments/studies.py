@@ -40,6 +40,8 @@ class Study:
     overlays: tuple[str, ...] = ()
     experiments: Mapping[str, int] = field(default_factory=dict)
     """By experiment the number of runs planned: seeds 1, 2, …"""
+    recipes: tuple[str, ...] = ()
+    """Rows of these recipes alone; left out, every row of an experiment."""
     needs: Mapping[str, str] = field(default_factory=dict)
     """By path what has to be there before, and the command that makes it."""
     command: str = ""
@@ -52,7 +54,10 @@ class Study:
     def planned(self) -> list[tuple[Experiment, range]]:
         """Each experiment with its seeds, in the order of the file."""
         known = experiments()
-        return [(known[name], range(1, runs + 1)) for name, runs in self.experiments.items()]
+        return [
+            (known[name].of_recipes(self.recipes) if self.recipes else known[name], range(1, n + 1))
+            for name, n in self.experiments.items()
+        ]
 
     def units(self, seeds: Sequence[int] = ()) -> list[tuple[Experiment, int]]:
         """Return experiments and seeds in the order in which they are made; `seeds` only, if any.

@@ -20,6 +20,7 @@ from midcourse.export.evidence import Case, Evidence, RolloutSet
 from midcourse.export.handover import Part, conversation
 from midcourse.records import FinishReason, Grade, Rollout, Verdict, content_id
 from midcourse.rendering import Renderer
+from midcourse.steps import whole_text
 from midcourse.training.rl.advantages import reward_of
 
 _LOG_VERSION = 2
@@ -59,7 +60,8 @@ def _samples(
         context = found.contexts.get(name)
         before = renderer.decode(context.response.all) if context else ""
         asked = conversation(found.users[name], *([before] if before else []))
-        reply = {"role": "assistant", "content": rollout.text, "source": "generate"}
+        said = whole_text(rollout.text, rollout.given)
+        reply = {"role": "assistant", "content": said, "source": "generate"}
         usage = {"input_tokens": rollout.prompt_tokens, "output_tokens": rollout.num_tokens}
         usage["total_tokens"] = sum(usage.values())
         reason = _STOP_REASONS.get(rollout.finish_reason, "unknown")
@@ -71,7 +73,7 @@ def _samples(
             "target": problem.answer,
             "messages": [*asked, reply],
             "output": {
-                "model": found.model, "choices": [choice], "completion": rollout.text,
+                "model": found.model, "choices": [choice], "completion": said,
                 "usage": usage,
             },
             "scores": {_SCORER: _score(grade)},

@@ -10,7 +10,7 @@ from midcourse.export.files import write_jsonl, write_parquet
 from midcourse.export.handover import Part
 from midcourse.pipeline.interventions import INTERVENTION
 from midcourse.records import Condition, Verdict
-from midcourse.steps import StepRule, insert_step
+from midcourse.steps import StepRule, insert_step, whole_text
 
 _COLUMNS = {
     "proposal_id": "names the proposal",
@@ -67,7 +67,7 @@ def _row(case: Case, rule: StepRule) -> dict[str, object]:
         "problem": problem.text,
         "answer": problem.answer,
         "reference_solution": problem.reference_solution,
-        "attempt": case.rollout.text,
+        "attempt": whole_text(case.rollout.text, case.rollout.given),
         "proposer": proposal.proposer,
         "outcome": str(proposal.outcome),
         "detail": proposal.detail,
@@ -89,7 +89,7 @@ def _place(case: Case, rule: StepRule) -> tuple[str | None, str | None]:
     """Return what stands before the step that is replaced, and that step."""
     if case.proposal.location is None:
         return None, None
-    steps, place = rule.split(case.rollout.text), insert_step(case.proposal)
+    steps, place = rule.of(case.rollout), insert_step(case.proposal)
     return "".join(steps[: max(place, 0)]), "".join(steps[place : place + 1])
 
 

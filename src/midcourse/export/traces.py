@@ -15,6 +15,7 @@ from midcourse.export.files import write_jsonl
 from midcourse.export.handover import Part, conversation
 from midcourse.records import FinishReason, Grade, Rollout
 from midcourse.rendering import Renderer
+from midcourse.steps import whole_text
 from midcourse.training.rl.advantages import reward_of
 
 _FILE = "traces.jsonl"
@@ -80,9 +81,9 @@ def _graph(
     context = found.contexts.get(rollout.parent_id or "")
     prompt = context.prompt_ids if context else renderer.prompt_ids(conversation(user))
     before = tuple(context.response.all) if context else ()
-    said = renderer.decode(before) + rollout.text
+    said = renderer.decode(before) + whole_text(rollout.text, rollout.given)
     asked, replied = conversation(user, said)
-    mask = [False] * len(before) + [True] * len(rollout.token_ids)
+    mask = [False] * len(before) + rollout.sampled
     length = rollout.finish_reason is FinishReason.LENGTH
     return {
         "nodes": [

@@ -20,6 +20,9 @@ class Document:
     reply: str
     is_whole: bool = False
     """Whether the user's text is learnt too: comparing texts begins with following them."""
+    later: tuple[str, ...] = ()
+    """Of a dialogue, what follows the reply: what is said to the model, and what it says, in
+    turn."""
 
 
 Task = Callable[[random.Random, PromptSet], Document]

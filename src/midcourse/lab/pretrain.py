@@ -169,6 +169,8 @@ def _texts(config: PretrainConfig, prompts: PromptSet) -> Iterator[str]:
             document = taught.tasks[task](rng, prompts)
             yield f"user\n{document.user}"
             yield f"assistant\n{document.reply}"
+            for index, said in enumerate(document.later):
+                yield f"{'assistant' if index % 2 else 'user'}\n{said}"
 
 
 def _architecture(tokenizer: PreTrainedTokenizerFast, config: PretrainConfig) -> Qwen3Config:
@@ -248,23 +250,41 @@ class _Row:
 
     asked: list[int]
     reply: list[int]
+    """With all that follows it, in a dialogue."""
+    labels: list[int]
+    """As `reply`, with −100 where somebody else speaks."""
     is_whole: bool
 
     def __len__(self) -> int:
         return len(self.asked) + len(self.reply)
 
-    def padded(self, width: int, pad: int, asked: bool, reply: bool) -> list[int]:
-        """Return its ids up to `width`, of the user's part, the model's or both."""
-        ids = self.asked if asked else [pad] * len(self.asked)
-        ids = ids + (self.reply if reply else [pad] * len(self.reply))
-        return ids + [pad] * (width - len(ids))
+    def padded_ids(self, width: int, pad: int) -> list[int]:
+        """Return its ids, up to `width`."""
+        return _padded([*self.asked, *self.reply], width, pad)
+
+    def padded_labels(self, width: int) -> list[int]:
+        """Return the ids that the model says, and −100 elsewhere, up to `width`."""
+        return _padded([*([IGNORED] * len(self.asked)), *self.labels], width, IGNORED)
+
+    def padded_question(self, width: int) -> list[int]:
+        """Return the ids of the user's part where it is learnt, and −100, up to `width`."""
+        return _padded(self.asked if self.is_whole else [], width, IGNORED)
 
 
 def _encode(renderer: Renderer, document: Document) -> _Row:
     """Return a document in tokens, the end of its reply's turn among them."""
     asked = renderer.prompt_ids([{"role": "user", "content": document.user}])
     reply = renderer.reply_ids(document.reply) + renderer.end_of_turn_ids
-    return _Row(asked, reply, document.is_whole)
+    labels = list(reply)
+    for said, following in zip(document.later[::2], document.later[1::2], strict=True):
+        given = renderer.next_turn_ids(said)
+        own = renderer.reply_ids(following) + renderer.end_of_turn_ids
+        reply, labels = reply + given + own, labels + [IGNORED] * len(given) + own
+    return _Row(asked, reply, labels, document.is_whole)
+
+
+def _padded(ids: list[int], width: int, pad: int) -> list[int]:
+    return ids + [pad] * (width - len(ids))
 
 
 def _pad(rows: list[_Row], pad_id: int) -> Batch:
@@ -272,12 +292,11 @@ def _pad(rows: list[_Row], pad_id: int) -> Batch:
     width = max(map(len, rows))
     # Padding is on the right and attention is causal: no mask is needed.
     batch = {
-        "input_ids": torch.tensor([row.padded(width, pad_id, True, True) for row in rows]),
-        "labels": torch.tensor([row.padded(width, IGNORED, False, True) for row in rows]),
+        "input_ids": torch.tensor([row.padded_ids(width, pad_id) for row in rows]),
+        "labels": torch.tensor([row.padded_labels(width) for row in rows]),
     }
     if any(row.is_whole for row in rows):
-        asked = [row.padded(width, IGNORED, row.is_whole, False) for row in rows]
-        batch["asked"] = torch.tensor(asked)
+        batch["asked"] = torch.tensor([row.padded_question(width) for row in rows])
     return batch
 
 

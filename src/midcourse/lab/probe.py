@@ -9,19 +9,23 @@ from typing import Literal, NamedTuple
 from midcourse.checkers import Grader
 from midcourse.config import ProposeConfig, SamplingConfig
 from midcourse.engines import resolve_model
-from midcourse.engines.base import ScoreRequest, TokenScores
+from midcourse.engines.base import Engine, ScoreRequest, TokenScores
 from midcourse.engines.transformers_engine import TransformersEngine
 from midcourse.lab.problems import draw_problems
 from midcourse.lab.splits import Split
-from midcourse.lab.truth import first_error
+from midcourse.lab.truth import first_wrong
 from midcourse.lab.worlds import Story, World
 from midcourse.progress import Failures
 from midcourse.prompts import PromptSet, load_prompt_set
 from midcourse.records import Condition, Problem, Proposal, ProposalOutcome
 from midcourse.stages.contexts import Context, opening_context, problem_contexts
+from midcourse.stages.dialogue import Talk
 from midcourse.stages.propose import Case, Proposer, propose, review_prompt
 from midcourse.stages.sample import SampleSpec, sample
 from midcourse.steps import BLANK_LINES, split_steps
+
+#: More than any dialogue of the lab takes.
+_MAX_TURNS = 16
 
 
 class Told(NamedTuple):
@@ -94,7 +98,12 @@ class Probe:
             run_seed=self.seed,
             stage="check",
         )
-        drawn = sample(contexts, spec, self.engine, (), Failures())
+        engine: Engine = self.engine
+        if self.world.environment:
+            name, asked = self.world.environment, tuple(problems)
+            talk = Talk(environment=name, max_turns=_MAX_TURNS, problems=asked)
+            engine = talk.through(self.engine, self.engine.renderer)
+        drawn = sample(contexts, spec, engine, (), Failures())
         rollouts = sorted(drawn, key=lambda r: (r.problem_id, r.index))
         return [Case(by_id[r.problem_id], r, "") for r in rollouts]
 
@@ -104,7 +113,8 @@ class Probe:
 
     def error(self, case: Case) -> int | None:
         """Return the true first error of a rollout."""
-        return first_error(case.rollout.text, self.stories[case.problem.problem_id])
+        story = self.stories[case.problem.problem_id]
+        return first_wrong(self.world.steps.of(case.rollout), story)
 
     def propose(
         self, cases: Sequence[Case], config: ProposeConfig, reference: Literal["given", "none"]

@@ -59,6 +59,8 @@ def draw_problems(
             reference_solution=story.reference,
             source=f"{world.source}/{kind}",
             split=split,
+            checker=world.checker,
+            entry=story.entry,
         )
         stories[problem.problem_id] = story
         problems.append(problem)

@@ -14,9 +14,16 @@ from midcourse.config import HELD_OUT_SET, UNSEEN_SET, ProblemsConfig
 from midcourse.lab.counts import documents as counts_documents
 from midcourse.lab.counts import world as counts_world
 from midcourse.lab.curriculum import Curriculum
+from midcourse.lab.kinds import Kind
+from midcourse.lab.memory import documents as memory_documents
+from midcourse.lab.memory import world as memory_world
+from midcourse.lab.programs import documents as programs_documents
+from midcourse.lab.programs import world as programs_world
 from midcourse.lab.rules import documents as rules_documents
 from midcourse.lab.rules import world as rules_world
 from midcourse.lab.splits import Split
+from midcourse.records import DEFAULT_CHECKER
+from midcourse.steps import BLANK_LINES, StepRule, rule_named
 
 
 class Story(Protocol):
@@ -30,6 +37,11 @@ class Story(Protocol):
     @property
     def answer(self) -> str:
         """The true answer."""
+        ...
+
+    @property
+    def entry(self) -> str:
+        """What its checker needs beyond the answer, as `Problem.entry`."""
         ...
 
     @property
@@ -64,13 +76,19 @@ class World:
     evaluation: Callable[[ProblemsConfig], Mapping[str, Parts]]
     """What it is evaluated on, by set."""
     curriculum: Curriculum
+    checker: str = DEFAULT_CHECKER
+    """What grades its problems."""
+    steps: StepRule = BLANK_LINES
+    """By which its rollouts are cut: its truth is of such steps."""
+    environment: str = ""
+    """What answers in its dialogues, by name."""
 
 
 def _probes(config: ProblemsConfig) -> dict[str, Parts]:
     return {kind: [(kind, config.num_probe)] for kind in ("known", "control")}
 
 
-def _counts_training(config: ProblemsConfig) -> Parts:
+def _training(config: ProblemsConfig) -> Parts:
     return [
         ("composed", config.num_composed),
         ("single", config.num_single),
@@ -78,7 +96,7 @@ def _counts_training(config: ProblemsConfig) -> Parts:
     ]
 
 
-def _counts_evaluation(config: ProblemsConfig) -> dict[str, Parts]:
+def _half_composed(config: ProblemsConfig) -> dict[str, Parts]:
     num_single = config.num_held_out // 2
     half = [("composed", config.num_held_out - num_single), ("single", num_single)]
     return {HELD_OUT_SET: half, **_probes(config)}
@@ -93,11 +111,9 @@ def _rules_evaluation(config: ProblemsConfig) -> dict[str, Parts]:
 
 COUNTS = World(
     source="lab",
-    stories=lambda kind, split, seed: counts_world.generate_stories(
-        counts_world.Kind(kind), split, seed
-    ),
-    training=_counts_training,
-    evaluation=_counts_evaluation,
+    stories=lambda kind, split, seed: counts_world.generate_stories(Kind(kind), split, seed),
+    training=_training,
+    evaluation=_half_composed,
     curriculum=counts_documents.CURRICULUM,
 )
 RULES = World(
@@ -105,8 +121,30 @@ RULES = World(
     stories=lambda kind, split, seed: rules_world.generate_stories(
         rules_world.Kind(kind), split, seed
     ),
-    training=lambda config: [*_counts_training(config), ("soft", config.num_soft)],
+    training=lambda config: [*_training(config), ("soft", config.num_soft)],
     evaluation=_rules_evaluation,
     curriculum=rules_documents.CURRICULUM,
 )
-WORLDS: Mapping[str, World] = {"counts": COUNTS, "rules": RULES}
+PROGRAMS = World(
+    source="lab/programs",
+    stories=lambda kind, split, seed: programs_world.generate_stories(Kind(kind), split, seed),
+    training=_training,
+    evaluation=_half_composed,
+    curriculum=programs_documents.CURRICULUM,
+    checker="unit-tests",
+    steps=rule_named("statements"),
+)
+MEMORY = World(
+    source="lab/memory",
+    stories=lambda kind, split, seed: memory_world.generate_stories(Kind(kind), split, seed),
+    training=_training,
+    evaluation=_half_composed,
+    curriculum=memory_documents.CURRICULUM,
+    environment="memory",
+)
+WORLDS: Mapping[str, World] = {
+    "counts": COUNTS,
+    "rules": RULES,
+    "programs": PROGRAMS,
+    "memory": MEMORY,
+}

@@ -271,7 +271,7 @@ class Reflections:
             text = self.prompt.render(
                 problem=problem.text,
                 reference=problem.reference_solution or "",
-                attempt=self.steps.number(self.steps.split(rollout.text)),
+                attempt=self.steps.shown(rollout),
                 answer=problem.answer,
                 tests=shown_tests(problem.checker, problem.entry),
             )

@@ -25,6 +25,7 @@ from midcourse.pipeline.values import Candidates, Graded, Model, Problems, Subse
 from midcourse.records import Likelihood, Problem, Role, RowSource, SftRow, Start
 from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
+from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.likelihood import KEPT_TOKENS, ScoredText, row_kind
 from midcourse.stages.likelihood import likelihood as score_texts
 from midcourse.tokens import Asked
@@ -78,8 +79,9 @@ def _texts(
         rollouts = (r for r in reader.read(settings.own.rollouts) if r.token_ids)
         for rollout in islice(rollouts, limit):
             prompt = _prompt(settings, rollout.problem_id, renderer)
-            yield _scored("own_rollout", rollout.rollout_id, rollout.problem_id, prompt,
+            own = _scored("own_rollout", rollout.rollout_id, rollout.problem_id, prompt,
                           rollout.token_ids)  # fmt: skip
+            yield replace(own, counts=tuple(rollout.sampled))
     if settings.unseen is not None:
         yield from _unseen(settings.unseen, reader, renderer)
 
@@ -108,17 +110,25 @@ def _unseen(unseen: Continuations, reader: Reader, renderer: Renderer) -> Iterat
 
 
 def row_texts(row: SftRow) -> Iterator[ScoredText]:
-    """Yield a row's trained tokens given the problem; of a step also the step given its prefix."""
-    whole = row_kind(row)
+    """Yield a row's trained tokens given the problem; of a step also the step given its prefix.
+
+    Of a trained prefix that counts which is trained: not what an environment said in it. A masked
+    one is scored whole.
+    """
+    whole, start = row_kind(row), row.prompt_tokens + row.prefix_tokens
+    learned = tuple(label != IGNORED for label in row.labels)
+    is_trained = any(learned[row.prompt_tokens : start])
     contexts = {whole: row.prompt_tokens}
     if row.source is RowSource.INTERVENTION:  # An original step is the end of its prefix.
-        contexts[str(row.source)] = row.prompt_tokens + row.prefix_tokens
+        contexts[str(row.source)] = start
     for what, num_context in contexts.items():
         scored = _scored(
             what, row.row_id, row.problem_id, row.input_ids[:num_context],
             row.input_ids[num_context:],
         )  # fmt: skip
-        yield replace(scored, num_kept=KEPT_TOKENS) if what == whole else scored
+        counts = learned[num_context:] if is_trained else ()
+        num_kept = KEPT_TOKENS if what == whole else 0
+        yield replace(scored, counts=counts, num_kept=num_kept)
 
 
 # --- composition -------------------------------------------------------------------------------
@@ -187,6 +197,7 @@ class Evaluation:
             sampling=sampling,
             stream=stream,
             seed=s.recipe.seed,
+            dialogues=s.dialogues(eval_set),
         )
         drawn = draw(settings, s.problems(*GOLD, of=eval_set))
         assert isinstance(drawn, Graded)

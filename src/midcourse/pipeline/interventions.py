@@ -50,11 +50,12 @@ def proposals_for(
 ) -> Stage[Proposal, Any]:
     """Return the proposer's interventions for the cases; `problems` are whole."""
     recipe, prompts = s.recipe, s.setup.prompts
+    review = review_prompt(prompts, recipe.propose)
     settings = ProposeSettings(
         cases=asked,
         problems=problems,
         config=recipe.propose,
-        review=review_prompt(prompts, recipe.propose),
+        review=review,
         guided=guided_prompt(prompts, recipe.propose),
         proposer=s.setup.helper("", recipe.proposer_model, recipe.proposer_engine),
         policy=s.setup.base,
@@ -62,6 +63,7 @@ def proposals_for(
         seed=recipe.seed,
         world=recipe.problems if recipe.propose.truth else None,
         steps=s.setup.steps,
+        grades=asked.settings.drawn.grades if "failing_test" in review.fields else None,
     )
     return propose(settings, label)
 
@@ -149,5 +151,6 @@ class Interventions:
             budget=config.budget,
             first_index=first_index,
             rounds=rounds_of(rounds, problems),
+            dialogues=self.sources.dialogues(),
         )
         return draw(settings, problems)

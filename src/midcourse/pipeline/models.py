@@ -43,7 +43,7 @@ from midcourse.pipeline.stages import (
     solution_rows,
     step_rows,
 )
-from midcourse.pipeline.values import Drawn, Model, Problems, Selection, Texts
+from midcourse.pipeline.values import Dialogues, Drawn, Model, Problems, Selection, Texts
 from midcourse.prompts import Prompt
 from midcourse.records import Condition, Problem, ProblemStatus, Role, SftRow, Start
 from midcourse.run import Reader, Stage, Training
@@ -161,6 +161,8 @@ class RlSettings:
     """How RL asks for interventions of its own, where it does."""
     informed: Prompt | None = None
     """What the teacher is asked with in self-distillation, where there is any."""
+    dialogues: Dialogues | None = None
+    """Where an environment answers the policy's turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ def _rl_job(settings: RlSettings, reader: Reader, key: str) -> RlJob:
         grade=settings.limits,
         reviews=settings.asking.about(problems) if settings.asking else None,
         teaching=_teaching(settings.informed, problems) if settings.informed else None,
+        talk=settings.dialogues.talk if settings.dialogues else None,
         problems=tuple(
             RlProblem(
                 problem_id=problem.problem_id,
@@ -264,6 +267,8 @@ def _rl_continuations(settings: RlSettings, reader: Reader) -> defaultdict[str, 
                 addition_ids=tuple(context.response.addition),
                 open_box=context.open_box,
                 parent_id=context.parent_id,
+                said=context.said,
+                given=context.given,
             )
             found[context.problem_id].append(made)
     return found
@@ -557,6 +562,7 @@ class Models:
             measured=self.referenced.statuses if is_ordered else None,
             asking=self._asking() if config.online.share else None,
             informed=s.setup.prompts["guided_solve"] if config.distill_weight else None,
+            dialogues=s.dialogues(),
         )
         how = _rl_label(config) + (" with online InT" if config.online.share else "")
         return reinforce(settings, label=f"{start.label} + {how}")

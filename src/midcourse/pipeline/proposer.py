@@ -25,13 +25,14 @@ from midcourse.pipeline.stages import (
     ProposeSettings,
     SampleSettings,
     draw,
+    failure_details,
     graders_of,
     keyed,
     propose,
     verifications,
 )
 from midcourse.pipeline.values import Candidates, Drawn, Model, Selection, view
-from midcourse.records import Proposal, Rollout, SftRow
+from midcourse.records import Grade, Proposal, Rollout, SftRow
 from midcourse.run import Keyed, Stage, Step, Work, stage
 from midcourse.stages.propose import Case, guided_prompt, review_prompt
 from midcourse.stages.proposer_rows import ProposerRowDesign, proposer_rows
@@ -56,6 +57,8 @@ class ProposerRowSettings:
     """Rows are in its tokens."""
     seed: int
     steps: StepRule = BLANK_LINES
+    grades: Stage[Grade, Any] | None = None
+    """Of the cases, where the question shows the test that an attempt failed."""
 
 
 @stage("rows", SftRow)
@@ -64,9 +67,14 @@ def rows_of_proposals(settings: ProposerRowSettings, work: Work[SftRow]) -> Iter
     reader = work.reader
     problems = {problem.problem_id: problem for problem in settings.hard.read(reader)}
     rollouts = (r for r in reader.read(settings.cases, TOKENS) if r.problem_id in problems)
+    details = failure_details(settings.grades, reader)
+    cases = (
+        Case(problems[r.problem_id], r, reference="", detail=details.get(r.rollout_id, ""))
+        for r in rollouts
+    )
     rows = proposer_rows(
         (p for p in reader.read(settings.proposals) if p.problem_id in problems),
-        {r.rollout_id: Case(problems[r.problem_id], r, reference="") for r in rollouts},
+        {case.rollout.rollout_id: case for case in cases},
         verifications(reader, settings.verified, with_suffix=False),
         settings.design,
         work.tools.renderer(settings.proposer),
@@ -115,10 +123,11 @@ class Proposers:
     def rows(self) -> Stage[SftRow, Any]:
         """What it is trained on."""
         s, config, made = self._sources, self.config, self.method
-        is_blind = config.reference == "none"
+        blind = s.setup.prompts["no_reference"] if config.reference == "none" else None
+        shows_failure = blind is not None and "failing_test" in blind.fields
         settings = ProposerRowSettings(
             design=ProposerRowDesign(
-                blind=s.setup.prompts["no_reference"] if is_blind else None,
+                blind=blind,
                 rows_per_problem=config.rows_per_problem,
                 min_correct_share=config.min_correct_share,
                 max_tokens=config.max_tokens,
@@ -130,6 +139,7 @@ class Proposers:
             proposer=self.before,
             seed=s.recipe.seed,
             steps=s.setup.steps,
+            grades=made.train.grades if shows_failure else None,
         )
         return rows_of_proposals(settings, f"proposer, reference {SHOWN[config.reference]}")
 
@@ -166,18 +176,20 @@ class Proposers:
             "num_rollouts": ProposeConfig().num_rollouts,  # `cases` says how many, whatever it is
         }
         config, prompts = s.recipe.propose.model_copy(update=changes), s.setup.prompts
+        review = review_prompt(prompts, config)
         label = f"{eval_set}, {model.label}, reference {SHOWN[reference]}"
         asked = ProposeSettings(
             cases=cases,
             problems=view(whole, *WHOLE),
             config=config,
-            review=review_prompt(prompts, config),
+            review=review,
             guided=guided_prompt(prompts, config),
             proposer=model,
             policy=s.setup.base,
             graders=graders_of(view(whole, "checker")),
             seed=s.recipe.seed,
             steps=s.setup.steps,
+            grades=drawn.grades if "failing_test" in review.fields else None,
         )
         proposals = propose(asked, label)
         return Answers(
@@ -204,6 +216,7 @@ class Proposers:
             stream=f"{INTERVENTION} of {proposals.label}",
             seed=s.recipe.seed,
             budget=verify.budget,
+            dialogues=s.dialogues(eval_set),
         )
         return draw(settings, s.problems(*GOLD, of=eval_set))
 

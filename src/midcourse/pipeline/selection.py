@@ -34,6 +34,7 @@ def train_rollouts(s: Sources) -> Drawn:
         seed=s.recipe.seed,
         rounds=rounds_of(config.rounds, problems),
         per_source=per_source(s),
+        dialogues=s.dialogues(),
     )
     return draw(settings, problems, max_duplicate_share=config.max_duplicate_share)
 
@@ -110,5 +111,6 @@ def hinted_rollouts(s: Sources, referenced: Selection) -> Drawn:
         sampling=s.recipe.sample.sampling,
         stream="train hint",
         seed=s.recipe.seed,
+        dialogues=s.dialogues(),
     )
     return draw(settings, s.problems(*GOLD))

@@ -43,6 +43,7 @@ from midcourse.engines import (
 )
 from midcourse.engines.base import Engine, Scorer, Served
 from midcourse.engines.metered import MeteredEngine, MeteredScorer
+from midcourse.environments import environment_named
 from midcourse.errors import ConfigError, DataError, MidcourseError
 from midcourse.pipeline.funnel import dryness
 from midcourse.pipeline.kept import check_problems, keep_problems
@@ -88,6 +89,8 @@ class Setup:
         require_disjoint(problems.train, problems.evaluation)
         _check_sources(recipe.sample.num_rollouts_by_source, problems.train)
         _check_steps(recipe.steps.rule, problems.train)
+        if recipe.environment.name:
+            environment_named(recipe.environment.name)
         if _hints_at_once(recipe) and recipe.reference.write == "none":
             require_references(problems.train)
         return cls.with_problems(recipe, problems, identify_model)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from midcourse.config import HELD_OUT_SET, Recipe
+from midcourse.environments import environment_named
 from midcourse.errors import ConfigError
 from midcourse.pipeline.contexts import Hints
 from midcourse.pipeline.session import Setup
-from midcourse.pipeline.values import Problems, Subset, Texts, view
+from midcourse.pipeline.values import Dialogues, Problems, Subset, Texts, view
 from midcourse.records import Problem
 
 GOLD = ("answer", "checker", "entry")
@@ -42,6 +43,21 @@ class Sources:
             texts = {p.problem_id: prompt.render(problem=p.text) for p in self.whole(of)}
             self._texts[of] = Texts(texts)
         return self._texts[of]
+
+    def dialogues(self, of: str = "train") -> Dialogues | None:
+        """Return what answers the model's turns about a set; None where nothing does.
+
+        An environment sees texts and entries, and no answer.
+        """
+        config = self.recipe.environment
+        if not config.name:
+            return None
+        return Dialogues(
+            environment=config.name,
+            version=environment_named(config.name).version,
+            max_turns=config.max_turns,
+            problems=self.problems("text", "entry", of=of),
+        )
 
     def hints(self) -> Hints:
         """Return how hints are made. Raises ConfigError if the prompt set has none."""

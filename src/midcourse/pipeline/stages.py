@@ -23,9 +23,12 @@ from midcourse.config import (
     speaks_messages,
 )
 from midcourse.data.problems import require_references
+from midcourse.engines.base import Engine
+from midcourse.environments import environment_named
 from midcourse.pipeline.contexts import Contexts, Continuations, ready_rows
 from midcourse.pipeline.values import (
     Candidates,
+    Dialogues,
     Drawn,
     Graded,
     Model,
@@ -45,6 +48,7 @@ from midcourse.records import (
     SftRow,
     Verdict,
 )
+from midcourse.rendering import Renderer
 from midcourse.run import Keyed, Reader, Stage, Work, stage
 from midcourse.stages.build_sft import RowDesign, Verification, build_sft
 from midcourse.stages.grade import grade as grade_rollouts
@@ -121,6 +125,8 @@ class SampleSettings:
     rounds: Rounds | None = None
     per_source: PerSource | None = None
     """Of all training problems, where some have another number."""
+    dialogues: Dialogues | None = None
+    """Where an environment answers the model's turns."""
 
 
 def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
@@ -133,6 +139,23 @@ def _num_rollouts(settings: SampleSettings, reader: Reader) -> int | None:
 
 def _by_problem(per_source: PerSource | None) -> Mapping[str, int]:
     return per_source.by_problem() if per_source else {}
+
+
+def _engine(settings: SampleSettings, tools: Any) -> Engine:
+    """Return what samples: the model's engine, in dialogue with an environment if there is one."""
+    engine: Engine = tools.engine(settings.model)
+    if settings.dialogues is None:
+        return engine
+    renderer: Renderer = tools.renderer(settings.model)
+    return settings.dialogues.talk.through(engine, renderer)
+
+
+def _check_sampled(settings: SampleSettings, tools: Any) -> None:
+    """Raise ConfigError if the chat template is not as the settings need it."""
+    _check_template(settings.model, tools)
+    if settings.dialogues is not None:
+        role = environment_named(settings.dialogues.environment).role
+        tools.renderer(settings.model).check_turn_of(role)
 
 
 def _is_correct(rounds: Rounds, work: Work[Rollout], rollout: Rollout) -> bool:
@@ -184,7 +207,7 @@ def _duplicate_remarks(limit: float, manifest: Mapping[str, Any]) -> Iterator[st
     outcome=attrgetter("finish_reason"),
     total=_num_rollouts,
     summary=_duplicates,
-    check=lambda settings, tools: _check_template(settings.model, tools),
+    check=lambda settings, tools: _check_sampled(settings, tools),
     asked=Asked.POLICY,
     usage=_usage,
 )
@@ -196,7 +219,7 @@ def sample(settings: SampleSettings, work: Work[Rollout]) -> Iterator[Keyed[Roll
         budget=settings.budget, run_seed=settings.seed, stage=settings.stream,
         first_index=settings.first_index, by_problem=_by_problem(settings.per_source),
     )  # fmt: skip
-    engine = work.tools.engine(model)
+    engine = _engine(settings, work.tools)
     contexts = settings.contexts.make(model, work.reader, work.tools)
     if rounds is None:
         rollouts = sample_contexts(contexts, spec, engine, work.done, work.failures)
@@ -383,6 +406,8 @@ class ProposeSettings:
     """Where the problems come from, if that tells the first error: the lab's world, or worked
     references."""
     steps: StepRule = BLANK_LINES
+    grades: Stage[Grade, Any] | None = None
+    """Of the cases, where the prompt shows the test that an attempt failed."""
 
 
 def _check_proposer(settings: ProposeSettings, tools: Any) -> None:
@@ -461,7 +486,7 @@ def _oracle(
     from midcourse.lab.truth import NAME, world_step
 
     stories = lab_problems(world, seed).stories
-    return lambda case: world_step(case, stories[case.problem.problem_id]), NAME
+    return lambda case: world_step(case, stories[case.problem.problem_id], steps), NAME
 
 
 def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
@@ -470,8 +495,16 @@ def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
     problems = among.items if isinstance(among, Problems) else among.read(reader)
     by_id = {problem.problem_id: problem for problem in problems}
     shown = shown_references(problems, settings.config)
+    details = failure_details(settings.grades, reader)
     for rollout in reader.read(settings.cases):
-        yield Case(by_id[rollout.problem_id], rollout, shown[rollout.problem_id])
+        problem, detail = by_id[rollout.problem_id], details.get(rollout.rollout_id, "")
+        yield Case(problem, rollout, shown[rollout.problem_id], detail)
+
+
+def failure_details(grades: Stage[Grade, Any] | None, reader: Reader) -> dict[str, str]:
+    """Return `Grade.detail` by rollout id, where a prompt shows the test that was failed."""
+    found = reader.read(grades) if grades else ()
+    return {graded.rollout_id: graded.detail for graded in found if graded.detail}
 
 
 def shown_references(problems: Sequence[Problem], config: ProposeConfig) -> dict[str, str]:
@@ -498,7 +531,7 @@ class ShiftSettings:
 def shift(settings: ShiftSettings, work: Work[Proposal]) -> Iterator[Keyed[Proposal]]:
     """*shift*: the candidates at another place; their content stays."""
     cases = work.reader.read(settings.cases, TOKENS)
-    attempts = {rollout.rollout_id: settings.steps.split(rollout.text) for rollout in cases}
+    attempts = {rollout.rollout_id: settings.steps.of(rollout) for rollout in cases}
     candidates = settings.candidates.read(work.reader)
     how = (settings.shift, settings.terminator, settings.steps)
     moved = shifted(candidates, attempts, *how)

@@ -27,6 +27,7 @@ from midcourse.records import (
     content_id,
 )
 from midcourse.run import Reader, Stage, Training
+from midcourse.stages.dialogue import Talk
 from midcourse.stages.propose import first_accepted
 
 
@@ -93,6 +94,25 @@ class Problems:
     def by_id(self) -> dict[str, Problem]:
         """The problems by id."""
         return {problem.problem_id: problem for problem in self.items}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialogues:
+    """What answers the model's turns, for one set of problems."""
+
+    environment: str
+    """Its name in the recipe."""
+    version: str
+    max_turns: int
+    problems: Problems
+    """As the environment sees them."""
+
+    @property
+    def talk(self) -> Talk:
+        """The same as plain data."""
+        return Talk(
+            environment=self.environment, max_turns=self.max_turns, problems=self.problems.items
+        )
 
 
 def view(problems: Iterable[Problem], *names: str) -> Problems:

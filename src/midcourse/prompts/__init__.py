@@ -53,6 +53,8 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 _WHOLE = ("problem", "reference", "attempt")
+#: Of a problem with unit tests: all of them, and the one that the attempt fails.
+_TESTED = ("tests", "failing_test")
 #: Every file of a set, and the placeholders that it must and may hold.
 PURPOSES = {
     "solve": Purpose(("problem",)),
@@ -60,10 +62,10 @@ PURPOSES = {
     "reference": Purpose(("problem",), ("answer",)),
     "reflect": Purpose(_WHOLE, ("answer", "tests")),
     "guided_solve": Purpose(("problem", "reference"), ("answer", "tests")),
-    "review": Purpose(("attempt",), ("problem", "reference", "answer", "tests")),
-    "review_list": Purpose(("attempt",), ("problem", "reference", "answer", "tests")),
-    "single_turn": Purpose(_WHOLE, ("answer", "tests")),
-    "no_reference": Purpose(("problem", "attempt"), ("tests",)),
+    "review": Purpose(("attempt",), ("problem", "reference", "answer", *_TESTED)),
+    "review_list": Purpose(("attempt",), ("problem", "reference", "answer", *_TESTED)),
+    "single_turn": Purpose(_WHOLE, ("answer", *_TESTED)),
+    "no_reference": Purpose(("problem", "attempt"), _TESTED),
     "localize": Purpose(_WHOLE),
     "localize_no_reference": Purpose(("problem", "attempt")),
     "mark": Purpose(("problem", "reference"), ("attempt",)),

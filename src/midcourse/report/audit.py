@@ -22,6 +22,7 @@ from midcourse.pipeline.values import Drawn
 from midcourse.records import DEFAULT_CHECKER, Gold, Grade, Problem, Rollout, Verdict
 from midcourse.report.rl import rl_folders
 from midcourse.run import Reader
+from midcourse.stages.grade import response_of
 from midcourse.store.stage import MANIFEST
 from midcourse.table import Table
 from midcourse.training.rl.store import read_rl
@@ -87,7 +88,7 @@ def opinions(
         for rollout, grade in pairs:
             if gold := golds.get(rollout.problem_id):
                 asked.append(_asked(rollout, grade, gold))
-                yield rollout.open_box + rollout.text, gold
+                yield response_of(rollout.open_box, rollout.text, rollout.given), gold
 
     seconds = [result.verdict for result in grader.grade(responses())]
     return [replace(one, second=second) for one, second in zip(asked, seconds, strict=True)]

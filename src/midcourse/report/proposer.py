@@ -14,6 +14,7 @@ from midcourse.records import ProposalOutcome
 from midcourse.report.collect import tally
 from midcourse.report.estimates import Clusters, each, estimate, flat, grouped, only
 from midcourse.run import Reader
+from midcourse.steps import rule_named
 from midcourse.store.files import make_folder, write_json_atomic
 from midcourse.table import Table, share
 
@@ -91,11 +92,11 @@ def _first_errors(reader: Reader, answers: Answers, recipe: Recipe) -> dict[str,
     if recipe.problems.kind != "lab":
         return {}
     from midcourse.lab.problems import lab_problems
-    from midcourse.lab.truth import first_error
+    from midcourse.lab.truth import first_wrong
 
     stories = lab_problems(recipe.problems, recipe.seed).stories
-    rollouts = reader.read(answers.cases, ("token_ids",))
-    told = ((r.rollout_id, first_error(r.text, stories[r.problem_id])) for r in rollouts)
+    rollouts, rule = reader.read(answers.cases, ("token_ids",)), rule_named(recipe.steps.rule)
+    told = ((r.rollout_id, first_wrong(rule.of(r), stories[r.problem_id])) for r in rollouts)
     return {rollout_id: step for rollout_id, step in told if step is not None}
 
 

@@ -201,7 +201,8 @@ def _attempt(item: Item, body: RolloutBody) -> Text:
     text = Text(printable(body.context), "dim")
     for number, step in enumerate(body.steps, start=1):
         text.append(f"{number:3d}  {printable(step.strip())}\n")
-    return text.append(f"\nanswer: {printable(body.answer or 'none')}", _VERDICTS.get(item.outcome))
+    said = [f"answer: {body.answer or 'none'}", *([body.detail] if body.detail else [])]
+    return text.append(f"\n{printable(chr(10).join(said))}", _VERDICTS.get(item.outcome))
 
 
 def _proposal(item: Item, body: ProposalBody) -> Text:

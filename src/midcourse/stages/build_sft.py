@@ -22,6 +22,7 @@ from midcourse.records import (
     RowSource,
     SftRow,
     content_id,
+    sampled_mask,
     token_ids_sha,
 )
 from midcourse.stages.contexts import Context
@@ -158,11 +159,18 @@ def _ids_and_labels(
     """Return input ids, labels, and whether a sampled end-of-turn is among the labels."""
     prompt, closes_turn = list(context.prompt_ids), False
     prefix = [] if design.prefix == "dropped" else context.response.prefix
+    # What an environment said is context: nothing is learned from it.
+    own = sampled_mask(len(prefix), context.given if prefix else ())
+    learned = [
+        token if is_own and design.prefix == "trained" else IGNORED
+        for token, is_own in zip(prefix, own, strict=True)
+    ]
+    ids, labels = prompt + prefix, [IGNORED] * len(prompt) + learned
     addition = context.response.addition
     if design.suffix and (rollout := verification.correct_rollout):
         # The suffix keeps its sampled ids, end-of-turn included if the model wrote it.
-        addition = [*addition, *rollout.token_ids]
+        suffix = zip(rollout.token_ids, rollout.sampled, strict=True)
+        learned = [token if is_own else IGNORED for token, is_own in suffix]
         closes_turn = rollout.finish_reason == "stop"
-    learned = prefix if design.prefix == "trained" else [IGNORED] * len(prefix)
-    labels = [IGNORED] * len(prompt) + learned + addition
-    return prompt + prefix + addition, labels, closes_turn
+        return [*ids, *addition, *rollout.token_ids], labels + addition + learned, closes_turn
+    return ids + addition, labels + addition, closes_turn

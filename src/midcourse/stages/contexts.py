@@ -6,14 +6,21 @@ ids trained on. Cutting follows `midcourse.steps`; encoding follows `midcourse.r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from midcourse.checkers import Checker, checker_named
 from midcourse.prompts import PromptSet
-from midcourse.records import Condition, Problem, Proposal, Rollout
+from midcourse.records import (
+    Condition,
+    EnvironmentTurn,
+    Problem,
+    Proposal,
+    Rollout,
+    turns_of,
+)
 from midcourse.rendering import Message, Renderer, SplitIds
-from midcourse.steps import BLANK_LINES, StepRule, insert_step
+from midcourse.steps import BLANK_LINES, StepRule, insert_step, place_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,10 @@ class Context:
     r"""The tail of the response from an answer left open there, as ``\boxed{4``; else empty."""
     messages: tuple[Message, ...] = ()
     """The same context as messages, where a helper's engine takes nothing else."""
+    said: tuple[str, ...] = ()
+    """The model's own turns in the response, the open one last; empty for an empty response."""
+    given: tuple[EnvironmentTurn, ...] = ()
+    """What an environment said in the response's prefix."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -39,8 +50,9 @@ class Context:
 
     @property
     def response_tokens(self) -> int:
-        """Tokens of the response so far; they count against a ``total`` budget."""
-        return len(self.response.prefix) + len(self.response.addition)
+        """Tokens of the response so far that are the model's own: a ``total`` budget's share."""
+        answered = sum(turn.num_tokens for turn in self.given)
+        return len(self.response.prefix) + len(self.response.addition) - answered
 
 
 def problem_contexts(
@@ -84,32 +96,54 @@ def continuation_context(
 ) -> Context:
     """Return the context in which `rollout` is taken up again at the proposal's place.
 
-    With a hint the user's turn, `opening`, is another one; the prefix is the same.
+    With a hint the user's turn, `opening`, is another one; the prefix is the same. Of a dialogue
+    the turns before the step's own stand in the prefix whole, with what was answered to them.
     """
-    prefix, addition = response_texts(condition, proposal, rollout.text, rule)
+    given, prefix, addition = response_texts(condition, proposal, rollout, rule)
+    said = turns_of(prefix, given)
+    start = given[-1].start + given[-1].num_tokens if given else 0
+    cut = renderer.cut(_turn_ids(rollout, len(given)), said[-1], addition)
+    said[-1] += addition
     return Context(
         problem_id=proposal.problem_id,
         condition=condition,
         parent_id=proposal.proposal_id,
         prompt_ids=opening.prompt_ids,
-        response=renderer.cut(rollout.token_ids, prefix, addition),
-        open_box=checker.open_tail(prefix + addition),
+        response=SplitIds([*rollout.token_ids[:start], *cut.prefix], cut.addition),
+        open_box=checker.open_tail(said[-1]),
+        said=tuple(said) if given or said[-1] else (),
+        given=tuple(given),
     )
 
 
+def _turn_ids(rollout: Rollout, turn: int) -> tuple[int, ...]:
+    """Return what was sampled in one of a rollout's turns."""
+    before = rollout.given[turn - 1] if turn else None
+    start = before.start + before.num_tokens if before else 0
+    end = rollout.given[turn].start if turn < len(rollout.given) else None
+    return rollout.token_ids[start:end]
+
+
 def response_texts(
-    condition: Condition, proposal: Proposal, attempt: str, rule: StepRule = BLANK_LINES
-) -> tuple[str, str]:
-    """Return what stands in the assistant's turn: the prefix of the attempt, and what is added."""
-    step, continues = insert_step(proposal), condition.continues
+    condition: Condition, proposal: Proposal, rollout: Rollout, rule: StepRule = BLANK_LINES
+) -> tuple[Sequence[EnvironmentTurn], str, str]:
+    """Return what stands in the assistant's turn: prefix of the attempt, and what is added.
+
+    Before them, what an environment said within the prefix: where the prefix ends with a turn's
+    last step, that turn is still open.
+    """
+    index, continues, steps = insert_step(proposal), condition.continues, rule.of(rollout)
+    place = place_of(rollout, steps, index)
+    given, prefix = rollout.given[: place.turn], rollout.text[: place.at]
     if continues is Condition.PREFIX_ERROR:
-        return rule.prefix_before(attempt, step + 1), ""
+        return given, prefix + "".join(steps[index : index + 1]), ""
     if continues is Condition.PREFIX_INTERVENTION:
-        return rule.prefix_before(attempt, step), proposal.intervention or ""
+        return given, prefix, proposal.intervention or ""
     if continues is Condition.PROBLEM:
-        return "", ""  # Rows without prefix get the budget of the others: one context per proposal.
+        # Rows without prefix get the budget of the others: one context per proposal.
+        return (), "", ""
     if continues is Condition.PREFIX:
-        return rule.prefix_before(attempt, step), ""
+        return given, prefix, ""
     raise ValueError(f"no continuation under condition {condition}")
 
 

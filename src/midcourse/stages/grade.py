@@ -6,11 +6,21 @@ left open there, so an old box in the prefix never scores.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import tee
 
 from midcourse.checkers import Checker, Grader, GradeResult, checker_named
-from midcourse.records import FinishReason, Grade, Problem, Rollout, UngradedCause, Verdict
+from midcourse.records import (
+    EnvironmentTurn,
+    FinishReason,
+    Grade,
+    Problem,
+    Rollout,
+    UngradedCause,
+    Verdict,
+    turns_of,
+)
+from midcourse.steps import STEP_SEPARATOR
 
 
 def grade(
@@ -22,9 +32,16 @@ def grade(
     """Yield a grade for each rollout not in `done`, in order; `problems` by problem id."""
     missing = (rollout for rollout in rollouts if rollout.rollout_id not in done)
     ours, theirs = tee(missing)
-    responses = ((r.open_box + r.text, problems[r.problem_id].gold) for r in theirs)
+    responses = (
+        (response_of(r.open_box, r.text, r.given), problems[r.problem_id].gold) for r in theirs
+    )
     for rollout, result in zip(ours, grader.grade(responses), strict=True):
         yield grade_of(rollout, result, checker_named(problems[rollout.problem_id].checker))
+
+
+def response_of(open_box: str, text: str, given: Sequence[EnvironmentTurn] = ()) -> str:
+    """Return what is graded: the model's own words, whatever an environment said between them."""
+    return open_box + STEP_SEPARATOR.join(turns_of(text, given))
 
 
 def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
@@ -41,4 +58,5 @@ def grade_of(rollout: Rollout, result: GradeResult, checker: Checker) -> Grade:
         cause=result.cause,
         truncated=rollout.finish_reason is FinishReason.LENGTH,
         grader=checker.version,
+        detail=result.detail,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import compress
 from math import exp
 
 from midcourse.engines.base import Scorer, ScoreRequest, TokenScores
@@ -25,6 +26,8 @@ class ScoredText:
     token_ids: tuple[int, ...]
     num_context: int
     """Ids at the start that are given, not scored."""
+    counts: tuple[bool, ...] = ()
+    """Of each scored id, whether it counts: what an environment said does not. Empty: all do."""
     num_kept: int = 0
     """Of so many tokens at its end the record keeps each log-probability."""
 
@@ -59,15 +62,17 @@ def likelihood(
 
 
 def _record(text: ScoredText, scores: TokenScores, model: str) -> Likelihood:
-    count = len(scores.logprobs)
+    counts = text.counts or (True,) * len(scores.logprobs)
+    logprobs = tuple(compress(scores.logprobs, counts))
+    count = len(logprobs)
     return Likelihood(
         item_id=scores.request_id,
         problem_id=text.problem_id,
         model=model,
         what=text.what,
         num_tokens=count,
-        nll=-sum(scores.logprobs) / count,
-        entropy=sum(scores.entropies) / count,
-        mean_probability=sum(exp(logprob) for logprob in scores.logprobs) / count,
-        last_logprobs=scores.logprobs[-text.num_kept :] if text.num_kept else (),
+        nll=-sum(logprobs) / count,
+        entropy=sum(compress(scores.entropies, counts)) / count,
+        mean_probability=sum(exp(logprob) for logprob in logprobs) / count,
+        last_logprobs=logprobs[-text.num_kept :] if text.num_kept else (),
     )

@@ -64,7 +64,7 @@ def from_reference(case: Case, rule: StepRule = BLANK_LINES) -> Told:
     solution = read_solution(case.problem, least=1)
     if solution is None:
         return Told(ProposalOutcome.MALFORMED, detail="the reference cannot be read")
-    steps = rule.split(case.rollout.text)
+    steps = rule.of(case.rollout)
     error_step, left = leaving(steps, solution, case.problem)
     if error_step is None:
         return Told(ProposalOutcome.NO_ERROR_FOUND, detail="it follows the reference to its end")
@@ -127,7 +127,7 @@ def _proposal(case: Case, told: Told, name: str, terminator: str, rule: StepRule
     location = None if told.error_step is None else location_from_error_step(told.error_step)
     step = told.step
     if step is not None and location is not None:
-        step = rule.placed(step, rule.split(case.rollout.text), location, terminator)
+        step = rule.placed_in(step, case.rollout, location, terminator)
     return Proposal(
         proposal_id=content_id(case.rollout.rollout_id, name),
         problem_id=case.problem.problem_id,

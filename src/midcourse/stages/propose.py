@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from midcourse.checkers import Grader, checker_named, shown_tests
+from midcourse.checkers import Grader, checker_named, shown_failure, shown_tests
 from midcourse.config import ProposeConfig
 from midcourse.engines.base import Completion, Engine, Request
 from midcourse.errors import ConfigError
@@ -53,6 +53,8 @@ class Case:
     rollout: Rollout
     reference: str
     """Empty where the proposer works without one."""
+    detail: str = ""
+    """As `Grade.detail` of the rollout, where the prompt shows the test that it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +189,14 @@ def _question_id(case: Case, index: int, proposer: Proposer) -> str:
 
 def question_text(prompt: Prompt, case: Case, steps: StepRule) -> str:
     """Return what the user says with a prompt about a case; `steps` number the attempt."""
+    tested = (case.problem.checker, case.problem.entry)
     return prompt.render(
         problem=case.problem.text,
         reference=case.reference,
         answer=case.problem.answer,
-        tests=shown_tests(case.problem.checker, case.problem.entry),
-        attempt=steps.number(steps.split(case.rollout.text)),
+        tests=shown_tests(*tested),
+        failing_test=shown_failure(*tested, case.detail),
+        attempt=steps.shown(case.rollout),
     )
 
 
@@ -323,23 +327,22 @@ def _judged(
     if outcome is not None:
         detail = f"turn {len(question.turns) + 1} of {proposer.config.num_turns}"
         return [ParsedProposal(outcome=outcome, detail=detail)]
-    steps = proposer.steps.split(question.case.rollout.text)
+    steps = proposer.steps.of(question.case.rollout)
     reply = without_thinking(completion.text)  # what was drafted in a thought is not an answer
     if proposer.config.variant == "list":
         parsed = parse_proposals(reply, len(steps), is_code=proposer.steps.of_program)
     else:
         parsed = [parse_proposal(reply, len(steps), is_code=proposer.steps.of_program)]
-    return [_judge(proposal, steps, question.case.problem, proposer) for proposal in parsed]
+    return [_judge(proposal, question.case, proposer) for proposal in parsed]
 
 
-def _judge(
-    parsed: ParsedProposal, steps: Sequence[str], problem: Problem, proposer: Proposer
-) -> ParsedProposal:
+def _judge(parsed: ParsedProposal, case: Case, proposer: Proposer) -> ParsedProposal:
     """Apply what a parser cannot know: the attempt, the terminator, the length and the answer."""
+    problem, rollout = case.problem, case.rollout
     is_accepted = parsed.outcome is ProposalOutcome.ACCEPTED
     if not is_accepted or parsed.intervention is None or parsed.location is None:
         return parsed
-    if proposer.steps.repeats(parsed.intervention, steps, parsed.location):
+    if proposer.steps.repeats(parsed.intervention, proposer.steps.of(rollout), parsed.location):
         return replace(parsed, outcome=ProposalOutcome.UNCHANGED, detail="the step it replaces")
     config = proposer.config
     num_tokens = len(proposer.policy.encode(parsed.intervention))
@@ -354,8 +357,8 @@ def _judge(
     if leaks:
         return replace(parsed, outcome=ProposalOutcome.LEAKS_ANSWER, detail=config.leak_rule)
     # What ends a step is the step's own: the same in verification and in SFT.
-    place = (steps, parsed.location, config.terminator)
-    return replace(parsed, intervention=proposer.steps.placed(parsed.intervention, *place))
+    place = (rollout, parsed.location, config.terminator)
+    return replace(parsed, intervention=proposer.steps.placed_in(parsed.intervention, *place))
 
 
 def _holds_answer(problem: Problem, text: str) -> bool:

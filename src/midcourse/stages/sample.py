@@ -91,6 +91,8 @@ def request_of(ask: Ask) -> Request:
         seed=ask.seed,
         group=f"{ask.context.problem_id}/{ask.context.condition}/{ask.context.parent_id}",
         messages=ask.context.messages,
+        problem_id=ask.context.problem_id,
+        said=ask.context.said,
     )
 
 
@@ -107,12 +109,13 @@ def rollout_of(ask: Ask, completion: Completion, spec: SampleSpec) -> Rollout:
         prompt_tokens=len(context.token_ids),
         text=completion.text,
         token_ids=completion.token_ids,
-        num_tokens=len(completion.token_ids),
+        num_tokens=len(completion.token_ids) - sum(turn.num_tokens for turn in completion.given),
         finish_reason=completion.finish_reason,
         model=spec.model,
         sampling=ask.sampling,
         seed=ask.seed,
         open_box=context.open_box,
+        given=completion.given,
     )
 
 

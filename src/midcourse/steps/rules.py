@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import FunctionType
 
 from midcourse.errors import ConfigError
 from midcourse.plugins import is_path, load_path
+from midcourse.records import Rollout
 from midcourse.steps.cutting import (
     STEP_SEPARATOR,
     error_step_from_location,
@@ -27,6 +28,7 @@ from midcourse.steps.cutting import (
     split_steps,
 )
 from midcourse.steps.program import placed_statement, split_statements
+from midcourse.steps.turns import NO_ANSWERS, answers_of
 
 Cut = Callable[[str], Sequence[str]]
 
@@ -78,20 +80,32 @@ class StepRule:
             )
         return steps
 
+    def of(self, rollout: Rollout) -> list[str]:
+        """Return the steps of a rollout: none reaches over the end of a turn."""
+        return [step for turn in rollout.turns for step in self.split(turn)]
+
     def prefix_before(self, text: str, error_step: int) -> str:
         """Return the steps before `error_step` (0-based), joined: y_<t* of Algorithm 1."""
         return join_steps(self.split(text)[:error_step])
 
-    def number(self, steps: Sequence[str]) -> str:
+    def number(self, steps: Sequence[str], answers: Mapping[int, str] = NO_ANSWERS) -> str:
         """Return the attempt as the proposer reads it: ``Substep 1: …``, numbered from 1.
 
         Surrounding blank space of a step is not shown, but for a statement's indentation; this text
-        is for reading, never for training.
+        is for reading, never for training. `answers` are what an environment said, by the 0-based
+        step before it (`answers_of`).
         """
-        return STEP_SEPARATOR.join(
-            f"Substep {location_from_error_step(index)}:{self._shown(step)}"
-            for index, step in enumerate(steps)
-        )
+        answered = {index: f"Environment: {text}" for index, text in answers.items()}
+        shown = [answered.get(-1, "")]
+        for index, step in enumerate(steps):
+            shown.append(f"Substep {location_from_error_step(index)}:{self._shown(step)}")
+            shown.append(answered.get(index, ""))
+        return STEP_SEPARATOR.join(filter(None, shown))
+
+    def shown(self, rollout: Rollout) -> str:
+        """Return a rollout as the proposer reads it, with what an environment said in between."""
+        steps = self.of(rollout)
+        return self.number(steps, answers_of(rollout, steps))
 
     def _shown(self, step: str) -> str:
         if self.of_program and step[:1] in (" ", "\t"):
@@ -111,6 +125,20 @@ class StepRule:
         if self.of_program:
             return placed_statement(content, steps, error_step_from_location(location))
         return content.rstrip() + self.ending
+
+    def placed_in(
+        self, content: str, rollout: Rollout, location: int, terminator: str = STEP_SEPARATOR
+    ) -> str:
+        """Return an intervention as it stands at its 1-based `location` of a rollout.
+
+        In place of the last step of a turn that was answered it ends in nothing, as that step did:
+        what comes next is the model's end-of-turn.
+        """
+        steps = self.of(rollout)
+        end = sum(map(len, steps[:location]))
+        if any(turn.at == end for turn in rollout.given):
+            return content.rstrip()
+        return self.placed(content, steps, location, terminator)
 
     def repeats(self, content: str, steps: Sequence[str], location: int) -> bool:
         """Whether an intervention is what stands at its 1-based `location`, up to white space.

@@ -35,8 +35,9 @@ from midcourse.processes import Interrupted, end, end_with_parent, threads_each,
 from midcourse.progress import Reporter, Task
 from midcourse.prompts import Prompt
 from midcourse.recipes import find_accelerate
-from midcourse.records import Condition, Gold, Problem, SftRow
+from midcourse.records import Condition, EnvironmentTurn, Gold, Problem, SftRow
 from midcourse.run import trained_files
+from midcourse.stages.dialogue import Talk
 from midcourse.steps import BLANK_LINES
 from midcourse.store.checksums import damaged_files, describe_files, sync_files
 from midcourse.store.files import write_json_atomic
@@ -109,6 +110,9 @@ class RlContext:
     """As `Context.open_box`."""
     parent_id: str | None = None
     """The proposal that it was built from."""
+    said: tuple[str, ...] = ()
+    given: tuple[EnvironmentTurn, ...] = ()
+    """Both as of `Context`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +181,8 @@ class RlJob:
     problems: tuple[RlProblem, ...]
     reviews: Reviews | None = None
     teaching: Teaching | None = None
+    talk: Talk | None = None
+    """Where an environment answers the policy's turns."""
 
     @property
     def num_steps(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from midcourse.records import Grade
+from midcourse.records import Grade, Rollout
+from midcourse.steps import answers_of
 from midcourse.viewer.chunks import Body, Chunks
 from midcourse.viewer.data import Item, Kind
 from midcourse.viewer.files import RunFiles
@@ -39,9 +40,17 @@ class PageBuilder:
             chunk, position = self.chunks.add(body, num_characters)
             self.items.append(replace(item, chunk=chunk, position=position))
 
-    def steps_of(self, text: str) -> list[str]:
-        """Return the steps of a text as they are shown: without what ends a step."""
-        return [self.shown(step) for step in self.files.rule.split(text)]
+    def steps_of(self, rollout: Rollout) -> list[str]:
+        """Return the steps of a rollout as they are shown: without what ends a step.
+
+        What an environment said to a step stands below it.
+        """
+        steps = self.files.rule.of(rollout)
+        answers = answers_of(rollout, steps)
+        return [
+            self.shown(step) + (f"\n→ {answers[index]}" if index in answers else "")
+            for index, step in enumerate(steps)
+        ]
 
     def shown(self, step: str) -> str:
         """Return a step without what ends it."""

@@ -132,6 +132,8 @@ class RolloutBody:
     """What stands before it in the assistant's turn, e.g. a prefix and an intervention."""
     steps: Sequence[str]
     answer: str
+    detail: str = ""
+    """As `Grade.detail`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

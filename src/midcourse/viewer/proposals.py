@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from midcourse.records import Condition, Grade, Proposal, Rollout, Verdict
+from midcourse.steps import whole_text
 from midcourse.viewer.builder import (
     NOT_GRADED,
     PageBuilder,
@@ -38,9 +39,13 @@ class Attempt:
     num_characters: int
 
     @classmethod
-    def of(cls, builder: PageBuilder, rollout_id: str, text: str, answer: str) -> Attempt:
-        """Cut a text into steps."""
-        return cls(rollout_id, answer, builder.steps_of(text), len(text))
+    def of(
+        cls, builder: PageBuilder, rollout_id: str, rollout: Rollout | None, answer: str
+    ) -> Attempt:
+        """Cut a rollout into steps; one that is not there has none."""
+        if rollout is None:
+            return cls(rollout_id, answer, [], 0)
+        return cls(rollout_id, answer, builder.steps_of(rollout), len(rollout.text))
 
 
 @dataclass(eq=False)
@@ -51,8 +56,8 @@ class Proposals:
     """Without turns."""
     attempts: set[str] = field(default_factory=set)
     """Ids of the rollouts that they are about."""
-    texts: dict[str, str] = field(default_factory=dict)
-    """Of those rollouts, by id."""
+    rollouts: dict[str, Rollout] = field(default_factory=dict)
+    """Those rollouts themselves, by id; without token ids."""
     answers: dict[str, str] = field(default_factory=dict)
     """Of those rollouts, by id."""
     continuations: defaultdict[str, dict[str, Continuation]] = field(
@@ -76,17 +81,17 @@ class Proposals:
     @property
     def has_all_texts(self) -> bool:
         """Whether no rollout that a proposal is about has to be looked for any more."""
-        return self.texts.keys() >= self.attempts
+        return self.rollouts.keys() >= self.attempts
 
     def take(self, rollout: Rollout) -> None:
         """Keep the text of a rollout if a proposal is about it."""
         if rollout.rollout_id in self.attempts:
-            self.texts[rollout.rollout_id] = rollout.text
+            self.rollouts[rollout.rollout_id] = rollout
 
     def learn(self, proposal: Proposal, attempt: Rollout) -> None:
         """Keep what RL may begin a group from, besides what was read."""
         self.by_id[proposal.proposal_id] = replace(proposal, turns=())
-        self.texts[attempt.rollout_id] = attempt.text
+        self.rollouts[attempt.rollout_id] = replace(attempt, token_ids=())
 
     def note(self, grades: Mapping[str, Grade]) -> None:
         """Keep the answers of the rollouts that proposals are about."""
@@ -104,7 +109,8 @@ class Proposals:
                 continue
             has_room = shown is None or rollout.rollout_id in shown
             counts[has_room] += 1
-            text, grade = rollout.text if has_room else NO_ROOM, grades.get(rollout.rollout_id)
+            text = whole_text(rollout.text, rollout.given) if has_room else NO_ROOM
+            grade = grades.get(rollout.rollout_id)
             found = continuation(rollout, text, grade, again)
             self.continuations[rollout.parent_id][rollout.rollout_id] = found
         if num_lost:
@@ -113,8 +119,8 @@ class Proposals:
 
     def attempt(self, builder: PageBuilder, rollout_id: str) -> Attempt:
         """Return a rollout that proposals are about; one that is not there has no steps."""
-        text = self.texts.get(rollout_id, "")
-        return Attempt.of(builder, rollout_id, text, self.answers.get(rollout_id, ""))
+        rollout, answer = self.rollouts.get(rollout_id), self.answers.get(rollout_id, "")
+        return Attempt.of(builder, rollout_id, rollout, answer)
 
 
 def add_proposals(

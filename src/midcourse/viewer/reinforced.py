@@ -10,6 +10,7 @@ from itertools import groupby
 
 from midcourse.records import Rollout
 from midcourse.stages.contexts import response_texts
+from midcourse.steps import whole_text
 from midcourse.training.rl.store import (
     Found,
     RlMember,
@@ -96,9 +97,12 @@ class Arm:
         proposal = self.proposals.by_id.get(str(rollout.parent_id))
         if proposal is None or proposal.location is None:
             return ""
-        attempt = self.proposals.texts.get(proposal.rollout_id, "")
+        attempt = self.proposals.rollouts.get(proposal.rollout_id)
+        if attempt is None:
+            return ""
         rule = self.builder.files.rule
-        return "".join(response_texts(rollout.condition, proposal, attempt, rule))
+        given, *texts = response_texts(rollout.condition, proposal, attempt, rule)
+        return whole_text("".join(texts), given)
 
     def _add_found(self, iteration: int, members: Sequence[RlMember]) -> None:
         """Add what online InT made of an iteration; groups of the next one may begin from it."""
@@ -115,7 +119,7 @@ class Arm:
                 add_proposal(
                     self.builder,
                     proposal,
-                    Attempt.of(self.builder, rollout.rollout_id, rollout.text, answer),
+                    Attempt.of(self.builder, rollout.rollout_id, rollout, answer),
                     continued[proposal.proposal_id],
                     None,
                     arm=self.step.label,
@@ -128,5 +132,6 @@ def _by_parent(found: Found) -> defaultdict[str, list[Continuation]]:
     """Return what verified each proposal, by its id."""
     continued = defaultdict[str, list[Continuation]](list)
     for rollout, grade in zip(found.rollouts, found.grades, strict=True):
-        continued[str(rollout.parent_id)].append(continuation(rollout, rollout.text, grade))
+        text = whole_text(rollout.text, rollout.given)
+        continued[str(rollout.parent_id)].append(continuation(rollout, text, grade))
     return continued

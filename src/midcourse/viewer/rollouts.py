@@ -60,8 +60,13 @@ def add_rollout(
     builder: PageBuilder, item: Item, rollout: Rollout, grade: Grade | None, context: str = ""
 ) -> None:
     """Add a rollout; `context` stands before it in the assistant's turn."""
-    steps = builder.steps_of(rollout.text)
-    body = RolloutBody(context=context, steps=steps, answer=answer_of(grade))
+    steps = builder.steps_of(rollout)
+    body = RolloutBody(
+        context=context,
+        steps=steps,
+        answer=answer_of(grade),
+        detail=grade.detail if grade else "",
+    )
     builder.add(item, body, len(context) + len(rollout.text))
 
 

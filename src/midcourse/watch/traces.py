@@ -97,7 +97,8 @@ def trace_of(row: Mapping[str, Any]) -> Trace:
         answer = row.get("extracted_answer")
         parts = (row["verdict"], f"answer {answer}" if answer is not None else "", problem)
         return Trace(
-            id=row["rollout_id"], title=_joined(parts), text=f"answer: {answer}",
+            id=row["rollout_id"], title=_joined(parts),
+            text="\n".join([f"answer: {answer}", *filter(None, [row.get("detail")])]),
             verdict=_verdict(row["verdict"]),
         )  # fmt: skip
     if "text" in row:

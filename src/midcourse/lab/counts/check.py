@@ -47,17 +47,17 @@ def check_counts(model: str, num_problems: int, seed: int) -> tuple[list[Table],
     located, usable = _judge(base, wrong, "given")
     _, bare = _judge(base, wrong, "none")
     rows = (
-        _least("pass@1 without unknown notions", errors.count(None), len(errors), 0.90),
-        _least("composed problems with pass@64 = 0", num_problems - len(solved), num_problems, 0.6),
-        _least("names the true first error, with reference", located, total, 0.80),
-        _least("usable, exactly correct intervention, with reference", usable, total, 0.75),
-        _row("the same without reference", bare, total, "≤ half of that", 2 * bare <= usable),
-        _row("most common first-error position", most_common, total, "≤ 30 %", is_spread),
+        least("pass@1 without unknown notions", errors.count(None), len(errors), 0.90),
+        least("composed problems with pass@64 = 0", num_problems - len(solved), num_problems, 0.6),
+        least("names the true first error, with reference", located, total, 0.80),
+        least("usable, exactly correct intervention, with reference", usable, total, 0.75),
+        line("the same without reference", bare, total, "≤ half of that", 2 * bare <= usable),
+        line("most common first-error position", most_common, total, "≤ 30 %", is_spread),
     )
     note = (
         f"model {model}, {num_problems} held-out problems of each kind, seed {seed}; 95 % Wilson."
     )
-    table = Table("Lab check", ("figure", "count", "share %", "required", ""), rows, note)
+    table = Table("Lab check", COLUMNS, rows, note)
     return [table], all(row[-1] == "met" for row in rows)
 
 
@@ -69,11 +69,16 @@ def _judge(
     return len(located), sum(map(base.is_exact, located))
 
 
-def _least(what: str, num_correct: int, num_samples: int, least: float) -> tuple[str, ...]:
-    met = num_correct >= least * num_samples
-    return _row(what, num_correct, num_samples, f"≥ {100 * least:.0f} %", met)
+COLUMNS = ("figure", "count", "share %", "required", "")
 
 
-def _row(what: str, num_correct: int, num_samples: int, bound: str, met: bool) -> tuple[str, ...]:
+def least(what: str, num_correct: int, num_samples: int, share: float) -> tuple[str, ...]:
+    """Return a line that requires a share of samples at the least."""
+    met = num_correct >= share * num_samples
+    return line(what, num_correct, num_samples, f"≥ {100 * share:.0f} %", met)
+
+
+def line(what: str, num_correct: int, num_samples: int, bound: str, met: bool) -> tuple[str, ...]:
+    """Return a line: a count with its share, what is required, and whether that is met."""
     found = share(wilson(num_correct, num_samples), 1)
     return (what, f"{num_correct}/{num_samples}", found, bound, "met" if met else "NOT MET")

@@ -20,9 +20,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise, product
 
+from midcourse.lab.kinds import Kind as Kind
+from midcourse.lab.kinds import distinct_stories, place_notions
 from midcourse.lab.splits import Split
 from midcourse.lab.telling import NAMES, THINGS, final_step
 
@@ -70,19 +71,6 @@ _GAINS, _LOSSES = ("finds", "buys", "wins"), ("loses", "sells", "drops")
 _MULTIPLIERS = {"doubles them": 2, "triples them": 3}
 _SPOKEN = {"+": "plus", "-": "minus", "*": "times"}
 _ORDINALS = ("First", "Second", "Third", "Fourth", "Fifth", "Sixth", "Seventh", "Eighth")
-
-
-class Kind(StrEnum):
-    """What a problem asks of the base model."""
-
-    KNOWN = "known"
-    """No unknown notion."""
-    SINGLE = "single"
-    """Exactly one unknown notion."""
-    COMPOSED = "composed"
-    """Two unknown notions."""
-    CONTROL = "control"
-    """One control notion, which is never patched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +148,11 @@ class Story:
         ]
         return "\n".join([*lines, f"The result is {self.answer}."])
 
+    @property
+    def entry(self) -> str:
+        """Nothing: an answer is all that its checker needs."""
+        return ""
+
     def is_step(self, place: int, text: str) -> bool:
         """Whether `text` is the right step at a 0-based place."""
         return place < len(self.steps) and text.strip() == self.steps[place]
@@ -169,7 +162,12 @@ class Story:
         return "\n".join(self.reference.split("\n")[:num_lines])
 
 
-def _draw_move(rng: random.Random, notion: Notion | None) -> Move:
+def spoken(move: Move) -> str:
+    """Return the operator of a move as a reference says it."""
+    return _SPOKEN[move.operator]
+
+
+def draw_move(rng: random.Random, notion: Notion | None) -> Move:
     """Draw a move: of `notion`, or one with a numeral, a multiplier or a known word."""
     if notion is None and rng.random() < 0.15:
         phrase, factor = rng.choice(list(_MULTIPLIERS.items()))
@@ -196,7 +194,7 @@ def draw_story(rng: random.Random, notions: Sequence[Notion | None]) -> Story | 
     counts, moves = {start}, []  # what somebody may hold who believes this or that
     for notion in notions:
         for _ in range(20):
-            move = _draw_move(rng, notion)
+            move = draw_move(rng, notion)
             after = {move.apply(c, amount) for c in counts for amount in (move.amount, move.belief)}
             if min(after) >= 1 and max(after) <= MAX_COUNT:
                 break
@@ -217,30 +215,11 @@ def _is_sound(story: Story) -> bool:
     return answer not in before and all(story.counts_with(m)[-1] != answer for m in mixes)
 
 
-def _placed(rng: random.Random, kind: Kind, index: int) -> list[Notion | None]:
-    """Place the notions of problem `index` of its kind among 7 moves, never on the last one.
-
-    The place of the first unknown notion goes round, so that no error position dominates: always
-    naming the most common place must stay a poor guess.
-    """
-    places: list[Notion | None] = [None] * 7
-    if kind is Kind.SINGLE:
-        places[index % 6] = rng.choice(UNKNOWN)
-    elif kind is Kind.CONTROL:
-        places[index % 6] = rng.choice(CONTROL)
-    elif kind is Kind.COMPOSED:
-        first = index % 5
-        second = rng.randrange(first + 1, 6)
-        places[first], places[second] = rng.sample(UNKNOWN, 2)
-    return places
-
-
 def generate_stories(kind: Kind, split: Split, seed: int) -> Iterator[Story]:
     """Yield distinct stories of `kind` that belong to `split`, without end, the same for a seed."""
     rng = random.Random(f"{seed}/{kind}/{split}")
-    seen: set[str] = set()
-    while True:
-        story = draw_story(rng, _placed(rng, kind, len(seen)))
-        if story and story.text not in seen and Split.of(story.text) is split:
-            seen.add(story.text)
-            yield story
+
+    def draw(index: int) -> Story | None:
+        return draw_story(rng, place_notions(rng, kind, index, 7, UNKNOWN, CONTROL))
+
+    return distinct_stories(draw, split)

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 from midcourse.checkers import GradeResult, checker_named
 from midcourse.config import TrainRlConfig
 from midcourse.engines.base import Completion
-from midcourse.records import Gold
+from midcourse.records import Gold, Rollout
 from midcourse.rendering import Message, Renderer, SplitIds
 from midcourse.stages.contexts import Context, opening_context
-from midcourse.stages.grade import grade_of
+from midcourse.stages.grade import grade_of, response_of
 from midcourse.stages.sample import Ask, SampleSpec, asks_of, rollout_of
 from midcourse.training.rl.advantages import advantages_of, reward_of
 from midcourse.training.rl.groups import (
@@ -87,7 +87,8 @@ class Collector:
         if self.online:
             self.online.find(iteration, groups)
         self.batch = self._batch(groups)
-        rows = [row for group in self.batch.groups for row in _rows(group, self.renderer)]
+        talks = any(one.given for group in groups for one in group.rollouts)
+        rows = [row for group in self.batch.groups for row in _rows(group, self.renderer, talks)]
         columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
         tells = any(logprobs for group in groups for logprobs in group.logprobs)
         return columns if tells else columns | {"logprobs": None}  # TRL's word for a mute sampler
@@ -130,7 +131,10 @@ class Collector:
         asks = [ask for slot in slots for ask in self._asks(slot)]
         completions = self.sampler.sample(asks)
         graded = self.grader.grade(
-            (ask.context.open_box + completion.text, slot.problem.gold)
+            (
+                response_of(ask.context.open_box, completion.text, completion.given),
+                slot.problem.gold,
+            )
             for slot, ask, completion in zip(self._each(slots), asks, completions, strict=True)
         )
         members = list(zip(asks, completions, graded, strict=True))
@@ -198,18 +202,31 @@ def context_of(slot: Slot, renderer: Renderer) -> Context:
         slot.problem.problem_id, given.condition, given.message, renderer, parent_id=given.parent_id
     )
     response = SplitIds(list(given.prefix_ids), list(given.addition_ids))
-    return replace(opening, response=response, open_box=given.open_box)
+    return replace(
+        opening, response=response, open_box=given.open_box, said=given.said, given=given.given
+    )
 
 
-def _rows(group: Group, renderer: Renderer) -> Iterator[dict[str, Any]]:
-    """Yield what TRL wants to know of each rollout."""
+def _rows(group: Group, renderer: Renderer, talks: bool) -> Iterator[dict[str, Any]]:
+    """Yield what TRL wants to know of each rollout; where an environment talks, its mask too."""
     columns = zip(group.rollouts, group.logprobs, group.rewards, strict=True)
     for rollout, logprobs, reward in columns:
         # TRL cannot take an empty completion; where nothing was sampled the advantage is 0.
         ids = rollout.token_ids or tuple(renderer.end_of_turn_ids[-1:])
-        yield {
+        row: dict[str, Any] = {
             "prompt_ids": list(group.context_ids),
             "completion_ids": list(ids),
             "logprobs": list(logprobs) or [math.nan] * len(ids),
             "reward": reward,
         }
+        yield {**row, **_masked(rollout, row["logprobs"])} if talks else row
+
+
+def _masked(rollout: Rollout, logprobs: Sequence[float]) -> dict[str, Any]:
+    """Return which ids the policy sampled, 1 or 0, and log-probabilities of those alone."""
+    sampled = rollout.sampled or [True]
+    pairs = zip(logprobs, sampled, strict=True)
+    return {
+        "env_mask": [int(is_own) for is_own in sampled],
+        "logprobs": [logprob if is_own else math.nan for logprob, is_own in pairs],
+    }

@@ -25,6 +25,7 @@ from midcourse.engines.metered import Meter, MeteredEngine
 from midcourse.progress import Failures
 from midcourse.records import (
     Condition,
+    Grade,
     Proposal,
     ProposalOutcome,
     Rollout,
@@ -32,6 +33,7 @@ from midcourse.records import (
 )
 from midcourse.rendering import Renderer
 from midcourse.stages.contexts import Context, continuation_context, opening_context
+from midcourse.stages.dialogue import Talk
 from midcourse.stages.grade import grade
 from midcourse.stages.propose import Case, Proposer, first_accepted, propose
 from midcourse.stages.sample import SampleSpec, sample
@@ -66,6 +68,8 @@ class OnlineInT:
     policy: str
     seed: int
     out: Path
+    talk: Talk | None = None
+    """Where an environment answers the policy's turns."""
     numbers: dict[str, float] = field(default_factory=dict)
     """What the log shows of the iteration; the main process's."""
     _placed: dict[int, list[Guided]] = field(default_factory=dict)
@@ -135,7 +139,8 @@ class OnlineInT:
             problem = by_id.get(group.rollouts[0].problem_id)
             if problem is not None and _is_all_wrong(group):
                 reference = problem.reference_solution or ""
-                case = Case(problem, _example(group), reference)
+                rollout, graded = _example(group)
+                case = Case(problem, rollout, reference, graded.detail)
                 cases.setdefault(problem.problem_id, case)
         return list(cases.values())[: self.config.online.max_cases]
 
@@ -171,7 +176,8 @@ class OnlineInT:
             run_seed=self.seed,
             stage="rl/verify",
         )
-        return sample(contexts, spec, self.engine, (), Failures())
+        engine = self.talk.through(self.engine, self.renderer) if self.talk else self.engine
+        return sample(contexts, spec, engine, (), Failures())
 
     def _continuation(self, proposal: Proposal, rollout: Rollout, problem: RlProblem) -> Context:
         opening = opening_context(
@@ -192,6 +198,8 @@ class OnlineInT:
             addition_ids=tuple(made.response.addition),
             open_box=made.open_box,
             parent_id=made.parent_id,
+            said=made.said,
+            given=made.given,
         )
 
     def _count(self, iteration: int, found: Found, asked: TokenCount) -> None:
@@ -218,14 +226,14 @@ def _is_all_wrong(group: Group) -> bool:
     return is_plain and not any(graded) and 2 * len(graded) >= len(group.rollouts)
 
 
-def _example(group: Group) -> Rollout:
-    """Return the first wrong rollout, one that came to an end if there is any."""
+def _example(group: Group) -> tuple[Rollout, Grade]:
+    """Return the first wrong rollout with its grade, one that came to an end if there is any."""
     wrong = [
-        (graded.truncated, rollout.index, rollout)
+        (rollout, graded)
         for rollout, graded in zip(group.rollouts, group.grades, strict=True)
         if graded.verdict is not Verdict.UNGRADED
     ]
-    return min(wrong, key=lambda one: one[:2])[2]
+    return min(wrong, key=lambda one: (one[1].truncated, one[0].index))
 
 
 def _message(problem: RlProblem) -> str:

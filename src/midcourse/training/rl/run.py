@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from midcourse.engines.models import stop_token_ids
 from midcourse.errors import ConfigError
 from midcourse.progress import Failures
 from midcourse.rendering import Renderer
+from midcourse.stages.dialogue import Talk
 from midcourse.training.callbacks import callbacks
 from midcourse.training.checkpoints import checkpoints, newest_complete, optimiser_step
 from midcourse.training.common import (
@@ -72,6 +74,7 @@ def run(job: RlJob, out: Path, on_log: Log) -> dict[str, float]:
             grader,
             job.reviews,
             teaching=job.teaching,
+            talk=job.talk,
         )
 
 
@@ -84,12 +87,14 @@ def train_rl(
     reviews: Reviews | None = None,
     *,
     teaching: Teaching | None = None,
+    talk: Talk | None = None,
     rate: Mapping[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train, or go on from the newest complete checkpoint; write the model to ``out/final``.
 
     `policy` names the run in the rollouts that are kept; `reviews` are of online InT, `teaching` of
-    self-distillation; `rate` is as `rl_arguments` has it, where this is a patch rather than RL.
+    self-distillation, `talk` is of dialogues; `rate` is as `rl_arguments` has it, where this is a
+    patch rather than RL.
     Raises ConfigError before the first step if the numbers do not fit together, DataError if
     student or teacher would have more to read than the model takes.
     """
@@ -101,8 +106,9 @@ def train_rl(
         drop_groups(out, optimiser_step(checkpoint) // config.num_updates if checkpoint else 0)
     with in_one_line(_section(rate)):
         trainer = make_rl_trainer(
-            config, problems, setting, policy, grader, reviews, teaching=teaching, rate=rate
-        )
+            config, problems, setting, policy, grader, reviews,
+            teaching=teaching, talk=talk, rate=rate,
+        )  # fmt: skip
         sampler = trainer.rollout_func.sampler
         with closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext():
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -124,6 +130,7 @@ def make_rl_trainer(
     reviews: Reviews | None = None,
     *,
     teaching: Teaching | None = None,
+    talk: Talk | None = None,
     rate: Mapping[str, Any] | None = None,
 ) -> RlTrainer:
     """Put schedule, sampler, grader and TRL together; apart, so that a test can see a batch."""
@@ -142,9 +149,7 @@ def make_rl_trainer(
         seed=setting.seed,
         keep=_keeping(setting.out),
         processes=Processes(
-            index=state.process_index,
-            number=state.num_processes,
-            gather=gather_object,
+            index=state.process_index, number=state.num_processes, gather=gather_object
         ),
         lessons=lessons,
     )
@@ -161,9 +166,9 @@ def make_rl_trainer(
         peft_config=lora_config(config.lora_rank),
         rollout_func=collector,
     )
-    collector.sampler = _sampler(config, trainer, setting, renderer, longest)
+    collector.sampler = _sampler(config, trainer, setting, renderer, longest, talk)
     if reviews is not None:
-        collector.online = _online(reviews, collector, setting)
+        collector.online = _online(reviews, collector, setting, talk)
     return trainer
 
 
@@ -217,7 +222,9 @@ def _guidance(
     )
 
 
-def _online(reviews: Reviews, collector: Collector, setting: Setting) -> OnlineInT:
+def _online(
+    reviews: Reviews, collector: Collector, setting: Setting, talk: Talk | None
+) -> OnlineInT:
     """Return what proposes through the sampler's engine. Raises ConfigError if it cannot ask."""
     if reviews.guided:
         collector.renderer.check_second_turn()
@@ -231,24 +238,31 @@ def _online(reviews: Reviews, collector: Collector, setting: Setting) -> OnlineI
         policy=collector.policy,
         seed=collector.seed,
         out=setting.out,
+        talk=talk,
     )
 
 
 def _sampler(
-    config: TrainRlConfig, trainer: RlTrainer, setting: Setting, renderer: Renderer, longest: int
+    config: TrainRlConfig,
+    trainer: RlTrainer,
+    setting: Setting,
+    renderer: Renderer,
+    longest: int,
+    talk: Talk | None = None,
 ) -> Sampler:
     """Return who draws. TRL's ways and ours need the trainer that they serve."""
     stop_ids = frozenset([*stop_token_ids(setting.model_path), *trainer.eos_token_ids])
     if config.sampler in ("generate", "vllm"):
         return TrlSampler(trainer=trainer, renderer=renderer, stop_ids=stop_ids)
     model = trainer.accelerator.unwrap_model(trainer.model)
+    converse = partial(talk.through, renderer=renderer) if talk else None
     if config.sampler == "servers":
         # A question of online InT is longer than any context, by nobody knows how much.
         most = None if config.online.share else longest + config.sampling.max_tokens
         servers = open_servers(config, model, renderer, sorted(stop_ids), most)
         return ServerSampler(
             engine=servers,
-            inner=EngineSampler(engine=servers, failures=Failures),
+            inner=EngineSampler(engine=servers, failures=Failures, converse=converse),
             model=model,
             tokenizer=renderer.tokenizer,
             folder=setting.out / FOLDER,
@@ -262,7 +276,7 @@ def _sampler(
     # The model below adapters: they are in its layers.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids)
-    return EngineSampler(engine=engine, failures=Failures)
+    return EngineSampler(engine=engine, failures=Failures, converse=converse)
 
 
 def correct(reward: Sequence[float | None], **_: Any) -> list[float | None]:

@@ -31,6 +31,8 @@ class EngineSampler:
 
     engine: Engine
     failures: Callable[[], Failures]
+    converse: Callable[[Engine], Engine] | None = None
+    """Makes an engine of dialogues of it, where an environment answers the policy's turns."""
 
     def refresh(self, iteration: int) -> None:
         """The engine is in this process and has the weights already."""
@@ -38,7 +40,8 @@ class EngineSampler:
     def sample(self, asks: Sequence[Ask]) -> list[Completion]:
         """Ask the engine, with the log-probability of every token. Raises EngineError."""
         requests = [(replace(request_of(ask), logprobs=True), ask) for ask in asks]
-        drawn = run_requests(self.engine, requests, self.failures())
+        engine = self.converse(self.engine) if self.converse else self.engine
+        drawn = run_requests(engine, requests, self.failures())
         found = {ask.rollout_id: completion for ask, completion in drawn}
         if len(found) < len(asks):
             raise EngineError(

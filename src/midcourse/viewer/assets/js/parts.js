@@ -21,21 +21,22 @@ function fold(summary, draw, isOpen) {
   return box;
 }
 
-function problemSide(item, answer) {
+function problemSide(item, answer, detail) {
   const { text, answer: gold, reference, source, split } = item.of;
   const about = [source, split].filter(Boolean).join(", ");
   return el("div", { class: "side" },
     section(["Problem ", el("span", { class: "dim" }, about)], prose(text, "card")),
-    answers(gold, answer, item),
+    answers(gold, answer, item, detail),
     reference ? el("section", null, fold("Reference solution", () => prose(reference, "card"), reference.length < 4000)) : null);
 }
 
-function answers(gold, answer, item) {
+function answers(gold, answer, item, detail) {
   const verdict = item.kind === "proposal" ? "incorrect" : item.outcome;
   return el("dl", { class: "answers" },
     el("div", null, el("dt", null, "Gold answer"), el("dd", null, answerText(gold))),
     el("div", null, el("dt", null, item.kind === "proposal" ? "The rollout's answer" : "Its answer"),
-      el("dd", { class: verdict }, answer ? [mark(verdict), " ", answerText(answer)] : el("span", { class: "dim" }, "none"))));
+      el("dd", { class: verdict }, answer ? [mark(verdict), " ", answerText(answer)] : el("span", { class: "dim" }, "none"))),
+    detail ? el("div", null, el("dt", null, "Its tests"), el("dd", { class: verdict }, detail)) : null);
 }
 
 /** An answer is often LaTeX without dollars. */

@@ -3,7 +3,7 @@
 function drawRollout(item, body) {
   return [
     heading(item, `Rollout ${item.id}`, rolloutTags(item)),
-    el("div", { class: "columns" }, problemSide(item, body.answer), section("Response", ...rolloutText(body))),
+    el("div", { class: "columns" }, problemSide(item, body.answer, body.detail), section("Response", ...rolloutText(body))),
     siblings(item),
   ];
 }
