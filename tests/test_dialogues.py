@@ -21,7 +21,7 @@ from midcourse.engines.base import Completion, Request
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
 from midcourse.environments.memory import MemoryEnvironment
-from midcourse.errors import ConfigError
+from midcourse.errors import ConfigError, DataError
 from midcourse.lab.counts.world import MAX_COUNT
 from midcourse.lab.kinds import Kind
 from midcourse.lab.memory import documents, world
@@ -55,6 +55,7 @@ from midcourse.training.rl.collect import Collector, slot_name
 from midcourse.training.rl.groups import Group
 from midcourse.training.rl.samplers import EngineSampler
 from midcourse.training.rl.schedule import Schedule
+from midcourse.training.sft import check_rows
 from rl_problems import PatternGrader, rl_problem
 from runs import ready, run_to
 
@@ -483,6 +484,12 @@ def test_what_an_environment_said_is_not_learned(tmp_path: Path) -> None:
         hidden = [i for i, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED]
         assert "user\n41" in RENDERER.tokenizer.decode(hidden)
         assert row.prefix_tokens > len(learned) - row.intervention_tokens
+    ends = RENDERER.end_of_turn_ids
+    check_rows(found, ends)  # its turns closed, and that is learned
+    (row, *_) = found
+    closed = replace(row, input_ids=(*row.input_ids, *ends), labels=(*row.labels, *ends))
+    with pytest.raises(DataError, match="would teach an end-of-turn after the intervention"):
+        check_rows([closed], ends)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,12 @@ def _row_problem(row: SftRow, end_of_turn_ids: Sequence[int]) -> str:
     if row.labels[-1] != row.input_ids[-1]:
         return "does not train on its last token"
     intervenes = row.source in (RowSource.INTERVENTION, RowSource.ORIGINAL_STEP)
-    if intervenes and not row.closes_turn and end_of_turn_ids[-1] in learned:
+    if intervenes and not row.closes_turn and end_of_turn_ids[-1] in _last_turn(row):
         return "would teach an end-of-turn after the intervention"
     return ""
+
+
+def _last_turn(row: SftRow) -> Sequence[int]:
+    """Return what is learned of the turn that a row ends in: earlier turns did close."""
+    masked = [place for place, label in enumerate(row.labels) if label == IGNORED]
+    return row.labels[masked[-1] + 1 :] if masked else row.labels
