@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check lab-programs lab-programs-check lab-memory lab-memory-check evidence evidence-programs evidence-memory evidence-pages credit credit-real real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check lab-programs lab-programs-check lab-memory lab-memory-check evidence evidence-programs evidence-memory evidence-pages credit credit-real verification real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -91,6 +91,9 @@ evidence-programs: lab-programs  ## the study of the programs world, three seeds
 
 evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run
 	$(BIN)/midcourse evidence --pages
+
+verification: $(STAMP)  ## a proposer trained on its own verified proposals, in the lab: three seeds, and the page
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence verification --minutes $(MINUTES) --workers $(WORKERS)
 
 CREDIT_LIMIT := 20
 CREDIT := $(BIN)/midcourse credit

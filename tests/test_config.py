@@ -150,10 +150,10 @@ TUNABLE = {
 
 
 def test_tunable_keys_are_those_that_decide_no_result() -> None:
-    of_warmup = {f"warmup.{lesson}.train." for lesson in ("worked", "verification")}
+    on_rows = {f"{of}.train." for of in ("warmup.worked", "warmup.verification", "train_proposer")}
     also = {
         key.replace("train_sft.", start)
-        for start in of_warmup
+        for start in on_rows
         for key in TUNABLE
         if key.startswith("train_sft.")
     }

@@ -54,6 +54,7 @@ from midcourse.report.estimates import (
     pool,
 )
 from midcourse.report.plots import Figure, Panel, Point, Series, csv_text, draw, figure_csv
+from midcourse.report.proposer import Judged
 from midcourse.steps import insert_step
 from test_cli import toml
 
@@ -159,7 +160,8 @@ def test_every_experiment_is_documented_and_names_recipes_that_exist() -> None:
     assert not [name for name in experiments() if f"`{name}`" not in page]
     named = {name for experiment in experiments().values() for name in experiment.recipes}
     assert MAKERS.keys() == experiments().keys()
-    of_scales = {f.stem for f in find_recipe("scale/lab2").with_suffix("").glob("*.toml")}
+    folders = [find_recipe(f"scale/{name}").with_suffix("") for name in ("lab", "lab2")]
+    of_scales = {file.stem for folder in folders for file in folder.glob("*.toml")}
     assert named <= {*VARIANTS, *of_scales}
 
 
@@ -274,6 +276,9 @@ def made_up(take: str, row: Row, seed: int) -> Any:
         "_num_rl_problems": 72,
         "_drops": {p: [(i < 4, 0.9, 0.3 + seed / 10)] for i, p in enumerate(counts)},
         "_located": {p: [place] for p in counts},
+        "answers": {
+            p: [Judged(i < level, True, 16, max(0, level - i))] for i, p in enumerate(counts)
+        },
         "_offsets": {p: [(i % 3 - 1, Count(32, i))] for i, p in enumerate(counts)},
     }[take]
 
@@ -619,7 +624,8 @@ def test_no_two_experiments_make_the_same_comparison() -> None:
         at = replace(lab, scale=find_recipe(study.scale)) if study.scale else lab
         assert repeated(comparisons([chosen for chosen, _ in study.planned], at)) == []
     of_variants = ("arms", "equal-tokens")  # of Table 4's rows, where Table 4 is not made
-    assert repeated(comparisons([e for e in every if e.name not in of_variants], lab)) == []
+    left_out = (*of_variants, "verification")  # its recipes are of scale/lab alone
+    assert repeated(comparisons([e for e in every if e.name not in left_out], lab)) == []
     again = replace(experiments()["table1"].claims[0], ours="3", theirs=("4",))  # the other way
     fig4 = replace(experiments()["fig4"], claims=(again,))
     assert len(repeated(comparisons([experiments()["table1"], fig4], lab))) == 2  # of two sets

@@ -68,7 +68,7 @@ def test_help_has_a_short_name_and_the_version_is_told() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("propse my.toml", "No such command 'propse'. Did you mean 'propose'?"),
+        ("propse my.toml", "No such command 'propse'. Did you mean 'propose' or 'train proposer'?"),
         ("sft my.toml", "No such command 'sft'. Did you mean 'train sft'?"),
         ("pretrain", "Did you mean 'lab pretrain'?"),
         ("train sftt lab", "Did you mean 'sft'?"),
@@ -89,7 +89,7 @@ def test_a_mistyped_verb_or_option_names_the_nearest(typed: str, said: str) -> N
     ("typed", "completed"),
     [
         ("midcourse prop", ["propose"]),
-        ("midcourse train ", ["sft", "rl"]),
+        ("midcourse train ", ["sft", "rl", "proposer"]),
         ("midcourse run scale/paper-", ["scale/paper-1gpu", "scale/paper-8gpu"]),
         ("midcourse run m", ["mine/", "my.toml"]),
         ("midcourse run mine/", ["mine/other.toml"]),

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 import midcourse.prompts
-from midcourse.config import Key, Recipe, describe_keys, make_recipe
+from midcourse.config import HELD_OUT_SET, Key, Recipe, describe_keys, make_recipe
 from midcourse.config.stages import CreditConfig
 from midcourse.credit.run import stages_of_run
 from midcourse.data import load_problems
 from midcourse.localize.run import load_cases, locator, questions
 from midcourse.pipeline import ProblemSets, Session, Setup, method
+from midcourse.pipeline.proposer import proposers
 from midcourse.pipeline.session import load_problem_sets
 from midcourse.progress import SilentProgress
 from midcourse.records import content_id
@@ -75,6 +76,9 @@ GIVEN: dict[str, dict[str, Any]] = {
     **{name: {"problems": {"kind": "lab"}}
        for name in ("problems.num_", "propose.truth", "evaluate.num_probe_rollouts")},
 }  # fmt: skip
+
+#: Trainings on rows alone.
+ON_ROWS = ("warmup.worked", "warmup.verification", "train_proposer")
 
 #: Another value, where it cannot be made from the default.
 VALUES: dict[str, Any] = {
@@ -134,7 +138,7 @@ VALUES: dict[str, Any] = {
     "hints.length": "intervention",
     "train_rl.servers.kind": "vllm",  # there is no other
     "train_sft.student.num_generations": 4,
-    **{f"warmup.{half}.train.method": "sft" for half in ("worked", "verification")},  # nor here
+    **{f"{of}.train.method": "sft" for of in ON_ROWS},  # nor here
     "train_rl.online.share": 0.25,
     "train_rl.contexts": {"prefix_intervention": 1},
     "train_rl.contexts_end": {"hint": 1},
@@ -149,7 +153,10 @@ def identify(source: Any) -> str:
 def steps_of(data: Mapping[str, Any], command: str) -> dict[str, Step]:
     """Return every step of a command's recipe by key."""
     recipe = make_recipe(json.loads(json.dumps(data)), [], "test")
-    makers = {"warmup": warmup_steps, "localize": localize_steps, "credit": credit_steps}
+    makers = {
+        "warmup": warmup_steps, "localize": localize_steps, "credit": credit_steps,
+        "train_proposer": proposer_steps,
+    }  # fmt: skip
     make = makers.get(command, method_steps)
     return {step.key: step for step in walk(make(recipe))}
 
@@ -180,6 +187,12 @@ def credit_steps(recipe: Recipe) -> list[Step]:
     """Return what maps the rollouts of a run."""
     setup = Setup.with_problems(recipe, load_problem_sets(recipe), identify)
     return [*stages_of_run(method(setup)).steps()]
+
+
+def proposer_steps(recipe: Recipe) -> list[Step]:
+    """Return what the proposer is asked after its training."""
+    found = proposers(method(Setup.with_problems(recipe, load_problem_sets(recipe), identify)))
+    return found.answers(found.trained, "none", HELD_OUT_SET).steps
 
 
 def walk(waiting: list[Step]) -> Iterator[Step]:

@@ -98,6 +98,10 @@ def test_adapters_at_the_rate_of_all_weights_are_pointed_out() -> None:
         "train_sft.learning_rate", "train_rl.learning_rate"
     ]  # fmt: skip
     assert "lora_rank = 64" in lines[0]
+    (line,) = slow_adapters(
+        load_recipe("paper/int", ["train_proposer.train.lora_rank=8"], ["scale/lab"])
+    )
+    assert line.startswith("train_proposer.train.learning_rate = 1e-06")
 
 
 def test_no_packaged_recipe_trains_adapters_that_stay_where_they_begin() -> None:

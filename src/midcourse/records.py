@@ -185,6 +185,8 @@ class RowSource(StrEnum):
     """Warm-up: a whole solution in our answer form."""
     VERIFICATION = "verification"
     """Warm-up: the log and the intervention for an attempt whose first error is known."""
+    PROPOSAL = "proposal"
+    """The proposer's own reply about an attempt, with an intervention that was verified."""
 
 
 class RowOutcome(StrEnum):
@@ -192,17 +194,19 @@ class RowOutcome(StrEnum):
 
     READY = "ready"
     NOT_VERIFIED = "not_verified"
-    """No continuation was correct."""
+    """No continuation was correct; of a proposer's row, fewer than were asked for."""
     UNDECIDED = "undecided"
     """No continuation was correct, but some could not be graded."""
     NOT_CHOSEN = "not_chosen"
-    """Another verified proposal stands for this problem."""
+    """Another proposal stands for this problem; of a proposer's row, or for this rollout."""
     TOO_LONG = "too_long"
     """The row is over the token limit: refused, never cut."""
     AFTER_ERROR = "after_error"
     """Box 2's recovery steps located after the error stay out by default."""
     NO_SOLUTION = "no_solution"
     """A baseline's row: there is no whole solution, none was written or none was finished."""
+    NOT_ACCEPTED = "not_accepted"
+    """A proposer's row: its reply was refused, or did not finish."""
 
 
 class ReferenceOutcome(StrEnum):

@@ -139,6 +139,26 @@ _stage(
 )
 
 
+@verb(Group.STAGES, "midcourse train proposer my.toml", "proposer", of=train_app)
+def train_proposer(
+    recipe: RecipePath, with_: Overlays = None, set_: Overrides = None, run_dir: RunDir = None
+) -> None:
+    """Train the proposer on its own verified proposals; measure it on held-out problems."""
+    with _session(recipe, with_, set_, run_dir) as (session, made):
+        from midcourse.pipeline.proposer import proposers
+        from midcourse.progress import open_console
+        from midcourse.report.proposer import compare_answers
+
+        found = proposers(made)
+        training = found.trained.trained
+        assert training is not None
+        session.check([training])
+        session.complete(training)
+        summarise(session, "train proposer", [training])
+        for table in compare_answers(session, found):
+            open_console().print(table)
+
+
 @verb(Group.STAGES, "midcourse grade my.toml --audit")
 def grade(
     recipe: RecipePath,

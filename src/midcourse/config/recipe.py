@@ -33,7 +33,12 @@ from midcourse.config.stages import (
     StepsConfig,
     VerifyConfig,
 )
-from midcourse.config.training import TrainRlConfig, TrainSftConfig, WarmupConfig
+from midcourse.config.training import (
+    TrainProposerConfig,
+    TrainRlConfig,
+    TrainSftConfig,
+    WarmupConfig,
+)
 from midcourse.records import Condition, Role
 
 
@@ -96,6 +101,7 @@ class Recipe(Section):
     localize: LocalizeConfig = LocalizeConfig()
     credit: CreditConfig = CreditConfig()
     warmup: WarmupConfig = WarmupConfig()
+    train_proposer: TrainProposerConfig = TrainProposerConfig()
     prices: PricesConfig = PricesConfig()
     """What tokens cost by who is asked, for `status` and the report."""
 
@@ -251,7 +257,12 @@ LOWEST_ADAPTER_RATE = 1e-5
 
 def slow_adapters(recipe: Recipe) -> Iterator[str]:
     """Yield a line about each training whose adapters would stay about where they begin."""
-    for section, config in (("train_sft", recipe.train_sft), ("train_rl", recipe.train_rl)):
+    trainings: dict[str, TrainSftConfig | TrainRlConfig] = {
+        "train_sft": recipe.train_sft,
+        "train_rl": recipe.train_rl,
+        "train_proposer.train": recipe.train_proposer.train,
+    }
+    for section, config in trainings.items():
         if config.lora_rank and config.learning_rate < LOWEST_ADAPTER_RATE:
             yield (
                 f"{section}.learning_rate = {config.learning_rate:g} hardly moves the adapters of "

@@ -405,11 +405,29 @@ class TrainRlConfig(Section):
 
 def _on_rows(config: TrainSftConfig) -> TrainSftConfig:
     if config.method != "sft":
-        raise ValueError(f"method {config.method!r}: the warm-up trains on rows: leave method out")
+        raise ValueError(f"method {config.method!r}: this trains on rows: leave method out")
     return config
 
 
 RowTraining = Annotated[TrainSftConfig, AfterValidator(_on_rows)]
+
+
+class TrainProposerConfig(Section):
+    """What ``midcourse train proposer`` trains the proposer on: its own verified proposals."""
+
+    reference: Literal["given", "none"] = "none"
+    """What the question shows in training: the reference as it was ``given`` to the proposer, or
+    ``none``: the answer was made with one, and is to be learned without."""
+    rows_per_problem: int = Field(4, ge=1)
+    """Verified proposals of a problem that are trained on, at most: a seeded choice."""
+    min_correct_share: float = Field(0.0, ge=0, le=1)
+    """Share of an intervention's continuations that must be correct; one has to be anyway."""
+    max_tokens: int = Field(16_384, ge=1)
+    """A longer row is refused, never cut."""
+    train: RowTraining = TrainSftConfig()
+    """As `train_sft`."""
+    check_rollouts: int = Field(2, ge=1)
+    """Wrong rollouts of each held-out problem that are asked about before and after, once each."""
 
 
 class WorkedConfig(Section):

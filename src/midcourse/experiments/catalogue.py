@@ -77,7 +77,7 @@ class Row:
     shift: int = 0
     """How many steps later the intervention is put."""
     text: str = ""
-    """The kind of text whose likelihood is read."""
+    """The kind of text whose likelihood is read; of a proposer's answers, how it was asked."""
 
     @property
     def key(self) -> str:

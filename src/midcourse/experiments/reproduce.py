@@ -21,6 +21,7 @@ from midcourse.experiments import (
     outcomes,
     patches,
     rl,
+    verification,
 )
 from midcourse.experiments.catalogue import Experiment, experiments
 from midcourse.experiments.page import NOT_YET, result_lines
@@ -39,6 +40,7 @@ MAKERS = {
     **mechanism.MAKERS,
     **league.MAKERS,
     **outcomes.MAKERS,
+    **verification.MAKERS,
 }
 
 

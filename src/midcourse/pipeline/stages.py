@@ -495,11 +495,16 @@ def _shown_cases(settings: ProposeSettings, reader: Reader) -> Iterator[Case]:
     problems = among.items if isinstance(among, Problems) else among.read(reader)
     by_id = {problem.problem_id: problem for problem in problems}
     shown = shown_references(problems, settings.config)
-    grades = reader.read(settings.grades) if settings.grades else ()
-    details = {graded.rollout_id: graded.detail for graded in grades if graded.detail}
+    details = failure_details(settings.grades, reader)
     for rollout in reader.read(settings.cases):
         problem, detail = by_id[rollout.problem_id], details.get(rollout.rollout_id, "")
         yield Case(problem, rollout, shown[rollout.problem_id], detail)
+
+
+def failure_details(grades: Stage[Grade, Any] | None, reader: Reader) -> dict[str, str]:
+    """Return `Grade.detail` by rollout id, where a prompt shows the test that was failed."""
+    found = reader.read(grades) if grades else ()
+    return {graded.rollout_id: graded.detail for graded in found if graded.detail}
 
 
 def shown_references(problems: Sequence[Problem], config: ProposeConfig) -> dict[str, str]:

@@ -168,7 +168,8 @@ def first_accepted(proposals: Iterable[Proposal], after_error: bool = False) -> 
 def _open(case: Case, index: int, proposer: Proposer) -> _Question:
     """Start a question: with the guided solution (two turns), or with the review itself."""
     review = proposer.review
-    message: Message = {"role": "user", "content": _fill(proposer.guided or review, case, proposer)}
+    text = question_text(proposer.guided or review, case, proposer.steps)
+    message: Message = {"role": "user", "content": text}
     takes_ids = proposer.engine.capabilities.token_ids
     return _Question(
         case=case,
@@ -186,7 +187,8 @@ def _question_id(case: Case, index: int, proposer: Proposer) -> str:
     return content_id(case.rollout.rollout_id, *asked, *shared)
 
 
-def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
+def question_text(prompt: Prompt, case: Case, steps: StepRule) -> str:
+    """Return what the user says with a prompt about a case; `steps` number the attempt."""
     tested = (case.problem.checker, case.problem.entry)
     return prompt.render(
         problem=case.problem.text,
@@ -194,7 +196,7 @@ def _fill(prompt: Prompt, case: Case, proposer: Proposer) -> str:
         answer=case.problem.answer,
         tests=shown_tests(*tested),
         failing_test=shown_failure(*tested, case.detail),
-        attempt=proposer.steps.shown(case.rollout),
+        attempt=steps.shown(case.rollout),
     )
 
 
@@ -244,7 +246,7 @@ def _next_turn(question: _Question, completion: Completion, proposer: Proposer) 
     is_last = len(question.turns) + 1 == proposer.config.num_turns
     if is_last or completion.finish_reason is not FinishReason.STOP:
         return None
-    text = _fill(proposer.review, question.case, proposer)
+    text = question_text(proposer.review, question.case, proposer.steps)
     context: tuple[int, ...] = ()
     if question.context_ids:
         first, renderer = question.messages[0], proposer.renderer
