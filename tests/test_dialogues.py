@@ -22,6 +22,7 @@ from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
 from midcourse.environments.memory import MemoryEnvironment
 from midcourse.errors import ConfigError, DataError
+from midcourse.export import export_run
 from midcourse.lab.counts.world import MAX_COUNT
 from midcourse.lab.kinds import Kind
 from midcourse.lab.memory import documents, world
@@ -525,6 +526,16 @@ def test_a_dialogue_can_be_handed_to_another_process() -> None:
     told = Talk(environment="memory", max_turns=4, problems=(PROBLEM,))
     dialogue = told.through(ScriptedEngine(said), RENDERER)
     assert rollout_of(dialogue).turns == TURNS
+
+
+def test_what_is_handed_over_says_that_an_environment_is_missing(tmp_path: Path) -> None:
+    run_to(
+        tmp_path / "run", dialogue_recipe(tmp_path), lambda s, made: s.complete(made.models.rows)
+    )
+    export_run(tmp_path / "run", "trl", tmp_path / "out")
+    card = " ".join((tmp_path / "out" / "README.md").read_text("utf-8").split())
+    assert "trains all that follows the prompt" in card
+    assert "the environment `memory`, which is not in here" in card
 
 
 # --- RL ----------------------------------------------------------------------------------------

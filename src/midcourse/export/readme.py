@@ -57,7 +57,7 @@ def about_problems(handover: Handover) -> str:
     """Say that these are problems, and that no row is among them."""
     return (
         f"{_number(len(handover.tasks), 'problem')} with gold answers, for RL. What was proposed, "
-        "verified and trained on is not in here."
+        f"verified and trained on is not in here.{_talk(handover)}"
     )
 
 
@@ -82,7 +82,7 @@ def about_rows(handover: Handover) -> str:
             f"{number}: each is a prompt and a whole solution (`build_sft.source = "
             f'"{source}"`). They are a baseline, not interventions'
         )
-    return f"{kind}. {_trained(rows)}"
+    return f"{kind}. {_trained(rows)}{_talk(handover)}"
 
 
 def about_cases(evidence: Evidence) -> str:
@@ -116,11 +116,22 @@ def _verified(rows: Sequence[SftRow]) -> str:
     return f"{said}. Share of correct continuations of a verified one: median {middle:.0%}"
 
 
+def _talk(handover: Handover) -> str:
+    """Say what a trainer has to bring where rollouts are dialogues."""
+    name = handover.recipe.environment.name
+    if not name:
+        return ""
+    return (
+        f" Rollouts are dialogues with the environment `{name}`, which is not in here: rows mask "
+        "what it said, and RL on the problems needs it."
+    )
+
+
 def _trained(rows: Sequence[SftRow]) -> str:
     """Say which tokens carry a loss, as the labels have it."""
     total = sum(len(row.labels) for row in rows)
     trained = sum(label != IGNORED for row in rows for label in row.labels)
-    masked = sum(IGNORED in row.labels[row.prompt_tokens :] for row in rows)
+    masked = sum(row.prefix_tokens > 0 and row.labels[row.prompt_tokens] == IGNORED for row in rows)
     closed = sum(row.closes_turn for row in rows)
     prefix = "all that follows the prompt"
     if masked == len(rows):
