@@ -84,16 +84,16 @@ evidence: lab-proposers lab2-models lab-programs lab-memory  ## what is missing 
 	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence all --minutes $(MINUTES) --workers $(WORKERS)
 
 evidence-memory: lab-memory  ## the study of the world of dialogues, three seeds, and its page
-	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-memory --minutes $(MINUTES) --workers $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-memory --minutes 20 --workers $(WORKERS)
 
 evidence-programs: lab-programs  ## the study of the programs world, three seeds, and its page
-	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-programs --minutes $(MINUTES) --workers $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence domains-programs --minutes 20 --workers $(WORKERS)
 
 evidence-pages: $(STAMP)  ## docs/results from the committed data, without a run
 	$(BIN)/midcourse evidence --pages
 
 verification: $(STAMP)  ## a proposer trained on its own verified proposals, in the lab: three seeds, and the page
-	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence verification --minutes $(MINUTES) --workers $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/midcourse evidence verification --minutes 20 --workers $(WORKERS)
 
 CREDIT_LIMIT := 20
 CREDIT := $(BIN)/midcourse credit
