@@ -1,7 +1,8 @@
 r"""An environment of tools: the public methods of an object that is made anew for each dialogue.
 
 The object is what TRL's ``environment_factory`` makes: it may have a ``reset``, and every other
-public method is a tool.
+public method but ``get_reward`` is a tool. ``reset`` is given ``problem`` and ``entry``, texts of
+the problem; what it returns is not shown, since a dialogue begins with the problem alone.
 
     class Calculator:
         def add(self, a: float, b: float) -> float:
