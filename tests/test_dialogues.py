@@ -250,6 +250,21 @@ def test_each_turn_has_a_seed_of_its_own_and_all_share_one_budget() -> None:
         assert cut.finish_reason is ended
 
 
+class Unclosed(ScriptedEngine):
+    """Ends turns without the id that the template ends them with, as some servers do."""
+
+    def complete(self, request: Request) -> Completion:
+        found = super().complete(request)
+        return replace(found, token_ids=found.token_ids[:-1])
+
+
+def test_a_turn_is_closed_before_it_is_answered() -> None:
+    whole, unclosed = rollout_of(talk()), rollout_of(replace(talk(), engine=Unclosed(said)))
+    assert unclosed.turns == whole.turns
+    assert unclosed.token_ids == whole.token_ids[:-1]
+    assert unclosed.num_tokens == whole.num_tokens - len(TURNS)
+
+
 def test_a_dialogue_without_end_is_truncated() -> None:
     rollout = rollout_of(talk(lambda context, seed: "get red", max_turns=3))
     assert rollout.turns == ["get red"] * 3 + [""]

@@ -184,13 +184,18 @@ class _DialogueSession:
             return failed(found.request, f"environment {name!r}: {type(error).__name__}: {error}")
         if answer is None:
             return found.ended(reason)
-        found = found.with_answer(answer, self._ids(answer))
+        found = found.with_answer(answer, [*self._closing(completion), *self._ids(answer)])
         room = found.request.sampling.max_tokens - found.num_sampled
         if len(found.said) >= self.dialogue.max_turns or room < 1:
             return found.ended(FinishReason.LENGTH)
         self.under_way[found.request.request_id] = found
         self.session.submit([found.next_request()])
         return None
+
+    def _closing(self, completion: Completion) -> list[int]:
+        """Return what closes a turn that ended otherwise: by another stop id, or by none."""
+        closing = self.dialogue.renderer.end_of_turn_ids
+        return [] if completion.token_ids[-1:] == (closing[-1],) else closing
 
     def _ids(self, answer: str) -> list[int]:
         """Return the ids that the chat template writes for an answer and the next turn's start."""
