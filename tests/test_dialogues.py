@@ -17,6 +17,7 @@ import pytest
 
 from midcourse.checkers import Grader, checker_named
 from midcourse.config import Recipe, SamplingConfig, TrainRlConfig
+from midcourse.config.stages import LAB_ENVIRONMENTS
 from midcourse.engines.base import Completion, Request
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
@@ -28,6 +29,7 @@ from midcourse.lab.kinds import Kind
 from midcourse.lab.memory import documents, world
 from midcourse.lab.splits import Split
 from midcourse.lab.truth import first_wrong, world_step
+from midcourse.lab.worlds import WORLDS
 from midcourse.pipeline import Method, Session
 from midcourse.progress import Failures
 from midcourse.prompts import load_prompt_set
@@ -289,6 +291,20 @@ def test_an_environment_that_fails_is_our_failure() -> None:
     with Grader() as grader:
         (graded,) = grade([rollout], {"p": PROBLEM}, grader, ())
     assert graded.verdict is Verdict.UNGRADED
+
+
+class Numbers(MemoryEnvironment):
+    def answer(self, problem: Problem, turns: Sequence[str]) -> Any:
+        return 41
+
+
+def test_an_answer_that_is_no_text_is_our_failure() -> None:
+    failures = Failures(max_share=1.0)
+    opening = opening_context("p", Condition.PROBLEM, PROBLEM.text, RENDERER)
+    dialogue = replace(talk(), environment=Numbers())
+    (rollout,) = sample([opening], spec(), dialogue, (), failures)
+    assert rollout.finish_reason is FinishReason.REQUEST_FAILED
+    assert "its answer is of type int, not a text" in failures.first_error
 
 
 def test_a_dialogue_can_be_taken_back_between_its_turns() -> None:
@@ -643,6 +659,10 @@ def test_a_wrong_belief_is_written_turns_before_it_shows() -> None:
     assert max(waits) >= 3
 
 
+def test_recipes_know_what_answers_in_a_world() -> None:
+    assert {n: w.environment for n, w in WORLDS.items() if w.environment} == LAB_ENVIRONMENTS
+
+
 def test_documents_of_the_memory_world_are_dialogues_of_their_own_split() -> None:
     rng, prompts = random.Random(0), load_prompt_set("lab")
     for _ in range(50):
@@ -659,7 +679,6 @@ def test_a_completion_of_one_turn_is_as_it_was() -> None:
     dialogue, alone = rollout_of(plain), rollout_of(replace(plain, environment=Silent()))
     assert dialogue == alone
     assert dialogue.given == ()
-    assert isinstance(Completion(request_id="x", finish_reason=FinishReason.STOP).given, tuple)
 
 
 class Silent(MemoryEnvironment):

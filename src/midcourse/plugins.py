@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -70,6 +71,16 @@ def _version(module: ModuleType) -> str:
     source = getattr(module, "__file__", None)
     text = Path(source).read_bytes() if source else module.__name__.encode()
     return hashlib.sha256(text).hexdigest()[:12]
+
+
+def find(name: str, points: Mapping[str, EntryPoint], key: str) -> Plugin | None:
+    """Return what a path, or the name of one of these entry points, leads to; None for neither.
+
+    `key` is who asks, and errors are those of `load_path`.
+    """
+    if is_path(name):
+        return load_path(name, key)
+    return load_entry(points[name]) if name in points else None
 
 
 @cache

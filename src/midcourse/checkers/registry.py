@@ -15,7 +15,7 @@ from midcourse.checkers.math.second_opinion import MathVerifyChecker
 from midcourse.checkers.reasoning_gym import ReasoningGymChecker
 from midcourse.checkers.unit_tests import UnitTestChecker
 from midcourse.errors import ConfigError, DataError
-from midcourse.plugins import Plugin, installed, is_path, load_entry, load_path
+from midcourse.plugins import Plugin, find, installed
 
 GROUP = "midcourse.checkers"
 _CHECKERS: dict[str, Checker] = {
@@ -35,10 +35,8 @@ def checker_named(name: str) -> Checker:
     """Return a checker. Raises DataError for an unknown name, ConfigError for a bad plugin."""
     if name in _CHECKERS:
         return _CHECKERS[name]
-    if is_path(name):
-        return _made(load_path(name, "checker"), name)
-    if name in installed(GROUP):
-        return _made(load_entry(installed(GROUP)[name]), name)
+    if plugin := find(name, installed(GROUP), "checker"):
+        return _made(plugin, name)
     known = ", ".join(checker_names())
     raise DataError(f"no checker is called {name[:30]!r}: choose one of {known}")
 

@@ -13,6 +13,7 @@ from midcourse.config.engines import EngineSection, ModelConfig, OpenAIConfig, T
 from midcourse.config.prices import PricesConfig
 from midcourse.config.stages import (
     HELD_OUT_SET,
+    LAB_ENVIRONMENTS,
     LAB_STEPS,
     PROBE_SETS,
     TRAIN_SET,
@@ -183,7 +184,7 @@ def _truth_contradictions(recipe: Recipe) -> Iterator[Complaint]:
 def _dialogue_contradictions(recipe: Recipe) -> Iterator[Complaint]:
     """Yield what dialogues cannot be."""
     name, world = recipe.environment.name, recipe.problems.world
-    needed = "memory" if recipe.problems.kind == "lab" and world == "memory" else ""
+    needed = LAB_ENVIRONMENTS.get(world, "")
     if recipe.problems.kind == "lab" and name != needed:
         told = f"set environment.name = {needed!r}" if needed else "leave out environment.name"
         text = f"problems.world {world!r} is {'a dialogue' if needed else 'no dialogue'}: {told}"

@@ -25,6 +25,8 @@ ModelRole = Literal["base", "patched", "base + RL", "patched + RL"]
 
 #: The rule by which a world of the lab tells its steps, where it is not the default.
 LAB_STEPS = {"programs": "statements"}
+#: What answers in a world of dialogues.
+LAB_ENVIRONMENTS = {"memory": "memory"}
 
 
 class ProblemsConfig(Section):

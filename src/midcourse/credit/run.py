@@ -137,7 +137,10 @@ def stages_of_run(made: Method) -> CreditStages:
     """
     s, recipe = made.interventions.sources, made.setup.recipe
     if recipe.environment.name:
-        raise ConfigError("credit: attempts of several turns cannot be mapped; leave the run out")
+        raise ConfigError(
+            "credit: the rollouts are dialogues (environment.name), which cannot be mapped: give a "
+            "run without an environment"
+        )
     given = [p for p in s.problems(*WHOLE, "source").items if p.reference_solution]
     if not given:
         raise DataError("credit: no training problem has a reference: give them reference_solution")

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from midcourse.environments.base import Environment, Role
 from midcourse.environments.memory import MemoryEnvironment
 from midcourse.errors import ConfigError
-from midcourse.plugins import Plugin, installed, is_path, load_entry, load_path
+from midcourse.plugins import Plugin, find, installed
 
 GROUP = "midcourse.environments"
 _ENVIRONMENTS: dict[str, Environment] = {MemoryEnvironment.name: MemoryEnvironment()}
@@ -30,10 +30,8 @@ def environment_named(name: str) -> Environment:
     """Return an environment. Raises ConfigError for an unknown name or a bad plugin."""
     if name in _ENVIRONMENTS:
         return _ENVIRONMENTS[name]
-    if is_path(name):
-        return _made(load_path(name, "environment.name"), name)
-    if name in installed(GROUP):
-        return _made(load_entry(installed(GROUP)[name]), name)
+    if plugin := find(name, installed(GROUP), "environment.name"):
+        return _made(plugin, name)
     known = ", ".join(environment_names())
     raise ConfigError(
         f"environment.name {name[:40]!r}: choose one of {known}, or write one of your own as "

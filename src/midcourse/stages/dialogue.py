@@ -179,6 +179,8 @@ class _DialogueSession:
         try:
             problem = self.dialogue.problems[found.request.problem_id]
             answer = self.dialogue.environment.answer(problem, found.said)
+            if answer is not None and not isinstance(answer, str):
+                raise TypeError(f"its answer is of type {type(answer).__name__}, not a text")
         except Exception as error:  # noqa: BLE001 - whatever a user's code does: our failure
             name = self.dialogue.environment.name
             return failed(found.request, f"environment {name!r}: {type(error).__name__}: {error}")
