@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -184,6 +185,20 @@ def test_a_file_that_cannot_be_read_is_said_and_what_was_shown_stays() -> None:
             await settled(pilot)
             assert app.sub_title == "a part is gone"
             assert "one 1" in text_of(app)
+
+    asyncio.run(go())
+
+
+def test_a_look_that_ends_while_the_screen_is_closed_is_dropped() -> None:
+    async def go() -> None:
+        def look(run_dir: Path) -> Snapshot:
+            while app.query("#steps"):
+                sleep(0.001)
+            return Snapshot(STEPS, traces_of("one 1"))
+
+        app = WatchApp(Path("run"), 60, look)
+        async with app.run_test():
+            pass  # raises on leaving what the look raised
 
     asyncio.run(go())
 

@@ -107,6 +107,8 @@ class WatchApp(App[None]):
         self.query_one("#traces", DataTable).action_cursor_up()
 
     def _show(self, snapshot: Snapshot) -> None:
+        if not self.is_running:  # closed during this look: its tables are gone
+            return
         if snapshot.overview is None:
             self.sub_title = printable(snapshot.problem, keep="")
             return
