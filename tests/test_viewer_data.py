@@ -50,7 +50,7 @@ from midcourse.viewer.data import (
     Token,
     View,
 )
-from midcourse.viewer.proposals import NO_ROOM
+from midcourse.viewer.proposals import NO_ROOM, continuation
 from midcourse.viewer.room import Room, Shown, Size, first_of_each, telling
 from midcourse.viewer.sharing import shared, unshared
 from runs import run_to
@@ -128,12 +128,12 @@ def require_every_verdict(run_dir: Path, view: View) -> Counter[str]:
     for name, item in of_kind(view, Kind.PROPOSAL).items():
         body = found[name]
         assert isinstance(body, ProposalBody)
-        for continuation in body.continuations:
-            grade = grades.pop(continuation.rollout_id)
-            assert (continuation.verdict, grade.parent_id) == (grade.verdict, name)
-            assert continuation.condition.removesuffix(" again") == grade.condition
-            assert continuation.answer == (grade.extracted_answer or "")
-            conditions[continuation.condition] += 1
+        for shown in body.continuations:
+            grade = grades.pop(shown.rollout_id)
+            assert (shown.verdict, grade.parent_id) == (grade.verdict, name)
+            assert shown.condition.removesuffix(" again") == grade.condition
+            assert (shown.answer, shown.detail) == (grade.extracted_answer or "", grade.detail)
+            conditions[shown.condition] += 1
         own = [c.verdict for c in body.continuations if c.condition == INTERVENTION]
         assert (item.num_continuations, item.num_correct) == (len(own), own.count("correct"))
         assert item.verified == (own.count("correct") > 0 if own else None)
@@ -356,8 +356,8 @@ def test_what_has_no_room_is_counted_and_proposals_stay(tmp_path: Path) -> None:
     assert len(of_kind(view, Kind.PROPOSAL)) == 20
     body = proposal_body(view, "r0-0")
     verdicts = {c.text == NO_ROOM: Counter[str]() for c in body.continuations}
-    for continuation in body.continuations:
-        verdicts[continuation.text == NO_ROOM][continuation.verdict] += 1
+    for shown in body.continuations:
+        verdicts[shown.text == NO_ROOM][shown.verdict] += 1
     assert verdicts[False] == Counter(correct=1, incorrect=1)
     assert verdicts[True] == Counter(incorrect=6)
     left_out = facts(view, "left out")
@@ -527,6 +527,7 @@ def test_what_became_of_a_program_is_in_the_view_and_drives_no_terminal(tmp_path
     run.stage("grade", "tested", Grade, [grade], lambda g: g.rollout_id, inputs=[drawn])
     view, console = collect_view(run.directory), Console(width=200)
     assert rollout_body(view, "tested").detail == grade.detail
+    assert continuation(rollout, rollout.text, grade).detail == grade.detail
     with console.capture() as shown:
         console.print(panels(view, find(view, "tested")))
     assert f"failed: test 2: {printable(EVIL, keep='')}" in shown.get()

@@ -90,6 +90,8 @@ class Continuation:
     verdict: str
     answer: str
     """As it was extracted; empty if there is none."""
+    detail: str = ""
+    """As `Grade.detail`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,6 +191,7 @@ def continuation(rollout: Rollout, text: str, grade: Grade | None, again: str = 
         text=text,
         verdict=verdict_of(grade),
         answer=answer_of(grade),
+        detail=grade.detail if grade else "",
     )
 
 

@@ -79,11 +79,11 @@ function identical(all) {
 }
 
 function continuation(copies, isOpen) {
-  const [{ verdict, answer, text }] = copies;
+  const [{ verdict, answer, text, detail }] = copies;
   const summary = el("span", { class: "line" }, verdictTag(verdict), answer ? el("span", { class: "answer" }, answerText(answer)) : null,
     copies.length > 1 ? el("b", { title: `${copies.length} identical texts` }, `×${copies.length}`) : null,
     el("span", { class: "dim start" }, gist(text)));
-  return fold(summary, () => el("div", null, prose(text), el("p", { class: "ids" }, someIds(copies))), isOpen);
+  return fold(summary, () => el("div", null, prose(text), detail ? el("p", { class: "dim" }, detail) : null, el("p", { class: "ids" }, someIds(copies))), isOpen);
 }
 
 function someIds(copies) {

@@ -67,7 +67,7 @@ function sample(alike, isCurrent) {
   return el("article", { class: `sample ${isCurrent ? "current" : ""}`, "aria-current": isCurrent ? "true" : null },
     el("header", null, verdictTag(item.outcome), alike.length > 1 ? el("b", { title: "Identical texts" }, `×${alike.length}`) : null, el("span", { title: "Advantage: what GRPO multiplied its tokens' gradient by" }, `advantage ${signed(item.advantage)}`),
       el("span", { class: "dim" }, plural(item.num_tokens, "token")), body.answer ? el("span", { class: "answer" }, answerText(body.answer)) : null),
-    ...rolloutText(body), el("p", { class: "ids" }, ...alike.map(({ one }) => [itemLink(one.id), " "])));
+    ...rolloutText(body), body.detail ? el("p", { class: "dim" }, body.detail) : null, el("p", { class: "ids" }, ...alike.map(({ one }) => [itemLink(one.id), " "])));
 }
 
 /** The same problem in the same arm: the iterations before and after. */

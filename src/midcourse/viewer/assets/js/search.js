@@ -21,7 +21,7 @@ function isFound(item) {
 }
 
 function textsOf(body) {
-  const continuations = (body.continuations ?? []).flatMap((one) => [one.rollout_id, one.text, one.answer]);
+  const continuations = (body.continuations ?? []).flatMap((one) => [one.rollout_id, one.text, one.answer, one.detail]);
   const own = [body.rollout_id, body.answer, body.intervention, body.detail, body.context];
   return [...own, ...body.steps, ...(body.turns ?? []).flat(), ...continuations].join("\n").toLowerCase();
 }
