@@ -804,6 +804,7 @@ def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
     write_problems(problems, tmp_path / "tasks.jsonl")
     assert load_problems(tmp_path / "tasks.jsonl") == problems
     legs, jugs = problems[:2]
+    [factors] = load_problems("reasoning-gym:prime_factorization@3", limit=1)
     with Grader(num_workers=1, timeout_seconds=20) as grader:
         checked = grader.check_golds(Pair(p.answer, p.gold) for p in problems)
         assert {result.verdict for result in checked} == {Verdict.CORRECT}
@@ -813,12 +814,16 @@ def test_tasks_are_graded_by_their_own_verifiers(tmp_path: Path) -> None:
             (legs.answer, legs.gold),
             (r"\boxed{fill A}", jugs.gold),
             (r"\boxed{1}", Gold(NAME, entry_of("no_such_task", {"answer": "1"}))),
+            (r"\boxed{no idea}", factors.gold),
+            (r"\boxed{7}", Gold(NAME, entry_of("prime_factorization", {"answer": "broken"}))),
         ]
         results = list(grader.grade(pairs))
     assert [(r.verdict, r.cause) for r in results] == [
         (Verdict.CORRECT, None),
         (Verdict.INCORRECT, None),
         (Verdict.NO_ANSWER, None),
+        (Verdict.INCORRECT, None),
+        (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
         (Verdict.INCORRECT, None),
         (Verdict.UNGRADED, UngradedCause.GRADER_ERROR),
     ]

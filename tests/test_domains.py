@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -9,16 +10,19 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from midcourse.checkers import AnswerChecker, Grader, checker_named, registry
-from midcourse.config import load_recipe
+from midcourse.config import Recipe, load_recipe
 from midcourse.data import load_problems, validate_problems
+from midcourse.data.task_references import WRITERS as WORKED
+from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.errors import ConfigError, DataError
 from midcourse.pipeline import Method, Session
-from midcourse.records import Condition, Verdict
-from midcourse.steps import rule_named
+from midcourse.records import Condition, SftRow, Verdict
+from midcourse.steps import rule_named, split_steps
 from runs import ready, run_to
 
 PAGE = Path(__file__).parent.parent / "docs" / "domains.md"
@@ -166,3 +170,39 @@ def test_one_function_makes_a_checker() -> None:
         assert checker.leaks(r"So \boxed{4}.", "4", grader.equal)
         assert checker.leaks("It is 1234 then.", "1234", grader.equal)
         assert not checker.leaks("It is 4 then.", "4", grader.equal), "a digit stands everywhere"
+
+
+# --- tasks of reasoning-gym ----------------------------------------------------------------------
+
+needs_gym = pytest.mark.skipif(
+    importlib.util.find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed"
+)
+
+
+@needs_gym
+@pytest.mark.parametrize("task", WORKED)
+def test_an_intervention_from_a_worked_reference_solves_a_task(
+    task: str, tmp_path: Path, recipe_data: dict[str, Any]
+) -> None:
+    path = f"reasoning-gym:{task}@9"
+    [problem] = load_problems(path, limit=1)
+    step, *rest = split_steps(str(problem.reference_solution))
+    attempt = "This is wrong.\n\nThe answer is \\boxed{no idea}."
+    content = json.dumps({"content": step.strip(), "location": 1})
+    script = [
+        ["Compare and intervene", f"<intervention>{content}</intervention>"],
+        [f"{re.escape(step.strip())}\\s*$", "".join(rest)],
+        [".", *(attempt + " " * n for n in range(8))],
+    ]
+    Path(recipe_data["engine"]["script"]).write_text(json.dumps(script))
+    recipe = Recipe.model_validate(recipe_data | {"problems": {"path": path, "limit": 1}})
+
+    def read(session: Session, made: Method) -> tuple[list[SftRow], set[Verdict]]:
+        verified = made.interventions.verified[Condition.PREFIX_INTERVENTION]
+        rows = ready(session, made)
+        return rows, {grade.verdict for grade in session.read(verified.grades)}
+
+    [row], verdicts = run_to(tmp_path / "run", recipe, read)
+    assert verdicts == {Verdict.CORRECT}, "by the task's own verifier"
+    text = ByteTokenizer().decode(row.input_ids[row.prompt_tokens :])
+    assert text.split() == step.split()

@@ -2,8 +2,10 @@
 
 Many of these tasks have more than one right answer, so no gold answer can stand for the problem:
 the boxed answer is handed to the verifier with the task's entry, ``{"task": …, "answer": …,
-"metadata": …}``. A full score is right, anything less is wrong, and an error of the verifier is
-`ungraded`. A leak is judged on the entry's own answer as in mathematics.
+"metadata": …}``. A full score is right, anything less is wrong. Some verifiers raise on an answer
+that they cannot parse: it is wrong if the same verifier takes the entry's own answer, else the
+verifier or the entry is at fault: `ungraded`. A leak is judged on the entry's own answer as in
+mathematics.
 
 Some of reasoning-gym's verifiers evaluate the answer, or the entry, as Python. Only the tasks of
 `TASKS`, whose verifiers were read and evaluate nothing, are ever asked; the others are refused.
@@ -47,6 +49,9 @@ TASKS = frozenset(
     """.split()  # noqa: SIM905 - a table of words reads better as text
 )
 
+#: What verifiers raise on a text that they did not expect.
+_UNPARSED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
 
 def entry_of(task: str, entry: Mapping[str, Any]) -> str:
     """Return what a problem carries; what JSON does not know becomes text or a list."""
@@ -77,7 +82,7 @@ class ReasoningGymChecker:
     def version(self) -> str:
         """Version of reasoning-gym and of our rules. Raises MissingExtra without the package."""
         try:
-            return f"reasoning-gym/{installed_version('reasoning-gym')}+midcourse/2"
+            return f"reasoning-gym/{installed_version('reasoning-gym')}+midcourse/3"
         except PackageNotFoundError as error:
             raise MissingExtra("reasoning-gym", "reasoning-gym") from error
 
@@ -104,11 +109,17 @@ class ReasoningGymChecker:
             raise MissingExtra("reasoning-gym", "reasoning-gym") from error
 
     def compare(self, pair: Pair) -> Comparison:
-        """Ask the verifier. Raises whatever it raises, and ValueError for a task not in `TASKS`."""
+        """Ask the verifier. Raises what it raises, and ValueError for a task not in `TASKS`."""
         from reasoning_gym import get_score_answer_fn
 
         entry = json.loads(pair.gold.value)
         if why := refusal(entry["task"]):
             raise ValueError(why)
-        score = get_score_answer_fn(entry.pop("task"))(answer=pair.answer, entry=entry)
-        return Comparison.EQUAL if score >= 1 else Comparison.DIFFERENT
+        score = get_score_answer_fn(entry.pop("task"))
+        try:
+            is_right = score(answer=pair.answer, entry=entry) >= 1
+        except _UNPARSED:
+            if score(answer=entry["answer"], entry=entry) < 1:
+                raise
+            is_right = False
+        return Comparison.EQUAL if is_right else Comparison.DIFFERENT
