@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -24,6 +23,7 @@ from midcourse.pipeline import Method, Session
 from midcourse.records import Condition, SftRow, Verdict
 from midcourse.steps import rule_named, split_steps
 from runs import ready, run_to
+from test_data import needs_gym
 
 PAGE = Path(__file__).parent.parent / "docs" / "domains.md"
 FILES = re.compile(r"<!-- file: (?P<name>\S+) -->\n```\w+\n(?P<text>.*?)\n```\n", re.DOTALL)
@@ -173,10 +173,6 @@ def test_one_function_makes_a_checker() -> None:
 
 
 # --- tasks of reasoning-gym ----------------------------------------------------------------------
-
-needs_gym = pytest.mark.skipif(
-    importlib.util.find_spec("reasoning_gym") is None, reason="reasoning-gym is not installed"
-)
 
 
 @needs_gym
