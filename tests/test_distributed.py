@@ -104,7 +104,12 @@ def check_is_the_same_model(ours: Path, theirs: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("accelerate", "lora_rank", "method"),
-    [(TWO, 0, "sft"), (SHARDED, 0, "sft"), (SHARDED, 4, "sft"), (SHARDED, 0, "dpo")],
+    [
+        (TWO, 0, "sft"),
+        (SHARDED, 0, "sft"),
+        (SHARDED, 4, "sft"),
+        pytest.param(SHARDED, 0, "dpo", marks=pytest.mark.nightly),
+    ],
 )
 def test_two_processes_learn_what_one_learns(
     tmp_path: Path, rows: Path, accelerate: str, lora_rank: int, method: str
@@ -125,8 +130,8 @@ def test_two_processes_learn_what_one_learns(
         assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lora_rank", [pytest.param(0, marks=pytest.mark.nightly), 4])
+@pytest.mark.nightly
+@pytest.mark.parametrize("lora_rank", [0, 4])
 def test_a_killed_sharded_training_goes_on(tmp_path: Path, rows: Path, lora_rank: int) -> None:
     changes = {"accelerate": SHARDED, "lora_rank": lora_rank, "save_every": 1}
     whole, cut = (make_job(rows, tmp_path / name, **changes) for name in ("whole", "cut"))

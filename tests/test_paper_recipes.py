@@ -102,7 +102,13 @@ def tiny(tmp_path: Path, problem_file: Path, held_out_file: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # seconds of work, but a busy machine may take long
-@pytest.mark.parametrize("machine", [[], ["paper-1gpu"]], ids=["paper", "paper-1gpu"])
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param([], id="paper"),
+        pytest.param(["paper-1gpu"], id="paper-1gpu", marks=pytest.mark.nightly),
+    ],
+)
 def test_the_method_runs_whole_at_the_paper_s_scale(
     machine: list[str], tiny: Path, tmp_path: Path
 ) -> None:

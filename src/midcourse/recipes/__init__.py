@@ -8,7 +8,9 @@ packaged recipe when it is named as a file, that is with its ``.toml``.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from midcourse.errors import ConfigError
@@ -56,7 +58,7 @@ def list_recipes() -> list[RecipeInfo]:
 
 def recipe_names() -> list[str]:
     """Return the names of the packaged recipes."""
-    return _names(".toml")
+    return list(_names(".toml"))
 
 
 def recipe_text(name: str) -> str:
@@ -69,9 +71,10 @@ def _info(name: str) -> RecipeInfo:
     return RecipeInfo(name, first_line.removeprefix("# "), name.startswith("scale/"))
 
 
-def _names(suffix: str) -> list[str]:
+@cache  # the package does not change while it runs, and a plan asks a thousand times
+def _names(suffix: str) -> tuple[str, ...]:
     files = sorted(_FOLDER.rglob(f"*{suffix}"))
-    return [file.relative_to(_FOLDER).with_suffix("").as_posix() for file in files]
+    return tuple(file.relative_to(_FOLDER).with_suffix("").as_posix() for file in files)
 
 
 def _packaged(asked: str, suffix: str, what: str) -> Path:
@@ -85,7 +88,7 @@ def _packaged(asked: str, suffix: str, what: str) -> Path:
     )
 
 
-def _hint(name: str, names: list[str]) -> str:
+def _hint(name: str, names: Sequence[str]) -> str:
     same_end = [known for known in names if known.rpartition("/")[2] == name.rpartition("/")[2]]
     nearest = same_end or difflib.get_close_matches(name, names, n=3)
     if nearest:
