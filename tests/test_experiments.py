@@ -309,6 +309,22 @@ def test_every_experiment_is_made_from_its_readings_alone(name: str) -> None:
         assert all(result.tables[0].rows[-1][i].count("/") in (0, 3) for i in by_seed)
 
 
+def test_a_note_about_a_row_stands_under_tables_that_have_it() -> None:
+    whole = experiments()["table1"]
+    scale = find_recipe("scale/lab")
+    real = ExperimentRunner(scale=scale, seeds=(1,), reporter=SilentProgress())
+
+    def note(of: Experiment) -> str:
+        return MAKERS["table1"](cast(ExperimentRunner, MadeUp(real)), of).tables[0].note
+
+    assert whole.row_notes.keys() <= {row.name for row in whole.rows}
+    assert all(text in note(whole) for text in whole.row_notes.values())
+    assert not any(
+        text in note(whole.of_recipes(["conditions"])) for text in whole.row_notes.values()
+    )
+    assert whole.row_notes["8"] in note(whole.of_recipes(["hints"]))
+
+
 def correct_of(name: str, lab: ExperimentRunner, drawn: Callable[[Method], Drawn]) -> list[bool]:
     """Return who is correct among the grades of a recipe, without the code of experiments."""
     grades = lab.read(name, lambda session, method, _: list(session.read(drawn(method).grades)))[0]

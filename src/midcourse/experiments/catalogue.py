@@ -133,6 +133,8 @@ class Experiment:
     title: str
     tables: tuple[Head, ...] = ()
     rows: tuple[Row, ...] = ()
+    row_notes: Mapping[str, str] = field(default_factory=dict)
+    """What a table's note says of a row, by its name, where the row is there."""
     claims: tuple[Claim, ...] = ()
     unit: Unit = Unit.RUN
     """Of its claims."""

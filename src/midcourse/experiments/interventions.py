@@ -58,7 +58,8 @@ def _compared(runner: ExperimentRunner, experiment: Experiment) -> Result:
     missing = [row.name for row in experiment.rows if row not in there]
     (head,) = experiment.tables
     left_out = " Row {} is left out: the scale names no proposer for it, or its model is not here."
-    note = head.note + "".join(map(left_out.format, missing))
+    of_rows = [f" {text}" for name, text in experiment.row_notes.items() if name in counts]
+    note = head.note + "".join([*of_rows, *map(left_out.format, missing)])
     rows = [((row.name, *row.cells), counts[row.name]) for row in there]
     table = results.accuracy_table(replace(head, note=note), rows)
     return Result(tables=[table], claims=judge(experiment.claims, counts))
