@@ -44,10 +44,17 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
 # --- what is right and what is wrong -----------------------------------------------------------
 
 
-#: Starts a sandbox whose side of the program ends at once.
+#: Starts a sandbox in which a part of ours fails.
 _BROKEN = (
-    "import os, sys; sys.path.insert(0, sys.argv.pop(1)); import inside.main as inside; "
-    "inside.serve = lambda *_: os._exit(0); inside.main()"
+    "import os, sys; sys.path.insert(0, sys.argv.pop(1)); import inside.main, inside.program; "
+    "{}; inside.main.main()"
+)
+#: Whose side of the program ends at once, or which cannot put a program in its place.
+_WAYS_TO_BREAK = (
+    "inside.main.serve = lambda *_: os._exit(0)",
+    "inside.program._limit = lambda job: os.listdir('/no/such/folder')",
+    "inside.program.refuse_calls = lambda **_: os._exit(3)",
+    "inside.program.refuse_calls = lambda **_: os.kill(os.getpid(), 9)",
 )
 
 
@@ -343,8 +350,11 @@ def test_a_sandbox_that_cannot_be_had_is_one_clear_line(monkeypatch: pytest.Monk
     assert "\n" not in str(refused.value)
 
 
-def test_our_own_side_that_ends_is_not_the_programs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("midcourse.sandbox.launch._START", _BROKEN)
+@pytest.mark.parametrize("broken", _WAYS_TO_BREAK)
+def test_our_own_side_that_ends_is_not_the_programs_fault(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("midcourse.sandbox.launch._START", _BROKEN.format(broken))
     report = Sandbox("process", QUICK).run("def f(x): return x * x", SQUARE)
     assert report.outcome is Outcome.REFUSED
 

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from .wire import Closed, pack, receive, send, unpack
+from .wire import BEGUN, Closed, pack, receive, send, unpack
 
 #: How much longer than its processor time a test may take by the clock on the wall.
 _WALL_FACTOR = 3.0
@@ -36,6 +36,10 @@ _MAX_SHOWN = 200
 
 class OutOfTime(BaseException):
     """A test took too long by the clock; no test's own ``except Exception`` may hold it up."""
+
+
+class NotBegunError(Exception):
+    """The process of a program ended before the program's first line."""
 
 
 class ProgramError(Exception):
@@ -136,6 +140,7 @@ class Process:
         theirs.close()
         self.pid = int(self._line())
         self._ended: Ended | None = None
+        self._has_begun = False
 
     def __enter__(self) -> Process:
         return self
@@ -176,6 +181,8 @@ class Process:
 
     def blocks_itself(self, wall: float, seconds: float) -> bool:
         """Whether it had its time: it neither ran nor waited for a processor for most of it."""
+        if not self._has_begun:
+            return False
         busy = 0.0
         try:
             for task in Path(f"/proc/{self.pid}/task").iterdir():
@@ -191,6 +198,7 @@ class Process:
 
     def judged(self, test: Mapping[str, Any], code: Any) -> tuple[str, str]:
         """Return the outcome of one test. Raises Closed if the program is gone."""
+        self._await_begin()
         send(self._channel, ["main" if "stdin" in test else "names"])
         kind, *told = receive(self._channel)
         if kind == "raised":
@@ -208,6 +216,12 @@ class Process:
         except Exception as error:  # noqa: BLE001 - a test may raise anything
             return "failed", f"{type(error).__name__}: {error}".rstrip(": ")
         return "passed", ""
+
+    def _await_begin(self) -> None:
+        try:
+            self._has_begun = receive(self._channel) == BEGUN
+        except Closed as error:
+            raise NotBegunError(f"the process of the program did not begin: {error}") from error
 
     def _printed(self, expected: str) -> tuple[str, str]:
         self._output.seek(0)

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from .judge import Judge
+from .judge import Judge, NotBegunError
 from .program import serve
 from .walls import Refused, die_with_parent, enclose, end_descendants, hide
 from .wire import Closed
@@ -72,7 +72,7 @@ def _judge(job: Mapping[str, Any], report: int) -> None:
     tests = json.loads(_read())
     try:
         outcome, detail = judge.run(tests)
-    except (Closed, OSError, ValueError) as error:
+    except (Closed, NotBegunError, OSError, ValueError) as error:
         # Our own side is gone, or could not begin: of the program nothing is known.
         outcome, detail = "refused", f"{type(error).__name__}: {error}"
     with contextlib.suppress(ProcessLookupError):

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from .fences import refuse_calls, refuse_files
 from .walls import die_with_parent
-from .wire import Closed, pack, receive, send, unpack
+from .wire import BEGUN, Closed, pack, receive, send, unpack
 
 #: What a process may hold open.
 _MAX_FILES = 64
@@ -53,25 +53,33 @@ def serve(control: socket.socket, job: Mapping[str, Any]) -> NoReturn:
 def _begin(job: Mapping[str, Any], folder: str, handles: Sequence[int]) -> NoReturn:
     """Become the program: in a folder of its own, within its limits."""
     try:
-        die_with_parent()
-        os.setsid()
         channel = socket.socket(fileno=os.dup(handles[0]))
-        for descriptor, handle in ((0, handles[1]), (1, handles[2]), (2, handles[2])):
-            os.dup2(handle, descriptor)
-        os.closerange(3, channel.fileno())
-        os.closerange(channel.fileno() + 1, 1 << 10)
-        sys.stdin, sys.stdout = io.TextIOWrapper(io.FileIO(0)), io.TextIOWrapper(io.FileIO(1, "w"))
-        sys.stderr = sys.stdout
-        os.chdir(folder)
-        _limit(job)
-        has_walls = job["kind"] == "namespaces"
-        if not has_walls:
-            refuse_files(folder)
-        refuse_calls(processes=not has_walls)
+        _enter(job, folder, channel, handles[1:])
+        send(channel, BEGUN)
         answer_for(channel, str(job["program"]))
     except BaseException:  # noqa: BLE001 - nothing of ours may go on as the program
         os._exit(1)
     os._exit(0)
+
+
+def _enter(
+    job: Mapping[str, Any], folder: str, channel: socket.socket, files: Sequence[int]
+) -> None:
+    """Take the program's place. Raises what fails of it, which is never the program's fault."""
+    die_with_parent()
+    os.setsid()
+    for descriptor, handle in ((0, files[0]), (1, files[1]), (2, files[1])):
+        os.dup2(handle, descriptor)
+    os.closerange(3, channel.fileno())
+    os.closerange(channel.fileno() + 1, 1 << 10)
+    sys.stdin, sys.stdout = io.TextIOWrapper(io.FileIO(0)), io.TextIOWrapper(io.FileIO(1, "w"))
+    sys.stderr = sys.stdout
+    os.chdir(folder)
+    _limit(job)
+    has_walls = job["kind"] == "namespaces"
+    if not has_walls:
+        refuse_files(folder)
+    refuse_calls(processes=not has_walls)
 
 
 def _limit(job: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+#: Said before the first line of a program: what went wrong until then is not its fault.
+BEGUN = ["begun"]
 #: The most that one message may hold.
 MAX_BYTES = 16_000_000
 #: The most that is taken out of a generator.
