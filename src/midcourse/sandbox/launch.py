@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from midcourse.errors import ConfigError
+from midcourse.sandbox.inside.wire import SIZE_BYTES
 
 SandboxKind = Literal["namespaces", "process"]
 """``namespaces``: without network, files and processes of ours; ``process``: behind `fences`."""
@@ -31,8 +32,6 @@ _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from inside.main impo
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "HOME": "/tmp"}
 #: The most that is read of a report.
 _MAX_REPORT_BYTES = 100_000
-#: As `midcourse.sandbox.inside.main` reads it.
-_SIZE_BYTES = 8
 #: Beyond what the judge allows itself, to build the walls on a busy machine.
 _SPARE_SECONDS = 20.0
 
@@ -126,7 +125,7 @@ class Sandbox:
         try:
             # The tests come second: what runs the program has begun by then, without them.
             job, told = json.dumps(first).encode(), json.dumps(list(tests)).encode()
-            size = len(job).to_bytes(_SIZE_BYTES, "big")
+            size = len(job).to_bytes(SIZE_BYTES, "big")
             process.communicate(size + job + told, self.limits.total_seconds + _SPARE_SECONDS)
             return _read(ours)
         except subprocess.TimeoutExpired:

@@ -23,10 +23,7 @@ from typing import Any, NoReturn
 from .judge import Judge, NotBegunError
 from .program import serve
 from .walls import Refused, die_with_parent, enclose, end_descendants, hide
-from .wire import Closed
-
-#: In so many bytes stands how long the first part of the input is.
-SIZE_BYTES = 8
+from .wire import SIZE_BYTES, Closed
 
 
 def main() -> None:

@@ -19,7 +19,8 @@ BEGUN = ["begun"]
 MAX_BYTES = 16_000_000
 #: The most that is taken out of a generator.
 _MAX_ITEMS = 1_000_000
-_HEAD = 8
+#: In so many bytes stands how long a message is, or the first part of what a sandbox is told.
+SIZE_BYTES = 8
 #: How values of a type are written, those of its subclasses too, as texts.
 _SCALARS: dict[type[Any], Callable[[Any], Iterable[str]]] = {
     int: lambda value: [hex(int(value))],
@@ -100,7 +101,7 @@ def send(channel: socket.socket, message: Any) -> None:
         body = json.dumps(message).encode()
         if len(body) > MAX_BYTES:
             raise Closed("too much was said at once")
-        channel.sendall(len(body).to_bytes(_HEAD, "big") + body)
+        channel.sendall(len(body).to_bytes(SIZE_BYTES, "big") + body)
     except OSError as error:
         raise Closed(str(error)) from error
 
@@ -108,7 +109,7 @@ def send(channel: socket.socket, message: Any) -> None:
 def receive(channel: socket.socket) -> Any:
     """Return the next message. Raises Closed, or TimeoutError after the channel's timeout."""
     try:
-        size = int.from_bytes(_exactly(channel, _HEAD), "big")
+        size = int.from_bytes(_exactly(channel, SIZE_BYTES), "big")
         if size > MAX_BYTES:
             raise Closed("too much was said at once")
         return json.loads(_exactly(channel, size))
