@@ -149,6 +149,10 @@ BY_VERB = {rule.verb: rule for rule in RULES}
 _APART = ((0, 4), (1, 5), (2, 6), (3, 7), (0, 5), (2, 7))
 #: Pairs of hard rules that no training problem holds together.
 RESERVED = frozenset(frozenset({HARD[i].verb, HARD[j].verb}) for i, j in _APART)
+_PARTNERS = {
+    rule.verb: frozenset().union(*(pair - {rule.verb} for pair in RESERVED if rule.verb in pair))
+    for rule in RULES
+}
 
 #: How a reference states a decision: right after the verb, where a small model finds it.
 REFERENCE_WORDS = {
@@ -390,7 +394,7 @@ def _slipping(rng: random.Random, kind: Kind) -> list[Rule]:
             while True:
                 rules = rng.sample(HARD, number)
                 verbs = {rule.verb for rule in rules}
-                if not _clashes(verbs, verbs):
+                if all(_PARTNERS[verb].isdisjoint(verbs) for verb in verbs):
                     return rules
         case Kind.SOFT:
             return [rng.choice(SOFT)]
@@ -488,12 +492,8 @@ def _filler(rng: random.Random, used: set[str]) -> Rule:
     """Draw an unused rule: a known one, at times a slippery one (to stand where it is plain)."""
     few = sum(BY_VERB[verb].familiarity is not Familiarity.KNOWN for verb in used) < _MAX_SLIPPERY
     among = HARD + SOFT if few and rng.random() < _FILLER_SHARE else KNOWN
-    return rng.choice([r for r in among if r.verb not in used and not _clashes({r.verb}, used)])
-
-
-def _clashes(ours: set[str], theirs: set[str]) -> bool:
-    """Whether a verb of ours and one of theirs make a reserved pair."""
-    return any(frozenset({a, b}) in RESERVED for a in ours for b in theirs)
+    taken = used.union(*(_PARTNERS[verb] for verb in used))
+    return rng.choice([rule for rule in among if rule.verb not in taken])
 
 
 def _is_sound(story: Story, walkers: Iterable[_Walker]) -> bool:
