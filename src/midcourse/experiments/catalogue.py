@@ -140,6 +140,8 @@ class Experiment:
     """Of its claims."""
     stated_in: tuple[str, ...] = ()
     """Others whose claims say what it shows: no claim is made twice."""
+    judged_on: str = ""
+    """The page of results that judges what is read for it."""
     like: str = ""
     """Another experiment whose rows come first."""
     recipes: tuple[str, ...] = ()

@@ -198,7 +198,7 @@ def _claims(runner: ExperimentRunner, experiment: Experiment) -> Result:
     for claim in claims:
         if worlds[claim.world].is_at(runner.scale_name):
             MEASURES[claim.measure].read(runner, claim)
-    return Result(tables=[experiment.tables[0].table()])
+    return Result(tables=[])
 
 
 MAKERS: dict[str, Maker] = {"claims": _claims}

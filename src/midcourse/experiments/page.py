@@ -20,6 +20,7 @@ END = "<!-- end of what is written by hand -->"
 _UNWRITTEN = "## What did not reproduce, and why we think so\n\nNot written yet."
 #: No statement of these tables was singled out before the runs.
 EXPLORATORY = "Statements are exploratory."
+_OF_STATEMENTS = "Numbers of statements; –: no run is there, or they are stated elsewhere."
 #: The verdict of a statement of which planned runs are missing.
 NOT_YET = "not yet"
 
@@ -96,16 +97,19 @@ def _summary(found: dict[str, dict[str, Any]]) -> list[str]:
     for name, result in found.items():
         counts = Counter(claim["verdict"] for claim in result["claims"])
         runs = f"{len(result['state']['seeds'])} of {len(result['state']['planned'])}"
-        of_verdict = (str(counts[v]) for v in verdicts)
+        of_verdict = (str(counts[v]) if result["claims"] else "–" for v in verdicts)
         rows.append((f"[{name}](#{name})", result["title"], runs, *of_verdict))
     columns = ("result", "", "runs", *verdicts)
-    return _table_lines(Table("Summary", columns, tuple(rows), "Numbers of statements."), "##")
+    return _table_lines(Table("Summary", columns, tuple(rows), _OF_STATEMENTS), "##")
 
 
 def result_lines(
     result: dict[str, Any], name: str, folder: Path, link: str, heading: str
 ) -> list[str]:
     """Return claims, figure and tables as Markdown; files in `folder` are linked under `link`."""
+    if page := result["judged_on"]:
+        where = f"[a page of their own]({page})" if link else f"docs/results/{page}"
+        return ["", f"Its runs are judged together, on {where}."]
     claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
     lines = ["", f"{result['unit']} {EXPLORATORY}"]
     if claims:

@@ -126,6 +126,7 @@ def write_result(
         "title": experiment.title,
         "unit": experiment.unit.said,
         "stated_in": experiment.stated_in,
+        "judged_on": experiment.judged_on,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],
         "claims": list(_judged(result.claims, state)),
