@@ -106,7 +106,7 @@ def check_is_the_same_model(ours: Path, theirs: Path) -> None:
     ("accelerate", "lora_rank", "method"),
     [
         (TWO, 0, "sft"),
-        (SHARDED, 0, "sft"),
+        pytest.param(SHARDED, 0, "sft", marks=pytest.mark.nightly),
         (SHARDED, 4, "sft"),
         pytest.param(SHARDED, 0, "dpo", marks=pytest.mark.nightly),
     ],

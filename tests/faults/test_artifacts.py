@@ -53,7 +53,7 @@ def assert_completed(found: list[dict[str, Any]]) -> None:
     assert [one for one in found if one["again"] != [0, ""] or one["differs"]] == []
 
 
-@pytest.mark.parametrize(("how", "first", "stride"), [("before", 1, 120), ("torn", 7, 65)])
+@pytest.mark.parametrize(("how", "first", "stride"), [("before", 1, 240), ("torn", 7, 130)])
 def test_a_killed_run_is_completed_to_the_same_files(
     tmp_path: Path, how: str, first: int, stride: int
 ) -> None:
@@ -93,7 +93,7 @@ def check_full_disk(folder: Path, first: int, stride: int) -> None:
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path: Path) -> None:
-    check_full_disk(tmp_path, 0, 64)
+    check_full_disk(tmp_path, 0, 128)
 
 
 @pytest.mark.faults
