@@ -197,7 +197,10 @@ class Process:
     # --- what it is asked ----------------------------------------------------------------------
 
     def judged(self, test: Mapping[str, Any], code: Any) -> tuple[str, str]:
-        """Return the outcome of one test. Raises Closed if the program is gone."""
+        """Return the outcome of one test.
+
+        Raises Closed if the program is gone, NotBegunError if it was never there.
+        """
         self._await_begin()
         send(self._channel, ["main" if "stdin" in test else "names"])
         kind, *told = receive(self._channel)
