@@ -105,7 +105,8 @@ def test_a_shared_context_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
         logits, buffer = step(self, tokens), self.buffer
-        held.append(buffer.num_rows * buffer.stores[0].shape[2] + buffer.shared_columns)
+        rows, _, columns, _ = buffer.stores[0].shape
+        held.append(rows * columns + buffer.shared_columns)
         return logits
 
     monkeypatch.setattr(FastBatch, "step", watch)
@@ -331,7 +332,8 @@ def test_the_key_value_cache_stays_within_its_memory(
 
     def watch(self: FastBatch, tokens: torch.Tensor) -> torch.Tensor:
         logits, buffer = step(self, tokens), self.buffer
-        held.append(buffer.num_rows * buffer.stores[0].shape[2])
+        rows, _, columns, _ = buffer.stores[0].shape
+        held.append(rows * columns)
         return logits
 
     monkeypatch.setattr(FastBatch, "step", watch)

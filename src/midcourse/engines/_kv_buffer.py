@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,13 +71,21 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
     for all of them, or in columns of its own that end at the current one; columns before `starts`
     of a row are masked. Growing by concatenation, as a dynamic cache does, would copy everything
     at every token, and reading a shared context once per row is most of what decoding costs.
+
+    Rows that come and go move what is used within the tensors, which are made anew only where they
+    are too small, or where `most` columns of all rows, shared ones included, would be exceeded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.layers: list[Any] = []
         """None of transformers' own: its masks ask."""
         self.stores: list[Tensor] = []
-        """Keys and values in turn, layer by layer, (rows, key-value heads, columns, width)."""
+        """Keys and values in turn, layer by layer, (rows, key-value heads, columns, width).
+
+        They may have rows and columns to spare. All of it is finite: what is masked is multiplied
+        by 0.
+        """
         self.shared: list[_SharedContext] = []
         self.starts: list[int] = []
         """The first column of each row's own."""
@@ -114,8 +122,9 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
 
         A layer that attends by itself has too few columns for the mask, which is an error.
         """
-        self.stores[2 * layer_idx][:, :, self.column : self.column + 1] = key_states
-        self.stores[2 * layer_idx + 1][:, :, self.column : self.column + 1] = value_states
+        pair = slice(2 * layer_idx, 2 * layer_idx + 2)
+        for store, states in zip(self.stores[pair], (key_states, value_states), strict=True):
+            store[: len(states), :, self.column : self.column + 1] = states
         return key_states, value_states
 
     def attend(self, query: Tensor, mask: Tensor, layer: int) -> Tensor:
@@ -126,8 +135,8 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         """
         first = self.column + 1 - mask.shape[-1]
         pair, used = slice(2 * layer, 2 * layer + 2), slice(first, self.column + 1)
-        keys, values = (store[:, :, used] for store in self.stores[pair])
         rows, heads, _, width = query.shape
+        keys, values = (store[:rows, :, used] for store in self.stores[pair])
         grouped = query.reshape(rows, keys.shape[1], heads // keys.shape[1], width)
         scores = grouped @ keys.transpose(2, 3)
         if first < max(self.starts):
@@ -159,30 +168,35 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         starts = torch.tensor(self.starts, device=device)
         return (columns >= starts[:, None])[:, None, None, :]
 
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Drop all rows but these, which are given in ascending order."""
+        """Drop all rows but these, which are given in ascending order, and columns none uses."""
         at = torch.tensor(rows, device=self.stores[0].device)
-        self._change(lambda store: store[at])
         self.starts = [self.starts[row] for row in rows]
         self.offsets = [self.offsets[row] for row in rows]
+        used, left = slice(self.first, self.column), self.column - self.first
+        for store in self.stores:
+            store[: len(rows), :, :left] = store[:, :, used][at]
+        self._renumber(-self.first)
         for shared in self.shared:
             ends = (shared.rows.start, shared.rows.stop)
             shared.rows = slice(*(bisect_left(rows, end) for end in ends))
         self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
 
+    @torch.inference_mode()
     def join(self, prefilled: Cache, contexts: Sequence[tuple[int, int, bool]], spare: int) -> None:
         """Add the rows of each context of a left-padded prefill.
 
         A context is how many tokens it has, how many rows, and whether they hold it together.
         `spare` columns are kept free for tokens to come.
         """
-        before = self.num_rows
+        before, more = self.num_rows, sum(count for _, count, _ in contexts)
         own = max((length for length, _, is_shared in contexts if not is_shared), default=0)
-        if before:
-            self._shift(max(own - self.column, -self.first))
-        else:
-            self.column = own
         joining = [store for layer in prefilled.layers for store in (layer.keys, layer.values)]
+        self.stores = self.stores or [store[:0] for store in joining]
+        shared = sum(length for length, _, is_shared in contexts if is_shared)
+        shift = max(own - self.column, -self.first) if before else own - self.column
+        self._arrange(shift, before + more, self.column + shift, spare, shared)
         for index, (length, count, is_shared) in enumerate(contexts):
             if is_shared:
                 rows = slice(self.num_rows, self.num_rows + count)
@@ -192,29 +206,35 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             self.starts += [self.column - (0 if is_shared else length)] * count
             self.offsets += [length if is_shared else 0] * count
         source = [index for index, (_, count, _) in enumerate(contexts) for _ in range(count)]
-        held = self.stores[0].shape[2] if before else 0
-        columns = max(held, self.column + spare)
-        self.stores = self.stores or [*joining]
-        for index, store in enumerate(joining):
-            merged = store.new_zeros(self.num_rows, store.shape[1], columns, store.shape[3])
-            if before:
-                merged[:before, :, :held] = self.stores[index]
+        for store, states in zip(self.stores, joining, strict=True):
+            store[before : self.num_rows, :, : self.column] = 0  # another row's may not be finite
             if own:
-                merged[before:, :, self.column - own : self.column] = store[:, :, -own:][source]
-            self.stores[index] = merged
+                begin = self.column - own
+                store[before : self.num_rows, :, begin : self.column] = states[:, :, -own:][source]
 
     def make_room(self, spare: int) -> None:
-        """If the next column is past the end, drop unused columns and add `spare` new ones."""
+        """If the next column is past the end, drop unused columns or add `spare` new ones."""
         if self.column == self.stores[0].shape[2]:
-            self._shift(-self.first, spare)
+            self._arrange(-self.first, self.num_rows, self.column - self.first, spare)
 
-    def _shift(self, count: int, spare: int = 0) -> None:
-        """Move every column `count` to the right; to the left, the first ones are forgotten."""
-        if count or spare:
-            self._change(lambda store: torch.nn.functional.pad(store, (0, 0, count, spare)))
-            self.starts = [start + count for start in self.starts]
-            self.column += count
+    def _arrange(self, shift: int, rows: int, columns: int, spare: int, shared: int = 0) -> None:
+        """Move all used columns `shift` to the right, or left, where so many rows and columns fit.
 
-    def _change(self, change: Callable[[Tensor], Tensor]) -> None:
-        for index, store in enumerate(self.stores):
-            self.stores[index] = change(store)
+        New tensors have `spare` columns more.
+        """
+        held_rows, _, held_columns, _ = self.stores[0].shape
+        is_large = held_rows >= rows and held_columns > columns
+        all_columns = held_rows * held_columns + self.shared_columns + shared
+        stays = is_large and all_columns <= self.most
+        used, at = (slice(self.first + by, self.column + by) for by in (0, shift))
+        for index, store in enumerate(self.stores if shift or not stays else ()):
+            moved = store[: self.num_rows, :, used]
+            if not stays:
+                store = store.new_zeros(rows, store.shape[1], columns + spare, store.shape[3])
+            store[: self.num_rows, :, at] = moved.clone() if stays else moved
+            self.stores[index] = store
+        self._renumber(shift)
+
+    def _renumber(self, shift: int) -> None:
+        self.starts = [start + shift for start in self.starts]
+        self.column += shift

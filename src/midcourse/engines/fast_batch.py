@@ -43,7 +43,7 @@ class FastBatch:
     def __init__(self, decoder: Decoder, cache_bytes: int) -> None:
         self._decoder = decoder
         self._cache_tokens = cache_bytes // decoder.sizes[1]
-        self.buffer = KvBuffer()
+        self.buffer = KvBuffer(self._cache_tokens)
         self._shared, self._counted = set[Context](), set[Context]()
         self._rows = self._own = self._to_come = self._shared_columns = self._longest = 0
 
@@ -111,7 +111,7 @@ class FastBatch:
         if rows:
             self.buffer.keep(rows)
         else:
-            self.buffer = KvBuffer()
+            self.buffer = KvBuffer(self._cache_tokens)
 
 
 def adopt(decoder: Decoder, max_tokens: int) -> bool:
