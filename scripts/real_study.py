@@ -4,8 +4,9 @@
 
 What is there is kept: artifacts in ``runs/``, what was read of them (counts by problem, one file a
 recipe and seed) in ``docs/results/data/real/``, which is committed. A part's tables go into its
-section of ``docs/results/real.md``. With ``--page-only`` no run is opened: the page is made of the
-committed data, and a part that lacks some is left as it is. ``--only`` runs some seeds of parts
+section of ``docs/results/real.md``, its statements into ``statements.json`` next to the data: the
+page of all results has them from there. With ``--page-only`` no run is opened: the page is made of
+the committed data, and a part that lacks some is left as it is. ``--only`` runs some seeds of parts
 that train and writes no page: two such commands may run side by side.
 """
 
@@ -22,6 +23,7 @@ from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.progress import ConsoleProgress, open_console
 from midcourse.recipes import find_recipe
+from midcourse.store.files import load_object, write_json_atomic
 
 PAGE = Path("docs/results/real.md")
 DATA = Path("docs/results/data")
@@ -52,6 +54,7 @@ def main() -> None:
             result = PARTS[name].make(runner)
             if not asked.only:
                 write_section(PAGE, name, result)
+                write_statements(folder / "statements.json", name, result)
         except MissingDataError as error:
             runner.reporter.say(f"{name}: left as it is: {error}")
 
@@ -72,6 +75,18 @@ def write_section(page: Path, name: str, result: Result) -> None:
         raise MidcourseError(f"{page}: the marks <!-- {name} --> and <!-- /{name} --> are missing")
     section = "".join(f"{line}\n" for line in lines)
     page.write_text(f"{before}{begin}{section}\n{end}{after}", "utf-8")
+
+
+def write_statements(file: Path, name: str, result: Result) -> None:
+    """Put a part's statements in place of its earlier ones, for the page of all results."""
+    known = load_object(file)[0].get("claims", [])
+    made = [
+        {"part": name, "claim": c.claim, "verdict": c.verdict, "figures": c.figures}
+        for c in result.claims
+    ]
+    claims = [claim for claim in known if claim["part"] != name] + made
+    claims.sort(key=lambda claim: list(PARTS).index(claim["part"]))
+    write_json_atomic(file, {"claims": claims})
 
 
 if __name__ == "__main__":

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from documented import ROOT
 from midcourse.config import load_recipe
 from midcourse.data import load_problems
 from midcourse.data.parts import place
@@ -320,6 +324,21 @@ def test_parts_without_a_training_come_to_tables_that_data_alone_makes_again(
     assert [row[:2] for row in proposed.rows] == [("4, own", "3"), ("7", "3")]
     for name, result in made.items():
         assert again(runners[name], name).tables == result.tables
+
+
+def test_the_committed_page_and_statements_are_what_the_committed_data_gives(
+    tmp_path: Path,
+) -> None:
+    results, copy = ROOT / "docs" / "results", tmp_path / "docs" / "results"
+    shutil.copytree(results / "data" / "real", copy / "data" / "real")
+    shutil.copy(results / "real.md", copy)
+    made = [Path("real.md"), Path("data", "real", "statements.json")]
+    (copy / made[-1]).unlink()
+    script = str(ROOT / "scripts" / "real_study.py")
+    command = [sys.executable, script, *PARTS, "--page-only"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    for file in made:
+        assert (copy / file).read_text("utf-8") == (results / file).read_text("utf-8"), file
 
 
 @pytest.mark.nightly
