@@ -130,7 +130,7 @@ def complaint_about(name: str, value: object) -> str:
 
 #: Keys that make a run faster or put it elsewhere; every other key decides a result.
 TUNABLE = {
-    "credit.measures",
+    "credit.measures", "environment.timeout_seconds",
     "report_to", "report_project", "model.chat_template", "name", "prompts",
     "max_failed_share", "sample.max_duplicate_share",
     "engine.device", "engine.max_batch_rows", "engine.kv_cache_gib", "engine.num_threads",

@@ -6,11 +6,14 @@ import json
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal, localcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from midcourse.engines.base import Completion, Request
 from midcourse.engines.scripted_engine import ByteTokenizer, ScriptedEngine
 from midcourse.environments import ToolEnvironment, environment_named
 from midcourse.environments.memory import MemoryEnvironment
+from midcourse.environments.timed import EnvironmentHangsError, TimedEnvironment
 from midcourse.errors import ConfigError, DataError
 from midcourse.export import export_run
 from midcourse.lab.counts.world import MAX_COUNT
@@ -31,6 +35,7 @@ from midcourse.lab.splits import Split
 from midcourse.lab.truth import first_wrong, world_step
 from midcourse.lab.worlds import WORLDS
 from midcourse.pipeline import Method, Session
+from midcourse.pipeline.values import Dialogues, view
 from midcourse.progress import Failures
 from midcourse.prompts import load_prompt_set
 from midcourse.records import (
@@ -46,6 +51,7 @@ from midcourse.records import (
     Verdict,
 )
 from midcourse.rendering import Renderer
+from midcourse.run import identity_of
 from midcourse.stages.build_sft import IGNORED
 from midcourse.stages.contexts import continuation_context, opening_context
 from midcourse.stages.dialogue import Dialogue, Talk
@@ -291,6 +297,75 @@ def test_an_environment_that_fails_is_our_failure() -> None:
     with Grader() as grader:
         (graded,) = grade([rollout], {"p": PROBLEM}, grader, ())
     assert graded.verdict is Verdict.UNGRADED
+
+
+class Slow(MemoryEnvironment):
+    """Hangs where the model reads a value, until the test is over."""
+
+    def __init__(self, over: Event) -> None:
+        self.over = over
+
+    def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        if turns[-1] == "get red":
+            self.over.wait(60)
+        return super().answer(problem, turns)
+
+
+@pytest.fixture
+def over() -> Iterator[Event]:
+    event = Event()
+    yield event
+    event.set()
+
+
+def test_an_answer_that_does_not_come_is_our_failure(over: Event) -> None:
+    failures, slow = Failures(max_share=1.0), TimedEnvironment(Slow(over), 0.05)
+    opening = opening_context("p", Condition.PROBLEM, PROBLEM.text, RENDERER)
+    (rollout,) = sample([opening], spec(), replace(talk(), environment=slow), (), failures)
+    assert rollout.finish_reason is FinishReason.REQUEST_FAILED
+    assert failures.first_error == "environment 'memory': TimeoutError: no answer within 0.05 s"
+
+
+def test_an_environment_that_hangs_time_after_time_stops_the_stage(over: Event) -> None:
+    failures, slow = Failures(max_share=1.0), TimedEnvironment(Slow(over), 0.05)
+    opening = opening_context("p", Condition.PROBLEM, PROBLEM.text, RENDERER)
+    dialogue = replace(talk(), environment=slow)
+    with pytest.raises(EnvironmentHangsError, match=r"'memory' hangs: 4 answers .* is kept$"):
+        list(sample([opening], spec(num_rollouts=9), dialogue, (), failures))
+    assert slow.num_hung == 4, "nobody waits for the other five"
+
+
+class Leaves(MemoryEnvironment):
+    def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        sys.exit(0)
+
+
+class Precise(MemoryEnvironment):
+    def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
+        return str(1 / Decimal(7))
+
+
+def test_what_is_timed_raises_says_and_sees_what_it_would_without() -> None:
+    with localcontext(prec=5):
+        assert TimedEnvironment(Precise(), 5).answer(PROBLEM, ["get red"]) == "0.14286"
+    with pytest.raises(OSError, match="no disk"):
+        TimedEnvironment(Broken(), 5).answer(PROBLEM, ["get red"])
+    with pytest.raises(RuntimeError, match="it raised SystemExit"):
+        TimedEnvironment(Leaves(), 5).answer(PROBLEM, ["get red"])
+    for turns in ([TURNS[0]], TURNS[:2], TURNS):
+        plain, timed = MemoryEnvironment(), TimedEnvironment(MemoryEnvironment(), 5)
+        assert timed.answer(PROBLEM, turns) == plain.answer(PROBLEM, turns)
+        assert (timed.name, timed.version, timed.role) == (plain.name, plain.version, plain.role)
+
+
+def test_how_long_an_answer_may_take_renames_nothing() -> None:
+    told = Dialogues(
+        environment="memory", version="1", max_turns=4, timeout_seconds=60,
+        problems=view([PROBLEM], "text"),
+    )  # fmt: skip
+    assert identity_of(told) == identity_of(replace(told, timeout_seconds=1))
+    assert identity_of(told) != identity_of(replace(told, max_turns=5))
+    assert told.talk.timeout_seconds == 60
 
 
 class Numbers(MemoryEnvironment):
@@ -554,7 +629,7 @@ def test_a_template_without_the_role_is_refused() -> None:
 
 
 def test_a_dialogue_can_be_handed_to_another_process() -> None:
-    told = Talk(environment="memory", max_turns=4, problems=(PROBLEM,))
+    told = Talk(environment="memory", max_turns=4, timeout_seconds=60, problems=(PROBLEM,))
     dialogue = told.through(ScriptedEngine(said), RENDERER)
     assert rollout_of(dialogue).turns == TURNS
 
@@ -585,7 +660,7 @@ def test_rl_samples_dialogues_and_masks_what_was_answered() -> None:
         num_iterations=1, prompts_per_iteration=1, num_generations=2, num_updates=1,
         sampling=SamplingConfig(max_tokens=400),
     )  # fmt: skip
-    told = Talk(environment="memory", max_turns=8, problems=(PROBLEM,))
+    told = Talk(environment="memory", max_turns=8, timeout_seconds=60, problems=(PROBLEM,))
     groups: list[Group] = []
     collector = Collector(
         schedule=Schedule([rl_problem("p", PROBLEM.text, Gold("math", "10"))], config, 0),

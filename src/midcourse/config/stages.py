@@ -105,6 +105,9 @@ class EnvironmentConfig(Section):
     brings; or one of your own, ``package.module:Name``. Empty: the model has one turn."""
     max_turns: int = Field(16, ge=2)
     """Turns of the model; a dialogue that has not ended by then is truncated."""
+    timeout_seconds: float = tunable(60.0, gt=0)
+    """For an answer. A dialogue that waits longer has failed, which is no fault of the model's; an
+    environment that hangs time after time stops the stage."""
 
 
 class SampleConfig(Section):

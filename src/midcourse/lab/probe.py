@@ -101,7 +101,7 @@ class Probe:
         engine: Engine = self.engine
         if self.world.environment:
             name, asked = self.world.environment, tuple(problems)
-            talk = Talk(environment=name, max_turns=_MAX_TURNS, problems=asked)
+            talk = Talk(environment=name, max_turns=_MAX_TURNS, timeout_seconds=60, problems=asked)
             engine = talk.through(self.engine, self.engine.renderer)
         drawn = sample(contexts, spec, engine, (), Failures())
         rollouts = sorted(drawn, key=lambda r: (r.problem_id, r.index))

@@ -56,6 +56,7 @@ class Sources:
             environment=config.name,
             version=environment_named(config.name).version,
             max_turns=config.max_turns,
+            timeout_seconds=config.timeout_seconds,
             problems=self.problems("text", "entry", of=of),
         )
 

@@ -104,14 +104,27 @@ class Dialogues:
     """Its name in the recipe."""
     version: str
     max_turns: int
+    timeout_seconds: float
     problems: Problems
     """As the environment sees them."""
+
+    def identity(self) -> object:
+        """Return what decides what is said; how long one waits for it does not."""
+        return {
+            "environment": self.environment,
+            "version": self.version,
+            "max_turns": self.max_turns,
+            "problems": self.problems.identity(),
+        }
 
     @property
     def talk(self) -> Talk:
         """The same as plain data."""
         return Talk(
-            environment=self.environment, max_turns=self.max_turns, problems=self.problems.items
+            environment=self.environment,
+            max_turns=self.max_turns,
+            timeout_seconds=self.timeout_seconds,
+            problems=self.problems.items,
         )
 
 

@@ -20,6 +20,7 @@ from midcourse.engines.base import (
     failed,
 )
 from midcourse.environments import Environment, environment_named
+from midcourse.environments.timed import EnvironmentHangsError, TimedEnvironment
 from midcourse.records import EnvironmentTurn, FinishReason, Problem, derive_seed
 from midcourse.rendering import Renderer
 
@@ -32,13 +33,15 @@ class Talk:
     """Its name in the recipe."""
     max_turns: int
     """Of the model; a dialogue that has not ended by then is truncated."""
+    timeout_seconds: float
+    """For an answer of the environment."""
     problems: tuple[Problem, ...]
     """As the environment may see them."""
 
     def through(self, engine: Engine, renderer: Renderer) -> Dialogue:
         """Return an engine of dialogues. Raises ConfigError if there is no such environment."""
         by_id = {problem.problem_id: problem for problem in self.problems}
-        environment = environment_named(self.environment)
+        environment = TimedEnvironment(environment_named(self.environment), self.timeout_seconds)
         return Dialogue(engine, renderer, environment, by_id, self.max_turns)
 
 
@@ -181,6 +184,8 @@ class _DialogueSession:
             answer = self.dialogue.environment.answer(problem, found.said)
             if answer is not None and not isinstance(answer, str):
                 raise TypeError(f"its answer is of type {type(answer).__name__}, not a text")
+        except EnvironmentHangsError:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever a user's code does: our failure
             name = self.dialogue.environment.name
             return failed(found.request, f"environment {name!r}: {type(error).__name__}: {error}")
