@@ -24,6 +24,7 @@ from midcourse.experiments.readings import counts_on
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.experiments.studies import Study, choose_studies, studies
 from midcourse.pipeline import Method, Session
+from midcourse.progress import SilentProgress
 from test_experiments import runner as runner
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -251,6 +252,18 @@ def test_findings_name_statements_that_experiments_make() -> None:
             fixed = [text.partition("{")[0] for text in words]
             start = evidence.statement
             assert any(of.startswith(start) or start.startswith(of) for of in fixed if of), start
+
+
+@pytest.mark.parametrize("name", [n for n, study in studies().items() if not study.command])
+def test_a_study_names_every_model_that_its_runs_need(name: str) -> None:
+    study, data = studies()[name], RunData(Path("none"), may_run=False)
+    runner = study.runner((1,), SilentProgress(), data)
+    recipes = [runner.recipe(r, 1) for e, _ in study.planned for r in e.recipes if runner.has(r)]
+    models = [recipe.proposer_model or recipe.model for recipe in recipes]
+    asked = {model.path for model in models} | {recipe.model.path for recipe in recipes}
+    asked |= {recipe.build_sft.teacher for recipe in recipes}
+    made = {path for path in asked if path and path.startswith(".cache/")}
+    assert made == {need.removesuffix("/pretrain.json") for need in study.needs}
 
 
 def test_every_experiment_belongs_to_a_study_and_needs_ten_runs_where_it_matters() -> None:
