@@ -6,14 +6,17 @@ import json
 import math
 import random
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
-from decimal import Decimal, localcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -300,62 +303,87 @@ def test_an_environment_that_fails_is_our_failure() -> None:
 
 
 class Slow(MemoryEnvironment):
-    """Hangs where the model reads a value, until the test is over."""
-
-    def __init__(self, over: Event) -> None:
-        self.over = over
+    """Hangs where the model reads a value, whatever it catches."""
 
     def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
         if turns[-1] == "get red":
-            self.over.wait(60)
+            for _ in range(6000):
+                with suppress(Exception):
+                    time.sleep(0.01)
         return super().answer(problem, turns)
 
 
-@pytest.fixture
-def over() -> Iterator[Event]:
-    event = Event()
-    yield event
-    event.set()
-
-
-def test_an_answer_that_does_not_come_is_our_failure(over: Event) -> None:
-    failures, slow = Failures(max_share=1.0), TimedEnvironment(Slow(over), 0.05)
+def test_an_answer_that_does_not_come_is_our_failure() -> None:
+    failures, slow = Failures(max_share=1.0), TimedEnvironment(Slow(), 0.05)
     opening = opening_context("p", Condition.PROBLEM, PROBLEM.text, RENDERER)
     (rollout,) = sample([opening], spec(), replace(talk(), environment=slow), (), failures)
     assert rollout.finish_reason is FinishReason.REQUEST_FAILED
     assert failures.first_error == "environment 'memory': TimeoutError: no answer within 0.05 s"
 
 
-def test_an_environment_that_hangs_time_after_time_stops_the_stage(over: Event) -> None:
-    failures, slow = Failures(max_share=1.0), TimedEnvironment(Slow(over), 0.05)
+def test_an_environment_that_hangs_time_after_time_stops_the_stage() -> None:
+    slow = TimedEnvironment(Slow(), 0.02)
+    for _ in range(2):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                slow.answer(PROBLEM, ["get red"])
+        assert slow.answer(PROBLEM, ["set red 1"]) is not None
     opening = opening_context("p", Condition.PROBLEM, PROBLEM.text, RENDERER)
-    dialogue = replace(talk(), environment=slow)
+    asked = iter(["get red"] * 9)
+    dialogue = replace(talk(lambda context, seed: next(asked)), environment=slow)
     with pytest.raises(EnvironmentHangsError, match=r"'memory' hangs: 4 answers .* is kept$"):
-        list(sample([opening], spec(num_rollouts=9), dialogue, (), failures))
+        list(sample([opening], spec(num_rollouts=9), dialogue, (), Failures(max_share=1.0)))
     assert slow.num_hung == 4, "nobody waits for the other five"
 
 
 class Leaves(MemoryEnvironment):
     def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        sys.exit(0)
+        sys.exit(3)
 
 
-class Precise(MemoryEnvironment):
+class Thread(MemoryEnvironment):
+    """Belongs to the thread that made it, as a connection to a database does."""
+
+    def __init__(self) -> None:
+        self.made_in = threading.get_ident()
+
     def answer(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        return str(1 / Decimal(7))
+        return str(threading.get_ident() == self.made_in)
 
 
-def test_what_is_timed_raises_says_and_sees_what_it_would_without() -> None:
-    with localcontext(prec=5):
-        assert TimedEnvironment(Precise(), 5).answer(PROBLEM, ["get red"]) == "0.14286"
+def test_what_is_timed_raises_and_says_what_it_would_without() -> None:
+    assert TimedEnvironment(Thread(), 5).answer(PROBLEM, ["get red"]) == "True"
     with pytest.raises(OSError, match="no disk"):
         TimedEnvironment(Broken(), 5).answer(PROBLEM, ["get red"])
-    with pytest.raises(RuntimeError, match="it raised SystemExit"):
+    with pytest.raises(RuntimeError, match=r"it calls sys.exit\(3\)"):
         TimedEnvironment(Leaves(), 5).answer(PROBLEM, ["get red"])
+    plain, timed = MemoryEnvironment(), TimedEnvironment(MemoryEnvironment(), 5)
     for turns in ([TURNS[0]], TURNS[:2], TURNS):
-        plain, timed = MemoryEnvironment(), TimedEnvironment(MemoryEnvironment(), 5)
         assert timed.answer(PROBLEM, turns) == plain.answer(PROBLEM, turns)
-        assert (timed.name, timed.version, timed.role) == (plain.name, plain.version, plain.role)
+    assert (timed.name, timed.version, timed.role) == (plain.name, plain.version, plain.role)
+
+
+@pytest.mark.timeout(300, method="thread")
+def test_an_alarm_of_someone_else_still_comes() -> None:
+    rung = list[int]()
+    before = signal.signal(signal.SIGALRM, lambda number, _: rung.append(number))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(TimeoutError):
+            TimedEnvironment(Slow(), 0.05).answer(PROBLEM, ["get red"])
+        assert rung == []
+        signal.pause()
+        assert rung == [signal.SIGALRM]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_in_another_thread_nothing_is_limited() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        timed = TimedEnvironment(MemoryEnvironment(), 5)
+        found = pool.submit(timed.answer, PROBLEM, [TURNS[0]]).result()
+    assert found == MemoryEnvironment().answer(PROBLEM, [TURNS[0]])
 
 
 def test_how_long_an_answer_may_take_renames_nothing() -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import copy_context
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import TypeVar
+from typing import Any
 
 from midcourse.environments.base import Environment, Role
-from midcourse.errors import EngineError
+from midcourse.errors import MidcourseError
 from midcourse.records import Problem
 
-T = TypeVar("T")
-
-#: Answers that may fail to come. Each leaves a thread behind, which cannot be ended.
+#: Answers in a row that may fail to come: one that never answers would be waited for each time.
 MOST_HUNG = 4
 
 
-class EnvironmentHangsError(EngineError):
-    """An environment does not answer, time after time; asking it again would only wait."""
+class EnvironmentHangsError(MidcourseError):
+    """An environment does not answer, time after time."""
+
+
+class _TimeIsUp(BaseException):
+    """No `Exception`: those an environment may well catch."""
 
 
 @dataclass(slots=True)
@@ -30,7 +33,7 @@ class TimedEnvironment:
     environment: Environment
     seconds: float
     num_hung: int = 0
-    """Answers that did not come."""
+    """Answers in a row that did not come."""
 
     @property
     def name(self) -> str:
@@ -51,38 +54,54 @@ class TimedEnvironment:
         """Return what the environment says; raise what it raises.
 
         Raises TimeoutError if it says nothing in time, EnvironmentHangsError if that is so for the
-        fourth time.
+        fourth time in a row.
         """
         try:
-            return _in_time(lambda: self.environment.answer(problem, turns), self.seconds)
-        except Empty:
+            with _limit(self.seconds):
+                answer = self.environment.answer(problem, turns)
+        except SystemExit as error:  # it would end the run as if all were done
+            raise RuntimeError(f"it calls sys.exit({error})") from error
+        except _TimeIsUp:
             self.num_hung += 1
+        else:
+            self.num_hung = 0
+            return answer
         if self.num_hung < MOST_HUNG:
             raise TimeoutError(f"no answer within {self.seconds:g} s")
         raise EnvironmentHangsError(
-            f"environment {self.name!r} hangs: {self.num_hung} answers did not come within "
-            f"{self.seconds:g} s each; fix it, or raise environment.timeout_seconds, and run the "
-            "same command again: what is done is kept"
+            f"environment {self.name!r} hangs: {self.num_hung} answers in a row did not come "
+            f"within {self.seconds:g} s each; fix it, or raise environment.timeout_seconds, and "
+            "run the same command again: what is done is kept"
         )
 
 
-def _in_time(call: Callable[[], T], seconds: float) -> T:
-    """Return what a call returns, made in a thread of its own; raise Empty if time is up.
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Raise `_TimeIsUp` in what is done here once time is up, and each second after it.
 
-    The thread sees the context variables of this one, such as the precision of `decimal`.
+    By an alarm, not in a thread of its own: a connection to a database, or a browser, may belong
+    to the thread that opened it. Only a process's main thread has alarms: in another one, nothing
+    is limited. An alarm that someone else has set is set again.
     """
-    context, done = copy_context(), SimpleQueue[tuple[T] | BaseException]()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    is_open, began = True, time.monotonic()
 
-    def work() -> None:
+    def ring(*_: Any) -> None:
+        if is_open:
+            raise _TimeIsUp
+
+    handler = signal.signal(signal.SIGALRM, ring)
+    rest, interval = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
         try:
-            done.put((context.run(call),))
-        except BaseException as error:  # noqa: BLE001 - raised where the answer is waited for
-            done.put(error)
-
-    Thread(target=work, name="midcourse-environment", daemon=True).start()
-    found = done.get(timeout=seconds)
-    if isinstance(found, Exception):
-        raise found
-    if isinstance(found, BaseException):  # sys.exit() would end the run as if all were done
-        raise RuntimeError(f"it raised {type(found).__name__}")
-    return found[0]
+            yield
+        finally:
+            is_open = False
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+        if rest:
+            left = max(rest - (time.monotonic() - began), 0.001)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
