@@ -254,6 +254,8 @@ def made_up(take: str, row: Row, seed: int) -> Any:
     """Return a reading in which what is patched does better, more so with RL, and seeds differ."""
     level = 2 + 4 * (row.role.start is Start.PATCHED) + 6 * row.role.rl + seed
     counts = {f"p{i}": [Count(32, min(32, level + i))] for i in range(8)}
+    if row.name == "the base, often":
+        counts = {f"p{i}": [Count(256, max(0, i - 3))] for i in range(8)}
     score = TextScore(1 / level + len(row.recipe) / 100, 0.1 / level, 0.5)
     place = Located(2, 6, 11.0, 70.0)
     spent = {i: replace(NOTHING, sampled=9 * i) for i in (0, 10, 25)}

@@ -1,10 +1,11 @@
 """Why it works, where it does: how far a teacher's traces are, and what else the patch moves.
 
-Both ask what a primary claim of lab 2 cannot tell. ``distance``: whether InT's lead over
+They ask what a primary claim of lab 2 cannot tell. ``distance``: whether InT's lead over
 distillation grows with the NLL of the teacher's traces under the base, as the paper explains it;
 a slope over three teachers is taken within a run. ``transfer``: whether RL after the patch also
 gains on combinations that it never saw, on rules that nothing trains on (which would be practice of
-the task alone), and what it costs on rules that the base knows.
+the task alone), and what it costs on rules that the base knows. ``reach``: whether what is gained
+is gained on problems that the base never solves, however often it may try.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from midcourse.experiments.results import (
     run_columns,
     run_panel,
 )
-from midcourse.experiments.rl import along
+from midcourse.experiments.rl import Course, along
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import mean
-from midcourse.report.estimates import Counts, ShapeLine
+from midcourse.report.estimates import Counts, ShapeLine, flat
 from midcourse.report.runs import over_runs
 
 #: A slope that is surely smaller explains nothing: share of problems per nat.
@@ -135,4 +136,47 @@ def _not_within(
     return replace(line, holds=False) if is_none else line
 
 
-MAKERS: dict[str, Maker] = {"distance": _distance, "transfer": _transfer}
+def _reach(runner: ExperimentRunner, experiment: Experiment) -> Result:
+    (head,), (tried, *models) = experiment.tables, experiment.rows
+    (counts,) = runner.read_rows([tried], readings.counts_on(HELD_OUT_SET)).values()
+    courses = runner.read_rows(models, Reading(readings.course_counts))
+    found = {
+        words: along(_course_of(courses, counts, is_solved), readings.plateau)
+        for words, is_solved in (("never solved", False), ("solved", True))
+    }
+    columns = ("model", *(name for part in found for name in run_columns(f"{part} pass@1 %")))
+    rows = [
+        (row.name, *(cell for of in found.values() for cell in run_cells(of[row.name])))
+        for row in models
+    ]
+    never = "/".join(str(sum(not c.is_solved for c in flat(of))) for of in counts.values())
+    tries = max(count.num_samples for of in counts.values() for count in flat(of))
+    note = f"{head.note} In {tries} samples the base solved none of {never} problems, by seed."
+    return Result(
+        tables=[replace(head, columns=columns, note=note).table(*rows)],
+        claims=judge_runs(experiment.claims, {Measure.PLATEAU: found["never solved"]}),
+    )
+
+
+def _course_of(
+    courses: Mapping[str, Mapping[int, Course]], tried: Mapping[int, Counts], is_solved: bool
+) -> dict[str, dict[int, Course]]:
+    """Return courses on the problems that were solved, or not; a run without any is left out."""
+    chosen = {
+        seed: {p for p, found in of.items() if any(c.is_solved for c in found) is is_solved}
+        for seed, of in tried.items()
+    }
+    return {
+        name: {
+            seed: {
+                step: {p: found for p, found in counts.items() if p in chosen[seed]}
+                for step, counts in course.items()
+            }
+            for seed, course in runs.items()
+            if chosen[seed]
+        }
+        for name, runs in courses.items()
+    }
+
+
+MAKERS: dict[str, Maker] = {"distance": _distance, "transfer": _transfer, "reach": _reach}
