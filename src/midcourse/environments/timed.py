@@ -101,7 +101,7 @@ def _limit(seconds: float) -> Iterator[None]:
             is_open = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, handler)
+        signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)  # None: set outside of Python
         if rest:
             left = max(rest - (time.monotonic() - began), 0.001)
             signal.setitimer(signal.ITIMER_REAL, left, interval)
