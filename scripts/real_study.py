@@ -18,12 +18,13 @@ from pathlib import Path
 
 from midcourse.errors import MidcourseError
 from midcourse.experiments.data import MissingDataError, RunData
+from midcourse.experiments.index import read_statements
 from midcourse.experiments.real import PARTS
 from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.progress import ConsoleProgress, open_console
 from midcourse.recipes import find_recipe
-from midcourse.store.files import load_object, write_json_atomic
+from midcourse.store.files import write_json_atomic
 
 PAGE = Path("docs/results/real.md")
 DATA = Path("docs/results/data")
@@ -79,7 +80,7 @@ def write_section(page: Path, name: str, result: Result) -> None:
 
 def write_statements(file: Path, name: str, result: Result) -> None:
     """Put a part's statements in place of its earlier ones, for the page of all results."""
-    known = load_object(file)[0].get("claims", [])
+    known = read_statements(file)
     made = [
         {"part": name, "claim": c.claim, "verdict": c.verdict, "figures": c.figures}
         for c in result.claims

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from midcourse.cli import app
-from midcourse.errors import ConfigError
+from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments import build
 from midcourse.experiments.catalogue import Row, experiments
 from midcourse.experiments.data import Reading, RunData, SeedData, TimeIsUpError
 from midcourse.experiments.evidence import Evidence, prune
-from midcourse.experiments.index import NOT_RUN, findings, write_index
+from midcourse.experiments.index import NOT_RUN, findings, read_statements, write_index
 from midcourse.experiments.readings import counts_on
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.experiments.studies import Study, choose_studies, studies
@@ -334,3 +334,12 @@ def test_a_result_names_the_code_of_its_data_not_of_its_page(tmp_path: Path) -> 
     state: dict[str, Any] = json.loads((tmp_path / "small" / "lab.json").read_text())["state"]
     assert state["code"] == "cafe"
     assert set(state["reads"]) == {"int"}
+
+
+@pytest.mark.parametrize("content", ["", '{"claims": [', "[]", "{}", '{"claims": {}}'])
+def test_damaged_statements_are_refused_not_left_out(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "statements.json"
+    assert read_statements(file) == [], "a study that has not run has none"
+    file.write_text(content, "utf-8")
+    with pytest.raises(ArtifactError, match=r"statements\.json .*: restore it"):
+        read_statements(file)

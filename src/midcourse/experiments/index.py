@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
+from midcourse.errors import ArtifactError
 from midcourse.experiments.claims import primary_claims
 from midcourse.experiments.claims_page import claims_table
 from midcourse.experiments.outcomes import outcomes
@@ -153,9 +154,26 @@ def _result(study: Study, experiment: str, results: Path) -> dict[str, Any]:
     One that was not built from data, but from runs of one's own, is not there.
     """
     if not experiment:
-        return load_object(results / study.data)[0]
+        return {"claims": read_statements(results / study.data)}
     result = load_object(results / study.page / f"{experiment}.json")[0]
     return result if "reads" in result.get("state", {}) else {}
+
+
+def read_statements(file: Path) -> list[dict[str, str]]:
+    """Return the statements that a study's command left; none if the file is not there.
+
+    Raises ArtifactError if it is damaged: statements must not be missing without a word.
+    """
+    if not file.exists():
+        return []
+    data, problem = load_object(file)
+    if problem or not isinstance(data.get("claims"), list):
+        raise ArtifactError(
+            f"{file} {problem or 'holds no statements'}: restore it, or remove it and run all "
+            "parts of its study again (with --page-only no model runs)"
+        )
+    claims: list[dict[str, str]] = data["claims"]
+    return claims
 
 
 def _runs(result: dict[str, Any]) -> str:
