@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from midcourse.cli import app
 from midcourse.config import Recipe
 from midcourse.errors import ArtifactError, ConfigError
-from midcourse.experiments.catalogue import Claim, Experiment, Row, Unit, experiments
+from midcourse.experiments.catalogue import Claim, Experiment, Measure, Row, Unit, experiments
 from midcourse.experiments.data import MissingDataError, Reading, RunData
 from midcourse.experiments.interventions import Located
 from midcourse.experiments.league import NoSuccess
@@ -35,7 +36,7 @@ from midcourse.experiments.readings import (
     plateau,
 )
 from midcourse.experiments.reproduce import MAKERS, choose, default_folder, reproduce
-from midcourse.experiments.results import judge_runs
+from midcourse.experiments.results import judge, judge_runs
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.experiments.studies import studies
 from midcourse.metrics import Count, Interval, accuracy, mean
@@ -520,7 +521,15 @@ def test_resamples_without_one_side_do_not_spoil_the_interval() -> None:
     line = more_accurate("x", ours, lone)
     assert line.holds is True
     assert "nan" not in line.figures
-    assert more_accurate("x", ours, {}).holds is None
+
+
+def test_a_side_without_items_is_said_in_words() -> None:
+    ours = clusters(*[(8, 4)] * 6)
+    for left, right, n in ((ours, {}, "48 and 0"), ({}, ours, "0 and 48"), ({}, {}, "0 and 0")):
+        line = more_accurate("x", left, right)
+        assert line.holds is None
+        assert line.figures == f"nothing to compare: one side has no items; n = {n}"
+    assert more("x", {}, {}, mean, tolerance=0.1).holds is None
 
 
 def test_statistics_of_clusters() -> None:
@@ -587,6 +596,32 @@ def test_a_claim_about_nearness_of_runs_can_hold_fail_and_stay_open() -> None:
     assert verdicts(claim, ours=runs(1.1, 1.12, 1.09, 1.1), base=base) == ["holds"]
     assert verdicts(claim, ours=runs(2.0, 2.1, 1.9, 2.0), base=base) == ["does not hold"]
     assert verdicts(claim, ours=runs(1.0, 1.6, 0.9, 1.3), base=base) == ["cannot tell"]
+
+
+def test_a_claim_that_its_row_is_lower_is_judged_the_other_way_round() -> None:
+    claim = Claim(words="{other} above ours", ours="ours", lower=True)
+    high, low = runs(0.5, 0.52, 0.49, 0.51), runs(0.1, 0.09, 0.12, 0.1)
+    assert verdicts(claim, ours=low, theirs=high) == ["holds"]
+    assert verdicts(claim, ours=high, theirs=low) == ["does not hold"]
+    asked = {"ours": clusters(*[(32, 1)] * 20), "theirs": clusters(*[(32, 16)] * 20)}
+    (line,) = judge([claim], asked)
+    assert line.holds is True
+    assert line.figures.startswith("50 against 3.12 %; difference 46.9 ")
+
+
+def test_words_and_verdicts_agree_on_which_side_is_larger() -> None:
+    claims = [claim for experiment in experiments().values() for claim in experiment.claims]
+    checked = 0
+    for claim in claims:
+        named = re.fullmatch("(.+?) (above|below) (.+)", claim.words)
+        if named and "{other}" in claim.words:
+            other_is_larger = ("{other}" in named[1]) == (named[2] == "above")
+            assert claim.lower == other_is_larger, claim.words
+            checked += 1
+    assert checked >= 10
+    rates = [claim for claim in claims if claim.measure is Measure.ZERO_ADVANTAGE]
+    assert rates, "the method makes fewer groups of one reward, not more"
+    assert all(claim.lower for claim in rates)
 
 
 #: Its sections decide nothing of what is compared.

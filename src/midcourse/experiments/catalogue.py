@@ -93,12 +93,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """That one row is above others; words name {other}, {k}, {on}."""
+    """That one row is above others, or below them; words name {other}, {k}, {on}."""
 
     words: str
     ours: str
     theirs: tuple[str, ...] = ()
     """Left out: every other row."""
+    lower: bool = False
+    """That the row in `ours` is below the others, not above."""
     measure: Measure = Measure.ACCURACY
     factor: float = 1.0
     k: int = 0

@@ -23,6 +23,7 @@ from midcourse.report.estimates import (
     T,
     estimate,
     flat,
+    mean_share,
     passes,
 )
 from midcourse.report.figures import panel
@@ -81,7 +82,7 @@ def judge_runs(
         for name in _others(claim, arms):
             words = claim.words.format(other=name, k=k, on=on)
             limit = claim.within * mean([*arms[claim.of].values()]) if claim.within else None
-            lines.append(_judged_runs(claim, words, arms[claim.ours], arms[name], limit))
+            lines.append(_judged_runs(claim, words, *_in_order(claim, arms, name), limit))
     return lines
 
 
@@ -91,6 +92,12 @@ def _others(claim: Claim, there: Iterable[str]) -> list[str]:
     if len(others) == len(list(there)):
         return []
     return [name for name in others if not claim.theirs or name in claim.theirs]
+
+
+def _in_order(claim: Claim, rows: Mapping[str, T], other: str) -> tuple[T, T]:
+    """Return what a claim says is larger, then the other."""
+    pair = rows[claim.ours], rows[other]
+    return pair[::-1] if claim.lower else pair
 
 
 def _judged_runs(
@@ -123,10 +130,10 @@ def judge(claims: Iterable[Claim], found: Mapping[str, Clusters[Any]]) -> list[S
 
 
 def _judged(claim: Claim, other: str, found: Mapping[str, Clusters[Any]]) -> ShapeLine:
-    ours, theirs, measure = found[claim.ours], found[other], claim.measure
-    if measure is Measure.COVERAGE:
+    ours, theirs = _in_order(claim, found, other)
+    if claim.measure is Measure.COVERAGE:
         ours, theirs = estimates.covered(ours), estimates.covered(theirs)
-    is_mean = measure is Measure.MEAN
+    is_mean = claim.measure is Measure.MEAN
     if not is_mean and not claim.within:
         return estimates.more_accurate(claim.words, ours, theirs, claim.factor)
     statistic = mean if is_mean else accuracy
@@ -207,8 +214,8 @@ def pass_panel(title: str, models: Mapping[str, Mapping[int, Counts]], ks: Seque
 
 
 def mean_cell(values: Clusters[float]) -> str:
-    """Return a mean of shares in per cent with its interval."""
-    return share(estimate(values, mean), 1)
+    """Return a mean of shares in per cent with its interval, Wilson's where all are equal."""
+    return share(mean_share(values), 1)
 
 
 def num_items(clusters: Clusters[T]) -> int:

@@ -204,6 +204,8 @@ def more(
     With a tolerance, in the statistic's own unit, whether the two differ by less. `margins` widen
     the interval downward and upward; `scale` and `unit` are for the words.
     """
+    if not (flat(ours) and flat(theirs)):
+        return ShapeLine(claim, None, "nothing to compare: one side has no items")
     found = difference(ours, theirs, statistic, factor=factor, margins=margins)
     low, high = found.low, found.high
     values = statistic(flat(ours)), statistic(flat(theirs)), found.estimate, low, high
