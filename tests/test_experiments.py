@@ -609,6 +609,16 @@ def test_a_claim_that_its_row_is_lower_is_judged_the_other_way_round() -> None:
     assert line.figures.startswith("50 against 3.12 %; difference 46.9 ")
 
 
+def test_two_rows_without_a_success_are_near_only_with_enough_samples() -> None:
+    claim = Claim(words="near", ours="a", theirs=("b",), within=0.1, of="c")
+    right = clusters(*[(32, 16)] * 20)
+    few, many = clusters(*[(2, 0)] * 20), clusters(*[(64, 0)] * 20)
+    for nothing, verdict in ((few, "cannot tell"), (many, "holds")):
+        (line,) = judge([claim], {"a": nothing, "b": nothing, "c": right})
+        assert line.verdict == verdict
+        assert "[0, 0]" not in line.figures
+
+
 def test_words_and_verdicts_agree_on_which_side_is_larger() -> None:
     claims = [claim for experiment in experiments().values() for claim in experiment.claims]
     checked = 0

@@ -106,6 +106,12 @@ def test_table_1_counts_problems_and_samples() -> None:
     assert row[3].startswith("12.50 [")
 
 
+def test_no_success_of_a_few_samples_is_no_certain_zero() -> None:
+    table = condition_table({Condition.PREFIX_ERROR: [Count(32, 0)] * 3}, {})
+    (row,) = table.rows
+    assert row[3:5] == ("0.00 [0.00, 3.85]", "0.00 [0.00, 3.85]")
+
+
 def test_pass_at_k_and_rl_tables() -> None:
     results = {"held_out": {"base": [Count(4, 2), Count(8, 0)]}, "a": {"base": [Count(8, 2)]}}
     table, other = pass_at_k_table(results, {"held_out": (1, 4, 8), "a": (8,)})

@@ -21,6 +21,7 @@ from midcourse.report.estimates import (
     ShapeLine,
     Statistic,
     T,
+    accuracy_of,
     estimate,
     flat,
     mean_share,
@@ -139,9 +140,11 @@ def _judged(claim: Claim, other: str, found: Mapping[str, Clusters[Any]]) -> Sha
     statistic = mean if is_mean else accuracy
     tolerance = claim.within * statistic(flat(found[claim.of])) if claim.within else None
     scale, unit = 100.0 if claim.unit == " %" else 1.0, claim.unit
+    margins = (0.0, 0.0) if is_mean else estimates.accuracy_margins(ours, theirs)
     return estimates.more(
-        claim.words, ours, theirs, statistic, tolerance=tolerance, scale=scale, unit=unit
-    )
+        claim.words, ours, theirs, statistic,
+        tolerance=tolerance, margins=margins, scale=scale, unit=unit,
+    )  # fmt: skip
 
 
 def run_columns(name: str) -> tuple[str, str]:
@@ -181,9 +184,7 @@ def _over_runs(runs: Numbers) -> Interval:
 
 def accuracy_table(head: Head, rows: Iterable[tuple[Sequence[str], Counts]]) -> Table:
     """Return coverage and accuracy with both intervals next to each row's own cells."""
-    cells = [
-        (*own, *accuracy_cells(flat(counts), estimate(counts, accuracy))) for own, counts in rows
-    ]
+    cells = [(*own, *accuracy_cells(flat(counts), accuracy_of(counts))) for own, counts in rows]
     return replace(head, columns=(*head.columns, *ACCURACY_COLUMNS)).table(*cells)
 
 

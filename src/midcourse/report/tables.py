@@ -12,8 +12,6 @@ from midcourse.metrics import (
     Count,
     Interval,
     StoppedCount,
-    accuracy,
-    bootstrap,
     count_of,
     coverage,
     group_shares,
@@ -122,9 +120,12 @@ def condition_table(
             rows.append((name, f"{coverage(found)}/{len(found)}", drawn, "–", "–", paper))
         if condition in conditions:
             counts = conditions[condition]
-            rows.append((name, *accuracy_cells(counts, bootstrap(counts, accuracy)), paper))
+            rows.append((name, *accuracy_cells(counts, accuracy_of(by_place(counts))), paper))
     columns = ("base model given", *ACCURACY_COLUMNS, "paper: coverage, %")
-    note = "95 % intervals: bootstrap over problems, and Wilson over samples."
+    note = (
+        "95 % intervals: bootstrap over problems, Wilson's where none or all are correct; "
+        "Wilson over samples."
+    )
     return Table("Table 1: what an intervention is worth", columns, tuple(rows), note)
 
 
