@@ -31,6 +31,8 @@ from midcourse.experiments.real import (
 from midcourse.experiments.results import Result
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Count
+from midcourse.pipeline.method import method
+from midcourse.pipeline.session import Setup
 from midcourse.progress import SilentProgress
 from midcourse.recipes import find_recipe
 from midcourse.records import (
@@ -266,6 +268,18 @@ def test_the_study_s_recipes_are_read_with_one_oracle_and_one_base() -> None:
 def _warmup_parts() -> list[tuple[float, float]]:
     warmup = load_recipe("real/warmup").warmup
     return [warmup.worked.part, warmup.verification.part]
+
+
+@pytest.mark.parametrize("name", ["levels-words", "conditions", "no-reference", *ARMS.values()])
+def test_every_part_has_the_prompts_that_it_asks_with(name: str) -> None:
+    """The tests below ask with the prompts of the lab."""
+    runner = ExperimentRunner(
+        scale=find_recipe("scale/real"), seeds=(0,), reporter=SilentProgress(),
+        settings=("model.path=lab", "proposer_model.path=lab", "problems.limit=2"),
+    )  # fmt: skip
+    composed = method(Setup.of(runner.recipe(name, 0)))
+    assert composed.setup.prompts.name == "short"
+    assert composed.steps()
 
 
 # The study, whole, on a model that can do nothing of it.
