@@ -272,7 +272,7 @@ def _warmup_parts() -> list[tuple[float, float]]:
 
 @pytest.mark.parametrize("name", ["levels-words", "conditions", "no-reference", *ARMS.values()])
 def test_every_part_has_the_prompts_that_it_asks_with(name: str) -> None:
-    """The study's tests below ask with the lab's prompts, so that they miss none of these."""
+    """The study's tests below ask with the lab's prompts, which hides one that is missing."""
     runner = ExperimentRunner(
         scale=find_recipe("scale/real"), seeds=(0,), reporter=SilentProgress(),
         settings=("model.path=lab", "proposer_model.path=lab", "problems.limit=2"),
