@@ -302,6 +302,13 @@ def test_the_site_builds_without_a_warning_and_asks_for_nothing_from_outside(
         assert not re.search(r"(?:url\(|@import )[\"']?(?:https?:)?//", sheet.read_text("utf-8"))
 
 
+def test_a_faster_machine_shows_the_same_words_of_the_tutorial() -> None:
+    slow = "sample  complete  finished 320 · 8,768    1 min 8 s   981 B\n    tok/s"
+    fast = "sample  complete  finished 320 · 12.0    8 s   1.1 kB\n    k tok/s"
+    assert walkthrough.masked(slow) == walkthrough.masked(fast)
+    assert walkthrough.masked(slow) != walkthrough.masked(slow.replace("complete", "not begun"))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # 97 s of processor time
 def test_the_tutorial_says_what_its_page_shows(tmp_path: Path) -> None:
