@@ -105,6 +105,16 @@ def test_a_run_that_lacks_a_reading_is_not_there(tmp_path: Path) -> None:
     assert "3 of 4 runs" in (tmp_path / "small.md").read_text()
 
 
+def test_what_another_experiment_read_does_not_make_a_run_whole(tmp_path: Path) -> None:
+    made_up(tmp_path, range(1, 5))
+    evidence = Evidence(replace(LAB, experiments={"fig2": 2}), tmp_path)
+    assert evidence.line() == "small: 0 of 2 runs; no run tells how long the rest takes"
+    assert len(list(evidence.missing())) == 2
+    both = Evidence(replace(LAB, experiments={"lab": 4, "fig4": 2}), tmp_path)
+    build.build(both)
+    assert both.line() == "small: 4 of 6 runs; more than 16 minutes left"
+
+
 def test_a_recipe_that_changed_makes_its_data_stale(tmp_path: Path) -> None:
     build.build(made_up(tmp_path, range(1, 5)))
     changed = Evidence(replace(LAB, overlays=()), tmp_path)

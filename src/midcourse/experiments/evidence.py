@@ -36,7 +36,8 @@ class Read(TypedDict):
     keys: list[str]
 
 
-Wanted = Iterator[tuple[str, int, Sequence[str]]]
+Wanted = Iterator[tuple[str, int, Sequence[str] | None]]
+"""Recipe, seed and keys; None where no run was whole yet that would tell them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Standing:
     """Not made, or not all that is read of them."""
     seconds: float | None
     """What is left would take on one worker, by like runs; None if there is none."""
+    is_bound: bool
+    """Whether it takes longer: what some experiment reads of its runs is not known yet."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +86,19 @@ class Evidence:
     def standing(self) -> Standing:
         """Return how many runs are there. Raises ArtifactError if a file is damaged."""
         wanted: dict[tuple[str, int], set[str]] = {}
+        unknown = set[tuple[str, int]]()
         for experiment, seeds in self.study.planned:
             for name, seed, keys in self._wanted(experiment, seeds):
-                wanted.setdefault((name, seed), set()).update(keys)
+                wanted.setdefault((name, seed), set()).update(keys or ())
+                if keys is None:  # Another study of this scale may have read of it what it needs.
+                    unknown.add((name, seed))
         found = {unit: self._load(*unit) for unit in wanted}
-        there = {u for u, of in found.items() if of.readings and wanted[u] <= of.readings.keys()}
+        whole = {u for u, of in found.items() if of.readings and wanted[u] <= of.readings.keys()}
+        there = whole - unknown
         stale = {unit for unit, of in found.items() if of.is_stale}
         left = [unit for unit in wanted if unit not in there]
         seconds = _seconds(found, there, left) if there or not left else None
-        return Standing(len(there), len(stale), len(left) - len(stale), seconds)
+        return Standing(len(there), len(stale), len(left) - len(stale), seconds, bool(unknown))
 
     def line(self) -> str:
         """Say how it stands, e.g. ``lab: 12 of 40 runs; about 50 minutes left``."""
@@ -105,7 +112,8 @@ class Evidence:
             return f"{name}: all {of} runs are there"
         stale = f", {now.stale} more stale: their recipe has changed since" * bool(now.stale)
         unknown = "no run tells how long the rest takes"
-        left = unknown if now.seconds is None else f"about {now.seconds / 60:.0f} minutes left"
+        about = "more than" if now.is_bound else "about"
+        left = unknown if now.seconds is None else f"{about} {now.seconds / 60:.0f} minutes left"
         return f"{name}: {now.there} of {of} runs{stale}; {left}"
 
     def make(self, seeds: Sequence[int], deadline: float) -> bool:
@@ -137,7 +145,7 @@ class Evidence:
         for experiment, seed in self.study.units(seeds):
             known = built_state(self.folder, experiment).get("seeds")
             if not known or any(
-                set(keys) - self._load(name, seed).readings.keys()
+                set(keys or ()) - self._load(name, seed).readings.keys()
                 for name, seed, keys in self._wanted(experiment, [seed])
             ):
                 yield experiment, seed
@@ -151,7 +159,8 @@ class Evidence:
         """Yield each recipe and seed that an experiment reads, with the keys it was read by.
 
         As it was when the page was built: a recipe that was then read at some of the seeds only is
-        wanted at those. Before a whole seed was there, all recipes that it is said to open, too.
+        wanted at those. Before a whole seed was there, all recipes that it is said to open, without
+        keys.
         """
         state = built_state(self.folder, experiment)
         reads: dict[str, Read] = state.get("reads", {})
@@ -162,7 +171,7 @@ class Evidence:
             some = of["seeds"] if there and of["seeds"] != there else seeds
             for seed in seeds:
                 if seed in some:
-                    yield name, seed, of["keys"]
+                    yield name, seed, of["keys"] if there else None
 
     def _load(self, name: str, seed: int) -> SeedData:
         """Return what is kept of a recipe; a round of `iterated` is not a packaged one."""

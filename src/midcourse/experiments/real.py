@@ -220,7 +220,10 @@ def _conditions(title: str, counts: Mapping[str, Counts]) -> Table:
         (name, *names[name], *accuracy_cells(flat(of), estimates.accuracy_of(of)))
         for name, of in counts.items()
     )
-    note = "No training: the unit is a hard problem. 95 %: bootstrap over problems; Wilson."
+    note = (
+        "No training: the unit is a hard problem. 95 %: bootstrap over problems, Wilson's where "
+        "none or all are correct; Wilson."
+    )
     return Table(title, _COLUMNS, rows, note)
 
 
