@@ -30,12 +30,12 @@ def _controls(runner: ExperimentRunner, experiment: Experiment) -> Result:
         columns = ("model", *results.run_columns("pass@1 %"))
         tables.append(replace(head, columns=columns).table(*rows))
         about = (claim for claim in experiment.claims if claim.only == eval_set)
-        lines += [_at_most(claim, other, found) for claim in about for other in claim.theirs]
+        lines += [at_most(claim, other, found) for claim in about for other in claim.theirs]
     return Result(tables=tables, claims=lines)
 
 
-def _at_most(claim: Claim, other: str, found: Mapping[str, Numbers]) -> ShapeLine:
-    """Judge that `ours` is at most the margin above another."""
+def at_most(claim: Claim, other: str, found: Mapping[str, Numbers]) -> ShapeLine:
+    """Judge by runs that `ours` is at most the margin above another; values are shares."""
     made = compare_values(found[claim.ours], found[other])
     low, high = made.difference.low, made.difference.high
     holds = True if high < MARGIN else False if low > MARGIN else None

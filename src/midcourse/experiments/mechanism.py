@@ -18,6 +18,7 @@ from midcourse.config import HELD_OUT_SET, UNSEEN_SET
 from midcourse.experiments import readings
 from midcourse.experiments.catalogue import Experiment, Measure
 from midcourse.experiments.data import Reading
+from midcourse.experiments.lab import at_most
 from midcourse.experiments.readings import BASE
 from midcourse.experiments.results import (
     Maker,
@@ -113,8 +114,8 @@ def _transfer(runner: ExperimentRunner, experiment: Experiment) -> Result:
 def judge_transfer(
     experiment: Experiment, found: Mapping[str, Mapping[str, Numbers]]
 ) -> list[ShapeLine]:
-    """Judge both statements by heading and model: pass@k at the plateau of each run."""
-    unseen, practice = experiment.claims
+    """Judge the statements by heading and model: pass@k at the plateau of each run."""
+    unseen, practice, *untaught = experiment.claims
     lines = [
         _not_within(line, found["unseen pass@8 %"], unseen.ours, unseen.theirs[0])
         for line in judge_runs([unseen], {Measure.PLATEAU: found.get("unseen pass@8 %", {})})
@@ -124,7 +125,10 @@ def judge_transfer(
         for name, of in ((n, found[f"{n} pass@1 %"]) for n in ("held out", "control"))
     }
     named = replace(practice, ours="held out", theirs=("control",))
-    return [*lines, *judge_runs([named], {Measure.PLATEAU: gains})]
+    lines += judge_runs([named], {Measure.PLATEAU: gains})
+    return lines + [
+        at_most(c, other, found["control pass@1 %"]) for c in untaught for other in c.theirs
+    ]
 
 
 def _not_within(
