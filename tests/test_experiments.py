@@ -747,13 +747,17 @@ def test_a_gain_on_unseen_combinations_within_two_points_is_none(
     before = {0: 0.50, 1: 0.52, 2: 0.54}
     after = {seed: before[seed] + gain / 100 for seed, gain in enumerate(gains)}
     base = dict.fromkeys(before, 0.2)
-    models = {"base": base, "InT": base, "RL": before, "InT + RL": after}
+    patched = {0: 0.2, 1: 0.205, 2: 0.195}
+    models = {"base": base, "InT": patched, "RL": before, "InT + RL": after}
     lines = judge_transfer(
         experiments()["transfer"],
         dict.fromkeys(("unseen pass@8 %", "held out pass@1 %", "control pass@1 %"), models),
     )
     assert [line.holds for line in lines[:2]] == [holds, None]  # on control it gains as much
-    assert [line.holds for line in lines[2:]] == [True, False]  # InT none, InT + RL 20 or more
+    assert [line.holds for line in lines[2:]] == [
+        True,
+        False,
+    ]  # InT about none, InT + RL 20 or more
 
 
 def test_quarters_are_of_equal_size_the_least_similar_first() -> None:
