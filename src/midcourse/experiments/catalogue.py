@@ -106,7 +106,8 @@ class Claim:
     k: int = 0
     """Of pass@k, e.g. 8; left out, the largest that every problem has samples for."""
     only: str = ""
-    """The evaluation set that it is about; left out, each of the experiment's."""
+    """The evaluation set that it is about, or two whose gains it compares, with a comma between;
+    left out, each of the experiment's."""
     within: float = 0.0
     """That the two differ by less than this part of the row in `of` instead."""
     of: str = ""
