@@ -18,12 +18,12 @@ from midcourse.config import HELD_OUT_SET, UNSEEN_SET
 from midcourse.experiments import readings
 from midcourse.experiments.catalogue import Experiment, Measure
 from midcourse.experiments.data import Reading
-from midcourse.experiments.lab import at_most
 from midcourse.experiments.readings import BASE
 from midcourse.experiments.results import (
     Maker,
     Numbers,
     Result,
+    at_most,
     judge_runs,
     per_run,
     run_cells,

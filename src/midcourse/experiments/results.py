@@ -16,6 +16,7 @@ from midcourse.experiments.runner import ExperimentRunner
 from midcourse.metrics import Interval, accuracy, mean
 from midcourse.report import estimates
 from midcourse.report.estimates import (
+    MARGIN,
     Clusters,
     Counts,
     ShapeLine,
@@ -30,6 +31,7 @@ from midcourse.report.estimates import (
 from midcourse.report.figures import panel
 from midcourse.report.plots import Panel
 from midcourse.report.runs import MIN_RUNS, compare_values, over_runs
+from midcourse.report.shape import points
 from midcourse.report.tables import ACCURACY_COLUMNS, accuracy_cells
 from midcourse.table import Table, share
 
@@ -85,6 +87,21 @@ def judge_runs(
             limit = claim.within * mean([*arms[claim.of].values()]) if claim.within else None
             lines.append(_judged_runs(claim, words, *_in_order(claim, arms, name), limit))
     return lines
+
+
+def at_most(claim: Claim, other: str, found: Mapping[str, Numbers]) -> ShapeLine:
+    """Judge by runs that `ours` is at most `MARGIN` above another: the whole interval lies below.
+
+    Values are shares, by name and seed.
+    """
+    made = compare_values(found[claim.ours], found[other])
+    low, high = made.difference.low, made.difference.high
+    holds = True if high < MARGIN else False if low > MARGIN else None
+    ours, theirs = (f"{100 * mean(runs):.1f}" for runs in (made.ours, made.theirs))
+    change = points(made.difference).replace("[+nan, +nan]", "(no interval)")
+    by_seed = " / ".join(f"{100 * value:+.1f}" for value in made.differences)
+    figures = f"{ours} against {theirs} %; difference {change} points; by seed {by_seed}"
+    return ShapeLine(claim.words, holds, figures)
 
 
 def _others(claim: Claim, there: Iterable[str]) -> list[str]:
