@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -37,6 +38,7 @@ from midcourse.training.checkpoints import COMPLETE
 from midcourse.training.common import Setting
 from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import (
+    _STARTS,
     ChosenRows,
     Job,
     Log,
@@ -480,6 +482,22 @@ def test_the_error_of_a_process_is_said_rather_than_its_launchers_summary(tmp_pa
     assert _last_words(tmp_path, 1) == "torch.OutOfMemoryError: CUDA out"
     (tmp_path / "worker.log").write_text("no accelerator\n=====\n")
     assert _last_words(tmp_path, 1) == "no accelerator"
+
+
+def test_a_training_that_a_signal_ended_does_not_say_its_last_figures_as_the_cause(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "worker.log"
+    log.write_text("{'loss': '0.1', 'reward': '0.5'}\n")
+    assert _last_words(tmp_path, -signal.SIGTERM) == "it was killed (signal 15, Terminated)"
+    assert "out of memory" in _last_words(tmp_path, -signal.SIGKILL)
+    log.write_text("RuntimeError: no kernel image\n{'loss': '0.1'}\n")
+    said = _last_words(tmp_path, -signal.SIGABRT)
+    assert said.startswith("it was killed (signal 6, ")
+    assert said.endswith("); its last error: RuntimeError: no kernel image")
+    log.write_text(f"RuntimeError: of the first start\n{_STARTS}")
+    assert _last_words(tmp_path, 1) == "no output"
+    assert "first start" not in _last_words(tmp_path, -signal.SIGTERM)
 
 
 def sft_job(rows: Path, config: TrainSftConfig = SFT) -> SftJob:

@@ -363,6 +363,10 @@ class _Logs:
             write_progress(job.out, progress)
 
 
+#: Written to the log where a training starts, or goes on: an earlier failure is not this one's.
+_STARTS = "=== training starts\n"
+
+
 def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     job.out.mkdir(parents=True, exist_ok=True)
     write_job(job.out, job.content)
@@ -370,6 +374,7 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
         (job.out / name).unlink(missing_ok=True)
     _begin_log(job.out / "metrics.jsonl", goes_on=any(job.out.glob("checkpoint-*")))
     with (job.out / "worker.log").open("ab") as log:
+        log.write(_STARTS.encode())
         return subprocess.Popen(
             [*_launcher(job), "midcourse.training.worker", str(job.out), str(num_threads)],
             preexec_fn=end_with_parent(),
@@ -435,9 +440,13 @@ def _last_words(out: Path, code: int) -> str:
         return (out / ERROR_FILE).read_text("utf-8")
     if code == -signal.SIGKILL:
         return "it was killed (signal 9), as happens where the machine is out of memory"
-    lines = (out / "worker.log").read_text("utf-8", "replace").splitlines()
+    log = (out / "worker.log").read_text("utf-8", "replace")
+    lines = log.rpartition(_STARTS)[2].splitlines()
     # Launchers end with a summary of their own, below what a process said.
     errors = [found[1] for line in lines if (found := _ERROR_LINE.search(line))]
+    if code < 0:  # its last line is then a step's figures, and no cause
+        ended = f"it was killed (signal {-code}, {signal.strsignal(-code)})"
+        return f"{ended}; its last error: {errors[-1].strip()}" if errors else ended
     said = errors or [line for line in lines if any(map(str.isalnum, line))]
     return said[-1].strip() if said else "no output"
 
