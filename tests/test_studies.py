@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,14 @@ def test_the_index_says_what_holds_and_what_is_not_run(tmp_path: Path) -> None:
     assert sum(f"| {NOT_RUN} | – | – |" in line for line in lines) > 10
     assert any("| 3 of 3 | [lab](lab.md#lab) |" in line for line in lines)
     assert any("| 0 of 3 | controls |" in line for line in lines)
+
+
+def test_no_two_lines_of_the_committed_index_read_alike() -> None:
+    lines = (RESULTS / "index.md").read_text("utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if line.endswith(") |") and "](#" not in line]
+    said = Counter((where, words) for where, words, *_ in rows)
+    assert len(said) > 50
+    assert [line for line, number in said.items() if number > 1] == []
 
 
 def test_findings_name_statements_that_experiments_make() -> None:

@@ -65,7 +65,7 @@ class Line:
         anchor = f"#{self.experiment}" if self.experiment else ""
         name = self.experiment or self.study.name
         page = name if self.verdict == NOT_RUN else f"[{name}]({self.study.page}.md{anchor})"
-        return (self.study.world, self.words, self.verdict, self.figures, self.runs, page)
+        return (self.study.where, self.words, self.verdict, self.figures, self.runs, page)
 
 
 COLUMNS = ("where", "statement", "verdict", "figures", "runs", "page")

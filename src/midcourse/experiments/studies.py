@@ -36,6 +36,8 @@ class Study:
     """Its file without ``.md``; default: its name."""
     world: str = "lab"
     """Where it measures: the column of the page of all results."""
+    variant: str = ""
+    """How it differs from the world's main study, e.g. "one slip": its lines there say so."""
     scale: str = ""
     overlays: tuple[str, ...] = ()
     experiments: Mapping[str, int] = field(default_factory=dict)
@@ -49,6 +51,11 @@ class Study:
     data: str = ""
     """What `command` leaves in `RESULTS`. Of a JSON file, ``claims`` (claim, verdict, figures)
     can stand on the page of all results, with ``state.seeds`` as their runs."""
+
+    @property
+    def where(self) -> str:
+        """Its world, and its variant of it."""
+        return f"{self.world}, {self.variant}" if self.variant else self.world
 
     @property
     def planned(self) -> list[tuple[Experiment, range]]:
