@@ -80,9 +80,15 @@ def write_section(page: Path, name: str, result: Result) -> None:
 
 def write_statements(file: Path, name: str, result: Result) -> None:
     """Put a part's statements in place of its earlier ones, for the page of all results."""
-    known = read_statements(file)
+    known, num_seeds = read_statements(file), PARTS[name].num_seeds
     made = [
-        {"part": name, "claim": c.claim, "verdict": c.verdict, "figures": c.figures}
+        {
+            "part": name,
+            "claim": c.claim,
+            "verdict": c.verdict,
+            "figures": c.figures,
+            "runs": f"{num_seeds} of {num_seeds}",
+        }
         for c in result.claims
     ]
     claims = [claim for claim in known if claim["part"] != name] + made

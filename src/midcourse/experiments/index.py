@@ -144,7 +144,7 @@ def _lines(finding: Finding, results: Path) -> Iterator[Line]:
                 words=claim["claim"],
                 verdict=claim["verdict"],
                 figures=claim["figures"],
-                runs=_runs(result),
+                runs=claim.get("runs") or _runs(result),
             )
 
 

@@ -49,8 +49,8 @@ class Study:
     command: str = ""
     """What makes the study, page and all, where it is not `experiments`."""
     data: str = ""
-    """What `command` leaves in `RESULTS`. Of a JSON file, ``claims`` (claim, verdict, figures)
-    can stand on the page of all results, with ``state.seeds`` as their runs."""
+    """What `command` leaves in `RESULTS`. Of a JSON file, ``claims`` (claim, verdict, figures and,
+    if there are any, runs: "3 of 3") can stand on the page of all results."""
 
     @property
     def where(self) -> str:
