@@ -472,6 +472,7 @@ def test_a_failed_job_says_its_last_words(tmp_path: Path) -> None:
     ):
         run_jobs([Job("train x", tmp_path / "x", content)], SilentProgress())
     assert read_job(tmp_path / "x") == content
+    assert (tmp_path / "x" / "worker.log").read_text("utf-8").startswith(_STARTS)
 
 
 def test_the_error_of_a_process_is_said_rather_than_its_launchers_summary(tmp_path: Path) -> None:

@@ -467,7 +467,7 @@ def rl(runner: ExperimentRunner) -> Result:
     columns = ("model", "pass@1 %", "pass@8 %", "pass@64 %")
     note = "Held out. Mean of runs with the 95 % interval by t, and each run's own value."
     if missing := [name for name in ARMS if name not in arms]:
-        note += f" By the rule none from what InT is not separated from: {', '.join(missing)}."
+        note += f" Not run, by the rule: {', '.join(missing)}."
     ours = passes_at(counts["InT + RL"], 1)
     claims = [
         by_runs(f"InT + RL above {name}, held-out pass@1", ours, passes_at(runs, 1))

@@ -373,7 +373,7 @@ def _start(job: Job, num_threads: int) -> subprocess.Popen[bytes]:
     for name in (ERROR_FILE, _SUMMARY):
         (job.out / name).unlink(missing_ok=True)
     _begin_log(job.out / "metrics.jsonl", goes_on=any(job.out.glob("checkpoint-*")))
-    with (job.out / "worker.log").open("ab") as log:
+    with (job.out / "worker.log").open("ab", buffering=0) as log:  # above what the process says
         log.write(_STARTS.encode())
         return subprocess.Popen(
             [*_launcher(job), "midcourse.training.worker", str(job.out), str(num_threads)],
@@ -438,14 +438,14 @@ def _last_words(out: Path, code: int) -> str:
     """Return why a training ended: in its own words, else the last error that it printed."""
     if (out / ERROR_FILE).is_file():
         return (out / ERROR_FILE).read_text("utf-8")
-    if code == -signal.SIGKILL:
-        return "it was killed (signal 9), as happens where the machine is out of memory"
     log = (out / "worker.log").read_text("utf-8", "replace")
     lines = log.rpartition(_STARTS)[2].splitlines()
     # Launchers end with a summary of their own, below what a process said.
     errors = [found[1] for line in lines if (found := _ERROR_LINE.search(line))]
     if code < 0:  # its last line is then a step's figures, and no cause
         ended = f"it was killed (signal {-code}, {signal.strsignal(-code)})"
+        if code == -signal.SIGKILL:
+            ended += ", as happens where the machine is out of memory"
         return f"{ended}; its last error: {errors[-1].strip()}" if errors else ended
     said = errors or [line for line in lines if any(map(str.isalnum, line))]
     return said[-1].strip() if said else "no output"
