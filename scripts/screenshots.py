@@ -7,9 +7,10 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
 from browser import headless
 from midcourse.viewer.write import write_view
@@ -27,7 +28,7 @@ class Shot:
     fragment: str
     width: int = 1280
     height: int = 860
-    scheme: str = "light"
+    scheme: Literal["light", "dark"] = "light"
     key: str = ""
     at: str = ""
     """The element that is scrolled into view."""
@@ -43,7 +44,7 @@ SHOTS = (
 
 def take(browser: Browser, page_file: Path, shot: Shot) -> Path:
     """Take one picture and return its file."""
-    size = {"width": shot.width, "height": shot.height}
+    size = ViewportSize(width=shot.width, height=shot.height)
     page = browser.new_page(viewport=size, color_scheme=shot.scheme)
     page.goto(page_file.as_uri() + shot.fragment)
     page.wait_for_selector("#trace:not([aria-busy]) > *", state="attached")

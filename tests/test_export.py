@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from midcourse.checkers.reasoning_gym import NAME, entry_of
-from midcourse.config import Recipe
+from midcourse.config import Dtype, Recipe
 from midcourse.data import load_problems, write_problems
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
@@ -31,7 +31,12 @@ from midcourse.export.handover import (
     Task,
 )
 from midcourse.export.rewards import reward
-from midcourse.export.settings import grpo_settings, sft_settings
+from midcourse.export.settings import (
+    grpo_settings,
+    llama_factory_settings,
+    sft_settings,
+    snippet_values,
+)
 from midcourse.pipeline import open_run
 from midcourse.pipeline.contexts import ready_rows
 from midcourse.pipeline.interventions import INTERVENTION
@@ -399,6 +404,16 @@ def test_the_snippets_for_trl_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for source, folder in ((sft, "patched"), (grpo, "patched-rl")):
         exec(compile(source, folder, "exec"), {})
         assert (tmp_path / "out" / folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "said"), [("auto", "on_gpu"), ("float32", "False"), ("bfloat16", "True")]
+)
+def test_what_a_training_computes_in_goes_over(dtype: Dtype, said: str) -> None:
+    config = TINY.train_sft.model_copy(update={"dtype": dtype})
+    values = snippet_values("x", "lab", TINY.model_copy(update={"train_sft": config}), 2)
+    assert (values["sft_bf16"], values["grpo_bf16"]) == (said, "on_gpu")
+    assert llama_factory_settings(config, 2, 0).get("bf16", False) == (dtype == "bfloat16")
 
 
 @pytest.mark.slow

@@ -66,14 +66,20 @@ def test_adapters_are_trained_and_the_rest_is_not() -> None:
     assert whole.head - adapters.head == 4 * 16 * 4  # the gradient of the embeddings
 
 
-def test_on_a_gpu_only_sft_puts_adapters_on_a_base_in_bfloat16() -> None:
+def test_on_a_gpu_adapters_are_put_on_a_base_in_bfloat16_unless_vllm_is_there_too() -> None:
     config, rl = SFT.model_copy(update={"lora_rank": 64}), TrainRlConfig(lora_rank=64)
     assert tuning(placed(), config, 1000).parts.weights == 2 * QWEN.parameters
-    (_, updates) = reinforcing(placed(), rl, TransformersConfig(), 1000, Sampler.SERVERS)
-    assert updates.parts.weights == (4 + 2) * QWEN.parameters  # and autocast's copy
-    checkpointed = rl.model_copy(update={"gradient_checkpointing": True})
-    (_, updates) = reinforcing(placed(), checkpointed, TransformersConfig(), 1000, Sampler.SERVERS)
-    assert updates.parts.weights == 4 * QWEN.parameters + 2 * QWEN.layer_parameters / 36
+
+    def weights(sampler: Sampler, **keys: Any) -> float:
+        told = rl.model_copy(update={"sampler": sampler.value, **keys})
+        (_, updates) = reinforcing(placed(), told, TransformersConfig(), 1000, sampler)
+        return updates.parts.weights
+
+    assert weights(Sampler.SERVERS) == weights(Sampler.ENGINE) == 2 * QWEN.parameters
+    assert weights(Sampler.ENGINE, dtype="float32") == 4 * QWEN.parameters
+    assert weights(Sampler.VLLM) == (4 + 2) * QWEN.parameters  # and autocast's copy
+    checkpointed = weights(Sampler.VLLM, gradient_checkpointing=True)
+    assert checkpointed == 4 * QWEN.parameters + 2 * QWEN.layer_parameters / 36
 
 
 def test_logits_are_never_whole() -> None:
@@ -246,6 +252,27 @@ def test_a_layer_keeps_what_the_plan_says(precision: Precision, lora: int) -> No
     assert predicted <= measured * 1.1
 
 
+def test_only_a_base_that_never_changes_is_loaded_in_bfloat16() -> None:
+    import torch
+
+    from midcourse.training.common import base_dtype
+
+    def is_half(on_gpu: bool = True, sharded: bool = False, rl: bool = False, **keys: Any) -> bool:
+        config = TrainRlConfig(**keys) if rl else TrainSftConfig(**keys)
+        return base_dtype(config, on_gpu=on_gpu, sharded=sharded) is torch.bfloat16
+
+    assert is_half(lora_rank=8)
+    assert is_half(lora_rank=8, rl=True)
+    assert is_half(lora_rank=8, rl=True, sampler="servers")
+    assert is_half(lora_rank=8, on_gpu=False, dtype="bfloat16")
+    assert not is_half()
+    assert not is_half(dtype="bfloat16")
+    assert not is_half(lora_rank=8, on_gpu=False)
+    assert not is_half(lora_rank=8, dtype="float32")
+    assert not is_half(lora_rank=8, sharded=True)
+    assert not is_half(lora_rank=8, rl=True, sampler="vllm")
+
+
 @pytest.mark.slow
 def test_adapters_are_added_to_a_base_in_bfloat16_without_rounding(tmp_path: Path) -> None:
     import torch
@@ -254,10 +281,7 @@ def test_adapters_are_added_to_a_base_in_bfloat16_without_rounding(tmp_path: Pat
     from midcourse.engines.bundled import base_folder
     from midcourse.training.common import base_dtype, load_model, lora_config
 
-    assert base_dtype(0, on_gpu=True, sharded=False) is torch.float32
-    assert base_dtype(8, on_gpu=False, sharded=False) is torch.float32
-    assert base_dtype(8, on_gpu=True, sharded=True) is torch.float32
-    dtype = base_dtype(8, on_gpu=True, sharded=False)
+    dtype = base_dtype(TrainSftConfig(lora_rank=8), on_gpu=True, sharded=False)
     assert dtype is torch.bfloat16
     model = get_peft_model(load_model(str(base_folder()), dtype), lora_config(8))
     adapter = model.base_model.model.model.layers[0].mlp.up_proj

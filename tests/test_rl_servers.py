@@ -280,7 +280,7 @@ def test_the_policy_is_written_whole_with_adapters_merged_and_is_not_changed(
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.02)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
-    write_policy(model, load_tokenizer(BASE), tmp_path / "policy")
+    write_policy(model, load_tokenizer(BASE), tmp_path / "policy", torch.float32)
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     merged = copy.deepcopy(model).merge_and_unload() if rank else model
@@ -439,3 +439,19 @@ def test_a_model_that_is_sharded_is_not_sampled_in_process(tmp_path: Path) -> No
     renderer = trainer.rollout_func.renderer
     with pytest.raises(ConfigError, match="accelerate/fsdp2 shards it: set"):
         _sampler(config, trainer, setting(tmp_path), renderer, 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 8])
+def test_rl_in_bfloat16_on_a_cpu_samples_as_it_trains(tmp_path: Path, rank: int) -> None:
+    config = LAB.model_copy(update={"num_iterations": 2, "dtype": "bfloat16", "lora_rank": rank})
+    trainer = make_rl_trainer(config, PROBLEMS, setting(tmp_path), "rl:k", CoinGrader())
+    weights = dict(trainer.model.named_parameters())
+    assert {w.dtype for w in weights.values() if w.requires_grad} == {torch.float32}
+    frozen = {w.dtype for w in weights.values() if not w.requires_grad}
+    assert frozen == ({torch.bfloat16} if rank else set())
+    trainer.train()
+    gaps = [e["sampler/logprob_gap"] for e in trainer.state.log_history if "reward" in e]
+    assert len(gaps) == 2
+    assert 1e-4 < max(gaps) < 0.02, gaps  # float32 differs by 1e-6; see the test of a stale sampler
+    assert not torch.is_autocast_enabled("cpu")

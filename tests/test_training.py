@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from midcourse.checkers import GradeResult
 from midcourse.config import (
@@ -35,7 +37,7 @@ from midcourse.records import (
 from midcourse.rendering import Renderer
 from midcourse.stages.pairs import StepPair
 from midcourse.training.checkpoints import COMPLETE
-from midcourse.training.common import Setting
+from midcourse.training.common import Setting, without_casts
 from midcourse.training.dpo import check_collated, make_dpo_trainer, train_dpo
 from midcourse.training.jobs import (
     _STARTS,
@@ -155,6 +157,25 @@ def test_a_killed_sft_goes_on_and_ends_as_a_whole_one(
     ours, theirs = weights(tmp_path / "cut" / "final"), weights(tmp_path / "whole" / "final")
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in theirs)
     assert not list(tmp_path.glob("*/checkpoint-*"))
+
+
+@pytest.mark.slow
+def test_adapters_in_bfloat16_learn_the_same_without_peft_s_casts(
+    renderer: Renderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = SFT.model_copy(update={"lora_rank": 2, "dtype": "bfloat16"})
+    rows = [row(renderer, f"Finds {n} more: 12 + {n} = {12 + n}.\n\n", n) for n in range(4)]
+    trainer = make_sft_trainer(config, rows, setting(tmp_path))
+    layers = [one for one in trainer.model.modules() if isinstance(one, LoraLayer)]
+    with without_casts(trainer):
+        assert not any(layer.cast_input_dtype_enabled for layer in layers)
+    assert all(layer.cast_input_dtype_enabled for layer in layers)
+    summary = train_sft(config, rows, setting(tmp_path / "ours"))
+    assert summary["last_loss"] < summary["first_loss"]
+    monkeypatch.setattr("midcourse.training.sft.without_casts", nullcontext)
+    assert train_sft(config, rows, setting(tmp_path / "peft")) == summary
+    ours, theirs = weights(tmp_path / "ours" / "final"), weights(tmp_path / "peft" / "final")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_rows_that_would_teach_the_wrong_thing_are_refused(renderer: Renderer) -> None:

@@ -15,10 +15,12 @@ change when a run is resumed. Every other key is part of what it changes (`Secti
 
 from midcourse.config.base import (
     KEYS_VERSION,
+    Dtype,
     Part,
     SamplingConfig,
     Section,
     TemplateArguments,
+    is_bfloat16,
     without_credentials,
 )
 from midcourse.config.engines import (
@@ -75,6 +77,7 @@ __all__ = [
     "BuildSftConfig",
     "DistillConfig",
     "DistillFrom",
+    "Dtype",
     "EngineConfig",
     "GradeConfig",
     "HintsConfig",
@@ -103,6 +106,7 @@ __all__ = [
     "describe_keys",
     "explain",
     "find_keys",
+    "is_bfloat16",
     "key_table",
     "load_recipe",
     "logprobs_mode",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -79,8 +79,14 @@ def _of_templates(arguments: Any) -> Any:
 
 TemplateArguments = dict[str, StrictBool | StrictInt | StrictStr]
 CheckedTemplateArguments = Annotated[TemplateArguments, BeforeValidator(_of_templates)]
+Dtype = Literal["auto", "float32", "bfloat16"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[tuple[Share, Share], AfterValidator(_in_order)]
+
+
+def is_bfloat16(dtype: Dtype, *, on_gpu: bool) -> bool:
+    """Whether a recipe's dtype is bfloat16 on a device; ``auto`` is on a GPU alone."""
+    return dtype == "bfloat16" or (dtype == "auto" and on_gpu)
 
 
 def tunable(default: T, **constraints: Any) -> T:

@@ -9,7 +9,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, PlainSerializer, Tag
 
-from midcourse.config.base import CheckedTemplateArguments, Section, tunable, without_credentials
+from midcourse.config.base import (
+    CheckedTemplateArguments,
+    Dtype,
+    Section,
+    tunable,
+    without_credentials,
+)
 
 #: What a chat template is told for today's date.
 TEMPLATE_DATE = date(2024, 7, 26)
@@ -39,8 +45,8 @@ class ModelConfig(Section):
     """A folder, a hub name, or a bundled model: ``lab``, or ``lab2`` for the world of rules."""
     revision: str | None = None
     """Commit, branch or tag of a hub model; it is resolved to a commit before work starts."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto``: bfloat16 on a GPU, float32 on a CPU."""
+    dtype: Dtype = "auto"
+    """Of sampling and scoring. ``auto``: bfloat16 on a GPU, float32 on a CPU."""
     chat_template: str = tunable("")
     """A file with a chat template of your own, Jinja as the Hub has it: for a base model, which has
     none. Its text is part of every key, and is saved with models trained from this one."""

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from midcourse.config.base import (
     Complaint,
+    Dtype,
     Part,
     SamplingConfig,
     Section,
@@ -121,6 +122,9 @@ class TrainSftConfig(Section):
     lora_rank: int = Field(0, ge=0)
     """Train adapters of this rank instead of all weights; they are merged at the end. 0: off.
     Adapters take about ten times the learning rate of all weights."""
+    dtype: Dtype = "auto"
+    """What training computes in; weights that are trained stay float32. ``auto``: bfloat16 on a
+    GPU, float32 on a CPU, where bfloat16 is faster if the CPU has instructions for it (AMX)."""
     accelerate: str = tunable("")
     """A config of ``accelerate launch`` for several processes: a file, or a packaged one such as
     ``accelerate/ddp`` or ``accelerate/fsdp2``."""
@@ -136,6 +140,11 @@ class TrainSftConfig(Section):
         if self.method != "sdft":
             found = {name: found[name] for name in found if name not in ("distill", "student")}
         return found
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether only adapters ever change, the weights below them never."""
+        return self.lora_rank > 0
 
     def as_rl(self, num_steps: int) -> TrainRlConfig:
         """Return the RL that ``sdft`` is: one update an iteration, on lessons from references."""
@@ -154,6 +163,7 @@ class TrainSftConfig(Section):
             save_every=self.save_every or num_steps,
             gradient_checkpointing=self.gradient_checkpointing,
             lora_rank=self.lora_rank,
+            dtype=self.dtype,
             accelerate=self.accelerate,
         )
 
@@ -269,6 +279,8 @@ class TrainRlConfig(Section):
     """As `train_sft.gradient_checkpointing`."""
     lora_rank: int = Field(0, ge=0)
     """As `train_sft.lora_rank`."""
+    dtype: Dtype = "auto"
+    """As `train_sft.dtype`; ``sampler = "engine"`` computes in it too, so that both agree."""
     accelerate: str = tunable("")
     """As `train_sft.accelerate`."""
     sampler: Literal["engine", "servers", "generate", "vllm"] = "engine"
@@ -335,6 +347,15 @@ class TrainRlConfig(Section):
         """Return the share of each condition among all groups."""
         every = [self.shares(iteration) for iteration in range(self.num_iterations)]
         return {c: sum(shares[c] for shares in every) / len(every) for c in self.conditions}
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether only adapters ever change, the weights below them never.
+
+        Before vLLM samples on the training GPUs, TRL adds the adapters to these, and subtracts them
+        again.
+        """
+        return self.lora_rank > 0 and self.sampler != "vllm"
 
     @property
     def most_further(self) -> int:

@@ -53,7 +53,7 @@ class Decoder:
             "cannot be sampled in process: use another model, or engine.kind = 'vllm'"
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()  # in inference mode, autocast would cast a trained model again at every token
     def run(
         self, ids: Tensor, mask: Tensor | None, positions: Tensor, cache: Any, **more: Any
     ) -> Tensor:

@@ -168,7 +168,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
         starts = torch.tensor(self.starts, device=device)
         return (columns >= starts[:, None])[:, None, None, :]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def keep(self, rows: Sequence[int]) -> None:
         """Drop all rows but these, which are given in ascending order, and columns none uses."""
         at = torch.tensor(rows, device=self.stores[0].device)
@@ -183,7 +183,7 @@ class KvBuffer(Cache):  # type: ignore[misc]  # transformers ships no types
             shared.rows = slice(*(bisect_left(rows, end) for end in ends))
         self.shared = [shared for shared in self.shared if shared.rows.start < shared.rows.stop]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def join(self, prefilled: Cache, contexts: Sequence[tuple[int, int, bool]], spare: int) -> None:
         """Add the rows of each context of a left-padded prefill.
 

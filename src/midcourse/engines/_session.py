@@ -66,7 +66,7 @@ class Batch(Protocol):
         """Drop all rows but these, which are given in ascending order; there may be none."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def strays(batch: Batch, counts: Mapping[Context, int], expected: Tensor, share: float) -> Tensor:
     """Run rows and one more token, `PROBE`; return whose logits differ by more than a share."""
     batch.join(counts)

@@ -96,7 +96,7 @@ class FastBatch:
             logits.append(last[repeated([counts[c] for c in chunk]).to(last.device)])
         return torch.cat(logits)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
         """Feed one token per row; return the logits that follow."""
         buffer = self.buffer
@@ -138,7 +138,7 @@ def adopt(decoder: Decoder, max_tokens: int) -> bool:
     return agrees
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _wishes(decoder: Decoder, max_tokens: int) -> tuple[set[str], bool, torch.dtype]:
     """Run a model on three tokens, attending for it, and note what it asks of attention.
 

@@ -71,7 +71,7 @@ class PlainBatch:
         positions = self._mask.sum(-1, keepdim=True) - 1
         return self._decoder.run(tokens[:, None], mask, positions, self._cache)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _select(self, index: Tensor) -> None:
         """Have the rows that `index` names, as often as it names them."""
         self._cache.reorder_cache(index)

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from midcourse.config import ModelConfig, TransformersConfig
+from midcourse.config import Dtype, ModelConfig, TransformersConfig, is_bfloat16
 from midcourse.engines._decoder import Decoder, half_of_free
 from midcourse.engines._head import logits_by_column
 from midcourse.engines._session import PASS_TOKENS, BatchAnswers, Lanes
@@ -51,7 +51,7 @@ class TransformersEngine:
 
     folder: str | Path = field(kw_only=False)
     device: str = "auto"
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     max_batch_rows: int = 256
     max_context_tokens: int | None = None
     kv_cache_gib: float | None = None
@@ -64,8 +64,8 @@ class TransformersEngine:
         found = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(found if self.device == "auto" else self.device)
         # float32 is the faster type on most CPUs; on a GPU it would double everything.
-        preferred = "float32" if device.type == "cpu" else "bfloat16"
-        dtype = getattr(torch, preferred if self.dtype == "auto" else self.dtype)
+        is_half = is_bfloat16(self.dtype, on_gpu=device.type != "cpu")
+        dtype = torch.bfloat16 if is_half else torch.float32
         model = load_weights(self.folder, dtype)
         decoder = Decoder(model.to(device).eval())
         is_fast = adopt(decoder, self._context_tokens(model))

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from midcourse.config import Recipe, TrainRlConfig, TrainSftConfig
+from midcourse.config import Dtype, Recipe, TrainRlConfig, TrainSftConfig
 
 
 def sft_settings(config: TrainSftConfig, num_rows: int, seed: int) -> dict[str, object]:
@@ -73,6 +73,8 @@ def snippet_values(name: str, model: str, recipe: Recipe, num_rows: int) -> dict
         "dpo_beta": str(recipe.train_sft.dpo_beta),
         "sft_adapters": _adapters(recipe.train_sft.lora_rank),
         "grpo_adapters": _adapters(recipe.train_rl.lora_rank),
+        "sft_bf16": _BF16[recipe.train_sft.dtype],
+        "grpo_bf16": _BF16[recipe.train_rl.dtype],
         **_rl_values(recipe.train_rl),
     }
 
@@ -108,9 +110,13 @@ def llama_factory_settings(config: TrainSftConfig, num_rows: int, seed: int) -> 
     how: dict[str, object] = {"finetuning_type": "full"}
     if config.lora_rank:
         how = {"finetuning_type": "lora", "lora_target": "all", **adapters}
+    if config.dtype == "bfloat16":
+        how["bf16"] = True
     return {**sft_settings(config, num_rows, seed), **how, "output_dir": "patched"}
 
 
+#: Whether autocast computes in bfloat16, as the snippets' source.
+_BF16: dict[Dtype, str] = {"auto": "on_gpu", "float32": "False", "bfloat16": "True"}
 #: What TRL calls what a token's loss is divided by.
 _LOSSES = {
     "sequence_mean": "grpo",

@@ -33,7 +33,7 @@ class Device(Section):
     """10¹² floating-point operations a second, dense, by dtype; the slower one stands for another
     that is not named."""
     is_gpu: bool = True
-    """Training computes in bfloat16 on a GPU, in float32 elsewhere."""
+    """Where ``dtype = "auto"`` is bfloat16: elsewhere it is float32."""
 
     @property
     def memory_bytes(self) -> float:

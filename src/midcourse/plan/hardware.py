@@ -64,7 +64,8 @@ def _training_seconds(placed: Placed, work: Work, config: TrainConfig) -> float:
     tokens, given = work.tokens + work.prefill_tokens, placed.given
     if isinstance(config, c.TrainRlConfig):
         tokens /= given.rl_sampled_share  # what is replaced is not trained on
-    dtype: Dtype = "bfloat16" if placed.device.is_gpu else "float32"
+    is_half = c.is_bfloat16(config.dtype, on_gpu=placed.device.is_gpu)
+    dtype: Dtype = "bfloat16" if is_half else "float32"
     needed = passes * _forward(placed, tokens, work.context, dtype) / work.devices
     if isinstance(config, c.TrainRlConfig):
         longest = config.sampling.max_tokens

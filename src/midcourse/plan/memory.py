@@ -123,9 +123,8 @@ class Placed:
     @property
     def dtype(self) -> Dtype:
         """Of its numbers where it is sampled from."""
-        if self.source.dtype == "auto":
-            return "bfloat16" if self.device.is_gpu else "float32"
-        return self.source.dtype
+        is_half = c.is_bfloat16(self.source.dtype, on_gpu=self.device.is_gpu)
+        return "bfloat16" if is_half else "float32"
 
     @property
     def element_bytes(self) -> int:

@@ -1,8 +1,9 @@
 """What training takes of a device's memory, part by part, as our trainers and TRL do it.
 
-Weights that are trained are float32, and Adam keeps two float32 moments of each. On a GPU autocast
-computes in bfloat16. A base that only carries adapters is loaded in bfloat16 there, except in RL
-(`midcourse.training.common.base_dtype`). Logits are never whole: TRL scores in tiles.
+Weights that are trained are float32, and Adam keeps two float32 moments of each. In bfloat16, as
+on a GPU, autocast computes. A base that only carries adapters is loaded in bfloat16 then, except
+where vLLM samples on the training GPUs (`midcourse.training.common.base_dtype`). Logits are never
+whole: TRL scores in tiles.
 """
 
 from __future__ import annotations
@@ -110,10 +111,11 @@ class Trained:
     @property
     def precision(self) -> Precision:
         """How it is computed."""
-        if not self.placed.device.is_gpu:
+        config = self.config
+        if not c.is_bfloat16(config.dtype, on_gpu=self.placed.device.is_gpu):
             return Precision.FLOAT32
-        frozen = self.config.lora_rank and isinstance(self.config, c.TrainSftConfig)
-        return Precision.BFLOAT16 if frozen or self.processes.sharded else Precision.MIXED
+        is_half = config.keeps_base or self.processes.sharded
+        return Precision.BFLOAT16 if is_half else Precision.MIXED
 
     @property
     def rows(self) -> int:
@@ -153,7 +155,7 @@ class Trained:
         """
         shape, config = self.placed.shape, self.config
         layer = shape.layer_parameters / shape.layers
-        if self.processes.sharded and self.placed.device.is_gpu:
+        if self.processes.sharded and self.precision is Precision.BFLOAT16:
             return 2 * layer + shape.embeddings * shape.vocabulary * shape.hidden
         if self.precision is not Precision.MIXED:
             return 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,12 +15,21 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, gather_object
 from peft import LoraConfig, PeftModel
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer
 from transformers.utils import logging as transformers_logging
 
-from midcourse.config import TEMPLATE_DATE, ModelConfig, TemplateArguments
+from midcourse.config import (
+    TEMPLATE_DATE,
+    Dtype,
+    ModelConfig,
+    TemplateArguments,
+    TrainRlConfig,
+    TrainSftConfig,
+    is_bfloat16,
+)
 from midcourse.encoding import Tokenizer
 from midcourse.engines import model_folder, own_template
 from midcourse.engines.weights import first_not_finite, load_weights, without_weights
@@ -73,8 +82,10 @@ class Machine:
         return cls(torch.cuda.is_available(), processes().num_processes)
 
 
-def shared_arguments(setting: Setting, machine: Machine | None = None) -> dict[str, Any]:
-    """Return what every trainer is told alike: bfloat16 on a GPU, float32 on a CPU."""
+def shared_arguments(
+    setting: Setting, dtype: Dtype, machine: Machine | None = None
+) -> dict[str, Any]:
+    """Return what every trainer is told alike."""
     has_gpu = (machine or Machine.here()).has_gpu
     return {
         "output_dir": str(setting.out),
@@ -82,7 +93,7 @@ def shared_arguments(setting: Setting, machine: Machine | None = None) -> dict[s
         "adam_beta2": 0.999,
         "max_grad_norm": 1.0,
         "use_cpu": not has_gpu,
-        "bf16": has_gpu,
+        "bf16": is_bfloat16(dtype, on_gpu=has_gpu),
         "fp16": False,
         "logging_nan_inf_filter": False,  # it would hide a NaN loss behind the mean of the others
         "trust_remote_code": False,
@@ -135,6 +146,16 @@ def _shard_on_cpus() -> None:
     state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
 
 
+def without_casts(trainer: Trainer, *, always: bool = True) -> AbstractContextManager[None]:
+    """Train without PEFT's casts to the adapters' float32, which autocast would cast back.
+
+    Numbers are the same to the bit. Not where a model also computes outside autocast (`always`).
+    """
+    active = trainer.args.bf16 and always
+    casting: AbstractContextManager[None] = disable_input_dtype_casting(trainer.model, active)
+    return casting
+
+
 def lora_config(rank: int) -> LoraConfig | None:
     """Return adapters of `rank` on every linear layer, scaled by 2; None for rank 0."""
     if not rank:
@@ -163,21 +184,30 @@ def load_model(path: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel
     return model
 
 
-def load_base(path: str, lora_rank: int) -> PreTrainedModel:
-    """Load what SFT and DPO train, or what they put adapters on. Raises EngineError."""
+def computed_dtype(dtype: Dtype) -> torch.dtype:
+    """Return what training computes in on this machine."""
     on_gpu = torch.cuda.is_available()
-    return load_model(path, base_dtype(lora_rank, on_gpu=on_gpu, sharded=is_sharded()))
+    return torch.bfloat16 if is_bfloat16(dtype, on_gpu=on_gpu) else torch.float32
 
 
-def base_dtype(lora_rank: int, *, on_gpu: bool, sharded: bool) -> torch.dtype:
-    """Return how SFT and DPO load a model: bfloat16 where a GPU trains adapters on top of it.
+def load_base(path: str, config: TrainSftConfig | TrainRlConfig) -> PreTrainedModel:
+    """Load what is trained, or what adapters are put on. Raises EngineError."""
+    on_gpu = torch.cuda.is_available()
+    return load_model(path, base_dtype(config, on_gpu=on_gpu, sharded=is_sharded()))
+
+
+def base_dtype(
+    config: TrainSftConfig | TrainRlConfig, *, on_gpu: bool, sharded: bool
+) -> torch.dtype:
+    """Return how a model is loaded: bfloat16 where adapters on top of it are trained in that.
 
     What is trained stays float32, the adapters too. A frozen base is computed with in bfloat16 by
-    autocast anyway; loaded so, it takes half the memory. RL keeps float32: before vLLM samples, TRL
-    adds the adapters to the base and subtracts them again, and in bfloat16 that does not give back
-    the same base. FSDP spreads the base over the GPUs, and wants one dtype.
+    autocast anyway, which casts it again in every pass; loaded so, it takes half the memory. Where
+    adapters are added to the base and subtracted again, bfloat16 would not give back the same base.
+    FSDP spreads the base over the GPUs, and wants one dtype.
     """
-    return torch.bfloat16 if lora_rank and on_gpu and not sharded else torch.float32
+    is_half = config.keeps_base and is_bfloat16(config.dtype, on_gpu=on_gpu)
+    return torch.bfloat16 if is_half and not sharded else torch.float32
 
 
 def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:

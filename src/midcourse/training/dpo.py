@@ -64,7 +64,7 @@ def make_dpo_trainer(
     config: TrainSftConfig, pairs: Sequence[StepPair], setting: Setting
 ) -> DPOTrainer:
     """Configure TRL for `pairs`; apart from `train_dpo` so that a test can look at its batches."""
-    model = load_base(setting.model_path, config.lora_rank)
+    model = load_base(setting.model_path, config)
     _check_pairs(pairs, model)
     arguments = DPOConfig(**dpo_arguments(config, setting, len(pairs), Machine.here()))
     reference = None  # with adapters TRL switches them off to get the base

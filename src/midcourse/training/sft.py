@@ -34,6 +34,7 @@ from midcourse.training.common import (
     quiet_libraries,
     save,
     shared_arguments,
+    without_casts,
 )
 from midcourse.training.jobs import ChosenRows, Log, SftJob, conclude
 
@@ -67,7 +68,7 @@ def make_sft_trainer(
     """Configure TRL for `rows`; apart from `train_sft` so that a test can look at its batches."""
     tokenizer = setting.tokenizer()
     check_rows(rows, setting.renderer(tokenizer).end_of_turn_ids)
-    model = load_base(setting.model_path, config.lora_rank)
+    model = load_base(setting.model_path, config)
     for row in rows:
         check_fits(f"train sft: row {row.row_id}", row.input_ids, model)
     arguments = SFTConfig(**sft_arguments(config, setting, len(rows), Machine.here()))
@@ -117,7 +118,7 @@ def common_arguments(
         "save_steps": config.save_every or 1,
         "save_total_limit": 2,  # the older one stands until the newer one has its marker
         "logging_steps": 1,
-        **shared_arguments(setting, machine),
+        **shared_arguments(setting, config.dtype, machine),
     }
 
 
@@ -135,7 +136,8 @@ def rate_arguments(config: TrainSftConfig) -> dict[str, Any]:
 def run_to_the_end(trainer: Trainer, out: Path, num_rows: int) -> dict[str, float]:
     """Train, or go on; write the model to ``out/final``, return the loss before and after."""
     checkpoint = newest_complete(out)
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with without_casts(trainer):
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save(trainer, out)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     summary = {

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from midcourse.engines._decoder import Decoder, half_of_free
 from midcourse.engines._session import Batch, BatchAnswers
 from midcourse.engines.base import Capabilities
@@ -31,6 +33,9 @@ class LiveEngine:
     renderer: Renderer
     stop_ids: Collection[int]
     max_batch_rows: int = _MAX_ROWS
+    dtype: torch.dtype = torch.float32
+    """What the trainer computes in. Its autocast ends with each forward of the whole model; ours
+    lasts a session, so that a weight is cast once, not at every token."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -48,15 +53,17 @@ class LiveEngine:
         """Open a session on the weights as they are."""
         own, was_training = self.model.config._attn_implementation, self.model.training
         self.model.eval()
+        is_mixed = self.dtype is torch.bfloat16
         try:
-            answers = BatchAnswers(
-                batch=self._batch(),
-                max_rows=self.max_batch_rows,
-                max_context_tokens=self.capabilities.max_context_tokens,
-                stop_ids=self.stop_ids,
-                decode=self.renderer.decode,
-            )
-            yield Stream(answers.answer)
+            with torch.autocast(self.model.device.type, torch.bfloat16, enabled=is_mixed):
+                answers = BatchAnswers(
+                    batch=self._batch(),
+                    max_rows=self.max_batch_rows,
+                    max_context_tokens=self.capabilities.max_context_tokens,
+                    stop_ids=self.stop_ids,
+                    decode=self.renderer.decode,
+                )
+                yield Stream(answers.answer)
         finally:
             self.model.set_attn_implementation(own)
             self.model.train(was_training)

@@ -33,7 +33,9 @@ from midcourse.training.checkpoints import checkpoints, newest_complete, optimis
 from midcourse.training.common import (
     Setting,
     check_fits,
+    computed_dtype,
     in_one_line,
+    load_base,
     load_model,
     load_tokenizer,
     lora_config,
@@ -41,6 +43,7 @@ from midcourse.training.common import (
     processes,
     quiet_libraries,
     save,
+    without_casts,
 )
 from midcourse.training.jobs import Log, Reviews, RlJob, RlProblem, Teaching, conclude
 from midcourse.training.rl.agreement import AgreementAlarm
@@ -110,7 +113,8 @@ def train_rl(
             teaching=teaching, talk=talk, rate=rate,
         )  # fmt: skip
         sampler = trainer.rollout_func.sampler
-        with closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext():
+        closed = closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext()
+        with closed, without_casts(trainer, always=config.sampler != "generate"):
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
     summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
@@ -137,7 +141,7 @@ def make_rl_trainer(
     state = processes()
     tokenizer = setting.tokenizer(padding_side="left")
     renderer = setting.renderer(setting.tokenizer())
-    model = load_model(setting.model_path)
+    model = load_base(setting.model_path, config)
     lessons = _lessons(config, teaching, renderer)
     longest = _longest(problems, renderer, model, config.sampling.max_tokens, lessons)
     collector = Collector(
@@ -254,6 +258,7 @@ def _sampler(
     stop_ids = frozenset([*stop_token_ids(setting.model_path), *trainer.eos_token_ids])
     if config.sampler in ("generate", "vllm"):
         return TrlSampler(trainer=trainer, renderer=renderer, stop_ids=stop_ids)
+    dtype = computed_dtype(config.dtype)
     model = trainer.accelerator.unwrap_model(trainer.model)
     converse = partial(talk.through, renderer=renderer) if talk else None
     if config.sampler == "servers":
@@ -266,6 +271,7 @@ def _sampler(
             model=model,
             tokenizer=renderer.tokenizer,
             folder=setting.out / FOLDER,
+            dtype=dtype,
         )
     if trainer.is_fsdp_enabled:
         raise ConfigError(
@@ -275,7 +281,7 @@ def _sampler(
         )
     # The model below adapters: they are in its layers.
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
-    engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids)
+    engine = LiveEngine(inner, renderer=renderer, stop_ids=stop_ids, dtype=dtype)
     return EngineSampler(engine=engine, failures=Failures, converse=converse)
 
 

@@ -24,7 +24,7 @@ from midcourse.engines.base import Completion
 from midcourse.engines.vllm_engine import VllmEngine
 from midcourse.rendering import Renderer
 from midcourse.stages.sample import Ask
-from midcourse.training.common import processes, whole_weights
+from midcourse.training.common import computed_dtype, processes, whole_weights
 from midcourse.training.rl.samplers import Sampler
 
 #: In the folder of a training: the policy that the servers have.
@@ -43,12 +43,14 @@ class ServerSampler:
     """The model as it is trained: sharded, with adapters."""
     tokenizer: Any
     folder: Path
+    dtype: torch.dtype
+    """Of the weights that are served."""
 
     def refresh(self, iteration: int) -> None:
         """Write the weights, and have the servers take them over."""
         folder = self.folder / f"iteration-{iteration:06d}"
         earlier = [path for path in self.folder.glob("*") if path != folder]
-        write_policy(self.model, self.tokenizer, folder)
+        write_policy(self.model, self.tokenizer, folder, self.dtype)
         if processes().is_main_process:
             self.engine.serve(str(folder))
             for path in earlier:
@@ -78,12 +80,12 @@ def open_servers(
 ) -> VllmEngine:
     """Make servers of a model that is trained, for contexts of `max_tokens`, or of its own length.
 
-    As in training, weights are bfloat16 on a GPU and float32 on a CPU. vLLM's build for CPUs keeps
-    its copy of a tied embedding when it loads another one in place: there servers start again.
+    Weights have the dtype that training computes in. vLLM's build for CPUs keeps its copy of a tied
+    embedding when it loads another one in place: there servers start again.
     """
     cuda, servers = torch.cuda.is_available(), config.servers
     arguments = [
-        *("--dtype", "bfloat16" if cuda else "float32"),
+        *("--dtype", str(computed_dtype(config.dtype)).removeprefix("torch.")),
         *("--logprobs-mode", logprobs_mode(config.sampling)),
         *servers.server_arguments,
     ]
@@ -101,15 +103,11 @@ def open_servers(
     )
 
 
-def write_policy(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write a model as it is now, without changing it; every process has to call it.
-
-    On a GPU in bfloat16, as it is served, else in float32.
-    """
+def write_policy(model: Any, tokenizer: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Write a model as it is now, without changing it; every process has to call it."""
     weights = {n: w.cpu() for n, w in whole_weights(model) if processes().is_main_process}
     if not processes().is_main_process:
         return
-    dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     adapts = isinstance(model, PeftModel)
     found = _merged(model, weights) if adapts else weights
     inner = model.get_base_model() if adapts else model

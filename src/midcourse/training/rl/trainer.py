@@ -193,7 +193,7 @@ def rl_arguments(
         logging_steps=config.num_updates,
         log_completions=False,
         **_generation(config, longest),
-        **shared_arguments(setting),
+        **shared_arguments(setting, config.dtype),
     )
 
 
