@@ -312,8 +312,8 @@ def sdft_job(num_rows: int = 2, **changes: Any) -> SdftJob:
     {"distill": {"teacher": "base"}},
     {"distill": {"teacher": "ema", "ema_rate": 0.1}, "lora_rank": 8, "learning_rate": 0.01},
     {"distill": {"teacher": "base", "divergence": "forward_kl"}, "lora_rank": 8,
-     "learning_rate": 0.01},
-], ids=["base", "ema of adapters", "base below adapters"])  # fmt: skip
+     "learning_rate": 0.01, "dtype": "bfloat16"},
+], ids=["base", "ema of adapters", "base below adapters, in bfloat16"])  # fmt: skip
 def test_the_student_comes_to_say_what_the_informed_model_says(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
