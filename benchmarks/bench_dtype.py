@@ -8,7 +8,7 @@ idle. On a CPU without bfloat16 instructions it says how much slower that is.
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Mapping
@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_rl import rl_problems
 from coin import CoinGrader
 
 from midcourse.config import Dtype, TrainRlConfig, load_recipe
 from midcourse.data import load_problems
-from midcourse.prompts import load_prompt_set
-from midcourse.records import Condition
 from midcourse.training.common import Setting, quiet_libraries
-from midcourse.training.jobs import RlContext, RlProblem
+from midcourse.training.jobs import RlProblem
 from midcourse.training.rl.run import make_rl_trainer
 
 _TURNS: tuple[Dtype, ...] = ("bfloat16", "float32") * 2
@@ -42,13 +41,16 @@ class Timing:
 
 
 def main() -> None:
-    """Print a table: seconds, tokens a second, and how far sampler and trainer are apart."""
+    """Print a table: processor seconds, and how far sampler and trainer are apart."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", help="a folder; python scripts/smollm2.py convert makes one")
+    model = parser.parse_args().model
     quiet_libraries()
     torch.set_num_threads(1)
     config, problems = _given()
     lines = ["| dtype | iteration | of it sampling | sampled | mean gap |", "|---|---|---|---|---|"]
     for dtype in _TURNS:
-        one = _iteration(config.model_copy(update={"dtype": dtype}), problems, sys.argv[1])
+        one = _iteration(config.model_copy(update={"dtype": dtype}), problems, model)
         lines.append(
             f"| {dtype} | {one.whole:.1f} s | {one.sampling:.1f} s | {one.tokens:,} tokens "
             f"| {max(one.gaps):.2g} nats |"
@@ -59,19 +61,8 @@ def main() -> None:
 def _given() -> tuple[TrainRlConfig, list[RlProblem]]:
     recipe = load_recipe("paper/int", overlays=["scale/real"])
     config = recipe.train_rl.model_copy(update={"num_iterations": 1, "save_every": 100})
-    solve = load_prompt_set(recipe.prompts)["solve"]
-    found = load_problems(str(recipe.problems.path), limit=100)
-    problems = [
-        RlProblem(
-            problem_id=one.problem_id,
-            gold=one.gold,
-            contexts=(
-                RlContext(condition=Condition.PROBLEM, message=solve.render(problem=one.text)),
-            ),
-        )
-        for one in found
-    ]
-    return config, problems
+    problems = load_problems(str(recipe.problems.path), limit=100)
+    return config, rl_problems(problems, recipe.prompts)
 
 
 def _iteration(config: TrainRlConfig, problems: list[RlProblem], model: str) -> Timing:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -27,7 +27,7 @@ from midcourse.config import TrainRlConfig, load_recipe
 from midcourse.engines import resolve_model
 from midcourse.lab.problems import lab_problems
 from midcourse.prompts import load_prompt_set
-from midcourse.records import Condition, Gold
+from midcourse.records import Condition, Gold, Problem
 from midcourse.training.callbacks import OnLog
 from midcourse.training.common import Setting, load_model, load_tokenizer, quiet_libraries
 from midcourse.training.jobs import RlContext, RlProblem
@@ -106,16 +106,19 @@ def _given(
     """Return the lab's settings and problems, and a folder of its own to write to."""
     recipe = load_recipe("lab")
     config = recipe.train_rl.model_copy(update={"num_iterations": _ITERATIONS, "save_every": 100})
-    solve = load_prompt_set(recipe.prompts)["solve"]
-    problems = [
-        RlProblem(
-            problem_id=problem.problem_id,
-            gold=problem.gold,
-            contexts=(
-                RlContext(condition=Condition.PROBLEM, message=solve.render(problem=problem.text)),
-            ),
-        )
-        for problem in lab_problems(recipe.problems, recipe.seed).train
-    ]
+    problems = rl_problems(lab_problems(recipe.problems, recipe.seed).train, recipe.prompts)
     out = Path(tempfile.mkdtemp(prefix="midcourse-bench-"))
     return config, problems, Setting(resolve_model("lab"), out, recipe.seed, on_log)
+
+
+def rl_problems(problems: Iterable[Problem], prompts: str) -> list[RlProblem]:
+    """Return what RL asks where every group begins from the problem alone."""
+    solve = load_prompt_set(prompts)["solve"]
+    asked = [
+        (one, RlContext(condition=Condition.PROBLEM, message=solve.render(problem=one.text)))
+        for one in problems
+    ]
+    return [
+        RlProblem(problem_id=one.problem_id, gold=one.gold, contexts=(context,))
+        for one, context in asked
+    ]

@@ -146,12 +146,13 @@ def _shard_on_cpus() -> None:
     state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
 
 
-def without_casts(trainer: Trainer, *, always: bool = True) -> AbstractContextManager[None]:
+def without_casts(trainer: Trainer, *, needed: bool = False) -> AbstractContextManager[None]:
     """Train without PEFT's casts to the adapters' float32, which autocast would cast back.
 
-    Numbers are the same to the bit. Not where a model also computes outside autocast (`always`).
+    Numbers are the same to the bit. They are `needed` where the model also computes outside
+    autocast, as TRL has it do in ``generate``.
     """
-    active = trainer.args.bf16 and always
+    active = trainer.args.bf16 and not needed
     casting: AbstractContextManager[None] = disable_input_dtype_casting(trainer.model, active)
     return casting
 

@@ -114,7 +114,7 @@ def train_rl(
         )  # fmt: skip
         sampler = trainer.rollout_func.sampler
         closed = closing(sampler) if isinstance(sampler, ServerSampler) else nullcontext()
-        with closed, without_casts(trainer, always=config.sampler != "generate"):
+        with closed, without_casts(trainer, needed=config.sampler == "generate"):
             result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save(trainer, out)
     summary = {"num_problems": float(len(problems)), "num_steps": float(result.global_step)}
