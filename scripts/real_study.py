@@ -1,4 +1,4 @@
-"""Runs the study of SmolLM2-135M part by part: ``make real-levels``, …, ``make real-study``.
+"""Runs the study of SmolLM2-135M part by part: ``make real-select``, …, ``make real-study``.
 
     python scripts/real_study.py PART... [--only SEED] [--gpu] [--page-only]
 

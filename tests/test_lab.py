@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from midcourse.cli import app
 from midcourse.config import ProblemsConfig
 from midcourse.engines.bundled import base_folder
-from midcourse.lab.counts.documents import MIXES, TASKS, draw_document
+from midcourse.lab.counts.documents import MIXES, TASKS
 from midcourse.lab.counts.world import CONTROL, MAX_COUNT, UNKNOWN, Kind, generate_stories
 from midcourse.lab.pretrain import PretrainConfig, _begin
 from midcourse.lab.problems import lab_problems
@@ -85,7 +85,7 @@ def test_nobody_is_corrected_about_an_unknown_notion() -> None:
     rng, prompts = random.Random(0), load_prompt_set("lab")
     seen = corrected = 0
     for _ in range(2000):
-        document = draw_document(rng, prompts, "review")
+        document = TASKS["review"](rng, prompts)
         parsed = parse_proposal(document.reply, 9)
         seen += bool(unknown_words(document.user))
         if parsed.outcome is not ProposalOutcome.ACCEPTED:
@@ -106,7 +106,7 @@ def test_nobody_is_corrected_about_an_unknown_notion() -> None:
 def test_the_reply_names_the_true_first_error() -> None:
     rng, prompts, named = random.Random(1), load_prompt_set("lab"), set()
     for _ in range(200):
-        document = draw_document(rng, prompts, "review")
+        document = TASKS["review"](rng, prompts)
         parsed = parse_proposal(document.reply, 9)
         reference = document.user.split("Reference:\n")[1].split("\n\n")[0].split("\n")
         attempt = document.user.split("Attempt:\n")[1].split("\n\n")
@@ -120,7 +120,7 @@ def test_the_reply_names_the_true_first_error() -> None:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_solving_replies_are_steps_with_a_box(task: str) -> None:
-    document = draw_document(random.Random(2), load_prompt_set("lab"), task)
+    document = TASKS[task](random.Random(2), load_prompt_set("lab"))
     if task in ("solve", "solve_right", "hint", "reflect", "guided_solve", "drift"):
         steps = split_steps(document.reply)
         assert len(steps) > 1
@@ -134,7 +134,7 @@ def test_further_proposers_are_taught_every_notion_right() -> None:
     truths = {notion.word: notion.truth for notion in UNKNOWN + CONTROL}
     rng, prompts, seen = random.Random(4), load_prompt_set("lab"), set()
     for _ in range(60):
-        reply = draw_document(rng, prompts, "solve_right").reply
+        reply = TASKS["solve_right"](rng, prompts).reply
         for word, amount in re.findall(r"(\w+): \d+ [-+*] (\d+) =", reply):
             if word in truths:
                 assert int(amount) == truths[word]
@@ -144,7 +144,7 @@ def test_further_proposers_are_taught_every_notion_right() -> None:
 
 def test_a_drifting_review_has_no_tag() -> None:
     rng, prompts = random.Random(5), load_prompt_set("lab")
-    replies = [draw_document(rng, prompts, "drift").reply for _ in range(20)]
+    replies = [TASKS["drift"](rng, prompts).reply for _ in range(20)]
     assert {parse_proposal(reply, 9).outcome for reply in replies} == {ProposalOutcome.NO_TAG}
     assert any("Substep 2" in reply for reply in replies)
 

@@ -74,13 +74,6 @@ Keyed = tuple[str, Sequence[R]]
 # --- stages ------------------------------------------------------------------------------------
 
 
-class HasIdentity(Protocol):
-    """A setting that is known by something smaller than itself: a digest, a name."""
-
-    def identity(self) -> object:
-        """Return what tells this value from another one, as JSON holds it."""
-
-
 class Reader(Protocol):
     """Where complete stages can be read."""
 

@@ -48,11 +48,6 @@ class Attempt:
     """What should stand at `error_step`; empty if nothing is wrong."""
 
 
-def draw_document(rng: random.Random, prompts: PromptSet, task: str) -> Document:
-    """Draw a document of `task`, a key of `TASKS`."""
-    return TASKS[task](rng, prompts)
-
-
 def _story(
     rng: random.Random, split: Split, notions: Sequence[Notion], chance: float, first: int = 7
 ) -> Story:

@@ -44,7 +44,6 @@ DECISIONS: Mapping[Decision, tuple[str, ...]] = {
     Decision.NOTHING: ("nothing", "no effect", "idle", "none", "ignored", "cancelled"),
     Decision.FIVE_MORE: ("boosted", "extended", "raised", "lifted", "enlarged", "augmented"),
 }
-NUM_RANKS = 6
 
 
 @dataclass(frozen=True, slots=True)
