@@ -88,6 +88,7 @@ def write_statements(file: Path, name: str, result: Result) -> None:
             "verdict": c.verdict,
             "figures": c.figures,
             "runs": f"{num_seeds} of {num_seeds}",
+            "unit": "run" if num_seeds > 1 else "problem",
         }
         for c in result.claims
     ]

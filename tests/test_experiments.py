@@ -24,7 +24,7 @@ from midcourse.experiments.interventions import Located
 from midcourse.experiments.league import NoSuccess
 from midcourse.experiments.ledger import NOTHING, Ledger
 from midcourse.experiments.mechanism import judge_slope, judge_transfer, slope
-from midcourse.experiments.patches import Example, Round, quarters, similarity
+from midcourse.experiments.patches import Example, Round, are_told_apart, quarters, similarity
 from midcourse.experiments.readings import (
     BASE,
     BASE_RL,
@@ -761,6 +761,13 @@ def test_a_gain_on_unseen_combinations_within_two_points_is_none(
 def test_quarters_are_of_equal_size_the_least_similar_first() -> None:
     shares = {"a": 0.9, "b": 0.1, "c": 0.1, "d": 0.5, "e": 0.3, "f": 1.0, "g": 0.0, "h": 0.3}
     assert quarters(shares) == [["g", "b"], ["c", "e"], ["h", "d"], ["a", "f"]]
+
+
+def test_quarters_that_share_a_likeness_tell_nothing() -> None:
+    assert are_told_apart({"a": 0.1, "b": 0.2, "c": 0.2, "d": 0.3})
+    assert not are_told_apart({"a": 0.2, "b": 0.2, "c": 0.2, "d": 0.2})
+    shared = {"a": 0.1, "b": 0.2} | dict.fromkeys("cdefgh", 0.2)
+    assert not are_told_apart(shared), "the cut between equal ones is that of their names"
 
 
 def figure(kind: Any) -> Figure:

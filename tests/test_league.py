@@ -257,11 +257,14 @@ def test_sums_weigh_parts_as_they_say() -> None:
 
 
 def run_of(start: int, each: int, *passed: float) -> ArmRun:
-    """A run whose start takes so many tokens, and each of its iterations so many."""
+    """A run whose start takes so many tokens, and each of its iterations so many.
+
+    Finding its hard problems took five.
+    """
     course = {i: replace(NOTHING, sampled=i * each) for i in range(len(passed))}
-    spent = replace(NOTHING, trained=start)
+    spent, found = replace(NOTHING, trained=start), replace(NOTHING, sampled=5)
     return ArmRun(
-        ledger=Ledger(shared=NOTHING, choice=NOTHING, start=spent, course=course),
+        ledger=Ledger(shared=found, choice=NOTHING, start=spent, course=course),
         courses={name: dict(enumerate(passed)) for name in (HELD_OUT_SET, TRAIN_SET)},
         dead=NoSuccess(0.5, 0.25),
     )
@@ -281,6 +284,13 @@ def test_a_run_is_read_at_the_last_model_that_the_budget_pays(
 def test_the_budget_is_what_rl_alone_has_spent_at_four_fifths() -> None:
     runs = {1: run_of(0, 10, *[0.0] * 11), 2: run_of(0, 7, *[0.0] * 4)}
     assert budgets(runs, TOKENS) == {1: 80, 2: 14}
+
+
+def test_finding_hard_problems_is_charged_to_what_is_made_of_them() -> None:
+    dear, free = (run_of(start, 10, 0.0, 0.0).ledger.with_search for start in (15, 0))
+    assert [dear.through(i).tokens for i in (0, 1)] == [20, 30]
+    assert [free.through(i).tokens for i in (0, 1)] == [0, 10]
+    assert dear.shared == run_of(15, 10, 0.0).ledger.shared
 
 
 def test_an_expensive_start_is_read_at_fewer_iterations() -> None:
@@ -329,7 +339,7 @@ def test_the_league_names_every_arm_and_judges_runs() -> None:
     runner = cast(ExperimentRunner, MadeRunner((1, 2, 3, 4)))
     experiment = experiments()["league"]
     result = MAKERS["league"](runner, experiment)
-    reach, tokens, passes, counts = result.tables
+    reach, tokens, passes, charged, counts = result.tables
     assert reach.rows[0][:2] == ("base", "1 / 1 / 1 / 1")
     assert reach.rows[0][4] == "12.0 / 14.0 / 16.0 / 18.0"
     arms = {row[0]: row for row in tokens.rows}
@@ -344,6 +354,11 @@ def test_the_league_names_every_arm_and_judges_runs() -> None:
     assert arms["InT + RL"][1:4] == ("4", "1 / 1 / 1 / 1", "2.5e-05")
     assert arms["InT + RL"][5] == "9.0 / 9.0 / 9.0 / 9.0"
     assert arms["Step-DPO + RL"][1] == "4"
+    # Of all 40, a start of 15 that is charged five for its problems leaves two.
+    dear = {row[0]: row for row in charged.rows}
+    assert dear["RL"][2:4] == ("4 / 4 / 4 / 4", "4e-05")
+    assert dear["InT + RL"][2:4] == ("2 / 2 / 2 / 2", "4e-05")
+    assert dear["InT + RL"][5] == "14.0 / 14.0 / 14.0 / 14.0"
     for table in result.tables:
         assert {len(row) for row in table.rows} == {len(table.columns)}
     assert passes.title == "At one budget of forward passes"

@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments import build
 from midcourse.experiments.catalogue import Row, experiments
+from midcourse.experiments.claims import all_restated, claims_restated_in
 from midcourse.experiments.data import Reading, RunData, SeedData, TimeIsUpError
 from midcourse.experiments.evidence import Evidence, prune
 from midcourse.experiments.index import NOT_RUN, findings, read_statements, write_index
@@ -249,8 +251,8 @@ def test_the_index_says_what_holds_and_what_is_not_run(tmp_path: Path) -> None:
     text = (tmp_path / "index.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith("| lab |")]
     assert sum(f"| {NOT_RUN} | – | – |" in line for line in lines) > 10
-    assert any("| 3 of 3 | [lab](lab.md#lab) |" in line for line in lines)
-    assert any("| 0 of 3 | controls |" in line for line in lines)
+    assert any("| 3 of 3 | run | [lab](lab.md#lab) |" in line for line in lines)
+    assert any("| 0 of 3 | run | controls |" in line for line in lines)
 
 
 def test_no_two_lines_of_the_committed_index_read_alike() -> None:
@@ -271,6 +273,41 @@ def test_findings_name_statements_that_experiments_make() -> None:
             fixed = [text.partition("{")[0] for text in words]
             start = evidence.statement
             assert any(of.startswith(start) or start.startswith(of) for of in fixed if of), start
+
+
+def committed_statements() -> Iterator[tuple[str, str, str]]:
+    """Yield study, experiment and words of every statement of the committed results."""
+    for study in studies().values():
+        for experiment in study.experiments:
+            file = RESULTS / study.page / f"{experiment}.json"
+            claims = json.loads(file.read_text("utf-8"))["claims"] if file.is_file() else []
+            yield from ((study.name, experiment, claim["claim"]) for claim in claims)
+        if study.data.endswith("statements.json"):
+            yield from ((study.name, "", c["claim"]) for c in read_statements(RESULTS / study.data))
+
+
+def test_every_statement_that_was_made_belongs_to_one_finding() -> None:
+    every = list(committed_statements())
+    assert len(every) > 200
+    about = [of for finding in findings() for of in finding.evidence]
+    for study, experiment, words in every:
+        own = [of for of in about if (of.study, of.experiment) == (study, experiment)]
+        assert sum(of.are_about(words) for of in own) == 1, (study, experiment, words)
+
+
+def test_what_a_primary_claim_judges_has_no_other_verdict() -> None:
+    every = set(committed_statements())
+    restated = [(r.study, r.experiment, words) for r in all_restated() for words in r.statements]
+    assert len(restated) == len(set(restated)) > 10
+    assert set(restated) <= every
+    for study, experiment, words in restated:
+        page = studies()[study].page
+        claims = json.loads((RESULTS / page / f"{experiment}.json").read_text("utf-8"))["claims"]
+        (made,) = [claim for claim in claims if claim["claim"] == words]
+        place = claims_restated_in(study, experiment)[words]
+        assert (made["holds"], made["verdict"], made["primary"]) == (None, f"claim {place}", place)
+        lines = (RESULTS / f"{page}.md").read_text("utf-8").splitlines()
+        assert any(f"| {words} | [claim {place}](claims.md#claim-{place}) |" in x for x in lines)
 
 
 @pytest.mark.parametrize("name", [n for n, study in studies().items() if not study.command])

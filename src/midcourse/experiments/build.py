@@ -13,6 +13,7 @@ from typing import Any
 
 from midcourse.errors import ConfigError
 from midcourse.experiments.catalogue import Experiment
+from midcourse.experiments.claims import claims_restated_in
 from midcourse.experiments.claims_page import write_claims
 from midcourse.experiments.data import MissingDataError, RunData, SeedData
 from midcourse.experiments.evidence import Evidence, Read
@@ -70,7 +71,8 @@ def _build(evidence: Evidence, experiment: Experiment, planned: Sequence[int]) -
     _clear(evidence.folder, experiment.name)
     packages = {name for by in made for name in by} - {"code", "machine", "seconds"}
     versions = {name: _joined(made, name) for name in sorted(packages)}
-    write_result(experiment, result, state, versions, evidence.folder)
+    primary = claims_restated_in(evidence.study.name, experiment.name)
+    write_result(experiment, result, state, versions, evidence.folder, primary)
 
 
 def _read(name: str, seeds: Sequence[int], asked: Collection[tuple[str, int, str]]) -> Read:

@@ -74,11 +74,42 @@ class Primary(NamedTuple):
     claims: tuple[PrimaryClaim, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restated:
+    """Statements of an experiment that ask what a claim asks, of some of its runs."""
+
+    claim: int
+    """Its place, from 1."""
+    study: str
+    experiment: str
+    statements: tuple[str, ...]
+
+
 @cache
 def primary_claims() -> Primary:
     """Return the claims that are packaged."""
-    text = (resources.files("midcourse.experiments") / "claims.toml").read_text("utf-8")
-    return read_claims(text)
+    return read_claims(_packaged())
+
+
+@cache
+def all_restated() -> tuple[Restated, ...]:
+    """Return what is said again elsewhere: the claim judges it, nothing else does."""
+    adapter = TypeAdapter(tuple[Restated, ...], config=ConfigDict(extra="forbid"))
+    return adapter.validate_python(tomllib.loads(_packaged())["restated"])
+
+
+def claims_restated_in(study: str, experiment: str) -> dict[str, int]:
+    """Return the places of claims by the statements of an experiment that say them again."""
+    return {
+        statement: of.claim
+        for of in all_restated()
+        if (of.study, of.experiment) == (study, experiment)
+        for statement in of.statements
+    }
+
+
+def _packaged() -> str:
+    return (resources.files("midcourse.experiments") / "claims.toml").read_text("utf-8")
 
 
 def read_claims(text: str) -> Primary:

@@ -11,17 +11,18 @@ from midcourse.experiments.claims import Primary, PrimaryClaim, primary_claims
 from midcourse.experiments.outcomes import LEVEL, MEASURES, Outcome, outcomes
 from midcourse.experiments.page import BEGIN, END, by_hand
 from midcourse.metrics import Interval
-from midcourse.report.runs import Comparison, runs_needed
+from midcourse.report.runs import Comparison, judge_all, runs_needed
 from midcourse.table import Table
 
 #: Differences, as shares, for which the page says how many runs would show them.
 _EFFECTS = (0.05, 0.10)
 _HEAD = """# Primary claims
 
-The claims about training that this project makes, named before the runs that they are judged on.
-Everything else in these results is exploratory: its intervals are not corrected for how many there
-are, and it is to be read as a suggestion. Built by `midcourse evidence --pages` from the data in
-`docs/results/data` alone; the claims are `src/midcourse/experiments/claims.toml`.
+The claims about training that this project makes, named before they were judged; what had been
+seen of their runs by then is said below. Everything else in these results is exploratory: its
+intervals are not corrected for how many there are, and it is to be read as a suggestion. Built by
+`midcourse evidence --pages` from the data in `docs/results/data` alone; the claims are
+`src/midcourse/experiments/claims.toml`.
 
 - **Unit.** A training run: each gives one number, and arms are compared on the seeds that both
   have. Seeds are 1 to {runs}; 0 was a pilot. All seeds of a world share one base model, so a claim
@@ -32,7 +33,8 @@ are, and it is to be read as a suggestion. Built by `midcourse evidence --pages`
   *cannot tell*. A claim whose runs are not all there counts as p = 1 in the correction, so that
   runs that come later can only make other verdicts firmer.
 - **Intervals** are 95 % and not corrected: Student's t over the pairs, and a hierarchical bootstrap
-  (runs, then problems), which is too narrow with few runs.
+  (runs, then what the claim counts in each), which is too narrow with few runs. They do not decide:
+  a claim can hold whose interval holds zero, where one run is far from the others.
 - **Power.** The runs that would show a true difference of 5 or 10 points in 4 of 5 studies, at the
   spread seen between pairs: alone at 5 %, and at Holm's strictest level, 5 % / {number}.
 
@@ -112,13 +114,19 @@ def _result(one: Outcome, number: int) -> Iterator[str]:
             )
         ]
         columns = ("seed", f"{one.claim.ours.name} %", f"{name} %", "difference")
-        yield from ("", *Table("", columns, tuple(rows)).markdown(), "", _figures(made, number))
+        figures = _figures(made, one.claim, number)
+        yield from ("", *Table("", columns, tuple(rows)).markdown(), "", figures)
 
 
-def _figures(made: Comparison, number: int) -> str:
+def _figures(made: Comparison, claim: PrimaryClaim, number: int) -> str:
     said = f"Difference {_points(made.difference)} points by t"
-    said += f", {_points(made.resampled)} by the hierarchical bootstrap; p = {made.p_value:.3g}"
-    return f"{said}. {_power(made.differences, number)}"
+    if level := MEASURES[claim.measure].level:
+        said += f", {_points(made.resampled)} by the hierarchical bootstrap (runs, then {level})"
+    p_value = judge_all([made.differences], claim.within).p_value
+    if claim.within:
+        ends = f"each end of {100 * claim.within:g} points"
+        return f"{said}; p = {p_value:.3g}, the larger of two tests, one against {ends}."
+    return f"{said}; p = {p_value:.3g}. {_power(made.differences, number)}"
 
 
 def _points(found: Interval) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -18,10 +18,11 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 
 from midcourse.errors import ArtifactError
+from midcourse.experiments.catalogue import experiments
 from midcourse.experiments.claims import primary_claims
 from midcourse.experiments.claims_page import claims_table
 from midcourse.experiments.outcomes import outcomes
-from midcourse.experiments.page import BEGIN, END, by_hand
+from midcourse.experiments.page import BEGIN, END, by_hand, verdict_cell
 from midcourse.experiments.studies import Study, studies
 from midcourse.store.files import load_object
 from midcourse.table import Table
@@ -37,6 +38,12 @@ class Statements:
     experiment: str = ""
     """Left out: of the file that the study's command leaves."""
     statement: str = ""
+    but: tuple[str, ...] = ()
+    """Beginnings of those that are another finding's."""
+
+    def are_about(self, words: str) -> bool:
+        """Whether a statement is one of them."""
+        return words.startswith(self.statement) and not words.startswith(self.but)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,9 @@ class Finding:
 
     words: str
     paper: str
-    """Where it says so."""
+    """Where it says so; of what is asked beyond it, "ours"."""
+    note: str = ""
+    """What to know before reading its lines."""
     evidence: tuple[Statements, ...]
 
 
@@ -57,18 +66,21 @@ class Line:
     experiment: str
     words: str
     verdict: str
+    """With a link, where a primary claim has it."""
     figures: str
     runs: str
+    unit: str
 
     def cells(self) -> tuple[str, ...]:
         """Return its row in the table of a finding."""
         anchor = f"#{self.experiment}" if self.experiment else ""
         name = self.experiment or self.study.name
         page = name if self.verdict == NOT_RUN else f"[{name}]({self.study.page}.md{anchor})"
-        return (self.study.where, self.words, self.verdict, self.figures, self.runs, page)
+        of = (self.verdict, self.figures, self.runs, self.unit)
+        return (self.study.where, self.words, *of, page)
 
 
-COLUMNS = ("where", "statement", "verdict", "figures", "runs", "page")
+COLUMNS = ("where", "statement", "verdict", "figures", "runs", "unit", "page")
 
 
 @cache
@@ -86,11 +98,13 @@ def write_index(results: Path) -> None:
     text = [
         "# What of the paper holds, what does not, and what cannot be told",
         "",
-        "Every statement is computed; none is left out because of how it came out. A statement "
-        "holds, or does not, if the 95 % interval of its difference lies on one side; else the "
-        "data cannot tell. Until all runs that were planned are there, it is not judged: not yet. "
-        "The lab is a model of a million parameters in a world of our own: it "
-        "shows mechanism, and says nothing about large models.",
+        "Every statement of every study stands here, and every verdict is computed. A primary "
+        "claim holds, or does not, by an exact test over ten runs, corrected for the number of "
+        "claims. Any other statement does if the 95 % interval of its difference lies on one side, "
+        "uncorrected: of many that are not so, some will seem to be. Else the data cannot tell, "
+        "which shows no equality. Until all runs that were planned are there, nothing is judged: "
+        "not yet. The lab is a model of a million parameters in a world of our own: it shows "
+        "mechanism, and says nothing about large models.",
         "",
         BEGIN,
         by_hand(page, ""),
@@ -98,18 +112,24 @@ def write_index(results: Path) -> None:
         "",
         "## Primary claims",
         "",
-        "Named before their runs and corrected together; [each run's numbers](claims.md).",
+        "Named before they were judged, on ten runs an arm, and corrected together; [what had been "
+        "seen by then, and each run's numbers](claims.md).",
         "",
         *claims_table(outcomes(primary_claims(), results), "claims.md").markdown(),
         "",
         "## Everything else, exploratory",
+        "",
+        "By finding the number of statements of each verdict. The unit of an interval is a "
+        "training run, or a problem where one model is asked and nothing is trained. What a "
+        "primary claim asks as well, of more runs, has its verdict there.",
         "",
         *_summary(lines.items()),
     ]
     for number, (finding, of) in enumerate(lines.items(), start=1):
         table = Table(finding.words, COLUMNS, tuple(line.cells() for line in of))
         text += ["", f'<a id="finding-{number}"></a>', "", f"## {table.title}"]
-        text += ["", f"Paper: {finding.paper}.", "", *table.markdown()]
+        text += ["", " ".join(filter(None, (f"Paper: {finding.paper}.", finding.note)))]
+        text += ["", *table.markdown()]
     page.write_text("\n".join(text) + "\n", "utf-8")
 
 
@@ -124,8 +144,11 @@ def _summary(lines: Iterable[tuple[Finding, Sequence[Line]]]) -> list[str]:
 
 
 def _verdicts(verdicts: Iterable[str]) -> str:
-    """Return one verdict where all agree, else how often each was given; a dash without any."""
-    counts = Counter(verdicts)
+    """Return one verdict where all agree, else how often each was given; a dash without any.
+
+    Verdicts of primary claims are left to them.
+    """
+    counts = Counter(verdict for verdict in verdicts if not verdict.startswith("["))
     if len(counts) == 1:
         return f"**{next(iter(counts))}**"
     return ", ".join(f"{verdict}: {number}" for verdict, number in counts.most_common()) or "–"
@@ -135,17 +158,24 @@ def _lines(finding: Finding, results: Path) -> Iterator[Line]:
     for evidence in finding.evidence:
         study = studies()[evidence.study]
         result = _result(study, evidence.experiment, results)
-        claims = [c for c in result.get("claims", ()) if c["claim"].startswith(evidence.statement)]
+        claims = [c for c in result.get("claims", ()) if evidence.are_about(c["claim"])]
         words = evidence.statement or "all statements"
         for claim in claims or [{"claim": words, "verdict": NOT_RUN, "figures": "–"}]:
             yield Line(
                 study=study,
                 experiment=evidence.experiment,
                 words=claim["claim"],
-                verdict=claim["verdict"],
+                verdict=verdict_cell(claim),
                 figures=claim["figures"],
                 runs=claim.get("runs") or _runs(result),
+                unit=_unit(evidence, claim),
             )
+
+
+def _unit(evidence: Statements, claim: Mapping[str, Any]) -> str:
+    """Return what is resampled, or counted, for the interval of a statement."""
+    known = experiments()[evidence.experiment].unit if evidence.experiment else "–"
+    return claim.get("unit") or str(known)
 
 
 def _result(study: Study, experiment: str, results: Path) -> dict[str, Any]:

@@ -104,12 +104,14 @@ def place_at(of: Ledger, budget: float, cost: Cost) -> Place | None:
     return Place(last, is_short=last == max(costs) and costs[last] < budget)
 
 
-def budgets(runs: Mapping[int, ArmRun], cost: Cost) -> dict[int, float]:
-    """Return the budget of each seed, of the runs of the arm that sets it."""
+def budgets(
+    runs: Mapping[int, ArmRun], cost: Cost, share: float = BUDGET_SHARE
+) -> dict[int, float]:
+    """Return the budget of each seed, what the arm that sets it spends by a share of its RL."""
     found = {}
     for seed, run in runs.items():
         kept = run.ledger.course
-        iteration = max(i for i in kept if i <= BUDGET_SHARE * max(kept))
+        iteration = max(i for i in kept if i <= share * max(kept))
         found[seed] = cost(run.ledger.through(iteration))
     return found
 
@@ -152,11 +154,12 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     arms = arm_runs(runner, there, SETS)
     counts = {name: runner.read_rows([base], counts_on(name))[base.name] for name in SETS}
     before = {name: per_run(runs, accuracy) for name, runs in counts.items()}
-    hard, budget_head, ledger_head = experiment.tables
+    hard, budget_head, charged_head, ledger_head = experiment.tables
     standings = [Standings(arms, before, cost, unit) for unit, cost in COSTS.items()]
     tables = [
         _out_of_reach(hard, counts[TRAIN_SET]),
         *(_budget_table(budget_head, standing) for standing in standings),
+        _budget_table(charged_head, _charged(standings[0])),
         _ledger_table(ledger_head, arms),
     ]
     missing = [row.name for row in rows if row not in there]
@@ -211,11 +214,13 @@ class Standings:
     """The base's pass@1 by evaluation set."""
     cost: Cost
     unit: str
+    share: float = BUDGET_SHARE
+    """Of the RL of the arm that sets the budget."""
 
     @property
     def limits(self) -> dict[int, float]:
         """The budget of each seed."""
-        return budgets(self.arms[BUDGET_ARM], self.cost)
+        return budgets(self.arms[BUDGET_ARM], self.cost, self.share)
 
     def gains(self, eval_set: str) -> dict[Measure, dict[str, Numbers]]:
         """Return each arm's gains at the budget and along it; arms without any are left out."""
@@ -231,6 +236,15 @@ class Standings:
             Measure.AT_BUDGET: {n: of for n, of in ends.items() if of},
             Measure.ALONG_BUDGET: along,
         }
+
+
+def _charged(at: Standings) -> Standings:
+    """Return all arms at all that the arm of the budget spends, finding hard problems charged."""
+    arms = {
+        name: {s: replace(run, ledger=run.ledger.with_search) for s, run in runs.items()}
+        for name, runs in at.arms.items()
+    }
+    return replace(at, arms=arms, share=1.0)
 
 
 def _budget_table(head: Head, at: Standings) -> Table:

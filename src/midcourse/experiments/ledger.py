@@ -87,6 +87,11 @@ class Ledger:
     course: dict[int, Spending]
     """RL through each iteration whose model is kept; of 0 iterations, nothing."""
 
+    @property
+    def with_search(self) -> Ledger:
+        """It with finding the hard problems charged, if what was made before RL is made of them."""
+        return replace(self, start=self.start + self.shared) if self.start != NOTHING else self
+
     def through(self, iteration: int) -> Spending:
         """Return what is charged for the model of an iteration."""
         return self.start + self.course[iteration]

@@ -95,27 +95,35 @@ class How:
 
     words: str
     read: Read
+    level: str
+    """What the hierarchical bootstrap draws again within a run; empty: a run is one number."""
     statistic: Statistic[Any] = mean
 
 
 #: What a primary claim may measure.
 MEASURES: Mapping[Measure, How] = {
-    Measure.ACCURACY: How("accuracy of continuations", _continued, accuracy),
-    Measure.PASS_AT_K: How("pass@1", _passed),
+    Measure.ACCURACY: How("accuracy of continuations", _continued, "problems", accuracy),
+    Measure.PASS_AT_K: How("pass@1", _passed, "problems"),
     Measure.PLATEAU: How(
         "plateau: mean pass@1 of the models kept in the last two fifths of RL, its end included",
         partial(_along, readings.plateau),
+        "problems",
     ),
     Measure.AREA: How(
         "area under pass@1 over the iterations of RL, by trapezoids, divided by their number",
         partial(_along, readings.area),
+        "problems",
     ),
     Measure.ZERO_ADVANTAGE: How(
-        "share of groups without a correct rollout, over all of RL", _groups, none_correct
+        "share of groups without a correct rollout, over all of RL",
+        _groups,
+        "iterations",
+        none_correct,
     ),
     Measure.ALONG_BUDGET: How(
         "mean gain in pass@1 over the base while a budget of tokens is spent (see the league)",
         _gains,
+        "",
     ),
 }
 

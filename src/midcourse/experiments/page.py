@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
         "mechanism on a model of a million parameters and is not evidence about large models.",
         "",
         "All statements on this page are exploratory: none was singled out before the runs, and "
-        "none is corrected for their number. Each is made once. The primary claims, named before "
-        "the runs, have a page of their own: claims.",
+        "none is corrected for their number. Each is made once. What a primary claim asks too, of "
+        "more runs, has its verdict there and is not counted here: [claims](claims.md).",
     ]
 
 
@@ -110,7 +111,8 @@ def result_lines(
     if page := result["judged_on"]:
         where = f"[a page of their own]({page})" if link else f"docs/results/{page}"
         return ["", f"Its runs are judged together, on {where}."]
-    claims = tuple((c["claim"], c["verdict"], c["figures"]) for c in result["claims"])
+    cell = verdict_cell if link else itemgetter("verdict")
+    claims = tuple((c["claim"], cell(c), c["figures"]) for c in result["claims"])
     lines = ["", f"{result['unit']} {EXPLORATORY}"]
     if claims:
         lines += ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
@@ -123,6 +125,12 @@ def result_lines(
         columns, rows = tuple(table["columns"]), tuple(map(tuple, table["rows"]))
         lines += _table_lines(Table(table["title"], columns, rows, table["note"]), heading)
     return lines
+
+
+def verdict_cell(claim: Mapping[str, Any]) -> str:
+    """Return the verdict of a statement, or a link to the primary claim that judges it."""
+    place = claim.get("primary")
+    return f"[{claim['verdict']}](claims.md#claim-{place})" if place else str(claim["verdict"])
 
 
 def _table_lines(table: Table, heading: str) -> list[str]:

@@ -269,7 +269,7 @@ _OWN = {"4, own": "conditions", "7": "no-reference"}
 def proposals(runner: ExperimentRunner) -> Result:
     """Part (c): the model after verification training proposes, with the reference and without."""
     made = {name: pool(runner.read(of, own_proposals).values()) for name, of in _OWN.items()}
-    rows, claims = [], []
+    rows, claims, both = [], list[ShapeLine](), list[Clusters[float]]()
     for name, found in made.items():
         every = only(found, lambda own: own.true_step is not None)
         located = each(every, lambda own: float(own.error_step == own.true_step))
@@ -277,8 +277,11 @@ def proposals(runner: ExperimentRunner) -> Result:
         guess = each(each(every, lambda own: own.true_step), partial(_same, common))
         verified = sum(own.num_correct > 0 for own in flat(found))
         rows.append((name, *_own_cells(found, located, guess, verified)))
+        both.append(located)
         words = f"names the first error more often than always the most common step (row {name})"
         claims.append(estimates.more(words, located, guess, mean, scale=100, unit=" %"))
+    words = "with a reference the first error is named more often than without (rows 4, 7)"
+    claims.append(estimates.more(words, *both, mean, scale=100, unit=" %"))
     columns = (
         "row", "proposals", "outcomes", "at the first error", "always the most common step",
         "verified", "accuracy of continuations %",

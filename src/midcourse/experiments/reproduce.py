@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from midcourse.errors import ConfigError
@@ -92,15 +93,22 @@ def _state(path: Path) -> object:
     return json.loads(path.read_text("utf-8"))["state"] if path.is_file() else None
 
 
-def _judged(claims: Iterable[ShapeLine], state: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _judged(
+    claims: Iterable[ShapeLine], state: Mapping[str, Any], primary: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
     """Yield claims with their verdicts; without one until all runs that were planned are there.
 
-    Whoever may look at any number of runs can choose what is found.
+    Whoever may look at any number of runs can choose what is found. What a primary claim judges
+    names it instead: on fewer runs the same statement would get another verdict.
     """
     waits = set(state.get("planned", ())) - set(state["seeds"])
     for claim in claims:
-        verdict = {"holds": None, "verdict": NOT_YET} if waits else {"verdict": claim.verdict}
-        yield {**asdict(claim), **verdict}
+        judged: dict[str, Any] = {"verdict": claim.verdict}
+        if place := primary.get(claim.claim):
+            judged = {"holds": None, "verdict": f"claim {place}", "primary": place}
+        elif waits:
+            judged = {"holds": None, "verdict": NOT_YET}
+        yield asdict(claim) | judged
 
 
 def write_result(
@@ -109,8 +117,12 @@ def write_result(
     state: dict[str, Any],
     versions: dict[str, str],
     out: Path,
+    primary: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
-    """Write every file of a result, the JSON last; `versions` made what it rests on."""
+    """Write every file of a result, the JSON last; `versions` made what it rests on.
+
+    `primary` has the places of the primary claims that judge some of its statements.
+    """
     out.mkdir(parents=True, exist_ok=True)
     name, figure = experiment.name, Figure(experiment.name, tuple(result.panels))
     if figure.panels:
@@ -129,7 +141,7 @@ def write_result(
         "judged_on": experiment.judged_on,
         "recipes": experiment.recipes,
         "tables": [asdict(table) for table in result.tables],
-        "claims": list(_judged(result.claims, state)),
+        "claims": list(_judged(result.claims, state, primary)),
         "figure": asdict(figure) if figure.panels else None,
     }
     seeds, recipes = ", ".join(map(str, state["seeds"])), ", ".join(experiment.recipes)
