@@ -280,8 +280,9 @@ def proposals(runner: ExperimentRunner) -> Result:
         both.append(located)
         words = f"names the first error more often than always the most common step (row {name})"
         claims.append(estimates.more(words, located, guess, mean, scale=100, unit=" %"))
+    shown, hidden = both
     words = "with a reference the first error is named more often than without (rows 4, 7)"
-    claims.append(estimates.more(words, *both, mean, scale=100, unit=" %"))
+    claims.append(estimates.more(words, shown, hidden, mean, scale=100, unit=" %"))
     columns = (
         "row", "proposals", "outcomes", "at the first error", "always the most common step",
         "verified", "accuracy of continuations %",
