@@ -185,9 +185,10 @@ def test_a_claim_is_judged_from_kept_readings_alone(place: int, tmp_path: Path) 
     page = claims_page(replace_claims(primary, claim), tmp_path, "")
     assert "| 6 |" in page
     # A margin has a test of its own, and no power to tell 5 points from none.
-    assert ("against each end of 3 points" in page) == bool(claim.within) != ("Runs needed" in page)
-    level = "iterations" if claim.measure is Measure.ZERO_ADVANTAGE else "problems"
-    assert f"by the hierarchical bootstrap (runs, then {level})" in page
+    assert ("against each end of 3 points" in page) is bool(claim.within)
+    assert ("Runs needed" in page) is not bool(claim.within)
+    drawn = "iterations" if claim.measure is Measure.ZERO_ADVANTAGE else "problems"
+    assert f"by the hierarchical bootstrap (runs, then {drawn})" in page
 
 
 READINGS: Mapping[Measure, Reading[Any] | None] = {
