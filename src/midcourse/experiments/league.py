@@ -223,7 +223,11 @@ class Standings:
         return budgets(self.arms[BUDGET_ARM], self.cost, self.share)
 
     def gains(self, eval_set: str) -> dict[Measure, dict[str, Numbers]]:
-        """Return each arm's gains at the budget and along it; arms without any are left out."""
+        """Return each arm's gains at the budget and along it.
+
+        Arms whose start the budget pays for in no run are left out: along it they gain 0 by
+        definition, which says nothing of them but their price.
+        """
         limits, before, cost = self.limits, self.before[eval_set], self.cost
         ends: dict[str, Numbers] = {
             name: gains_at(runs, limits, cost, eval_set, before) for name, runs in self.arms.items()
@@ -234,7 +238,7 @@ class Standings:
         }
         return {
             Measure.AT_BUDGET: {n: of for n, of in ends.items() if of},
-            Measure.ALONG_BUDGET: along,
+            Measure.ALONG_BUDGET: {n: of for n, of in along.items() if ends[n]},
         }
 
 
@@ -255,9 +259,8 @@ def _budget_table(head: Head, at: Standings) -> Table:
         spent = [at.cost(runs[s].ledger.through(p.iteration)) for s, p in places.items() if p]
         cells: list[str] = []
         for of_set in found.values():
-            ends = of_set[Measure.AT_BUDGET].get(name)
-            cells += run_cells(ends) if ends else ("–", "–")
-            cells += run_cells(of_set[Measure.ALONG_BUDGET][name])[:1]
+            cells += run_cells(of_set[Measure.AT_BUDGET].get(name, {}))
+            cells += run_cells(of_set[Measure.ALONG_BUDGET].get(name, {}))[:1]
         where = " / ".join(map(_place_cell, places.values()))
         rows.append((name, str(len(spent)), where, _millions(spent), *cells))
     note = f"{head.note} Budget: {_millions(limits.values())} million, the mean over seeds."
