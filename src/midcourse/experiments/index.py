@@ -66,18 +66,19 @@ class Line:
     experiment: str
     words: str
     verdict: str
-    """With a link, where a primary claim has it."""
     figures: str
     runs: str
     unit: str
+    primary: int = 0
+    """The place of the primary claim that judges it, if one does."""
 
     def cells(self) -> tuple[str, ...]:
         """Return its row in the table of a finding."""
         anchor = f"#{self.experiment}" if self.experiment else ""
         name = self.experiment or self.study.name
         page = name if self.verdict == NOT_RUN else f"[{name}]({self.study.page}.md{anchor})"
-        of = (self.verdict, self.figures, self.runs, self.unit)
-        return (self.study.where, self.words, *of, page)
+        verdict = verdict_cell(self.verdict, self.primary)
+        return (self.study.where, self.words, verdict, self.figures, self.runs, self.unit, page)
 
 
 COLUMNS = ("where", "statement", "verdict", "figures", "runs", "unit", "page")
@@ -138,17 +139,15 @@ def _summary(lines: Iterable[tuple[Finding, Sequence[Line]]]) -> list[str]:
     worlds = list(dict.fromkeys(study.world for study in studies().values()))
     rows = []
     for number, (finding, of) in enumerate(lines, start=1):
-        cells = (_verdicts(line.verdict for line in of if line.study.world == w) for w in worlds)
+        own = [line for line in of if not line.primary]
+        cells = (_verdicts(line.verdict for line in own if line.study.world == w) for w in worlds)
         rows.append((f"[{finding.words}](#finding-{number})", finding.paper, *cells))
     return Table("", ("the paper", "there", *worlds), tuple(rows)).markdown()
 
 
 def _verdicts(verdicts: Iterable[str]) -> str:
-    """Return one verdict where all agree, else how often each was given; a dash without any.
-
-    Verdicts of primary claims are left to them.
-    """
-    counts = Counter(verdict for verdict in verdicts if not verdict.startswith("["))
+    """Return one verdict where all agree, else how often each was given; a dash without any."""
+    counts = Counter(verdicts)
     if len(counts) == 1:
         return f"**{next(iter(counts))}**"
     return ", ".join(f"{verdict}: {number}" for verdict, number in counts.most_common()) or "–"
@@ -165,10 +164,11 @@ def _lines(finding: Finding, results: Path) -> Iterator[Line]:
                 study=study,
                 experiment=evidence.experiment,
                 words=claim["claim"],
-                verdict=verdict_cell(claim),
+                verdict=claim["verdict"],
                 figures=claim["figures"],
                 runs=claim.get("runs") or _runs(result),
                 unit=_unit(evidence, claim),
+                primary=claim.get("primary", 0),
             )
 
 

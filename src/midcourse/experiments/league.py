@@ -159,7 +159,9 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
     tables = [
         _out_of_reach(hard, counts[TRAIN_SET]),
         *(_budget_table(budget_head, standing) for standing in standings),
-        _budget_table(charged_head, _charged(standings[0])),
+        _budget_table(
+            replace(charged_head, columns=budget_head.columns), _with_search(standings[0])
+        ),
         _ledger_table(ledger_head, arms),
     ]
     missing = [row.name for row in rows if row not in there]
@@ -242,8 +244,8 @@ class Standings:
         }
 
 
-def _charged(at: Standings) -> Standings:
-    """Return all arms at all that the arm of the budget spends, finding hard problems charged."""
+def _with_search(at: Standings) -> Standings:
+    """Charge finding the hard problems; the budget is then all that its arm spends."""
     arms = {
         name: {s: replace(run, ledger=run.ledger.with_search) for s, run in runs.items()}
         for name, runs in at.arms.items()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +110,10 @@ def result_lines(
     if page := result["judged_on"]:
         where = f"[a page of their own]({page})" if link else f"docs/results/{page}"
         return ["", f"Its runs are judged together, on {where}."]
-    cell = verdict_cell if link else itemgetter("verdict")
-    claims = tuple((c["claim"], cell(c), c["figures"]) for c in result["claims"])
+    claims = tuple(
+        (c["claim"], verdict_cell(c["verdict"], c.get("primary", 0) if link else 0), c["figures"])
+        for c in result["claims"]
+    )
     lines = ["", f"{result['unit']} {EXPLORATORY}"]
     if claims:
         lines += ["", *Table("", ("the paper's shape", "here", "figures"), claims).markdown()]
@@ -127,10 +128,9 @@ def result_lines(
     return lines
 
 
-def verdict_cell(claim: Mapping[str, Any]) -> str:
-    """Return the verdict of a statement, or a link to the primary claim that judges it."""
-    place = claim.get("primary")
-    return f"[{claim['verdict']}](claims.md#claim-{place})" if place else str(claim["verdict"])
+def verdict_cell(verdict: str, primary: int) -> str:
+    """Return a verdict, as a link where the primary claim of that place has it; 0 is none."""
+    return f"[{verdict}](claims.md#claim-{primary})" if primary else verdict
 
 
 def _table_lines(table: Table, heading: str) -> list[str]:
