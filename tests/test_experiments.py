@@ -24,7 +24,7 @@ from midcourse.experiments.interventions import Located
 from midcourse.experiments.league import NoSuccess
 from midcourse.experiments.ledger import NOTHING, Ledger
 from midcourse.experiments.mechanism import judge_slope, judge_transfer, slope
-from midcourse.experiments.patches import Example, Round, are_told_apart, quarters, similarity
+from midcourse.experiments.patches import Example, Round, quarters, quarters_differ, similarity
 from midcourse.experiments.readings import (
     BASE,
     BASE_RL,
@@ -764,10 +764,10 @@ def test_quarters_are_of_equal_size_the_least_similar_first() -> None:
 
 
 def test_quarters_that_share_a_likeness_tell_nothing() -> None:
-    assert are_told_apart({"a": 0.1, "b": 0.2, "c": 0.2, "d": 0.3})
-    assert not are_told_apart({"a": 0.2, "b": 0.2, "c": 0.2, "d": 0.2})
+    assert quarters_differ({"a": 0.1, "b": 0.2, "c": 0.2, "d": 0.3})
+    assert not quarters_differ({"a": 0.2, "b": 0.2, "c": 0.2, "d": 0.2})
     shared = {"a": 0.1, "b": 0.2} | dict.fromkeys("cdefgh", 0.2)
-    assert not are_told_apart(shared), "the cut between equal ones is that of their names"
+    assert not quarters_differ(shared), "the cut between equal ones is that of their names"
 
 
 def figure(kind: Any) -> Figure:

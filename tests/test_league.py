@@ -290,7 +290,8 @@ def test_finding_hard_problems_is_charged_to_what_is_made_of_them() -> None:
     dear, free = (run_of(start, 10, 0.0, 0.0).ledger.with_search for start in (15, 0))
     assert [dear.through(i).tokens for i in (0, 1)] == [20, 30]
     assert [free.through(i).tokens for i in (0, 1)] == [0, 10]
-    assert dear.shared == run_of(15, 10, 0.0).ledger.shared
+    assert dear.shared == NOTHING
+    assert free.shared.tokens == 5
 
 
 def test_an_expensive_start_is_read_at_fewer_iterations() -> None:
@@ -313,7 +314,10 @@ def test_the_gain_along_a_budget_is_an_area() -> None:
 
 @dataclass(frozen=True)
 class MadeRunner:
-    """Runs of every recipe: RL of four iterations, ten tokens each; data takes fifteen."""
+    """Runs of every recipe: RL of four iterations, ten tokens each; data takes fifteen.
+
+    References take more than RL's budget.
+    """
 
     seeds: tuple[int, ...]
 
@@ -325,9 +329,10 @@ class MadeRunner:
 
     def _read(self, row: Row, reading: Reading[Any], seed: int) -> Any:
         is_patched = row.role.start is Start.PATCHED
+        start = 35 if row.recipe == "sft-reference" else 15
         passed = [Count(100, 10 + 5 * i + 2 * seed + 4 * is_patched) for i in range(5)]
         made = {
-            "ledger": run_of(15 * is_patched, 10, *[0.0] * 5).ledger,
+            "ledger": run_of(start * is_patched, 10, *[0.0] * 5).ledger,
             "counts": {"p": [Count(100, 10 + 2 * seed)]},
             "no_success": NoSuccess(0.5, 0.25),
         }
@@ -354,6 +359,8 @@ def test_the_league_names_every_arm_and_judges_runs() -> None:
     assert arms["InT + RL"][1:4] == ("4", "1 / 1 / 1 / 1", "2.5e-05")
     assert arms["InT + RL"][5] == "9.0 / 9.0 / 9.0 / 9.0"
     assert arms["Step-DPO + RL"][1] == "4"
+    assert arms["SFT on references + RL"][4:] == ("–",) * 6
+    assert not any("references + RL" in line.claim for line in result.claims)
     # Of all 40, a start of 15 that is charged five for its problems leaves two.
     dear = {row[0]: row for row in charged.rows}
     assert dear["RL"][2:4] == ("4 / 4 / 4 / 4", "4e-05")

@@ -19,10 +19,11 @@ from midcourse.cli import app
 from midcourse.errors import ArtifactError, ConfigError
 from midcourse.experiments import build
 from midcourse.experiments.catalogue import Row, experiments
-from midcourse.experiments.claims import all_restated, claims_restated_in
+from midcourse.experiments.claims import all_restated, claims_restated_in, primary_claims
 from midcourse.experiments.data import Reading, RunData, SeedData, TimeIsUpError
 from midcourse.experiments.evidence import Evidence, prune
 from midcourse.experiments.index import NOT_RUN, findings, read_statements, write_index
+from midcourse.experiments.outcomes import outcomes
 from midcourse.experiments.readings import counts_on
 from midcourse.experiments.runner import ExperimentRunner
 from midcourse.experiments.studies import Study, choose_studies, studies
@@ -308,6 +309,24 @@ def test_what_a_primary_claim_judges_has_no_other_verdict() -> None:
         assert (made["holds"], made["verdict"], made["primary"]) == (None, f"claim {place}", place)
         lines = (RESULTS / f"{page}.md").read_text("utf-8").splitlines()
         assert any(f"| {words} | [claim {place}](claims.md#claim-{place}) |" in x for x in lines)
+
+
+@pytest.mark.slow
+def test_a_restated_claim_asks_what_its_statement_asks() -> None:
+    found = [of for of, _ in outcomes(primary_claims(), RESULTS)]
+    compared = 0
+    for of in all_restated():
+        file = RESULTS / studies()[of.study].page / f"{of.experiment}.json"
+        figures = {c["claim"]: c["figures"] for c in json.loads(file.read_text("utf-8"))["claims"]}
+        arms = found[of.claim - 1].comparisons
+        for words in of.statements:
+            said = figures[words].partition("by seed ")[2].split(" / ")
+            of_runs = next(a for name, a in arms.items() if name in words or len(arms) == 1)
+            if said != [""]:  # of problems pooled over seeds no run's own number is said
+                first = [100 * value for value in of_runs.differences[: len(said)]]
+                assert [float(value) for value in said] == pytest.approx(first, abs=0.06), words
+                compared += 1
+    assert compared > 10
 
 
 @pytest.mark.parametrize("name", [n for n, study in studies().items() if not study.command])

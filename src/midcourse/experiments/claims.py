@@ -1,4 +1,4 @@
-"""The primary claims as data, from ``claims.toml``: named before the runs, judged on all of them.
+"""The primary claims as data, from ``claims.toml``: named before any is judged, on all runs.
 
 A claim says that `ours` is above every one of `theirs`, or within a margin of it, in one measure
 over a fixed number of runs. What decides it and what refutes it is written there, not here.

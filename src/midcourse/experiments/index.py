@@ -101,11 +101,12 @@ def write_index(results: Path) -> None:
         "",
         "Every statement of every study stands here, and every verdict is computed. A primary "
         "claim holds, or does not, by an exact test over ten runs, corrected for the number of "
-        "claims. Any other statement does if the 95 % interval of its difference lies on one side, "
-        "uncorrected: of many that are not so, some will seem to be. Else the data cannot tell, "
-        "which shows no equality. Until all runs that were planned are there, nothing is judged: "
-        "not yet. The lab is a model of a million parameters in a world of our own: it shows "
-        "mechanism, and says nothing about large models.",
+        "claims. Any other statement does if the 95 % interval of its difference lies on one side "
+        "of zero, or of the margin that it names; that is uncorrected, so some statements that are "
+        "false will seem to hold. Else the data cannot tell, which shows no equality. Until all "
+        "runs that were planned are there, nothing is judged: not yet. The lab is a model of a "
+        "million parameters in a world of our own: it shows mechanism, and says nothing about "
+        "large models.",
         "",
         BEGIN,
         by_hand(page, ""),
@@ -120,9 +121,9 @@ def write_index(results: Path) -> None:
         "",
         "## Everything else, exploratory",
         "",
-        "By finding the number of statements of each verdict. The unit of an interval is a "
-        "training run, or a problem where one model is asked and nothing is trained. What a "
-        "primary claim asks as well, of more runs, has its verdict there.",
+        "For each finding, how many statements got each verdict. The unit of an interval is a "
+        "training run, or a problem where one model is asked and nothing is trained. A question "
+        "that a primary claim also asks, on more runs, is judged there and not counted here.",
         "",
         *_summary(lines.items()),
     ]

@@ -170,7 +170,7 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
         claims=[
             line
             for eval_set, on in SETS.items()
-            for line in judge_runs(experiment.claims, standings[0].gains(eval_set), on=on)
+            for line in judge_runs(experiment.claims, standings[0].judged(eval_set), on=on)
         ],
         panels=[gain_panel(arms, before[name], name) for name in SETS],
     )
@@ -225,11 +225,7 @@ class Standings:
         return budgets(self.arms[BUDGET_ARM], self.cost, self.share)
 
     def gains(self, eval_set: str) -> dict[Measure, dict[str, Numbers]]:
-        """Return each arm's gains at the budget and along it.
-
-        Arms whose start the budget pays for in no run are left out: along it they gain 0 by
-        definition, which says nothing of them but their price.
-        """
+        """Return each arm's gains at the budget, if it has any, and along it."""
         limits, before, cost = self.limits, self.before[eval_set], self.cost
         ends: dict[str, Numbers] = {
             name: gains_at(runs, limits, cost, eval_set, before) for name, runs in self.arms.items()
@@ -240,8 +236,17 @@ class Standings:
         }
         return {
             Measure.AT_BUDGET: {n: of for n, of in ends.items() if of},
-            Measure.ALONG_BUDGET: {n: of for n, of in along.items() if ends[n]},
+            Measure.ALONG_BUDGET: along,
         }
+
+    def judged(self, eval_set: str) -> dict[Measure, dict[str, Numbers]]:
+        """Return the gains of arms whose start the budget pays for in any run.
+
+        Along the budget the others gain 0 by definition: that says nothing but what they cost.
+        """
+        gains = self.gains(eval_set)
+        paid = gains[Measure.AT_BUDGET]
+        return {of: {n: arms[n] for n in arms if n in paid} for of, arms in gains.items()}
 
 
 def _with_search(at: Standings) -> Standings:
@@ -254,7 +259,7 @@ def _with_search(at: Standings) -> Standings:
 
 
 def _budget_table(head: Head, at: Standings) -> Table:
-    limits, found = at.limits, {name: at.gains(name) for name in SETS}
+    limits, found = at.limits, {name: at.judged(name) for name in SETS}
     rows = []
     for name, runs in at.arms.items():
         places = {s: place_at(run.ledger, limits[s], at.cost) for s, run in runs.items()}

@@ -89,8 +89,10 @@ class Ledger:
 
     @property
     def with_search(self) -> Ledger:
-        """It with finding the hard problems charged, if what was made before RL is made of them."""
-        return replace(self, start=self.start + self.shared) if self.start != NOTHING else self
+        """It with finding the hard problems charged to its start, if it has one."""
+        if self.start == NOTHING:
+            return self
+        return replace(self, start=self.start + self.shared, shared=NOTHING)
 
     def through(self, iteration: int) -> Spending:
         """Return what is charged for the model of an iteration."""

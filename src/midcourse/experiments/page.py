@@ -84,9 +84,9 @@ def _head(found: Sequence[dict[str, Any]]) -> list[str]:
         "Made by `midcourse evidence --pages` from the data in `docs/results/data`. The lab shows "
         "mechanism on a model of a million parameters and is not evidence about large models.",
         "",
-        "All statements on this page are exploratory: none was singled out before the runs, and "
-        "none is corrected for their number. Each is made once. What a primary claim asks too, of "
-        "more runs, has its verdict there and is not counted here: [claims](claims.md).",
+        "The statements on this page are exploratory: none was singled out before the runs, and "
+        "none is corrected for their number. A question that a primary claim also asks, on more "
+        "runs, is judged there and not counted here: [claims](claims.md).",
     ]
 
 
