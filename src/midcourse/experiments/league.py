@@ -160,7 +160,7 @@ def _league(runner: ExperimentRunner, experiment: Experiment) -> Result:
         _out_of_reach(hard, counts[TRAIN_SET]),
         *(_budget_table(budget_head, standing) for standing in standings),
         _budget_table(
-            replace(charged_head, columns=budget_head.columns), _with_search(standings[0])
+            replace(charged_head, columns=budget_head.columns), with_search(standings[0])
         ),
         _ledger_table(ledger_head, arms),
     ]
@@ -249,7 +249,7 @@ class Standings:
         return {of: {n: arms[n] for n in arms if n in paid} for of, arms in gains.items()}
 
 
-def _with_search(at: Standings) -> Standings:
+def with_search(at: Standings) -> Standings:
     """Charge finding the hard problems; the budget is then all that its arm spends."""
     arms = {
         name: {s: replace(run, ledger=run.ledger.with_search) for s, run in runs.items()}

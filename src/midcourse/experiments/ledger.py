@@ -89,7 +89,7 @@ class Ledger:
 
     @property
     def with_search(self) -> Ledger:
-        """It with finding the hard problems charged to its start, if it has one."""
+        """The same with finding the hard problems charged to its start, if it has one."""
         if self.start == NOTHING:
             return self
         return replace(self, start=self.start + self.shared, shared=NOTHING)
