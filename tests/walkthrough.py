@@ -64,11 +64,12 @@ def run(folder: Path) -> list[str]:
 def masked(text: str) -> list[str]:
     """Return the words, sorted, without figures: another machine rounds and wraps otherwise.
 
-    It may also be faster, so that 1 min 5 s are 59 s and 9,800 tokens a second are 12.0 k, which
-    a narrow column breaks before its k.
+    It may also be faster, so that 1 min 5 s are 59 s, 9,800/s is 12.0 k/s, and 9,800 tokens a
+    second are 12.0 k, which a narrow column breaks before its k.
     """
     words = re.sub(r"[0-9a-f]{10,}|\d[\d,.]*", "#", re.sub("─+", "─", text))
     words = re.sub(r"# (?:h|min) # (?:min|s)", "# s", words)
+    words = re.sub(r"# [kMG]\b", "#", words)
     return sorted(word for word in words.split() if word not in ("k", "kB", "MB", "B"))
 
 
