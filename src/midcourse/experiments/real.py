@@ -59,6 +59,10 @@ ARMS = {
     "reference": "sft-reference",
 }
 """What is fine-tuned on, by name, and its recipe."""
+_BY_RUN_NOTE = (
+    "Held out. Mean of runs with the 95 % interval by t, which does not stop at 0 or 100 %, and "
+    "each run's own value."
+)
 _TEXTS = {
     "InT": "intervention_row",
     "self-reflection": "self_reflection_row",
@@ -359,7 +363,7 @@ def sft(runner: ExperimentRunner) -> Result:
     columns = (
         "trained on", *(f"pass@{k} %" for k in ks), "entropy, nats", "NLL under the base, nats",
     )  # fmt: skip
-    note = "Held out. Mean of runs with the 95 % interval by t, and each run's own value."
+    note = _BY_RUN_NOTE
     if missing := [name for name in ARMS if name not in arms]:
         note += f" Not trained, for a run found no solution to train on: {', '.join(missing)}."
     table = Table("(d) What to fine-tune on, without RL", columns, rows, note)
@@ -469,7 +473,7 @@ def rl(runner: ExperimentRunner) -> Result:
         for name, runs in counts.items()
     )
     columns = ("model", "pass@1 %", "pass@8 %", "pass@64 %")
-    note = "Held out. Mean of runs with the 95 % interval by t, and each run's own value."
+    note = _BY_RUN_NOTE
     if missing := [name for name in ARMS if name not in arms]:
         note += f" Not run, by the rule: {', '.join(missing)}."
     ours = passes_at(counts["InT + RL"], 1)
