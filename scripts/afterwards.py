@@ -79,11 +79,11 @@ def along_rl(base: str, runner: ExperimentRunner) -> str:
     """Return how many held-out rollouts of InT + RL are right before RL and after, run by run."""
     row = Row(name="InT + RL", recipe="int", role=PATCHED_RL)
     (courses,) = runner.read_rows([row], Reading(course_counts)).values()
-    made = []
-    for _, course in sorted(courses.items()):
+    made = list[str]()
+    for course in courses.values():
         (first, _), (last, samples) = (_right(course[at]) for at in (min(course), max(course)))
         made.append(f"{first} to {last} of {samples}")
-    return f"base {base}, InT + RL, iterations 0 and {max(course)}: {' / '.join(made)}"
+    return f"base {base}, InT + RL, right before RL and after: {' / '.join(made)}"
 
 
 def _right(counts: Counts) -> tuple[int, int]:
