@@ -26,7 +26,7 @@ from midcourse.credit.measures import (
     first_error_scores,
 )
 from midcourse.credit.run import map_cases, map_run, stages_of_cases, write_map
-from midcourse.credit.scores import drop_scores, place, scored
+from midcourse.credit.scores import drop_scores, expected_place, place, scored
 from midcourse.credit.scores import first_error_scores as scores_of_first_errors
 from midcourse.credit.signals import GAP, PROPOSER, Mapped, Named, mapped
 from midcourse.credit.values import Values
@@ -234,7 +234,7 @@ def test_values_are_the_success_probabilities_of_a_scripted_policy(tmp_path: Pat
     assert found.values.before == pytest.approx([0.5, 0.25, 0.0], abs=0.1)
     assert found.values.after[-1] == 0
     assert sum(found.values.drops) == pytest.approx(found.values.before[0])
-    assert found.drop_step in (0, 1)
+    assert set(found.drop_steps) <= {0, 1}
     assert found.costs["largest value drop"] > 3 * 200
 
 
@@ -244,13 +244,22 @@ def values(*correct: int, of: int = 10) -> Values:
 
 def test_where_no_continuation_is_correct_no_step_drops() -> None:
     one = Mapped(attempt=attempt(), values=values(0, 0), curves={}, costs={})
-    assert one.drop_step is None
+    assert one.drop_steps == ()
     assert not [s for s in drop_scores([one]) if s.num_attempts]
 
 
 def test_the_drop_is_at_the_step_after_which_the_value_is_gone() -> None:
-    assert Mapped(attempt=attempt(), values=values(9, 8), curves={}, costs={}).drop_step == 1
-    assert Mapped(attempt=attempt(), values=values(9, 1), curves={}, costs={}).drop_step == 0
+    assert Mapped(attempt=attempt(), values=values(9, 8), curves={}, costs={}).drop_steps == (1,)
+    assert Mapped(attempt=attempt(), values=values(9, 1), curves={}, costs={}).drop_steps == (0,)
+
+
+def test_equal_drops_share_the_target() -> None:
+    """Three drops of 0.3, which differ in their last bits as floats; each is the target alike."""
+    one = Mapped(attempt=attempt("a", ("a", "b", "c")), values=values(9, 6, 3), curves={}, costs={})
+    assert one.drop_steps == (0, 1, 2)
+    scores = {s.name: s for s in drop_scores([one])}
+    assert scores["first error"].top_1.estimate == pytest.approx(1 / 3)
+    assert scores["uniform guess"].top_1.estimate == pytest.approx(1 / 3)
 
 
 # --- rankings ----------------------------------------------------------------------------------
@@ -268,6 +277,11 @@ def test_equal_steps_score_as_a_uniform_guess() -> None:
     assert flat.top_1 == 0.25
     assert flat.reciprocal_rank == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
     assert flat.auc == 0.5
+
+
+def test_the_place_of_equal_targets_is_the_mean_of_theirs() -> None:
+    both = expected_place((0.1, 0.9, 0.5), (1, 2))
+    assert (both.top_1, both.reciprocal_rank, both.auc) == (0.5, 0.75, 0.75)
 
 
 def hand_made() -> list[Mapped]:
@@ -303,7 +317,7 @@ def test_a_position_is_learnt_from_other_problems() -> None:
         Mapped(attempt=attempt(f"{n}", ("a", "b"), n), values=None, curves={}, costs={})
         for n in (0, 1)
     ]
-    scores = {s.name: s for s in scored(found, lambda one: one.attempt.error_step, {})}
+    scores = {s.name: s for s in scored(found, lambda one: (one.attempt.error_step or 0,), {})}
     assert scores["most common position"].top_1.estimate == 0
 
 

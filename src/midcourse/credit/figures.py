@@ -31,7 +31,7 @@ def attempt_panels(found: Sequence[Mapped]) -> list[Panel]:
     Values are shares; other signals are scaled to 0 … 1 within the attempt.
     """
     chosen: dict[str, Mapped] = {}
-    for one in sorted(found, key=lambda one: one.drop_step is None):
+    for one in sorted(found, key=lambda one: not one.drop_steps):
         chosen.setdefault(one.attempt.problem.source, one)
     return [_curves(one) for one in list(chosen.values())[:_MOST]]
 

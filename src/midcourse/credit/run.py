@@ -266,7 +266,7 @@ def _document(one: Mapped) -> dict[str, object]:
         "source": one.attempt.problem.source,
         "num_steps": len(one.attempt.steps),
         "error_step": one.attempt.error_step,
-        "drop_step": one.drop_step,
+        "drop_steps": one.drop_steps,
         "num_continuations": [len(found) for found in values.outcomes] if values else None,
         "num_correct": [sum(found) for found in values.outcomes] if values else None,
         "signals": {name: [round(x, _DIGITS) for x in c] for name, c in one.curves.items()},

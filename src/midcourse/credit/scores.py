@@ -2,15 +2,17 @@
 
 Per attempt, the steps are ranked by the signal. *Top-1* is whether the target ranks first, *MRR*
 the mean of one over its rank, *AUC* the share of the other steps that rank below it. Equal steps
-share their ranks: a signal that says nothing scores as a uniform guess. The unit is the problem.
+share their ranks: a signal that says nothing scores as a uniform guess. Equal targets share theirs
+too: where two steps drop alike, each is the target in one of two cases. The unit is the problem.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from midcourse.credit.signals import DROP, PROPOSER, SIGNALS, Curve, Mapped, largest, one_hot
 from midcourse.metrics import Interval, bootstrap, mean, wilson
@@ -21,7 +23,9 @@ UNIFORM, MOST_COMMON, LONGEST = "uniform guess", "most common position", "longes
 FIRST_ERROR, OTHER_HALF = "first error", "the other half's drop"
 
 CurveOf = Callable[[Mapped], Curve | None]
-TargetOf = Callable[[Mapped], int | None]
+Targets = tuple[int, ...]
+"""The 0-based steps that are equally good targets; none where the target is not known."""
+TargetsOf = Callable[[Mapped], Targets]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,16 @@ def place(curve: Sequence[float], target: int) -> Place:
     )
 
 
+def expected_place(curve: Sequence[float], targets: Targets) -> Place:
+    """Return the mean place of equally good targets: each may be the one that is meant."""
+    places = [place(curve, target) for target in targets]
+    return Place(
+        top_1=mean([found.top_1 for found in places]),
+        reciprocal_rank=mean([found.reciprocal_rank for found in places]),
+        auc=mean([found.auc for found in places]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """How well one signal finds one target."""
@@ -64,12 +78,14 @@ class Score:
     """Top-1 by source."""
 
 
-def scored(found: Sequence[Mapped], target: TargetOf, rivals: Mapping[str, CurveOf]) -> list[Score]:
-    """Score every signal, the `rivals` given by name and three guesses against a target.
+def scored(
+    found: Sequence[Mapped], targets: TargetsOf, rivals: Mapping[str, CurveOf]
+) -> list[Score]:
+    """Score every signal, the `rivals` given by name and three guesses against the targets.
 
-    Attempts without the target are left out.
+    Attempts without one are left out.
     """
-    known = [(one, at) for one in found if (at := target(one)) is not None]
+    known = [(one, at) for one in found if (at := targets(one))]
     common = _common_positions(known)
     guesses: dict[str, CurveOf] = {
         MOST_COMMON: lambda one: common[one.attempt.attempt_id],
@@ -89,7 +105,7 @@ def _curve_of(name: str) -> CurveOf:
     return lambda one: one.curves.get(name)
 
 
-def _common_positions(known: Sequence[tuple[Mapped, int]]) -> dict[str, Curve]:
+def _common_positions(known: Sequence[tuple[Mapped, Targets]]) -> dict[str, Curve]:
     """Return how often each position is the target in other problems of the source, by attempt.
 
     Cross-validated in folds, as ``midcourse localize`` does: leaving out one at a time is unfair.
@@ -97,14 +113,15 @@ def _common_positions(known: Sequence[tuple[Mapped, int]]) -> dict[str, Curve]:
     problems = sorted({one.attempt.problem.problem_id for one, _ in known})
     random.Random("credit").shuffle(problems)
     fold_of = {problem: index % _FOLDS for index, problem in enumerate(problems)}
-    counts = defaultdict[tuple[str, int], Counter[int]](Counter)
+    counts = defaultdict[tuple[str, int, int], Fraction](Fraction)
     for one, at in known:
-        for fold in range(_FOLDS):
-            if fold_of[one.attempt.problem.problem_id] != fold:
-                counts[one.attempt.problem.source, fold][at] += 1
+        problem = one.attempt.problem
+        for fold in set(range(_FOLDS)) - {fold_of[problem.problem_id]}:
+            for step in at:
+                counts[problem.source, fold, step] += Fraction(1, len(at))
     return {
         one.attempt.attempt_id: tuple(
-            float(counts[problem.source, fold_of[problem.problem_id]][step])
+            float(counts[problem.source, fold_of[problem.problem_id], step])
             for step in range(len(one.attempt.steps))
         )
         for one, _ in known
@@ -113,10 +130,10 @@ def _common_positions(known: Sequence[tuple[Mapped, int]]) -> dict[str, Curve]:
 
 
 def _score(
-    name: str, curve_of: CurveOf, known: Sequence[tuple[Mapped, int]], position: CurveOf
+    name: str, curve_of: CurveOf, known: Sequence[tuple[Mapped, Targets]], position: CurveOf
 ) -> Score:
     places = [
-        (one, place(curve, at), place(position(one) or (), at))
+        (one, expected_place(curve, at), expected_place(position(one) or (), at))
         for one, at in known
         if (curve := curve_of(one)) is not None
     ]
@@ -161,7 +178,7 @@ def _over_problems(found: Sequence[tuple[Mapped, float]], is_share: bool = True)
 
 def first_error_scores(found: Sequence[Mapped]) -> list[Score]:
     """Score the signals, and the value's own drop, against the first error where it is known."""
-    return scored(found, lambda one: one.attempt.error_step, {DROP: _drops})
+    return scored(found, _error_steps, {DROP: _drops})
 
 
 def drop_scores(found: Sequence[Mapped]) -> list[Score]:
@@ -171,8 +188,8 @@ def drop_scores(found: Sequence[Mapped]) -> list[Score]:
     it could be found at all with half as many.
     """
     rivals = {FIRST_ERROR: _error_curve}
-    ceiling = scored(found, lambda one: _half_step(one, 1), {OTHER_HALF: _half_drops})
-    whole = scored(found, lambda one: one.drop_step, rivals)
+    ceiling = scored(found, lambda one: _half_steps(one, 1), {OTHER_HALF: _half_drops})
+    whole = scored(found, lambda one: one.drop_steps, rivals)
     return [*(score for score in ceiling if score.name == OTHER_HALF), *whole]
 
 
@@ -180,14 +197,19 @@ def _drops(one: Mapped) -> Curve | None:
     return tuple(one.values.drops) if one.values and one.values.is_seen else None
 
 
+def _error_steps(one: Mapped) -> Targets:
+    at = one.attempt.error_step
+    return () if at is None else (at,)
+
+
 def _error_curve(one: Mapped) -> Curve | None:
     at = one.attempt.error_step
     return None if at is None else one_hot(at, len(one.attempt.steps))
 
 
-def _half_step(one: Mapped, parity: int) -> int | None:
+def _half_steps(one: Mapped, parity: int) -> Targets:
     if one.values is None or not all(one.values.half(p).is_seen for p in (0, 1)):
-        return None
+        return ()
     return largest(one.values.half(parity).drops)
 
 

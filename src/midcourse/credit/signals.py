@@ -79,16 +79,16 @@ class Mapped:
     """Tokens that were read and written for a signal."""
 
     @property
-    def drop_step(self) -> int | None:
-        """The 0-based step of the largest value drop, the earlier of equal ones; null if none."""
+    def drop_steps(self) -> tuple[int, ...]:
+        """The 0-based steps of the largest value drop: several if equal, none if no value."""
         if self.values is None or not self.values.is_seen:
-            return None
+            return ()
         return largest(self.values.drops)
 
 
-def largest(curve: Sequence[float]) -> int:
-    """Return the index of the largest number, the first of equal ones."""
-    return max(range(len(curve)), key=lambda step: (curve[step], -step))
+def largest(curve: Sequence[float]) -> tuple[int, ...]:
+    """Return every index at which the largest number stands."""
+    return tuple(step for step, number in enumerate(curve) if number == max(curve))
 
 
 def one_hot(step: int | None, num_steps: int) -> Curve:

@@ -23,6 +23,8 @@ from midcourse.run import Reader
 from midcourse.stages.contexts import Context
 from midcourse.steps import join_steps
 
+_DIGITS = 12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPrefixes:
@@ -83,8 +85,8 @@ class Values:
 
     @property
     def drops(self) -> list[float]:
-        """V before each step minus V after it."""
-        return [b - a for b, a in zip(self.before, self.after, strict=True)]
+        """V before each step minus V after it; rounded, so that equal drops are equal."""
+        return [round(b - a, _DIGITS) for b, a in zip(self.before, self.after, strict=True)]
 
     @property
     def is_seen(self) -> bool:
