@@ -11,6 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from made_runs import graded, made_rollout
 from midcourse.cli import app
 from midcourse.config import ScriptedConfig, load_recipe, make_recipe
 from midcourse.credit.attempts import Attempt
@@ -26,10 +27,16 @@ from midcourse.credit.measures import (
     first_error_scores,
 )
 from midcourse.credit.run import map_cases, map_run, stages_of_cases, write_map
-from midcourse.credit.scores import drop_scores, expected_place, place, scored
+from midcourse.credit.scores import (
+    drop_scores,
+    expected_place,
+    place,
+    score_tables,
+    scored,
+)
 from midcourse.credit.scores import first_error_scores as scores_of_first_errors
 from midcourse.credit.signals import GAP, PROPOSER, Mapped, Named, mapped
-from midcourse.credit.values import Values
+from midcourse.credit.values import Values, values_of
 from midcourse.engines.bundled import base_folder
 from midcourse.engines.scripted_engine import ByteTokenizer
 from midcourse.engines.transformers_engine import TransformersEngine
@@ -40,7 +47,7 @@ from midcourse.pipeline import method, open_session
 from midcourse.pipeline.session import Tools
 from midcourse.progress import SilentProgress
 from midcourse.prompts import Prompt, load_prompt_set
-from midcourse.records import Problem
+from midcourse.records import Problem, Verdict
 from midcourse.rendering import Renderer
 from midcourse.run import Run
 
@@ -236,6 +243,47 @@ def test_values_are_the_success_probabilities_of_a_scripted_policy(tmp_path: Pat
     assert sum(found.values.drops) == pytest.approx(found.values.before[0])
     assert set(found.drop_steps) <= {0, 1}
     assert found.costs["largest value drop"] > 3 * 200
+
+
+def test_a_marked_solution_may_be_longer_than_a_continuation(tmp_path: Path) -> None:
+    """A prefix of a solution that others wrote takes nothing from the budget."""
+    # A token is a byte: the last prefix has more than fifty, a reply nine.
+    given = settings(tmp_path, "sample.sampling.max_tokens=10", 'credit.measures=["values"]')
+    recipe = make_recipe({"name": "credit"}, given, "test")
+    steps = ("Two and two are to be added.", "Two.", "Two and two are four.", "So \\boxed{4}.")
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
+        (found,) = map_cases(run, [marked(0, steps)])
+    assert found.values is not None
+    assert min(found.values.before[1:]) > 0
+
+
+@pytest.mark.parametrize(
+    ("last", "known"),
+    [(Verdict.UNGRADED, []), (Verdict.CORRECT, [((True, False), (True,))])],
+)
+def test_the_value_of_a_prefix_that_nobody_could_continue_is_not_known(
+    last: Verdict, known: list[object]
+) -> None:
+    """It is not 0: that the context was too long is no mistake of the model."""
+    one = attempt("a", ("a", "b"))
+    rollouts = [
+        made_rollout(f"{step}{index}", "problem a", index=index, parent_id=f"a:{step}")
+        for step in (0, 1)
+        for index in (0, 1)
+    ]
+    verdicts = [Verdict.CORRECT, Verdict.INCORRECT, last, Verdict.UNGRADED]
+    grades = [graded(r, verdict) for r, verdict in zip(rollouts, verdicts, strict=True)]
+    found = values_of([one], rollouts, grades)
+    assert [v.outcomes for v in found.values()] == known
+    whole = Mapped(attempt=one, values=found.get("a"), curves={}, costs={})
+    assert not [s for s in drop_scores([whole]) if s.name == "the other half's drop"]
+
+
+def test_attempts_without_values_are_counted() -> None:
+    measured = (values(9, 1), None)
+    found = [Mapped(attempt=attempt("a"), values=v, curves={}, costs={}) for v in measured]
+    assert "Left out: 1 of 2 attempts" in score_tables(found, {})[0].note
+    assert "Left out" not in score_tables(found[:1], {})[0].note
 
 
 def values(*correct: int, of: int = 10) -> Values:

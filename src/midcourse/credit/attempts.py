@@ -18,6 +18,7 @@ from midcourse.pipeline.values import Problems
 from midcourse.records import Problem, Rollout, content_id
 from midcourse.rendering import Renderer
 from midcourse.run import Reader, Stage
+from midcourse.stages.sample import Budget
 from midcourse.steps import BLANK_LINES, STEP_SEPARATOR, StepRule, join_steps
 
 T = TypeVar("T")
@@ -68,6 +69,10 @@ class Attempt:
 class Attempts(Protocol):
     """Where attempts come from."""
 
+    @property
+    def budget(self) -> Budget:
+        """What a continuation of their first steps may take: see `midcourse.stages.sample`."""
+
     def read(self, reader: Reader) -> list[Attempt]:
         """Return them in a fixed order; what they are made of is complete."""
 
@@ -84,6 +89,11 @@ class RunAttempts:
     seed: int = 0
     """Of the world."""
     steps: StepRule = BLANK_LINES
+
+    @property
+    def budget(self) -> Budget:
+        """That in which they were sampled."""
+        return "total"
 
     def read(self, reader: Reader) -> list[Attempt]:
         """Return the rollouts in the order of their problems."""
@@ -110,6 +120,14 @@ class MarkedAttempts:
 
     cases: Cases
     limit_per_source: int | None
+
+    @property
+    def budget(self) -> Budget:
+        """All of the recipe's for a continuation, since others wrote the prefix.
+
+        Did the prefix count, V would drop where a solution is long, not where it is wrong.
+        """
+        return "new"
 
     def read(self, reader: Reader) -> list[Attempt]:
         """Return the wrong ones of two steps or more, in the order of the files."""

@@ -123,6 +123,7 @@ def _composed(
             sampling=recipe.sample.sampling,
             stream="credit",
             seed=recipe.seed,
+            budget=attempts.budget,
         )
         drawn = draw(sampled, problems)
         assert isinstance(drawn, Graded)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from midcourse.credit.signals import DROP, PROPOSER, SIGNALS, Curve, Mapped, largest, one_hot
+from midcourse.credit.values import Values
 from midcourse.metrics import Interval, bootstrap, mean, wilson
 from midcourse.table import Table, share
 
@@ -188,7 +189,7 @@ def drop_scores(found: Sequence[Mapped]) -> list[Score]:
     it could be found at all with half as many.
     """
     rivals = {FIRST_ERROR: _error_curve}
-    ceiling = scored(found, lambda one: _half_steps(one, 1), {OTHER_HALF: _half_drops})
+    ceiling = scored(found, _half_steps, {OTHER_HALF: _half_drops})
     whole = scored(found, lambda one: one.drop_steps, rivals)
     return [*(score for score in ceiling if score.name == OTHER_HALF), *whole]
 
@@ -207,14 +208,20 @@ def _error_curve(one: Mapped) -> Curve | None:
     return None if at is None else one_hot(at, len(one.attempt.steps))
 
 
-def _half_steps(one: Mapped, parity: int) -> Targets:
-    if one.values is None or not all(one.values.half(p).is_seen for p in (0, 1)):
-        return ()
-    return largest(one.values.half(parity).drops)
+def _halves(one: Mapped) -> list[Values]:
+    """Return the two halves of the continuations; none unless each tells of every prefix."""
+    halves = [one.values.half(parity) for parity in (0, 1)] if one.values else []
+    return halves if all(all(half.outcomes) and half.is_seen for half in halves) else []
+
+
+def _half_steps(one: Mapped) -> Targets:
+    halves = _halves(one)
+    return largest(halves[1].drops) if halves else ()
 
 
 def _half_drops(one: Mapped) -> Curve | None:
-    return None if one.values is None else tuple(one.values.half(0).drops)
+    halves = _halves(one)
+    return tuple(halves[0].drops) if halves else None
 
 
 # --- tables ------------------------------------------------------------------------------------
@@ -285,6 +292,12 @@ def _value_table(found: Sequence[Mapped]) -> Table:
         "Largest drop: of the attempts with any value; it is chosen among noisy drops, so it is "
         "overstated. The drop at the first error is not chosen: of all attempts where it is known."
     )
+    unknown = sum(one.values is None for one in found)
+    if unknown:
+        note += (
+            f" Left out: {unknown} of {len(found)} attempts. Their answer is not known, or none "
+            "of the continuations of one prefix could be graded."
+        )
     rows = tuple(_value_row(source, ones) for source, ones in by_source.items())
     return Table("Value by continuation", columns, rows, note)
 

@@ -75,8 +75,8 @@ class Values:
 
     @property
     def before(self) -> list[float]:
-        """V before each step; 0 where nothing could be graded."""
-        return [sum(found) / len(found) if found else 0.0 for found in self.outcomes]
+        """V before each step."""
+        return [sum(found) / len(found) for found in self.outcomes]
 
     @property
     def after(self) -> list[float]:
@@ -101,7 +101,10 @@ class Values:
 def values_of(
     attempts: Iterable[Attempt], rollouts: Iterable[Rollout], grades: Iterable[Grade]
 ) -> dict[str, Values]:
-    """Return the values by attempt id; what could not be graded is left out."""
+    """Return the values by attempt id; a continuation that could not be graded is left out.
+
+    So is an attempt with a prefix of which none could be: its value there is not known.
+    """
     verdicts = {g.rollout_id: g.verdict for g in grades if g.verdict is not Verdict.UNGRADED}
     found, tokens = defaultdict[str, list[tuple[int, bool]]](list), Counter[str]()
     for r in rollouts:
@@ -114,8 +117,5 @@ def values_of(
         places = (f"{attempt.attempt_id}:{step}" for step in range(len(attempt.steps)))
         return tuple(tuple(right for _, right in sorted(found[place])) for place in places)
 
-    return {
-        a.attempt_id: Values(outcomes(a), tokens[a.attempt_id])
-        for a in attempts
-        if a.problem.answer
-    }
+    made = {a.attempt_id: Values(outcomes(a), tokens[a.attempt_id]) for a in attempts}
+    return {name: values for name, values in made.items() if all(values.outcomes)}

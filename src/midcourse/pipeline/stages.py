@@ -61,7 +61,7 @@ from midcourse.stages.propose import (
 )
 from midcourse.stages.propose import propose as ask_proposer
 from midcourse.stages.reference import references as settle_references
-from midcourse.stages.sample import SampleSpec, duplicate_share
+from midcourse.stages.sample import Budget, SampleSpec, duplicate_share
 from midcourse.stages.sample import sample as sample_contexts
 from midcourse.stages.search import context_key
 from midcourse.stages.search import search as search_contexts
@@ -119,7 +119,7 @@ class SampleSettings:
     stream: str
     """Names the stream of seeds: no two samplings of a run share one."""
     seed: int
-    budget: Literal["total", "new"] = "total"
+    budget: Budget = "total"
     first_index: int = 0
     """Index of the first rollout: a later draw from the same contexts goes on counting."""
     rounds: Rounds | None = None

@@ -23,6 +23,9 @@ from midcourse.records import (
 from midcourse.stages.contexts import Context
 from midcourse.stages.flow import run_requests
 
+Budget = Literal["total", "new"]
+"""``total``: what already stands in the turn counts against ``sampling.max_tokens``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSpec:
@@ -30,8 +33,7 @@ class SampleSpec:
 
     num_rollouts: int
     sampling: Sampling
-    budget: Literal["total", "new"]
-    """``total``: what already stands in the turn counts against ``sampling.max_tokens``."""
+    budget: Budget
     model: str
     run_seed: int
     stage: str
