@@ -25,6 +25,7 @@ from midcourse.experiments.real import (
     PARTS,
     choose_levels,
     grouped_counts,
+    over_problems,
     problems_needed,
     separated,
 )
@@ -247,6 +248,17 @@ def test_rl_is_run_only_where_three_runs_separate_arms_by_five_points() -> None:
     assert separated({**ours, "reference": arm(27, 28, 30)}) == []  # only 3 points
     assert separated({**ours, "suffix": arm(10, 40, 20)}) == []  # far apart, but who knows
     assert separated({**ours, "worse": arm(40, 41, 43)}) == ["worse"]  # either way
+
+
+def test_runs_on_the_same_problems_have_an_interval_over_them_too() -> None:
+    """Three runs that agree to the last digit say nothing of other problems."""
+    ours = {seed: {"easy": [1.0], "hard": [0.0]} for seed in range(3)}
+    theirs = {seed: {"easy": [0.0], "hard": [0.0]} for seed in range(3)}
+    apart = over_problems(ours, theirs)
+    assert apart is not None
+    assert (apart.low, apart.estimate, apart.high) == (0.0, 0.5, 1.0)
+    others = {**theirs, 2: {"easy": [0.0], "another": [0.0]}}
+    assert over_problems(ours, others) is None
 
 
 def test_the_study_s_recipes_are_read_with_one_oracle_and_one_base() -> None:

@@ -4,7 +4,7 @@ Appendix F: is the patch memorised? A model that had only learnt its training in
 would gain where held-out problems are like them, and nothing where they are not: held-out problems
 are put in quarters by how much of the training intervention nearest to them stands in their text or
 reference, and the lab adds problems of notions that no intervention is about. Beyond the paper:
-``iterated``, three rounds of InT against one of equal sampling.
+``iterated``, three rounds of InT against one with three times the attempts.
 """
 
 from __future__ import annotations
@@ -335,7 +335,7 @@ def _iterated(runner: ExperimentRunner, experiment: Experiment) -> Result:
         raise ConfigError("iterated: no intervention was verified, so there is nothing to compare")
     names = ("1 round", "2 rounds", "3 rounds")
     reached = {name: {s: of[i] for s, of in rounds.items()} for i, name in enumerate(names)}
-    reached["1 round, equal sampling"] = single
+    reached["1 round, 3 times the attempts"] = single
     models = evaluated(runner, [Row(name="base")], HELD_OUT_SET)[HELD_OUT_SET]
     sizes: dict[str, tuple[str, ...]] = {"base": ("–", "–", "–")}
     first = reached["1 round"]

@@ -32,7 +32,7 @@ from midcourse.experiments.readings import (
 )
 from midcourse.experiments.results import Result, num_items
 from midcourse.experiments.runner import ExperimentRunner
-from midcourse.metrics import Count, accuracy, mean, wilson
+from midcourse.metrics import Count, Interval, accuracy, bootstrap, mean, wilson
 from midcourse.pipeline import Method, Session
 from midcourse.records import Condition, ProposalOutcome, RowOutcome
 from midcourse.report import estimates
@@ -61,7 +61,8 @@ ARMS = {
 """What is fine-tuned on, by name, and its recipe."""
 _BY_RUN_NOTE = (
     "Held out. Mean of runs with the 95 % interval by t, which does not stop at 0 or 100 %, and "
-    "each run's own value."
+    "each run's own value. The problems are the same in every run, so that t is about other runs "
+    "on them; “over problems” is a bootstrap over the problems, and decides no verdict."
 )
 _TEXTS = {
     "InT": "intervention_row",
@@ -425,14 +426,36 @@ def _sft_claims(
 def by_runs(
     words: str, ours: Runs[float], theirs: Runs[float], scale: float = 100, unit: str = " points"
 ) -> ShapeLine:
-    """Judge that ours is above theirs, run against run: by the interval by t over the pairs."""
+    """Judge that ours is above theirs, run against run: by the interval by t over the pairs.
+
+    Where all runs are measured on the same problems, `over_problems` stands beside it.
+    """
     compared = compare_runs(ours, theirs, mean)
     between = compared.difference
     holds = True if between.low > 0 else False if between.high < 0 else None
     values = ", ".join(f"{scale * value:+.3g}" for value in compared.differences)
     ends = f"[{scale * between.low:.3g}, {scale * between.high:.3g}]"
     figures = f"{scale * between.estimate:+.3g} {ends}{unit}; by run {values}"
+    if same := over_problems(ours, theirs):
+        figures += f"; over problems [{scale * same.low:.3g}, {scale * same.high:.3g}]"
     return ShapeLine(words, holds, figures)
+
+
+def over_problems(ours: Runs[float], theirs: Runs[float]) -> Interval | None:
+    """Return ours - theirs, mean of runs, with its 95 % bootstrap over problems.
+
+    The interval by t is about other runs on the same problems, this one about the same runs on
+    other problems. None where runs have different ones: there t is about both.
+    """
+    seeds = ours.keys() & theirs.keys()
+    sides = [side[seed] for seed in sorted(seeds) for side in (ours, theirs)]
+    if not sides or any(side.keys() != sides[0].keys() for side in sides):
+        return None
+    apart = [
+        mean([mean(ours[seed][problem]) - mean(theirs[seed][problem]) for seed in seeds])
+        for problem in sorted(sides[0])
+    ]
+    return bootstrap(apart, mean)
 
 
 def separated(counts: Mapping[str, Runs[Count]]) -> list[str]:
