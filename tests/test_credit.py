@@ -12,6 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from made_runs import graded, made_rollout
+from midcourse.checkers import checker_named
 from midcourse.cli import app
 from midcourse.config import ScriptedConfig, load_recipe, make_recipe
 from midcourse.credit.attempts import Attempt
@@ -255,6 +256,30 @@ def test_a_marked_solution_may_be_longer_than_a_continuation(tmp_path: Path) -> 
         (found,) = map_cases(run, [marked(0, steps)])
     assert found.values is not None
     assert min(found.values.before[1:]) > 0
+
+
+def test_marked_solutions_are_graded_by_the_recipe_s_checker(tmp_path: Path) -> None:
+    """Nothing is boxed here; by this checker the last number is the answer."""
+    given = settings(
+        tmp_path, 'credit.measures=["values"]', "credit.num_continuations=20",
+        "problems.checker=scripts.last_number:LAST_NUMBER",
+    )  # fmt: skip
+    engine = scripted(tmp_path, [["Five", "It is 5, or 4"], ["2 \\+ 2", "Who knows"]])
+    recipe = make_recipe({"name": "credit"}, [*given, f"engine.script={engine.script}"], "test")
+    with Run(tmp_path / "run", recipe, SilentProgress()) as run:
+        (found,) = map_cases(run, [marked(0, ("Two.", "Five.", "So 5."))])
+    assert found.values is not None
+    assert found.values.before == [0, 0, 1]
+    assert found.values.num_unanswered == 40
+    assert "66.7" in score_tables([found], {})[0].rows[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("It is $1,200.50.", "1200.50"), ("9-8", "8"), ("x = -3", "-3"), ("none", None)],
+)
+def test_the_last_number_of_a_response(text: str, number: str | None) -> None:
+    assert checker_named("scripts.last_number:LAST_NUMBER").extract(text) == number
 
 
 @pytest.mark.parametrize(

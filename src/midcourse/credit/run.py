@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,10 @@ def stages_of_cases(recipe: Recipe, model: Model, cases: Sequence[ErrorCase]) ->
     """Return what maps solutions with a human mark, scored and continued by `model`."""
     limit = recipe.credit.limit_per_source
     attempts = MarkedAttempts(cases=Cases(tuple(cases)), limit_per_source=limit)
-    problems = {p.problem_id: p for p in (a.problem for a in attempts.of_files())}
+    checker = recipe.problems.checker
+    problems = {
+        a.problem.problem_id: replace(a.problem, checker=checker) for a in attempts.of_files()
+    }
     if not problems:
         raise DataError("credit: no solution of two steps or more has a marked error")
     gold = view(problems.values(), *GOLD)
@@ -270,6 +273,7 @@ def _document(one: Mapped) -> dict[str, object]:
         "drop_steps": one.drop_steps,
         "num_continuations": [len(found) for found in values.outcomes] if values else None,
         "num_correct": [sum(found) for found in values.outcomes] if values else None,
+        "num_unanswered": values.num_unanswered if values else None,
         "signals": {name: [round(x, _DIGITS) for x in c] for name, c in one.curves.items()},
         "tokens": dict(one.costs),
     }

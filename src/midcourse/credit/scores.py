@@ -282,8 +282,9 @@ def _by_source(title: str, scores: Sequence[Score]) -> Iterator[Table]:
 
 def _value_table(found: Sequence[Mapped]) -> Table:
     """Say of how many attempts continuations show any value at all."""
-    columns = ("source", "attempts", "with any value", "V before the first step, %",
-               "largest drop, points", "drop at the first error, points")  # fmt: skip
+    columns = ("source", "attempts", "with any value", "continuations without an answer, %",
+               "V before the first step, %", "largest drop, points",
+               "drop at the first error, points")  # fmt: skip
     by_source = defaultdict[str, list[Mapped]](list)
     for one in found:
         if one.values is not None:
@@ -305,6 +306,8 @@ def _value_table(found: Sequence[Mapped]) -> Table:
 def _value_row(source: str, found: Sequence[Mapped]) -> tuple[str, ...]:
     valued = [(one, one.values) for one in found if one.values]
     seen = [(one, values) for one, values in valued if values.is_seen]
+    unanswered = sum(values.num_unanswered for _, values in valued)
+    total = sum(len(found) for _, values in valued for found in values.outcomes)
     at_error = [
         (one, values.drops[one.attempt.error_step])
         for one, values in valued
@@ -314,6 +317,7 @@ def _value_row(source: str, found: Sequence[Mapped]) -> tuple[str, ...]:
         source,
         f"{len(valued)}",
         f"{len(seen)}",
+        f"{100 * unanswered / total:.1f}",
         share(_over_problems([(one, values.before[0]) for one, values in valued]), 1),
         share(_over_problems([(one, max(v.drops)) for one, v in seen], is_share=False), 1),
         share(_over_problems(at_error, is_share=False), 1),

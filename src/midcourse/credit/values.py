@@ -72,6 +72,8 @@ class Values:
     """Per step, whether each continuation is correct, in the order of their indices."""
     tokens: int = 0
     """Read and written for them, the context once per continuation."""
+    num_unanswered: int = 0
+    """Of these continuations, in how many the checker found no answer: they count as wrong."""
 
     @property
     def before(self) -> list[float]:
@@ -107,15 +109,20 @@ def values_of(
     """
     verdicts = {g.rollout_id: g.verdict for g in grades if g.verdict is not Verdict.UNGRADED}
     found, tokens = defaultdict[str, list[tuple[int, bool]]](list), Counter[str]()
+    unanswered = Counter[str]()
     for r in rollouts:
-        tokens[str(r.parent_id).rpartition(":")[0]] += r.prompt_tokens + r.num_tokens
-        if r.rollout_id in verdicts:
-            is_correct = verdicts[r.rollout_id] is Verdict.CORRECT
-            found[str(r.parent_id)].append((r.index, is_correct))
+        attempt_id = str(r.parent_id).rpartition(":")[0]
+        tokens[attempt_id] += r.prompt_tokens + r.num_tokens
+        if verdict := verdicts.get(r.rollout_id):
+            found[str(r.parent_id)].append((r.index, verdict is Verdict.CORRECT))
+            unanswered[attempt_id] += verdict is Verdict.NO_ANSWER
 
     def outcomes(attempt: Attempt) -> tuple[tuple[bool, ...], ...]:
         places = (f"{attempt.attempt_id}:{step}" for step in range(len(attempt.steps)))
         return tuple(tuple(right for _, right in sorted(found[place])) for place in places)
 
-    made = {a.attempt_id: Values(outcomes(a), tokens[a.attempt_id]) for a in attempts}
+    made = {
+        a.attempt_id: Values(outcomes(a), tokens[a.attempt_id], unanswered[a.attempt_id])
+        for a in attempts
+    }
     return {name: values for name, values in made.items() if all(values.outcomes)}
