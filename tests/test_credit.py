@@ -304,6 +304,14 @@ def test_the_value_of_a_prefix_that_nobody_could_continue_is_not_known(
     assert not [s for s in drop_scores([whole]) if s.name == "the other half's drop"]
 
 
+def test_drops_that_are_all_alike_have_no_interval() -> None:
+    """Resampled, they would have one of no width, as if they were known exactly."""
+    found = [Mapped(attempt=attempt(n), values=values(9, 1), curves={}, costs={}) for n in "abc"]
+    assert score_tables(found, {})[0].rows[0][-2:] == ("80.0", "10.0")
+    none = [Mapped(attempt=attempt("a"), values=values(0, 0), curves={}, costs={})]
+    assert score_tables(none, {})[0].rows[0][-2:] == ("–", "–")
+
+
 def test_attempts_without_values_are_counted() -> None:
     measured = (values(9, 1), None)
     found = [Mapped(attempt=attempt("a"), values=v, curves={}, costs={}) for v in measured]

@@ -291,7 +291,8 @@ def _value_table(found: Sequence[Mapped]) -> Table:
             by_source[one.attempt.problem.source].append(one)
     note = (
         "Largest drop: of the attempts with any value; it is chosen among noisy drops, so it is "
-        "overstated. The drop at the first error is not chosen: of all attempts where it is known."
+        "overstated. The drop at the first error is not chosen: of all attempts where it is known. "
+        "Without an interval: all are alike."
     )
     unknown = sum(one.values is None for one in found)
     if unknown:
@@ -319,6 +320,15 @@ def _value_row(source: str, found: Sequence[Mapped]) -> tuple[str, ...]:
         f"{len(seen)}",
         f"{100 * unanswered / total:.1f}",
         share(_over_problems([(one, values.before[0]) for one, values in valued]), 1),
-        share(_over_problems([(one, max(v.drops)) for one, v in seen], is_share=False), 1),
-        share(_over_problems(at_error, is_share=False), 1),
+        _points([(one, max(v.drops)) for one, v in seen]),
+        _points(at_error if seen else []),
     )
+
+
+def _points(found: Sequence[tuple[Mapped, float]]) -> str:
+    """Return a mean difference in points; without an interval where all are alike."""
+    if not found:
+        return "–"
+    interval = _over_problems(found, is_share=False)
+    is_alike = interval.low == interval.high
+    return f"{100 * interval.estimate:.1f}" if is_alike else share(interval, 1)
